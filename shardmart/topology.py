@@ -1,0 +1,259 @@
+"""The topology file, read and checked: every replica set, member, zone, router and port of a cluster.
+
+The inventory plugin calls `load` and hands the result to Ansible; the kind role turns the same model into Helm
+values.  A wrong topology raises `TopologyError` with one line per fault, each naming the key.  Nothing here
+touches a server.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+MAX_VOTING_MEMBERS = 7
+"""MongoDB manual, "Replica Set Members": at most 7 members vote (and at most 50 members in all)."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
+MemberPattern = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*\{n\}[A-Za-z0-9-]*$", max_length=60)]
+Port = Annotated[int, Field(ge=1024, le=65535)]
+Platform = Literal["embedded", "kind"]
+
+
+class TopologyError(Exception):
+    """The topology file cannot be used; every line of the message names the key that is wrong."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Member(_Strict):
+    """What sets one member apart from its set's defaults."""
+
+    priority: float = Field(1, ge=0, le=1000)
+    votes: Literal[0, 1] = 1
+    hidden: bool = False
+    tags: dict[str, str] = {}
+    cache_mb: int | None = Field(None, ge=32)
+
+    @model_validator(mode="after")
+    def _electable_only_with_a_vote(self) -> Self:
+        if self.votes == 0 and self.priority != 0:
+            raise ValueError("a member without a vote needs `priority: 0`")
+        if self.hidden and self.priority != 0:
+            raise ValueError("a hidden member needs `priority: 0`")
+        return self
+
+
+class ReplicaSet(_Strict):
+    """A replica set: its name and its members, as a count or as a list of members that differ."""
+
+    name: Name
+    members: list[Member] = Field(max_length=50)
+    member_name: MemberPattern | None = None
+    port: Port | None = None
+    cache_mb: int | None = Field(None, ge=32)
+
+    @field_validator("members", mode="before")
+    @classmethod
+    def _count_to_members(cls, value: object) -> object:
+        """`members: 3` means three members of the default kind."""
+        if isinstance(value, bool) or not isinstance(value, int | list):
+            raise ValueError(f"expected a count or a list of members, found {value!r}")
+        if isinstance(value, list):
+            return value
+        if value > 50:
+            raise ValueError(f"{value} members: a replica set has at most 50")
+        return [{}] * value
+
+    def member_names(self) -> list[str]:
+        """`shard1-1`, `shard1-2`, … unless `member_name` says otherwise."""
+        pattern = self.member_name or self.name.removesuffix("ReplSet") + "-{n}"
+        return [pattern.replace("{n}", str(n)) for n in range(1, len(self.members) + 1)]
+
+    @model_validator(mode="after")
+    def _members_can_elect(self) -> Self:
+        if not self.members:
+            raise ValueError("`members` must be at least 1: a replica set without members holds nothing")
+        votes = sum(member.votes for member in self.members)
+        if votes > MAX_VOTING_MEMBERS:
+            raise ValueError(f"`members` has {votes} votes: at most {MAX_VOTING_MEMBERS} members may vote")
+        if votes % 2 == 0:
+            raise ValueError(f"`members` has {votes} votes: an even number cannot break a tie, use an odd one")
+        if not any(member.priority > 0 for member in self.members):
+            raise ValueError("`members` has no member with a priority above 0: nobody could become primary")
+        return self
+
+
+class Shard(ReplicaSet):
+    """A shard and the zones it serves."""
+
+    zones: list[Name] = []
+
+
+class Routers(_Strict):
+    """The routers (mongos)."""
+
+    count: int = Field(1, ge=1, le=50)
+    member_name: MemberPattern = "mongos{n}"
+    port: Port = 27017
+
+    def member_names(self) -> list[str]:
+        """`mongos1`, `mongos2`, …"""
+        return [self.member_name.replace("{n}", str(n)) for n in range(1, self.count + 1)]
+
+
+class Election(_Strict):
+    """How soon a set notices that its primary is gone, milliseconds. Shorter recovers faster and errs sooner."""
+
+    timeout_ms: int = Field(10_000, ge=500, le=120_000)
+    heartbeat_ms: int = Field(2_000, ge=100, le=60_000)
+
+    @model_validator(mode="after")
+    def _heartbeats_fit_the_timeout(self) -> Self:
+        if self.heartbeat_ms * 2 > self.timeout_ms:
+            raise ValueError("`timeout_ms` must be at least twice `heartbeat_ms`, or one late heartbeat elects")
+        return self
+
+
+class Topology(_Strict):
+    """A cluster as its topology file declares it."""
+
+    name: Name = "shardmart"
+    cache_mb: int = Field(256, ge=32)
+    election: Election = Election()
+    zones: list[Name] = []
+    config_servers: ReplicaSet
+    shards: list[Shard] = Field(min_length=1)
+    routers: Routers = Routers()
+
+    def replica_sets(self) -> list[tuple[str, ReplicaSet]]:
+        """Every replica set with the key it stands under, config servers first."""
+        return [("config_servers", self.config_servers)] + [(f"shards[{i}]", s) for i, s in enumerate(self.shards)]
+
+    @model_validator(mode="after")
+    def _names_and_zones_agree(self) -> Self:
+        _refuse_duplicates("replica set name", ((f"{key}.name", s.name) for key, s in self.replica_sets()))
+        _refuse_duplicates("member name", self._member_names())
+        _refuse_duplicates("zone", ((f"zones[{i}]", zone) for i, zone in enumerate(self.zones)))
+        for i, shard in enumerate(self.shards):
+            for zone in shard.zones:
+                if zone not in self.zones:
+                    raise ValueError(f"shards[{i}].zones: unknown zone {zone!r}, `zones` has {self.zones}")
+        served = {zone for shard in self.shards for zone in shard.zones}
+        for i, zone in enumerate(self.zones):
+            if zone not in served:
+                raise ValueError(f"zones[{i}]: no shard serves zone {zone!r}, its documents would have no home")
+        _refuse_duplicates("port", self._ports())
+        return self
+
+    def _member_names(self) -> Iterator[tuple[str, str]]:
+        for key, replica_set in self.replica_sets():
+            for name in replica_set.member_names():
+                yield f"{key}.member_name", name
+        for name in self.routers.member_names():
+            yield "routers.member_name", name
+
+    def _ports(self) -> Iterator[tuple[str, int]]:
+        for i, (key, replica_set) in enumerate(self.replica_sets()):
+            for n in range(len(replica_set.members)):
+                yield f"{key}.port", self.first_port(i) + n
+        for n in range(self.routers.count):
+            yield "routers.port", self.routers.port + n
+
+    def first_port(self, position: int) -> int:
+        """Port of the first member of the set at `position` in `replica_sets()`: declared, or 100 apart from 27101."""
+        return self.replica_sets()[position][1].port or 27_101 + 100 * position
+
+    def resolve(self, platform: Platform, address: Callable[[str, str], tuple[str, int]] | None = None) -> dict[str, Any]:
+        """The cluster as plain data: the content of `cluster.json` and of Ansible's `cluster` variable.
+
+        `address(set name or "routers", member name)` gives a member's host and port; the default is this
+        machine's loopback and the ports of the topology, as on the embedded platform.
+        """
+        ports: dict[str, int] = {}
+        for i, (_, replica_set) in enumerate(self.replica_sets()):
+            ports |= {name: self.first_port(i) + n for n, name in enumerate(replica_set.member_names())}
+        ports |= {name: self.routers.port + n for n, name in enumerate(self.routers.member_names())}
+        locate = address or (lambda _group, member: ("127.0.0.1", ports[member]))
+
+        def at(group: str, name: str) -> dict[str, Any]:
+            host, port = locate(group, name)
+            return {"name": name, "host": host, "port": port}
+
+        def resolved(replica_set: ReplicaSet) -> dict[str, Any]:
+            members = zip(replica_set.member_names(), replica_set.members, strict=True)
+            return {
+                "name": replica_set.name,
+                "members": [
+                    at(replica_set.name, name)
+                    | {
+                        "priority": member.priority,
+                        "votes": member.votes,
+                        "hidden": member.hidden,
+                        "tags": member.tags,
+                        "cache_mb": member.cache_mb or replica_set.cache_mb or self.cache_mb,
+                    }
+                    for name, member in members
+                ],
+            }
+
+        return {
+            "name": self.name,
+            "platform": platform,
+            "election": self.election.model_dump(),
+            "zones": list(self.zones),
+            "config_servers": resolved(self.config_servers),
+            "shards": [resolved(shard) | {"zones": list(shard.zones)} for shard in self.shards],
+            "routers": [at("routers", name) for name in self.routers.member_names()],
+        }
+
+
+def load(path: Path) -> Topology:
+    """Read and check the topology at `path`; raises TopologyError that names the file and every wrong key."""
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise TopologyError(f"{path}: cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise TopologyError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    return parse(document, str(path))
+
+
+def parse(document: object, source: str) -> Topology:
+    """Check a topology already read; `source` names it in the message of a TopologyError."""
+    if not isinstance(document, dict):
+        raise TopologyError(f"{source}: expected a mapping with `config_servers` and `shards`")
+    try:
+        return Topology.model_validate(document)
+    except ValidationError as error:
+        raise TopologyError("\n".join(_line(source, fault) for fault in error.errors())) from None
+
+
+def _line(source: str, fault: Any) -> str:
+    """One line for one fault: file, key, what is wrong."""
+    key = ""
+    for part in fault["loc"]:
+        if isinstance(part, int):
+            key += f"[{part}]"
+        else:
+            key += f".{part}" if key else str(part)
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        message = "unknown key"
+    elif not fault["type"].endswith(("value_error", "missing")):
+        message += f", found {fault['input']!r}"
+    return f"{source}: {key}: {message}" if key else f"{source}: {message}"
+
+
+def _refuse_duplicates(what: str, pairs: Iterator[tuple[str, Any]]) -> None:
+    found = list(pairs)
+    twice = [value for value, times in Counter(value for _, value in found).items() if times > 1]
+    if twice:
+        keys = list(dict.fromkeys(key for key, value in found if value == twice[0]))
+        raise ValueError(f"{' and '.join(keys)}: {what} {twice[0]} is used twice")
