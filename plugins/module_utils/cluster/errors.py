@@ -1,0 +1,11 @@
+"""The exceptions of the `cluster` package: one line that says what was expected, what was found, what to do."""
+
+from __future__ import annotations
+
+
+class ClusterError(Exception):
+    """Something about the cluster is not as it should be, and converging cannot or must not change that."""
+
+
+class DeadlineError(ClusterError):
+    """A wait came to its deadline; the message says what it was waiting for."""
