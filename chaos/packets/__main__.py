@@ -1,0 +1,27 @@
+"""`python -m chaos.packets FAULT.json` (or `-` for standard input): hold one network fault; exit 0, 2 if refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from .injector import NetworkFault, hold, report
+from .queue import QueueError
+from .rules import RulesError
+
+
+def main() -> int:
+    """Read the fault, hold it, and say on standard error why if it could not be."""
+    source = sys.argv[1] if len(sys.argv) == 2 else "-"
+    fault = NetworkFault.from_json(sys.stdin.read() if source == "-" else Path(source).read_text())
+    try:
+        hold(fault)
+    except (RulesError, QueueError) as error:
+        report("refused", reason=str(error))
+        print(f"chaos.packets: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

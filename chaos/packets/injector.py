@@ -1,0 +1,189 @@
+"""Hold a network fault for its time: read packets from the queue, delay or drop those it is about, pass the others.
+
+Started as a process of its own (`python -m chaos.packets FAULT.json`) by `chaos.guard` or inside a pod; it reports in
+lines of JSON on standard output and ends at its deadline, on SIGTERM and on SIGINT, with every packet released.
+It never touches a packet that is not between the fault's targets and peers.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+import select
+import signal
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from . import rules
+from .flows import Endpoint, Header, Owners, parse
+from .queue import ACCEPT, DROP, REPEAT, PacketQueue
+
+DIRECTIONS = ("egress", "ingress", "both")
+
+
+@dataclass(frozen=True)
+class NetworkFault:
+    """What to do to which packets.  Times in milliseconds, `loss` from 0 to 1 (1 = partition), duration in seconds.
+
+    `endpoints` empty means "this network namespace is the target" (a pod): then `peer_addresses` names the peers
+    (empty = every peer).  Otherwise the fault is on loopback, between `targets` and `peers` (endpoint names).
+    """
+
+    duration_s: float
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    loss: float = 0.0
+    direction: str = "egress"
+    targets: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    peer_addresses: tuple[str, ...] = ()
+    interface: str = "eth0"
+    queue: int = 4711
+    seed: int = 0
+
+    @classmethod
+    def from_json(cls, text: str) -> NetworkFault:
+        """Read what `to_json` wrote."""
+        document: dict[str, Any] = json.loads(text)
+        document["endpoints"] = tuple(Endpoint(**endpoint) for endpoint in document.get("endpoints", ()))
+        for name in ("targets", "peers", "peer_addresses"):
+            document[name] = tuple(document.get(name, ()))
+        return cls(**document)
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+
+@dataclass
+class Counters:
+    """Packets seen, delayed, dropped, and let through at once."""
+
+    seen: int = 0
+    delayed: int = 0
+    dropped: int = 0
+    passed: int = 0
+
+
+@dataclass
+class Injector:
+    """The loop of one fault.  `run` blocks until the deadline or until `stop` was called (from a signal handler)."""
+
+    fault: NetworkFault
+    counters: Counters = field(default_factory=Counters)
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self._owners = Owners(list(self.fault.endpoints))
+        self._random = random.Random(self.fault.seed)  # noqa: S311 - jitter, not secrets
+        self._held: list[tuple[float, int]] = []
+        self._last_due: dict[tuple[str, int, str, int], float] = {}
+        self._targets, self._peers = set(self.fault.targets), set(self.fault.peers)
+
+    def stop(self, *_: object) -> None:
+        """End the fault now."""
+        self.stopping = True
+
+    def concerns(self, header: Header) -> tuple[bool, bool]:
+        """Whether the flow is between target and peer at all, and whether this direction of it is impaired."""
+        if self.fault.endpoints:
+            source, destination = self._owners.name(header.source_port), self._owners.name(header.destination_port)
+            egress = source in self._targets and destination in self._peers
+            ingress = destination in self._targets and source in self._peers
+        else:
+            # A rule on INPUT or OUTPUT of the pod: its peers are named by address, its own address is not needed.
+            peers = self.fault.peer_addresses
+            egress = not peers or header.destination in peers
+            ingress = not peers or header.source in peers
+        wanted = self.fault.direction
+        return egress or ingress, (egress and wanted != "ingress") or (ingress and wanted != "egress")
+
+    def due(self, header: Header, now: float) -> float:
+        """When to release a packet; never before an earlier packet of its flow, so that jitter does not reorder."""
+        delay = self.fault.delay_ms
+        if self.fault.jitter_ms:
+            delay += self._random.uniform(-self.fault.jitter_ms, self.fault.jitter_ms)
+        flow = (header.source, header.source_port, header.destination, header.destination_port)
+        due = max(now + max(delay, 0.0) / 1000, self._last_due.get(flow, 0.0))
+        self._last_due[flow] = due
+        return due
+
+    def _take(self, queue: PacketQueue, now: float) -> None:
+        for packet in queue.receive():
+            self.counters.seen += 1
+            header = parse(packet.header)
+            if header is None:
+                queue.decide(packet.number, ACCEPT)
+                continue
+            if header.opens:
+                self._owners.forget(header.source_port)
+            ours, impaired = self.concerns(header)
+            if not ours:
+                # The kernel remembers the verdict for the whole connection: it will not be asked again.
+                self.counters.passed += 1
+                queue.decide(packet.number, REPEAT, rules.PASS_MARK)
+            elif not impaired:
+                self.counters.passed += 1
+                queue.decide(packet.number, ACCEPT)
+            elif self.fault.loss and self._random.random() < self.fault.loss:
+                self.counters.dropped += 1
+                queue.decide(packet.number, DROP)
+            elif self.fault.delay_ms or self.fault.jitter_ms:
+                self.counters.delayed += 1
+                heapq.heappush(self._held, (self.due(header, now), packet.number))
+            else:
+                queue.decide(packet.number, ACCEPT)
+
+    def run(self, queue: PacketQueue, deadline: float) -> None:
+        """Serve the queue until `deadline` (monotonic seconds) or `stop`, then release what is held."""
+        while not self.stopping:
+            now = time.monotonic()
+            while self._held and self._held[0][0] <= now:
+                queue.decide(heapq.heappop(self._held)[1], ACCEPT)
+            if now >= deadline:
+                break
+            wake = min(deadline, self._held[0][0]) if self._held else deadline
+            ready, _, _ = select.select([queue], [], [], max(0.0, min(wake - time.monotonic(), 0.5)))
+            if ready:
+                self._take(queue, time.monotonic())
+        for _, number in sorted(self._held):
+            queue.decide(number, ACCEPT)
+
+    def drain(self, queue: PacketQueue) -> None:
+        """Accept what reached the queue before its rules were gone; closing the queue would drop it."""
+        for packet in queue.receive():
+            queue.decide(packet.number, ACCEPT)
+
+
+def hold(fault: NetworkFault) -> Counters:
+    """Inject `fault` for its duration.  Raises RulesError or QueueError before any packet is touched."""
+    injector = Injector(fault)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, injector.stop)
+    queue = PacketQueue(fault.queue)
+    if fault.endpoints:
+        named = {*fault.targets, *fault.peers}
+        ports = sorted(endpoint.port for endpoint in fault.endpoints if endpoint.name in named)
+        hooks: list[tuple[str, str | None]] = [("INPUT", "lo")]
+    else:
+        ports = []
+        chains = {"egress": ("OUTPUT",), "ingress": ("INPUT",), "both": ("OUTPUT", "INPUT")}[fault.direction]
+        hooks = [(chain, fault.interface) for chain in chains]
+    try:
+        rules.install(fault.queue, ports, hooks, fault.duration_s)
+        report("started", via=f"NFQUEUE {fault.queue} --queue-bypass", ports=ports)
+        injector.run(queue, time.monotonic() + fault.duration_s)
+    finally:
+        rules.remove()
+        injector.drain(queue)
+        queue.close()
+    report("ended", stopped=injector.stopping, **asdict(injector.counters))
+    return injector.counters
+
+
+def report(event: str, **details: object) -> None:
+    """One line of JSON on standard output, with the wall-clock time in seconds."""
+    print(json.dumps({"event": event, "at": time.time(), **details}), flush=True)

@@ -1,0 +1,89 @@
+"""The iptables rules that send a fault's packets to its queue, and nothing else.
+
+Used by `chaos.packets.injector` and by `chaos.faults` to clean up.  Three things end a fault, each without the others:
+the injector removes its rules; when it dies, `--queue-bypass` lets packets through; and every rule carries the
+deadline itself (`-m time --datestop`), so that even a stopped injector cannot hold traffic for ever.
+iptables rather than nft: kernels without CONFIG_NFT_QUEUE still have the xtables NFQUEUE target (see
+docs/decisions/042).
+"""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import subprocess
+
+CHAIN = "SHARDMART_CHAOS"
+PASS_MARK, MARK_MASK = 0x5A000000, 0xFF000000
+TABLE = "mangle"
+MULTIPORT_LIMIT = 15
+
+
+class RulesError(Exception):
+    """iptables is missing or refused; the message says what to do."""
+
+
+def _iptables(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("iptables") or shutil.which("iptables", path="/usr/sbin:/sbin")
+    if program is None:
+        raise RulesError("network faults need the program iptables (Debian and Ubuntu: apt-get install iptables)")
+    done = subprocess.run([program, "-w", "5", "-t", TABLE, *arguments], capture_output=True, text=True)  # noqa: S603
+    if check and done.returncode:
+        first = (done.stderr.strip() or "no message").splitlines()[0]
+        raise RulesError(f"iptables {' '.join(arguments)}: {first}")
+    return done
+
+
+def kernel_deadline(duration_seconds: float) -> str:
+    """The `--datestop` of a fault that starts now: two seconds after the injector's own deadline, in UTC."""
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=duration_seconds + 2)
+    return end.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def install(queue: int, ports: list[int], hooks: list[tuple[str, str | None]], duration_seconds: float) -> None:
+    """Send TCP packets from or to `ports` (every TCP packet when empty) through `queue`.
+
+    `hooks` are pairs of a built-in chain and an interface (None = every interface).  Flows the injector found to be
+    none of its business are marked in conntrack and skip the queue from then on.  Bind the queue before: the kernel
+    gives it to one process only, which makes network faults of one machine exclusive.  Raises RulesError.
+    """
+    # The caller owns the queue, so whoever made rules that still stand is dead: they only let packets through.
+    remove()
+    _iptables("-N", CHAIN)
+    passed = f"{PASS_MARK:#x}/{MARK_MASK:#x}"
+    # A SYN opens a new connection: its ports may have belonged to another process a moment ago, so ask again.
+    _iptables("-A", CHAIN, "-p", "tcp", "!", "--syn", "-m", "connmark", "--mark", passed, "-j", "RETURN")
+    _iptables(
+        *("-A", CHAIN, "-m", "mark", "--mark", passed),
+        *("-j", "CONNMARK", "--save-mark", "--nfmask", hex(MARK_MASK), "--ctmask", hex(MARK_MASK)),
+    )
+    _iptables("-A", CHAIN, "-m", "mark", "--mark", passed, "-j", "RETURN")
+    until = ("-m", "time", "--datestop", kernel_deadline(duration_seconds))
+    groups = [ports[i : i + MULTIPORT_LIMIT] for i in range(0, len(ports), MULTIPORT_LIMIT)]
+    matches: list[tuple[str, ...]] = [("-m", "multiport", "--ports", ",".join(map(str, g))) for g in groups] or [()]
+    for match in matches:
+        _iptables(
+            *("-A", CHAIN, "-p", "tcp", *match, *until),
+            *("-j", "NFQUEUE", "--queue-num", str(queue), "--queue-bypass"),
+        )
+    for hook, interface in hooks:
+        where = (("-i" if hook in {"INPUT", "PREROUTING"} else "-o"), interface) if interface else ()
+        _iptables("-I", hook, *where, "-j", CHAIN)
+
+
+def already_installed() -> bool:
+    """Whether the chain of a network fault stands in this network namespace."""
+    return _iptables("-S", CHAIN, check=False).returncode == 0
+
+
+def remove() -> bool:
+    """Take every rule of this package out; True if there was one.  Safe to call at any time."""
+    if not already_installed():
+        return False
+    for line in _iptables("-S").stdout.splitlines():
+        words = line.split()
+        if words[0] == "-A" and words[-2:] == ["-j", CHAIN]:
+            _iptables("-D", *words[1:], check=False)
+    _iptables("-F", CHAIN, check=False)
+    _iptables("-X", CHAIN, check=False)
+    return True
