@@ -18,7 +18,9 @@ def usage() -> str:
     """The text of `shardmart --help`."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
-    return "\n".join(["Usage: shardmart COMMAND [OPTIONS]", "", "Commands:", *lines, "", "`shardmart COMMAND --help` says more."])
+    return "\n".join(
+        ["Usage: shardmart COMMAND [OPTIONS]", "", "Commands:", *lines, "", "`shardmart COMMAND --help` says more."]
+    )
 
 
 def main() -> None:

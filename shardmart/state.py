@@ -60,7 +60,7 @@ class State:
 
 
 def resolve_uri(uri: str | None = None, uri_file: Path | None = None, *, user: str, state: Path | None = None) -> str:
-    """The connection string to use: `uri`, else the content of `uri_file`, else `$SHARDMART_URI`, else the state folder.
+    """The connection string: `uri`, else the content of `uri_file`, else `$SHARDMART_URI`, else the state folder's.
 
     Raises StateError when none of them says where the cluster is.
     """

@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 MAX_VOTING_MEMBERS = 7
 """MongoDB manual, "Replica Set Members": at most 7 members vote (and at most 50 members in all)."""
 
+MIN_CACHE_MB = 256
+"""The smallest `storage.wiredTiger.engineConfig.cacheSizeGB` a mongod accepts is 0.25 (manual, 6.0)."""
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
 MemberPattern = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*\{n\}[A-Za-z0-9-]*$", max_length=60)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
@@ -39,7 +42,7 @@ class Member(_Strict):
     votes: Literal[0, 1] = 1
     hidden: bool = False
     tags: dict[str, str] = {}
-    cache_mb: int | None = Field(None, ge=32)
+    cache_mb: int | None = Field(None, ge=MIN_CACHE_MB)
 
     @model_validator(mode="after")
     def _electable_only_with_a_vote(self) -> Self:
@@ -57,14 +60,16 @@ class ReplicaSet(_Strict):
     members: list[Member] = Field(max_length=50)
     member_name: MemberPattern | None = None
     port: Port | None = None
-    cache_mb: int | None = Field(None, ge=32)
+    cache_mb: int | None = Field(None, ge=MIN_CACHE_MB)
 
     @field_validator("members", mode="before")
     @classmethod
     def _count_to_members(cls, value: object) -> object:
         """`members: 3` means three members of the default kind."""
         if isinstance(value, bool) or not isinstance(value, int | list):
-            raise ValueError(f"expected a count or a list of members, found {value!r}")
+            raise ValueError(  # noqa: TRY004  pydantic reports ValueError, not TypeError
+                f"expected a count or a list of members, found {value!r}"
+            )
         if isinstance(value, list):
             return value
         if value > 50:
@@ -125,7 +130,7 @@ class Topology(_Strict):
     """A cluster as its topology file declares it."""
 
     name: Name = "shardmart"
-    cache_mb: int = Field(256, ge=32)
+    cache_mb: int = Field(256, ge=MIN_CACHE_MB)
     election: Election = Election()
     zones: list[Name] = []
     config_servers: ReplicaSet
@@ -170,7 +175,9 @@ class Topology(_Strict):
         """Port of the first member of the set at `position` in `replica_sets()`: declared, or 100 apart from 27101."""
         return self.replica_sets()[position][1].port or 27_101 + 100 * position
 
-    def resolve(self, platform: Platform, address: Callable[[str, str], tuple[str, int]] | None = None) -> dict[str, Any]:
+    def resolve(
+        self, platform: Platform, address: Callable[[str, str], tuple[str, int]] | None = None
+    ) -> dict[str, Any]:
         """The cluster as plain data: the content of `cluster.json` and of Ansible's `cluster` variable.
 
         `address(set name or "routers", member name)` gives a member's host and port; the default is this

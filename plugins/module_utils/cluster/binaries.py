@@ -190,7 +190,10 @@ def _fetch(source: Source, folder: Path) -> None:
         for name in SERVERS:
             if (work / name).exists():
                 (work / name).chmod(0o755)
-        _described(work / "mongod", None, source.label)
+        try:
+            _described(work / "mongod", None, source.label)
+        except ClusterError as error:
+            raise UnavailableError(str(error)) from None
         work.rename(folder)
 
 

@@ -46,14 +46,21 @@ class Process:
     environment: dict[str, str] = field(default_factory=dict)
 
     def running(self) -> psutil.Process | None:
-        """The process the pid file names, if it is alive and really this one; else None."""
+        """The live process, by its pid file or else by its command line; None when it does not run."""
         try:
             process = psutil.Process(int(self.pid_file.read_text().split()[0]))
-            if self.marker in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+            if self._is(process):
                 return process
         except (OSError, ValueError, IndexError, psutil.Error):
             pass
-        return None
+        # Whoever started it may have been killed before the pid file was written.
+        return next((process for process in psutil.process_iter() if self._is(process)), None)
+
+    def _is(self, process: psutil.Process) -> bool:
+        try:
+            return self.marker in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
 
     def configuration_change(self) -> tuple[str, str] | None:
         """The configuration on disk and the declared one when they differ, else None."""
@@ -79,7 +86,7 @@ def holder_of(host: str, port: int) -> str | None:
     except OSError:
         return None
     for connection in psutil.net_connections(kind="tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
             if connection.pid is None:
                 break
             try:
@@ -89,11 +96,18 @@ def holder_of(host: str, port: int) -> str | None:
     return "another user's process"
 
 
-def start(processes: Iterable[Process], *, wait_seconds: float = 60, wait: bool = True) -> list[str]:
-    """Start those that do not run, all at once, and wait until each listens; the names of those started.
+@dataclass(frozen=True)
+class Started:
+    """A process just started, and the handle that knows how it ends."""
 
-    Raises ClusterError when a port is held by another program (named) or a process ends before it listens (with
-    the end of its log), DeadlineError when one does not listen in time.
+    process: Process
+    popen: subprocess.Popen[bytes]
+
+
+def start(processes: Iterable[Process]) -> list[Started]:
+    """Start those that do not run, all at once, without waiting.
+
+    Raises ClusterError when a port is held by another program, which it names.
     """
     idle = [process for process in processes if process.running() is None]
     for process in idle:
@@ -101,10 +115,7 @@ def start(processes: Iterable[Process], *, wait_seconds: float = 60, wait: bool 
             raise ClusterError(
                 f"port {process.port} of {process.name} is held by {holder}; stop it or change the port in the topology"
             )
-    started = [(process, _launch(process)) for process in idle]
-    if wait:
-        _wait_until_listening(started, Deadline(wait_seconds))
-    return [process.name for process in idle]
+    return [Started(process, _launch(process)) for process in idle]
 
 
 def _launch(process: Process) -> subprocess.Popen[bytes]:
@@ -138,22 +149,34 @@ def write_configuration(process: Process) -> None:
     partial.replace(process.configuration_file)
 
 
-def _wait_until_listening(started: list[tuple[Process, subprocess.Popen[bytes]]], deadline: Deadline) -> None:
+def wait_until_listening(started: Iterable[Started], deadline: Deadline) -> None:
+    """Wait until each accepts connections.
+
+    Raises ClusterError when one ends first (with the end of its log), DeadlineError when one is too slow.
+    """
     waiting = list(started)
     while waiting:
-        for process, popen in list(waiting):
-            if popen.poll() is not None:
-                raise ClusterError(
-                    f"{process.name} ended with exit code {popen.returncode} before it listened; "
-                    f"its log {process.log_file} ends with:\n{process.log_tail()}"
-                )
+        for item in list(waiting):
+            refuse_ended([item])
             try:
-                with socket.create_connection((process.host, process.port), timeout=1):
-                    waiting.remove((process, popen))
+                with socket.create_connection((item.process.host, item.process.port), timeout=1):
+                    waiting.remove(item)
             except OSError:
                 continue
         if waiting:
-            deadline.pause(f"{', '.join(p.name for p, _ in waiting)} to listen; see {waiting[0][0].log_file}")
+            names = ", ".join(item.process.name for item in waiting)
+            deadline.pause(f"{names} to listen; see {waiting[0].process.log_file}")
+
+
+def refuse_ended(started: Iterable[Started]) -> None:
+    """ClusterError, with the end of its log, when one of the processes has ended."""
+    for item in started:
+        if item.popen.poll() is not None:
+            process = item.process
+            raise ClusterError(
+                f"{process.name} ended with exit code {item.popen.returncode} right after its start; "
+                f"its log {process.log_file} ends with:\n{process.log_tail()}"
+            )
 
 
 def stop(processes: Iterable[Process], *, wait_seconds: float = 60) -> list[str]:

@@ -1,0 +1,102 @@
+"""Inventory plugin: one topology file becomes hosts, groups, ports and member names."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: topology
+short_description: Turn Shardmart's topology file into hosts and groups
+description:
+  - Reads the one topology file, refuses a wrong one by the key that is wrong, and makes a host of every member and
+    router, a group of every replica set, and the groups C(config_servers), C(shards), C(routers), C(members) and
+    C(set_leaders) (the first member of each set, on which a set is formed).
+  - C(controller) is this machine; C(toolbox) is where the database modules run.
+  - The whole cluster is the variable C(cluster), the data model is C(data_model).
+options:
+  plugin: {description: Must be C(topology)., required: true, choices: [topology]}
+  platform: {description: What the members are., choices: [embedded], default: embedded}
+  topology:
+    description: The topology file, relative to this inventory. C(-e topology=FILE) takes its place.
+    default: ../topology.yml
+author: Shardmart
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin
+from ansible.utils.vars import load_extra_vars
+
+from shardmart import data_model, topology
+from shardmart.state import State
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class InventoryModule(BaseInventoryPlugin):
+    """Hosts and groups from a topology file."""
+
+    NAME = "topology"
+
+    def verify_file(self, path):
+        """Take files named shardmart.yml."""
+        return super().verify_file(path) and Path(path).name == "shardmart.yml"
+
+    def parse(self, inventory, loader, path, cache=True):
+        """Fill `inventory`; a wrong topology ends Ansible with the line that says why."""
+        super().parse(inventory, loader, path, cache)
+        self._read_config_data(path)
+        extra = load_extra_vars(loader)
+        file = Path(extra["topology"]) if "topology" in extra else Path(path).parent / self.get_option("topology")
+        try:
+            cluster = topology.load(file.resolve()).resolve(self.get_option("platform"))
+        except topology.TopologyError as error:
+            # An exception would be shown three times over and hide the line that matters (ansible-core 2.19).
+            self.display.error(str(error), wrap_text=False)
+            raise SystemExit(AnsibleParserError("")._exit_code) from None
+        self._populate(cluster)
+
+    def _populate(self, cluster):
+        inventory = self.inventory
+        state = State.find(None if os.environ.get("SHARDMART_STATE") else CHECKOUT / ".shardmart")
+        model = data_model.load()
+        variables = {
+            "cluster": cluster,
+            "data_model": {
+                "database": model.database,
+                "collections": [collection.as_task_argument() for collection in model.collections],
+            },
+            "shardmart_checkout": str(CHECKOUT),
+            "shardmart_state": str(state.folder),
+            "shardmart_secrets": str(state.folder / "secrets"),
+            "ansible_python_interpreter": sys.executable,
+        }
+        for name, value in variables.items():
+            inventory.set_variable("all", name, value)
+        for group in ("members", "shards", "routers", "set_leaders"):
+            inventory.add_group(group)
+        for host in ("controller", "toolbox"):
+            inventory.add_host(host)
+            inventory.set_variable(host, "ansible_connection", "local")
+        self._add_set(cluster["config_servers"], "config_servers", config_server=True)
+        for shard in cluster["shards"]:
+            self._add_set(shard, "shards", config_server=False)
+        for router in cluster["routers"]:
+            self._add_host(router, "routers")
+
+    def _add_set(self, replica_set, parent, *, config_server):
+        group = self.inventory.add_group(replica_set["name"])
+        if parent != group:
+            self.inventory.add_group(parent)
+            self.inventory.add_child(parent, group)
+        self.inventory.add_child("members", group)
+        self.inventory.set_variable(group, "replica_set", replica_set | {"config_server": config_server})
+        for member in replica_set["members"]:
+            self._add_host(member, group)
+        self.inventory.add_child("set_leaders", replica_set["members"][0]["name"])
+
+    def _add_host(self, server, group):
+        self.inventory.add_host(server["name"], group=group)
+        self.inventory.set_variable(server["name"], "ansible_connection", "local")
+        self.inventory.set_variable(server["name"], "mongodb_address", f"{server['host']}:{server['port']}")

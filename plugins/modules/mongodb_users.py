@@ -1,0 +1,115 @@
+#!/usr/bin/python
+"""Ansible module: keep MongoDB users as declared."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mongodb_users
+short_description: Keep MongoDB users, their passwords, roles and privileges as declared
+description:
+  - Logs in as each user first; a login that works proves the password and changes nothing.
+  - A user that is missing is created by the administrator, by the localhost exception, or by C(__system) with the
+    keyfile; a wrong password, roles or privileges are repaired the same way.
+  - A changed password is applied, an unchanged one is not "changed".
+extends_documentation_fragment: [shardmart.keyfile, shardmart.login, shardmart.wait]
+attributes:
+  check_mode: {support: full, description: Says what would be changed.}
+  diff_mode: {support: none, description: The changes are returned as lines instead; nothing secret is shown.}
+options:
+  addresses:
+    description: Where users are kept, the first that is writable is taken. A router, or the config servers.
+    type: list
+    elements: str
+    required: true
+  users:
+    description: The declared users, all of the C(admin) database.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name: {description: Name., type: str, required: true}
+      password_file: {description: File with the password where the module runs., type: path, required: true}
+      roles: {description: Roles as C({role, db}) documents., type: list, elements: dict, default: []}
+      privileges:
+        description: Privileges of a role with the user's own name that is kept with it.
+        type: list
+        elements: dict
+        default: []
+author: Shardmart
+"""
+
+EXAMPLES = r"""
+- name: Keep the first administrator
+  mongodb_users:
+    addresses: ["127.0.0.1:27101", "127.0.0.1:27102", "127.0.0.1:27103"]
+    users:
+      - name: admin
+        password_file: .shardmart/secrets/admin.password
+        roles: [{role: root, db: admin}]
+    keyfile: .shardmart/secrets/keyfile
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, in order. Passwords are never shown.
+  type: list
+  returned: always
+  sample: ["create user admin (localhost exception)"]
+"""
+
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.cluster import replica_set, users  # noqa: E402
+from ansible.module_utils.cluster.module import (  # noqa: E402
+    KEYFILE_ARGUMENTS,
+    LOGIN_ARGUMENTS,
+    WAIT_ARGUMENT,
+    keyfile_credentials,
+    login_credentials,
+    run,
+)
+
+ARGUMENTS = {
+    "addresses": {"type": "list", "elements": "str", "required": True},
+    "users": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "password_file": {"type": "path", "required": True, "no_log": False},
+            "roles": {"type": "list", "elements": "dict", "default": []},
+            "privileges": {"type": "list", "elements": "dict", "default": []},
+        },
+    },
+}
+
+
+def body(module):
+    """Converge the users the arguments describe."""
+    arguments = module.params
+    keyfile, login = keyfile_credentials(module), login_credentials(module)
+    administrators = users.Administrators(
+        login=login if login.username else None, keyfile=keyfile if keyfile.keyfile else None
+    )
+    address = replica_set.primary_of(arguments["addresses"], keyfile) or arguments["addresses"][0]
+    changes = users.converge(
+        [
+            users.UserSpec(
+                name=user["name"],
+                password_file=Path(user["password_file"]),
+                roles=tuple(user["roles"]),
+                privileges=tuple(user["privileges"]),
+            )
+            for user in arguments["users"]
+        ],
+        address,
+        administrators,
+        wait_seconds=arguments["wait_seconds"],
+        check_mode=module.check_mode,
+    )
+    return {"changed": bool(changes), "changes": changes}
+
+
+if __name__ == "__main__":
+    run(ARGUMENTS | KEYFILE_ARGUMENTS | LOGIN_ARGUMENTS | WAIT_ARGUMENT, body)

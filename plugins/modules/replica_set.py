@@ -1,0 +1,144 @@
+#!/usr/bin/python
+"""Ansible module: form a replica set and keep it as declared."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: replica_set
+short_description: Form a MongoDB replica set and keep it as declared
+description:
+  - Waits for the members, initiates the set if no member has a configuration, has the first member elected at once,
+    converges members, priorities, votes, tags and settings by one safe reconfiguration at a time, and waits for a
+    writable primary and healthy members.
+  - Never initiates a set of which any member already has a configuration.
+extends_documentation_fragment: [shardmart.keyfile, shardmart.wait]
+attributes:
+  check_mode: {support: full, description: Plans the reconfigurations and changes nothing.}
+  diff_mode: {support: full, description: Shows the declared part of the configuration before and after.}
+options:
+  name:
+    description: The name of the set.
+    type: str
+    required: true
+  members:
+    description: The members, the first of which becomes the first primary.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      host: {description: Address as the other members reach it., type: str, required: true}
+      port: {description: Port., type: int, required: true}
+      priority: {description: Election priority., type: float, default: 1}
+      votes: {description: Votes., type: int, choices: [0, 1], default: 1}
+      hidden: {description: Hidden from clients., type: bool, default: false}
+      tags: {description: Replica set tags., type: dict, default: {}}
+      name: {description: The member's name in the topology; not used., type: str}
+      cache_mb: {description: The member's cache in the topology; not used., type: int}
+  config_server:
+    description: Whether this is the set of the config servers.
+    type: bool
+    default: false
+  election_timeout_ms:
+    description: Time without a primary after which a member stands for election, milliseconds.
+    type: int
+    default: 10000
+  heartbeat_ms:
+    description: Interval of heartbeats, milliseconds.
+    type: int
+    default: 2000
+  allow_removal:
+    description: Remove members that are not declared. Without it such members are an error.
+    type: bool
+    default: false
+author: Shardmart
+"""
+
+EXAMPLES = r"""
+- name: Form the first shard
+  replica_set:
+    name: shard1ReplSet
+    members:
+      - {host: 127.0.0.1, port: 27201}
+      - {host: 127.0.0.1, port: 27202}
+      - {host: 127.0.0.1, port: 27203}
+    keyfile: .shardmart/secrets/keyfile
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, in order.
+  type: list
+  returned: always
+  sample: [initiate shard1ReplSet with 3 members]
+primary:
+  description: The primary at the end, "host:port"; none in check mode.
+  type: str
+  returned: always
+"""
+
+from ansible.module_utils.cluster import replica_set  # noqa: E402
+from ansible.module_utils.cluster.module import (  # noqa: E402
+    KEYFILE_ARGUMENTS,
+    WAIT_ARGUMENT,
+    keyfile_credentials,
+    result,
+    run,
+)
+
+ARGUMENTS = {
+    "name": {"type": "str", "required": True},
+    "members": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "host": {"type": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "priority": {"type": "float", "default": 1},
+            "votes": {"type": "int", "choices": [0, 1], "default": 1},
+            "hidden": {"type": "bool", "default": False},
+            "tags": {"type": "dict", "default": {}},
+            "name": {"type": "str"},
+            "cache_mb": {"type": "int"},
+        },
+    },
+    "config_server": {"type": "bool", "default": False},
+    "election_timeout_ms": {"type": "int", "default": 10000},
+    "heartbeat_ms": {"type": "int", "default": 2000},
+    "allow_removal": {"type": "bool", "default": False},
+}
+
+
+def body(module):
+    """Converge the set the arguments describe."""
+    arguments = module.params
+    spec = replica_set.ReplicaSetSpec(
+        name=arguments["name"],
+        members=tuple(
+            replica_set.MemberSpec(
+                host=f"{member['host']}:{member['port']}",
+                priority=member["priority"],
+                votes=member["votes"],
+                hidden=member["hidden"],
+                tags=member["tags"],
+            )
+            for member in arguments["members"]
+        ),
+        config_server=arguments["config_server"],
+        election_timeout_ms=arguments["election_timeout_ms"],
+        heartbeat_ms=arguments["heartbeat_ms"],
+        allow_removal=arguments["allow_removal"],
+    )
+    outcome = replica_set.converge(
+        spec, keyfile_credentials(module), wait_seconds=arguments["wait_seconds"], check_mode=module.check_mode
+    )
+    return result(
+        outcome.changes,
+        replica_set.summary(outcome.before),
+        replica_set.summary(outcome.after),
+        primary=outcome.primary,
+    )
+
+
+if __name__ == "__main__":
+    run(ARGUMENTS | KEYFILE_ARGUMENTS | WAIT_ARGUMENT, body)

@@ -1,0 +1,116 @@
+#!/usr/bin/python
+"""Ansible module: generated secrets in files only their owner can read."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: secret_files
+short_description: Generate secrets once, in files of mode 0600
+description:
+  - Makes the folder with mode 0700 and every file that is missing with a random secret; never changes, prints or
+    returns a secret that is there. Modes that others could read are repaired.
+attributes:
+  check_mode: {support: full, description: Says which files would be made.}
+  diff_mode: {support: none, description: Secrets are not shown.}
+options:
+  folder:
+    description: The folder of the secrets.
+    type: path
+    required: true
+  keyfiles:
+    description: Names of files with 1,008 random base64 characters, as a MongoDB keyfile (6 to 1,024 of them).
+    type: list
+    elements: str
+    default: []
+  passwords:
+    description: Names of files with a password of 32 random letters and digits.
+    type: list
+    elements: str
+    default: []
+author: Shardmart
+"""
+
+EXAMPLES = r"""
+- name: Generate the secrets
+  secret_files:
+    folder: .shardmart/secrets
+    keyfiles: [keyfile]
+    passwords: [admin.password]
+"""
+
+RETURN = r"""
+changes: {description: Files made and modes repaired., type: list, returned: always}
+"""
+
+import base64  # noqa: E402
+import os  # noqa: E402
+import secrets  # noqa: E402
+import string  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+KEYFILE_BYTES = 756
+PASSWORD_LENGTH = 32
+
+
+def keyfile():
+    """A keyfile: 1,008 base64 characters."""
+    return base64.b64encode(secrets.token_bytes(KEYFILE_BYTES)).decode()
+
+
+def password():
+    """A password of letters and digits, about 190 bits."""
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(PASSWORD_LENGTH))
+
+
+def main():
+    """Make what is missing, repair what others can read."""
+    module = AnsibleModule(
+        argument_spec={
+            "folder": {"type": "path", "required": True},
+            "keyfiles": {"type": "list", "elements": "str", "default": [], "no_log": False},
+            "passwords": {"type": "list", "elements": "str", "default": [], "no_log": False},
+        },
+        supports_check_mode=True,
+    )
+    folder = Path(module.params["folder"])
+    changes = []
+    try:
+        for path in (folder.parent, folder):
+            if not path.exists():
+                changes.append(f"make {path}")
+                if not module.check_mode:
+                    path.mkdir(mode=0o700, parents=True)
+            elif path.stat().st_mode & 0o077:
+                changes.append(f"{path}: mode 0700")
+                if not module.check_mode:
+                    path.chmod(0o700)
+        for make, names in ((keyfile, module.params["keyfiles"]), (password, module.params["passwords"])):
+            for name in names:
+                path = folder / name
+                if not path.exists():
+                    changes.append(f"generate {name}")
+                    if not module.check_mode:
+                        write_once(path, make())
+                elif path.stat().st_mode & 0o077:
+                    changes.append(f"{name}: mode 0600")
+                    if not module.check_mode:
+                        path.chmod(0o600)
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename}: {error.strerror}")
+    module.exit_json(changed=bool(changes), changes=changes)
+
+
+def write_once(path, secret):
+    """Write the file whole or not at all: a run that is killed leaves no half secret, and none is replaced."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret + "\n")
+    partial.rename(path)
+
+
+if __name__ == "__main__":
+    main()
