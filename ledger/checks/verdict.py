@@ -1,0 +1,98 @@
+"""The verdict: how many operations of each kind, and every anomaly with the operations that show it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+EXAMPLES = 10
+"""How many anomalies of one kind are kept in full; all are counted."""
+
+KINDS = {
+    "lost": "an acknowledged write is not there",
+    "doubled": "one operation took effect twice",
+    "phantom": "something is there that failed or was never asked for",
+    "stale": "a read missed what had been acknowledged before it began",
+    "reordered": "two reads disagree about the order of a list",
+    "oversold": "more units were sold than there were",
+    "unbalanced": "sums do not add up",
+    "tampered": "a document does not say what was written",
+    "not linearizable": "no order of the operations explains the answers",
+    "undecided": "the history was too entangled to decide within the budget",
+    "members": "the members are not in one healthy, equal state",
+}
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """One thing that must not be: what, in words, and the journal's operations that show it."""
+
+    kind: str
+    workload: str
+    detail: str
+    operations: tuple[str, ...] = ()
+
+
+@dataclass
+class Verdict:
+    """The result of a check.  `anomalies` holds up to EXAMPLES of each kind; `counts` counts all of them."""
+
+    run: str
+    operations: dict[str, Counter[str]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    anomalies: list[Anomaly] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return not self.counts
+
+    def count(self, workload: str, outcome: str) -> None:
+        """One operation of `workload` ended with `outcome`."""
+        self.operations.setdefault(workload, Counter())[outcome] += 1
+
+    def wants(self, kind: str) -> bool:
+        """Whether another example of `kind` would be kept."""
+        return self.counts[kind] < EXAMPLES
+
+    def add(self, kind: str, workload: str, detail: str, operations: tuple[str, ...] = ()) -> None:
+        """An anomaly was found.  `kind` is one of KINDS."""
+        if kind not in KINDS:
+            raise KeyError(kind)
+        if self.wants(kind):
+            self.anomalies.append(Anomaly(kind, workload, detail, operations))
+        self.counts[kind] += 1
+
+    def total(self, outcome: str) -> int:
+        """Operations with `outcome` over all workloads."""
+        return sum(counter[outcome] for counter in self.operations.values())
+
+    def sentence(self) -> str:
+        """The verdict in one line."""
+        acknowledged = f"{self.total('ok'):,} acknowledged operations"
+        if self.clean:
+            return f"clean: all {acknowledged} are accounted for; lost 0, doubled 0"
+        found = ", ".join(f"{kind} {count}" for kind, count in sorted(self.counts.items()))
+        return f"NOT clean: {found} (of {acknowledged})"
+
+    def as_json(self) -> dict[str, Any]:
+        """The verdict for machines."""
+        return {
+            "run": self.run,
+            "clean": self.clean,
+            "sentence": self.sentence(),
+            "operations": {name: dict(counter) for name, counter in self.operations.items()},
+            "acknowledged": self.total("ok"),
+            "lost": self.counts["lost"],
+            "doubled": self.counts["doubled"],
+            "counts": dict(self.counts),
+            "anomalies": [
+                {"kind": a.kind, "workload": a.workload, "detail": a.detail, "operations": list(a.operations)}
+                for a in self.anomalies
+            ],
+            "checked": self.checked,
+            "notes": self.notes,
+        }
