@@ -40,7 +40,7 @@ class State:
         try:
             document: dict[str, Any] = json.loads((self.folder / "cluster.json").read_text())
         except FileNotFoundError:
-            raise StateError(f"no cluster in {self.folder}: run `make up`, or give --state or --uri") from None
+            raise StateError(f"no cluster in {self.folder}: run `make up`, or name another state folder") from None
         return document
 
     def password(self, user: str) -> str:

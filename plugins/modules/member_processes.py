@@ -58,11 +58,11 @@ RETURN = r"""
 changes: {description: What was done., type: list, returned: always, sample: [start shard1-1]}
 """
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-from ansible.module_utils.cluster import embedded, processes, restart  # noqa: E402
-from ansible.module_utils.cluster.connection import Deadline  # noqa: E402
-from ansible.module_utils.cluster.module import run  # noqa: E402
+from ansible.module_utils.cluster import embedded, processes, restart
+from ansible.module_utils.cluster.connection import Deadline
+from ansible.module_utils.cluster.module import run
 
 ARGUMENTS = {
     "cluster": {"type": "dict", "required": True},

@@ -56,10 +56,10 @@ source: {description: Where they came from., type: str, returned: when there is 
 passed_over: {description: "Sources that had nothing, and why.", type: list, returned: always}
 """
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-from ansible.module_utils.cluster import binaries  # noqa: E402
-from ansible.module_utils.cluster.module import run  # noqa: E402
+from ansible.module_utils.cluster import binaries
+from ansible.module_utils.cluster.module import run
 
 ARGUMENTS = {
     "cache": {"type": "path", "required": True},

@@ -57,10 +57,10 @@ changes:
   sample: ["create user admin (localhost exception)"]
 """
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-from ansible.module_utils.cluster import replica_set, users  # noqa: E402
-from ansible.module_utils.cluster.module import (  # noqa: E402
+from ansible.module_utils.cluster import replica_set, users
+from ansible.module_utils.cluster.module import (
     KEYFILE_ARGUMENTS,
     LOGIN_ARGUMENTS,
     WAIT_ARGUMENT,

@@ -76,8 +76,8 @@ primary:
   returned: always
 """
 
-from ansible.module_utils.cluster import replica_set  # noqa: E402
-from ansible.module_utils.cluster.module import (  # noqa: E402
+from ansible.module_utils.cluster import replica_set
+from ansible.module_utils.cluster.module import (
     KEYFILE_ARGUMENTS,
     WAIT_ARGUMENT,
     keyfile_credentials,

@@ -42,13 +42,13 @@ RETURN = r"""
 changes: {description: Files made and modes repaired., type: list, returned: always}
 """
 
-import base64  # noqa: E402
-import os  # noqa: E402
-import secrets  # noqa: E402
-import string  # noqa: E402
-from pathlib import Path  # noqa: E402
+import base64
+import os
+import secrets
+import string
+from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
 KEYFILE_BYTES = 756
 PASSWORD_LENGTH = 32

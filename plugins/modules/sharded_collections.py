@@ -65,10 +65,11 @@ changes:
   sample: ["ecommerce.orders: shard by {region: 1, user_id: hashed}"]
 """
 
-from ansible.module_utils.cluster import connection, sharding  # noqa: E402
-from ansible.module_utils.cluster.module import (  # noqa: E402
+from ansible.module_utils.cluster import connection, sharding
+from ansible.module_utils.cluster.module import (
     LOGIN_ARGUMENTS,
     WAIT_ARGUMENT,
+    collection_specs,
     login_credentials,
     result,
     run,
@@ -95,16 +96,7 @@ ARGUMENTS = {
 def body(module):
     """Converge the collections the arguments describe."""
     arguments = module.params
-    collections = [
-        sharding.CollectionSpec(
-            name=entry["name"],
-            shard_key=entry["shard_key"],
-            indexes=tuple(entry["indexes"]),
-            zone_ranges=tuple(sharding.ZoneRange(r["zone"], r["min"], r["max"]) for r in entry["zone_ranges"]),
-            validator=entry["validator"],
-        )
-        for entry in arguments["collections"]
-    ]
+    collections = collection_specs(arguments["collections"])
     credentials = login_credentials(module)
     if module.check_mode and not sharding.answers(arguments["router"], credentials):
         return {"changed": True, "changes": [f"{arguments['database']}.{c.name}: shard" for c in collections]}

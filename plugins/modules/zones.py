@@ -46,8 +46,8 @@ changes:
   sample: ["shard1ReplSet: serve zone APJ"]
 """
 
-from ansible.module_utils.cluster import connection, sharding  # noqa: E402
-from ansible.module_utils.cluster.module import (  # noqa: E402
+from ansible.module_utils.cluster import connection, sharding
+from ansible.module_utils.cluster.module import (
     LOGIN_ARGUMENTS,
     WAIT_ARGUMENT,
     login_credentials,

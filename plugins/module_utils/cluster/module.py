@@ -14,6 +14,7 @@ try:
 
     from .connection import Credentials, Tls, describe, tls_from
     from .errors import ClusterError
+    from .sharding import CollectionSpec, ZoneRange
 
     PYMONGO = True
 except ImportError:  # said by `run`: the place where a module runs needs PyMongo
@@ -26,10 +27,10 @@ TLS_ARGUMENT: dict[str, Any] = {
         "certificate_key_file": {"type": "path"},
     },
 }
-KEYFILE_ARGUMENTS: dict[str, Any] = {"keyfile": {"type": "path"}, "tls": TLS_ARGUMENT}
+KEYFILE_ARGUMENTS: dict[str, Any] = {"keyfile": {"type": "path", "no_log": False}, "tls": TLS_ARGUMENT}
 LOGIN_ARGUMENTS: dict[str, Any] = {
     "login_user": {"type": "str", "default": "admin"},
-    "login_password_file": {"type": "path"},
+    "login_password_file": {"type": "path", "no_log": False},
     "tls": TLS_ARGUMENT,
 }
 WAIT_ARGUMENT: dict[str, Any] = {"wait_seconds": {"type": "float", "default": 60.0}}
@@ -52,6 +53,20 @@ def login_credentials(module: AnsibleModule) -> Credentials:
     if not password_file:
         return Credentials(tls=tls_of(module))
     return Credentials(username=module.params["login_user"], password_file=Path(password_file), tls=tls_of(module))
+
+
+def collection_specs(entries: list[dict[str, Any]]) -> list[CollectionSpec]:
+    """The `collections` argument as specifications."""
+    return [
+        CollectionSpec(
+            name=entry["name"],
+            shard_key=entry["shard_key"],
+            indexes=tuple(entry.get("indexes") or ()),
+            zone_ranges=tuple(ZoneRange(r["zone"], r["min"], r["max"]) for r in entry.get("zone_ranges") or ()),
+            validator=entry.get("validator"),
+        )
+        for entry in entries
+    ]
 
 
 @contextmanager

@@ -1,0 +1,65 @@
+# Thin: each target is one line of the real command. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help install up down destroy status test unit integration molecule e2e lint format bench lock
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+UV     := uv==0.13.8
+# More arguments for ansible-playbook, as in: make up ARGS="-e topology=inventories/topologies/small.yml --diff"
+ARGS   ?=
+PLAY   := $(BIN)/ansible-playbook -i inventories/embedded
+export PATH := $(abspath $(BIN)):$(PATH)
+
+help: ## This list
+	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## Install what the lock file pins into .venv
+$(STAMP): requirements.lock pyproject.toml
+	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(UV)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+up: $(STAMP) ## A seeded, verified sharded cluster on this machine
+	$(PLAY) site.yml $(ARGS)
+
+down: $(STAMP) ## Stop the cluster, keep its data
+	$(PLAY) playbooks/destroy.yml $(ARGS)
+
+destroy: $(STAMP) ## Stop the cluster and remove its data
+	$(PLAY) playbooks/destroy.yml -e destroy_data=true $(ARGS)
+
+status: $(STAMP) ## Sets, members, lag, chunks and documents
+	$(BIN)/shardmart status
+
+test: $(STAMP) lint unit integration molecule ## Everything that needs no container engine
+
+unit: $(STAMP) ## Unit tests
+	$(BIN)/pytest tests/unit
+
+integration: $(STAMP) ## Tests on real MongoDB servers
+	$(BIN)/pytest tests/integration
+
+molecule: $(STAMP) ## Role tests
+	$(BIN)/molecule test --all
+
+e2e: $(STAMP) ## Tests on a real kind cluster (needs a container engine and kind)
+	$(BIN)/pytest tests/e2e
+
+lint: $(STAMP) ## ruff, mypy --strict, yamllint, ansible-lint
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/ansible-lint --offline
+
+format: $(STAMP) ## Format the Python code
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure the start of the default cluster
+	$(BIN)/python benchmarks/bootstrap.py
+
+lock: ## Resolve the lock file anew
+	$(BIN)/uv pip compile --quiet --all-extras --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --universal --upgrade -o requirements.lock pyproject.toml

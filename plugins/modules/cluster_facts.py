@@ -1,0 +1,60 @@
+#!/usr/bin/python
+"""Ansible module: what a running cluster is."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_facts
+short_description: Read sets, members, lag, shards, balancer, chunks and documents of a cluster
+description:
+  - Changes nothing. A server that does not answer is a fact, listed in C(problems), not a failure.
+extends_documentation_fragment: [shardmart.keyfile, shardmart.login]
+attributes:
+  check_mode: {support: full, description: Reads the same.}
+  diff_mode: {support: none, description: Nothing is changed.}
+options:
+  cluster:
+    description: The cluster as the inventory describes it.
+    type: dict
+    required: true
+author: Shardmart
+"""
+
+EXAMPLES = r"""
+- name: Read the cluster
+  cluster_facts:
+    cluster: "{{ cluster }}"
+    login_user: monitor
+    login_password_file: .shardmart/secrets/monitor.password
+    keyfile: .shardmart/secrets/keyfile
+"""
+
+RETURN = r"""
+sets: {description: "Replica sets with their members' state, lag and uptime.", type: list, returned: always}
+routers: {description: Routers with version and uptime., type: list, returned: always}
+sharding: {description: "Shards, balancer, collections; null when no router answers.", type: dict, returned: always}
+problems: {description: What is not as it should be., type: list, returned: always}
+"""
+
+from ansible.module_utils.cluster import facts
+from ansible.module_utils.cluster.module import (
+    KEYFILE_ARGUMENTS,
+    LOGIN_ARGUMENTS,
+    keyfile_credentials,
+    login_credentials,
+    run,
+)
+
+ARGUMENTS = {"cluster": {"type": "dict", "required": True}}
+
+
+def body(module):
+    """Gather the facts."""
+    found = facts.gather(
+        module.params["cluster"], router=login_credentials(module), members=keyfile_credentials(module)
+    )
+    return {"changed": False} | found
+
+
+if __name__ == "__main__":
+    run(ARGUMENTS | KEYFILE_ARGUMENTS | LOGIN_ARGUMENTS, body)

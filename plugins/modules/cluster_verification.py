@@ -1,0 +1,83 @@
+#!/usr/bin/python
+"""Ansible module: check what a user of the cluster relies on."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_verification
+short_description: Check what a user of the cluster relies on
+description:
+  - Members healthy, shards present, balancer on, collections as declared, a majority write through every router read
+    back, unauthenticated access refused. Fails with every claim that does not hold.
+  - Its write goes to a collection of its own and is deleted again, so it never reports a change.
+extends_documentation_fragment: [shardmart.keyfile, shardmart.login]
+attributes:
+  check_mode: {support: full, description: Checks nothing; the cluster may not exist yet.}
+  diff_mode: {support: none, description: Nothing is changed.}
+options:
+  cluster:
+    description: The cluster as the inventory describes it.
+    type: dict
+    required: true
+  database:
+    description: The database of the data model.
+    type: str
+    required: true
+  collections:
+    description: The collections of the data model, as C(sharded_collections) takes them.
+    type: list
+    elements: dict
+    required: true
+author: Shardmart
+"""
+
+EXAMPLES = r"""
+- name: Verify the cluster
+  cluster_verification:
+    cluster: "{{ cluster }}"
+    database: ecommerce
+    collections: "{{ data_model.collections }}"
+    login_password_file: .shardmart/secrets/admin.password
+    keyfile: .shardmart/secrets/keyfile
+"""
+
+RETURN = r"""
+verified: {description: The claims that hold., type: list, returned: success}
+"""
+
+from ansible.module_utils.cluster import verification
+from ansible.module_utils.cluster.module import (
+    KEYFILE_ARGUMENTS,
+    LOGIN_ARGUMENTS,
+    collection_specs,
+    keyfile_credentials,
+    login_credentials,
+    run,
+)
+
+ARGUMENTS = {
+    "cluster": {"type": "dict", "required": True},
+    "database": {"type": "str", "required": True},
+    "collections": {"type": "list", "elements": "dict", "required": True},
+}
+
+
+def body(module):
+    """Verify; fail with every claim that does not hold."""
+    if module.check_mode:
+        return {"changed": False, "verified": []}
+    checks = verification.verify(
+        module.params["cluster"],
+        module.params["database"],
+        collection_specs(module.params["collections"]),
+        administrator=login_credentials(module),
+        members=keyfile_credentials(module),
+    )
+    failed = [f"{check.claim}: {check.failure}" for check in checks if check.failure]
+    if failed:
+        module.fail_json(msg=f"{len(failed)} of {len(checks)} checks failed:\n" + "\n".join(failed))
+    return {"changed": False, "verified": [check.claim for check in checks]}
+
+
+if __name__ == "__main__":
+    run(ARGUMENTS | KEYFILE_ARGUMENTS | LOGIN_ARGUMENTS, body)
