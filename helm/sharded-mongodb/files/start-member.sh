@@ -1,0 +1,8 @@
+#!/bin/bash
+# Starts mongod or mongos. The servers refuse a keyfile that the group may read, and fsGroup makes every mounted
+# Secret readable by the group: so a private copy in memory is used.
+set -euo pipefail
+umask 077
+cat /etc/mongodb/auth/keyfile > /run/mongodb/keyfile
+chmod 0400 /run/mongodb/keyfile
+exec "$@"

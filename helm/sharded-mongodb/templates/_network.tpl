@@ -1,0 +1,57 @@
+{{/*
+A NetworkPolicy of one component. Takes {root, component, callers (components that may connect to it), calls
+(components it may connect to), from (further peers)}.
+*/}}
+{{- define "sharded-mongodb.networkPolicy" -}}
+{{- $root := .root -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "sharded-mongodb.fullname" $root }}-{{ .component }}
+  labels:
+    {{- include "sharded-mongodb.labels" (dict "root" $root "component" .component) | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "sharded-mongodb.selector" (dict "root" $root "component" .component) | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  ingress:
+    {{- if or .callers .from }}
+    - from:
+        {{- range .callers }}
+        - podSelector:
+            matchLabels:
+              {{- include "sharded-mongodb.selector" (dict "root" $root "component" .) | nindent 14 }}
+        {{- end }}
+        {{- with .from }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      ports:
+        - port: {{ $root.Values.port }}
+          protocol: TCP
+    {{- end }}
+    {{- with $root.Values.networkPolicy.extraIngress }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  egress:
+    - to:
+        - namespaceSelector: {}
+          podSelector:
+            matchLabels:
+              k8s-app: kube-dns
+      ports:
+        - {port: 53, protocol: UDP}
+        - {port: 53, protocol: TCP}
+    - to:
+        {{- range .calls }}
+        - podSelector:
+            matchLabels:
+              {{- include "sharded-mongodb.selector" (dict "root" $root "component" .) | nindent 14 }}
+        {{- end }}
+      ports:
+        - port: {{ $root.Values.port }}
+          protocol: TCP
+    {{- with $root.Values.networkPolicy.extraEgress }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end -}}
