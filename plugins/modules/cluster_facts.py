@@ -56,5 +56,10 @@ def body(module):
     return {"changed": False} | found
 
 
-if __name__ == "__main__":
+def main():
+    """Be the module."""
     run(ARGUMENTS | KEYFILE_ARGUMENTS | LOGIN_ARGUMENTS, body)
+
+
+if __name__ == "__main__":
+    main()

@@ -119,5 +119,10 @@ def stopped(declared, wait_seconds, check_mode):
     return {"changed": bool(running), "changes": [f"stop {name}" for name in running]}
 
 
-if __name__ == "__main__":
+def main():
+    """Be the module."""
     run(ARGUMENTS, body)
+
+
+if __name__ == "__main__":
+    main()

@@ -106,5 +106,10 @@ def body(module):
     return found
 
 
-if __name__ == "__main__":
+def main():
+    """Be the module."""
     run(ARGUMENTS, body)
+
+
+if __name__ == "__main__":
+    main()

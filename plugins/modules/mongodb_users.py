@@ -111,5 +111,10 @@ def body(module):
     return {"changed": bool(changes), "changes": changes}
 
 
-if __name__ == "__main__":
+def main():
+    """Be the module."""
     run(ARGUMENTS | KEYFILE_ARGUMENTS | LOGIN_ARGUMENTS | WAIT_ARGUMENT, body)
+
+
+if __name__ == "__main__":
+    main()

@@ -140,5 +140,10 @@ def body(module):
     )
 
 
-if __name__ == "__main__":
+def main():
+    """Be the module."""
     run(ARGUMENTS | KEYFILE_ARGUMENTS | WAIT_ARGUMENT, body)
+
+
+if __name__ == "__main__":
+    main()

@@ -109,5 +109,10 @@ def body(module):
     return result(outcome.changes, outcome.before, outcome.after)
 
 
-if __name__ == "__main__":
+def main():
+    """Be the module."""
     run(ARGUMENTS | LOGIN_ARGUMENTS | WAIT_ARGUMENT, body)
+
+
+if __name__ == "__main__":
+    main()

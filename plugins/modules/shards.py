@@ -92,5 +92,10 @@ def body(module):
     return result(outcome.changes, {"shards": outcome.before}, {"shards": outcome.after})
 
 
-if __name__ == "__main__":
+def main():
+    """Be the module."""
     run(ARGUMENTS | LOGIN_ARGUMENTS | WAIT_ARGUMENT, body)
+
+
+if __name__ == "__main__":
+    main()

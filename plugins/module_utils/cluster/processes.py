@@ -119,9 +119,11 @@ def start(processes: Iterable[Process]) -> list[Started]:
 
 
 def _launch(process: Process) -> subprocess.Popen[bytes]:
-    for folder in (process.pid_file.parent, process.log_file.parent, process.data_folder):
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folders = [process.pid_file.parent, process.log_file.parent]
+    if process.data_folder is not None:
+        folders += [process.data_folder.parent, process.data_folder]
+    for folder in folders:  # each by itself: `parents=True` would make the outer ones readable by others
+        folder.mkdir(exist_ok=True, mode=0o700)
     write_configuration(process)
     rotate_logs([process], larger_than=0)
     with process.log_file.open("ab") as log:

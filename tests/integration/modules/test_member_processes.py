@@ -1,0 +1,143 @@
+"""The `member_processes` module: real processes that survive, are recognised, and are never confused."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cluster.connection import connect
+from tests.support.clusters import EmbeddedCluster, address, servers, small_topology
+from tests.support.modules import run_module
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    """A cluster of 1+1 members and a router whose processes do not run."""
+    cluster = EmbeddedCluster(tmp_path / "state", small_topology(shards=1))
+    cluster.write_secrets()
+    try:
+        yield cluster
+    finally:
+        cluster.destroy()
+
+
+def arguments(cluster: EmbeddedCluster, **changes: Any) -> dict[str, Any]:
+    return (
+        {"cluster": cluster.description, "state_folder": str(cluster.folder), "wait_seconds": 60} | servers() | changes
+    )
+
+
+def running(cluster: EmbeddedCluster) -> dict[str, int]:
+    return {name: found.pid for name, p in cluster.processes.items() if (found := p.running())}
+
+
+def test_processes_start_once_and_stop_cleanly(stopped: EmbeddedCluster) -> None:
+    names = ["configsvr1", "shard1-1", "mongos1"]
+    planned = run_module("member_processes", check=True, **arguments(stopped))
+    assert planned["changes"] == [f"start {name}" for name in names]
+    assert running(stopped) == {}
+    assert run_module("member_processes", **arguments(stopped))["changed"]
+    pids = running(stopped)
+    assert sorted(pids) == sorted(names)
+    assert not run_module("member_processes", **arguments(stopped))["changed"]
+    assert running(stopped) == pids
+
+    for name, pid in pids.items():
+        process = psutil.Process(pid)
+        assert {c.laddr.ip for c in process.net_connections() if c.status == "LISTEN"} == {"127.0.0.1"}, name
+        secret = (stopped.folder / "secrets" / "keyfile").read_text().strip()
+        assert secret not in " ".join(process.cmdline())
+    for folder in ("data", "logs", "config", "run"):
+        assert (stopped.folder / folder).stat().st_mode & 0o077 == 0, folder
+
+    # A pid file that was never written does not hide a running member, nor start it twice.
+    stopped.processes["shard1-1"].pid_file.unlink()
+    assert not run_module("member_processes", **arguments(stopped))["changed"]
+
+    # One that was killed is started again, alone.
+    stopped.kill("shard1-1")
+    assert run_module("member_processes", **arguments(stopped))["changes"] == ["start shard1-1"]
+
+    ended = run_module("member_processes", **arguments(stopped, state="stopped"))
+    assert sorted(ended["changes"]) == sorted(f"stop {name}" for name in names)
+    assert running(stopped) == {}
+    assert not run_module("member_processes", **arguments(stopped, state="stopped"))["changed"]
+    log = stopped.processes["shard1-1"].log_file.read_text()
+    assert "Shutdown: Closing WiredTiger" in log or "dbexit" in log, "the member ended by itself"
+
+
+def test_stale_pid_file_of_another_program_is_never_signalled(stopped: EmbeddedCluster) -> None:
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        pid_file = stopped.processes["shard1-1"].pid_file
+        pid_file.parent.mkdir(parents=True)
+        pid_file.write_text(f"{bystander.pid}\n")
+        assert not run_module("member_processes", **arguments(stopped, state="stopped"))["changed"]
+        assert bystander.poll() is None
+        run_module("member_processes", **arguments(stopped))
+        assert running(stopped)["shard1-1"] != bystander.pid
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_busy_port_is_named_with_its_holder(stopped: EmbeddedCluster) -> None:
+    member = stopped.set_of("shard1ReplSet")["members"][0]
+    with socket.create_server((member["host"], member["port"])):
+        result = run_module("member_processes", **arguments(stopped))
+    holder = f"{psutil.Process().name()} (pid {psutil.Process().pid})"
+    assert result["msg"] == (
+        f"port {member['port']} of shard1-1 is held by {holder}; stop it or change the port in the topology"
+    )
+    assert running(stopped) == {}, "nothing was started half way"
+
+
+def test_member_that_cannot_start_is_shown_with_its_log(stopped: EmbeddedCluster) -> None:
+    stopped.state.keyfile.write_text("!")
+    result = run_module("member_processes", **arguments(stopped))
+    assert "ended with exit code" in result["msg"]
+    assert "keyfile" in result["msg"].lower() or "security key" in result["msg"].lower()
+
+
+def test_changed_cache_restarts_the_member_and_shows_the_difference(stopped: EmbeddedCluster) -> None:
+    run_module("member_processes", **arguments(stopped))
+    shard = stopped.set_of("shard1ReplSet")
+    stopped.form(shard)
+    before = running(stopped)
+    shard["members"][0]["cache_mb"] = 512
+    planned = run_module("member_processes", check=True, **arguments(stopped))
+    assert planned["changes"] == ["restart shard1-1: its configuration changed"]
+    assert "cacheSizeGB: 0.25" in planned["diff"][0]["before"]
+    assert "cacheSizeGB: 0.5" in planned["diff"][0]["after"]
+    assert running(stopped) == before
+    assert run_module("member_processes", **arguments(stopped))["changes"] == planned["changes"]
+    after = running(stopped)
+    assert {name for name in after if after[name] != before[name]} == {"shard1-1"}
+    with connect(address(shard["members"][0]), stopped.members_credentials) as client:
+        cache = client.admin.command("serverStatus")["wiredTiger"]["cache"]["maximum bytes configured"]
+    assert cache == 512 << 20
+
+
+def test_large_log_is_rotated_and_written_anew(stopped: EmbeddedCluster) -> None:
+    run_module("member_processes", **arguments(stopped))
+    process = stopped.processes["shard1-1"]
+    result = run_module("member_processes", **arguments(stopped, rotate_logs_above_mb=0))
+    assert "rotate the log of shard1-1" in result["changes"]
+    old = process.log_file.with_name(process.log_file.name + ".1")
+    assert old.stat().st_size > 0
+    with connect(address(stopped.set_of("shard1ReplSet")["members"][0]), stopped.members_credentials) as client:
+        client.admin.command("ping")
+    found = process.running()
+    assert found
+    found.send_signal(signal.SIGTERM)
+    found.wait(30)
+    assert process.log_file.stat().st_size > 0, "the member writes to the new file"

