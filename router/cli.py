@@ -1,0 +1,156 @@
+"""The router's command line, with mongos's flag names.
+
+argparse rather than typer, which everything else here uses: the router starts beside the members and has to
+listen in a fraction of a second, and mongos's flags (`--bind_ip`, `--keyFile`) are its own.  Exit codes: 0 stopped
+by a signal, 1 it could not listen, 2 wrong arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import ssl
+import sys
+from pathlib import Path
+from typing import Any
+
+from router import MEMBER_VERSION, NOTICE
+
+log = logging.getLogger("router")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    result = argparse.ArgumentParser(
+        prog="router", description=f"{NOTICE} It serves clusters whose members run MongoDB 6.0.", allow_abbrev=False
+    )
+    result.add_argument("--version", action="version", version=f"development router for MongoDB {MEMBER_VERSION}")
+    result.add_argument("--configdb", required=True, metavar="SET/host:port,...", help="the config servers")
+    result.add_argument("--port", type=int, default=27017, help="port to listen on (default 27017)")
+    result.add_argument(
+        "--bind_ip", default="127.0.0.1", metavar="ADDRESS,...", help="addresses to listen on (default 127.0.0.1)"
+    )
+    result.add_argument("--keyFile", type=Path, help="the members' keyfile; without it nobody has to authenticate")
+    result.add_argument("--logpath", type=Path, help="append the log to this file instead of standard error")
+    result.add_argument("--pidfilepath", type=Path, help="write the process id to this file")
+    result.add_argument(
+        "--setParameter", action="append", default=[], metavar="NAME=VALUE", help="cursorGraceSeconds=SECONDS"
+    )
+    tls = result.add_argument_group("TLS")
+    tls.add_argument(
+        "--tlsMode", choices=("disabled", "requireTLS"), default="disabled", help="for clients and members alike"
+    )
+    tls.add_argument("--tlsCertificateKeyFile", type=Path, help="PEM file with the router's certificate and key")
+    tls.add_argument("--tlsClusterFile", type=Path, help="PEM file to show to members (default: the same)")
+    tls.add_argument("--tlsCAFile", type=Path, help="PEM file of the authority that signed the members' certificates")
+    tls.add_argument(
+        "--tlsAllowConnectionsWithoutCertificates", action="store_true", help="clients need no certificate"
+    )
+    tls.add_argument(
+        "--tlsAllowInvalidHostnames", action="store_true", help="do not compare members' names with certificates"
+    )
+    return result
+
+
+def main(arguments: list[str]) -> int:
+    """Run the router until a signal ends it; returns the exit code."""
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    _log_to(options.logpath)
+    try:
+        runner = _prepare(options, arguments)
+    except (OSError, ValueError) as error:
+        print(f"router: {error}", file=sys.stderr)
+        return 2
+    try:
+        _run(runner(), options)
+    except OSError as error:
+        print(
+            f"router: cannot listen on {options.bind_ip} port {options.port}: {error.strerror or error}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _log_to(path: Path | None) -> None:
+    handler: logging.Handler = logging.FileHandler(path) if path else logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _run(work: Any, options: argparse.Namespace) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work)
+
+
+def _contexts(options: argparse.Namespace) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+    """TLS for the listener, and for connections to members; raises ValueError or OSError."""
+    if options.tlsMode == "disabled":
+        return None, None
+    if not options.tlsCertificateKeyFile or not options.tlsCAFile:
+        raise ValueError("--tlsMode requireTLS needs --tlsCertificateKeyFile and --tlsCAFile")
+    listener = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(options.tlsCAFile))
+    listener.load_cert_chain(options.tlsCertificateKeyFile)
+    listener.verify_mode = ssl.CERT_OPTIONAL if options.tlsAllowConnectionsWithoutCertificates else ssl.CERT_REQUIRED
+    members = ssl.create_default_context(cafile=str(options.tlsCAFile))
+    members.load_cert_chain(options.tlsClusterFile or options.tlsCertificateKeyFile)
+    members.check_hostname = not options.tlsAllowInvalidHostnames
+    return listener, members
+
+
+def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
+    from router import scram
+    from router.member import Credentials
+    from router.replica_set import ReplicaSet, parse_connection_string
+
+    if not 0 < options.port < 65536:
+        raise ValueError(f"--port takes 1 to 65535, found {options.port}")
+    name, seeds = parse_connection_string(options.configdb)
+    key = scram.read_keyfile(options.keyFile) if options.keyFile else None
+    listener, members = _contexts(options)
+    parameters = dict(item.partition("=")[::2] for item in options.setParameter)
+    unknown = parameters.keys() - {"cursorGraceSeconds"}
+    if unknown:
+        raise ValueError(f"--setParameter knows cursorGraceSeconds only, found {', '.join(sorted(unknown))}")
+    settings = {
+        "argv": ["router", *arguments],
+        "port": options.port,
+        "bind_ip": options.bind_ip,
+        "configdb": options.configdb,
+    }
+
+    async def serve() -> None:
+        from router import commands
+        from router.client import Client
+        from router.service import Service
+
+        assert commands
+        credentials = Credentials(key, members)
+        service = Service(ReplicaSet(name, seeds, credentials), credentials, {**settings, **parameters})
+        loop = asyncio.get_running_loop()
+        addresses = [address.strip() for address in options.bind_ip.split(",")]
+        server = await loop.create_server(lambda: Client(service), addresses, options.port, ssl=listener, backlog=1024)
+        stopped = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopped.set)
+        if options.pidfilepath:
+            options.pidfilepath.write_text(f"{os.getpid()}\n")
+        log.info("%s", NOTICE)
+        log.info("listening on %s port %d, config servers %s", options.bind_ip, options.port, options.configdb)
+        await stopped.wait()
+        log.info("stopping: a signal asked for it")
+        server.close()
+        service.close()
+
+    return serve

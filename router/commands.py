@@ -1,0 +1,13 @@
+"""Importing this module fills the table of commands."""
+
+from router import (  # noqa: F401
+    aggregation,
+    catalogue_commands,
+    diagnostics,
+    modify,
+    reads,
+    session_commands,
+    sharding_commands,
+    user_commands,
+    writes,
+)
