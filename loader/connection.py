@@ -1,0 +1,31 @@
+"""The loader's client settings.  Called by loader.survey and by every worker."""
+
+from __future__ import annotations
+
+from pymongo import MongoClient
+from pymongo.errors import ConfigurationError, InvalidURI
+
+from .dataset import Document
+from .failures import WrongArgumentsError
+
+CONNECT_SECONDS = 10.0
+
+
+def connect(uri: str) -> MongoClient[Document]:
+    """A client for `uri`; it connects when first used.
+
+    Raises WrongArgumentsError for a connection string that is none. Its text is not repeated: it may hold a password.
+    """
+    try:
+        return MongoClient(
+            uri,
+            appname="shardmart-load",
+            serverSelectionTimeoutMS=int(CONNECT_SECONDS * 1000),
+            connectTimeoutMS=int(CONNECT_SECONDS * 1000),
+            # A router that hangs is a failed attempt, not the end of the load; 60 s is longer than a majority write
+            # waits (batches.WRITE_CONCERN).
+            socketTimeoutMS=60_000,
+            retryWrites=True,
+        )
+    except (InvalidURI, ConfigurationError, ValueError) as error:
+        raise WrongArgumentsError(f"not a usable MongoDB connection string: {type(error).__name__}") from None

@@ -1,0 +1,133 @@
+"""Workers: processes that take batches and hand back tallies, a bounded number at a time.
+
+Called by loader.run.  One worker is a thread of this process, so that the reference demo does not pay for starting
+another; more are processes, as making documents is work for a whole core.  Workers ignore Ctrl-C (the parent lets
+them finish the batch they have) and end when their parent does, even by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing.connection import wait as wait_for_sentinel
+from typing import Literal, Protocol
+
+from .batches import Batch, BatchWorker, Job, Tally
+from .failures import UnreachableError
+
+Task = Literal["generate", "write", "look and write", "compare"]
+BATCHES_AHEAD = 2
+"""Batches handed out per worker: one being worked on, one waiting, so that memory does not grow with the load."""
+
+TICK_SECONDS = 0.25
+
+
+class Notices(Protocol):
+    """A queue of lines for people."""
+
+    def put(self, line: str) -> None:
+        """Add a line."""
+
+    def get_nowait(self) -> str:
+        """Take a line; queue.Empty when there is none."""
+
+
+_worker: BatchWorker | None = None
+
+
+class Pool:
+    """Runs batches of one job on `workers` workers. A context manager; leaving it ends the workers."""
+
+    def __init__(self, job: Job, workers: int) -> None:
+        self._workers = workers
+        self._executor: Executor
+        self._notices: Notices
+        if workers == 1:
+            self._notices = queue.SimpleQueue()
+            self._executor = ThreadPoolExecutor(1, initializer=_start, initargs=(job, self._notices))
+            return
+        # A fork server imports us once for all workers: they start sooner and share that memory.  Forking this
+        # process instead would copy its connections.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["loader.pool"])
+        self._notices = context.Queue()
+        self._executor = ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_start_process, initargs=(job, self._notices)
+        )
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def run(
+        self, task: Task, batches: Iterable[Batch], tick: Callable[[Iterator[str]], None], stopped: Callable[[], bool]
+    ) -> Iterator[tuple[Batch, Tally]]:
+        """Work on `batches`, giving each with its tally as it gets done. Hands out no more once `stopped()`.
+
+        `tick` is called some times a second with the lines workers have for people.  Raises what a batch raised,
+        after the others in hand are done; UnreachableError when a worker process dies.
+        """
+        source = iter(batches)
+        pending: dict[Future[Tally], Batch] = {}
+        failure: BaseException | None = None
+        while True:
+            while failure is None and not stopped() and len(pending) < self._workers * BATCHES_AHEAD:
+                batch = next(source, None)
+                if batch is None:
+                    break
+                pending[self._executor.submit(_run, task, batch)] = batch
+            if not pending:
+                break
+            done, _ = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+            tick(self._lines())
+            for future in done:
+                batch = pending.pop(future)
+                try:
+                    yield batch, future.result()
+                except BrokenProcessPool:
+                    failure = failure or UnreachableError("a worker process was killed")
+                except Exception as error:
+                    failure = failure or error
+        if failure:
+            raise failure
+
+    def _lines(self) -> Iterator[str]:
+        with suppress(queue.Empty):
+            while True:
+                yield self._notices.get_nowait()
+
+
+def _start(job: Job, notices: Notices) -> None:
+    global _worker
+    _worker = BatchWorker(job, notices.put)
+
+
+def _start_process(job: Job, notices: Notices) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _start(job, notices)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for_sentinel([parent.sentinel])
+    os._exit(1)  # nothing to clean up: a batch that is not acknowledged is found missing by the next run
+
+
+def _run(task: Task, batch: Batch) -> Tally:
+    assert _worker is not None
+    if task == "generate":
+        return _worker.generate(batch)
+    if task == "compare":
+        return _worker.compare(batch)
+    return _worker.write(batch, look_first=task == "look and write")

@@ -1,0 +1,174 @@
+"""What a load came to: per collection, per shard, in words, as tables and as JSON.
+
+Filled by loader.run, shown by loader.cli.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+from .batches import Tally
+from .survey import Placement
+
+
+@dataclass
+class CollectionResult:
+    """One collection: what was written, what reading it back showed, and how long that took (seconds)."""
+
+    wanted: int
+    tally: Tally = field(default_factory=Tally)
+    write_seconds: float = 0.0
+    verify_seconds: float = 0.0
+    placement: Placement | None = None
+
+    @property
+    def rate(self) -> float:
+        """Documents written (or only generated) per second, 0 when none was."""
+        documents = self.tally.written or (self.tally.compared if not self.tally.present else 0)
+        return documents / self.write_seconds if self.write_seconds else 0.0
+
+
+@dataclass
+class Result:
+    """The whole load."""
+
+    seed: int
+    mode: str
+    """load, check or dry-run"""
+    verified: bool
+    """Whether documents were read back and compared."""
+    workers: int = 1
+    collections: dict[str, CollectionResult] = field(default_factory=dict)
+    other_seeds: tuple[int, ...] = ()
+    deleted: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def written(self) -> int:
+        """Documents written by this run."""
+        return sum(result.tally.written for result in self.collections.values())
+
+    @property
+    def faults(self) -> list[str]:
+        """What verification found wrong, a line per kind and collection."""
+        lines = []
+        for name, result in self.collections.items():
+            tally = result.tally
+            for count, what in (
+                (tally.missing, "missing"),
+                (tally.different, "not as generated"),
+                (tally.doubled, "on two shards"),
+            ):
+                if count:
+                    lines.append(f"{name}: {count:,} {what}")
+        return lines
+
+    @property
+    def samples(self) -> list[str]:
+        """A few of the documents that are wrong."""
+        return [sample for result in self.collections.values() for sample in result.tally.samples]
+
+    def as_document(self) -> dict[str, Any]:
+        """The result for machines (`--json`)."""
+        return {
+            "mode": self.mode,
+            "seed": self.seed,
+            "written": self.written,
+            "deleted": self.deleted,
+            "verified": self.verified and not self.interrupted and not self.faults,
+            "interrupted": self.interrupted,
+            "faults": self.faults,
+            "samples": self.samples,
+            "other_seeds": list(self.other_seeds),
+            "workers": self.workers,
+            "seconds": round(self.seconds, 3),
+            "collections": {name: _collection_document(result) for name, result in self.collections.items()},
+        }
+
+    def render(self, console: Console) -> None:
+        """Print the result for people."""
+        console.print(Group(*self._tables()))
+
+    def _tables(self) -> list[RenderableType]:
+        table = Table(title=_TITLES[self.mode].format(seed=self.seed), title_justify="left")
+        table.add_column("collection")
+        rows = [self._cells(result) for result in self.collections.values()]
+        for column in rows[0]:
+            table.add_column(column, justify="right")
+        for name, cells in zip(self.collections, rows, strict=True):
+            table.add_row(name, *cells.values())
+        return [table, *(self._placement_table() if any(r.placement for r in self.collections.values()) else ())]
+
+    def _cells(self, result: CollectionResult) -> dict[str, str]:
+        """The columns of one collection that mean something in this mode."""
+        tally = result.tally
+        cells = {"documents": f"{result.wanted:,}"}
+        if self.mode == "load":
+            cells |= {"written": f"{tally.written:,}", "there": f"{tally.present:,}"}
+        if self._any_changed:
+            cells["changed since"] = f"{tally.changed:,}"
+        if tally.compared:
+            cells["MB"] = f"{tally.bytes / 1e6:,.2f}"
+        if self.mode != "check":
+            cells["seconds"] = f"{result.write_seconds:.1f}"
+            cells["per second"] = f"{result.rate:,.0f}" if result.rate else "-"
+        if self.verified:
+            cells["verified"] = f"{tally.compared - tally.missing - tally.different:,}"
+            cells["in s"] = f"{result.verify_seconds:.1f}"
+        if self.mode == "dry-run":
+            cells["checksum"] = f"{tally.checksum:032x}"[:12]
+        return cells
+
+    @property
+    def _any_changed(self) -> bool:
+        return any(result.tally.changed for result in self.collections.values())
+
+    def _placement_table(self) -> list[RenderableType]:
+        placements = {name: r.placement for name, r in self.collections.items() if r.placement}
+        shards = sorted({shard for placement in placements.values() for shard in placement.found})
+        table = Table(title="Documents per shard (predicted by zones and shard key)", title_justify="left")
+        table.add_column("collection")
+        for shard in shards:
+            table.add_column(shard, justify="right")
+        table.add_column("worst off by", justify="right")
+        for name, placement in placements.items():
+            cells = []
+            for shard in shards:
+                predicted = f" ({placement.predicted.get(shard, 0):,.0f})" if placement.predicted else ""
+                cells.append(f"{placement.found.get(shard, 0):,}{predicted}")
+            deviation = placement.worst_deviation()
+            table.add_row(name, *cells, "?" if deviation is None else f"{deviation:.1%}")
+        return [table]
+
+
+_TITLES = {
+    "load": "Data set of seed {seed}",
+    "check": "Data set of seed {seed}, nothing written",
+    "dry-run": "Data set of seed {seed}, generated only",
+}
+
+
+def _collection_document(result: CollectionResult) -> dict[str, Any]:
+    tally = result.tally
+    placement = result.placement
+    return {
+        "documents": result.wanted,
+        "written": tally.written,
+        "present": tally.present,
+        "compared": tally.compared,
+        "changed": tally.changed,
+        "missing": tally.missing,
+        "different": tally.different,
+        "doubled": tally.doubled,
+        "bytes": tally.bytes,
+        "checksum": f"{tally.checksum:032x}",
+        "write_seconds": round(result.write_seconds, 3),
+        "verify_seconds": round(result.verify_seconds, 3),
+        "per_second": round(result.rate, 1),
+        "shards": None if placement is None else {"found": placement.found, "predicted": placement.predicted},
+    }
