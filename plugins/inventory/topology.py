@@ -13,13 +13,23 @@ description:
   - The whole cluster is the variable C(cluster), the data model is C(data_model).
 options:
   plugin: {description: Must be C(topology)., required: true, choices: [topology]}
-  platform: {description: What the members are., choices: [embedded], default: embedded}
+  platform: {description: What the members are., choices: [embedded, kind], default: embedded}
   topology:
     description: The topology file, relative to this inventory. C(-e topology=FILE) takes its place.
     default: ../topology.yml
+  release: {description: "kind: the Helm release; default is the topology's name."}
+  namespace: {description: "kind: the namespace; default is the topology's name."}
+  cluster_domain: {description: "kind: DNS domain of the Kubernetes cluster.", default: cluster.local}
+  cluster_file:
+    description: A C(cluster.json) that is used instead of a topology file, relative to this inventory.
+  in_cluster:
+    description: "kind: Ansible itself runs in a pod, so database tasks run here and not through kubectl."
+    type: bool
+    default: false
 author: Shardmart
 """
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -28,10 +38,12 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.utils.vars import load_extra_vars
 
-from shardmart import data_model, topology
+from shardmart import data_model, kind, topology
 from shardmart.state import State
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+TOOLBOX_STATE = "/state"
+"""Where the chart's toolbox pod has its cluster.json and secrets."""
 
 
 class InventoryModule(BaseInventoryPlugin):
@@ -47,19 +59,60 @@ class InventoryModule(BaseInventoryPlugin):
         """Fill `inventory`; a wrong topology ends Ansible with the line that says why."""
         super().parse(inventory, loader, path, cache)
         self._read_config_data(path)
+        if self.get_option("cluster_file"):
+            self._populate(json.loads((Path(path).parent / self.get_option("cluster_file")).read_text()))
+            return
         extra = load_extra_vars(loader)
         file = Path(extra["topology"]) if "topology" in extra else Path(path).parent / self.get_option("topology")
         try:
-            cluster = topology.load(file.resolve()).resolve(self.get_option("platform"))
+            declared = topology.load(file.resolve())
+            if self.get_option("platform") == "kind":
+                self._populate_kind(declared)
+            else:
+                self._populate(declared.resolve("embedded"))
         except topology.TopologyError as error:
             # An exception would be shown three times over and hide the line that matters (ansible-core 2.19).
             self.display.error(str(error), wrap_text=False)
             raise SystemExit(AnsibleParserError("")._exit_code) from None
-        self._populate(cluster)
+
+    def _populate_kind(self, declared):
+        """The same hosts; what touches the database runs in the chart's toolbox pod, the rest here."""
+        release = kind.Release(
+            name=self.get_option("release") or declared.name,
+            namespace=self.get_option("namespace") or declared.name,
+            cluster_domain=self.get_option("cluster_domain"),
+        )
+        self._populate(declared.resolve("kind", release.addresses(declared)))
+        kubeconfig = str(self._state().folder / "kubeconfig")
+        for name, value in {
+            "kubernetes_kubeconfig": kubeconfig,
+            "kubernetes_namespace": release.namespace,
+            "kubernetes_release": release.name,
+            "chart_topology_values": kind.chart_values(declared),
+        }.items():
+            self.inventory.set_variable("all", name, value)
+        in_toolbox = {
+            "ansible_connection": "kubernetes.core.kubectl",
+            "ansible_kubectl_kubeconfig": kubeconfig,
+            "ansible_kubectl_namespace": release.namespace,
+            "ansible_kubectl_pod": f"deploy/{release.name}-toolbox",
+            "ansible_kubectl_container": "toolbox",
+            "ansible_remote_tmp": "/tmp/.ansible",  # noqa: S108  a volume of that pod alone
+            "ansible_python_interpreter": "/usr/bin/env python3",
+            "shardmart_state": TOOLBOX_STATE,
+            "shardmart_secrets": f"{TOOLBOX_STATE}/secrets",
+        }
+        for host in self.inventory.hosts:
+            if host != "controller":
+                for name, value in in_toolbox.items():
+                    self.inventory.set_variable(host, name, value)
+
+    def _state(self):
+        return State.find(None if os.environ.get("SHARDMART_STATE") else CHECKOUT / ".shardmart")
 
     def _populate(self, cluster):
         inventory = self.inventory
-        state = State.find(None if os.environ.get("SHARDMART_STATE") else CHECKOUT / ".shardmart")
+        state = self._state()
         model = data_model.load()
         variables = {
             "cluster": cluster,
