@@ -12,7 +12,9 @@ import json
 import random
 import select
 import signal
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -70,11 +72,10 @@ class Counters:
 
 @dataclass
 class Injector:
-    """The loop of one fault.  `run` blocks until the deadline or until `stop` was called (from a signal handler)."""
+    """The loop of one fault: `install`, `run`, then remove the rules and `drain`."""
 
     fault: NetworkFault
     counters: Counters = field(default_factory=Counters)
-    stopping: bool = False
 
     def __post_init__(self) -> None:
         self._owners = Owners(list(self.fault.endpoints))
@@ -82,10 +83,6 @@ class Injector:
         self._held: list[tuple[float, int]] = []
         self._last_due: dict[tuple[str, int, str, int], float] = {}
         self._targets, self._peers = set(self.fault.targets), set(self.fault.peers)
-
-    def stop(self, *_: object) -> None:
-        """End the fault now."""
-        self.stopping = True
 
     def concerns(self, header: Header) -> tuple[bool, bool]:
         """Whether the flow is between target and peer at all, and whether this direction of it is impaired."""
@@ -137,9 +134,22 @@ class Injector:
             else:
                 queue.decide(packet.number, ACCEPT)
 
-    def run(self, queue: PacketQueue, deadline: float) -> None:
-        """Serve the queue until `deadline` (monotonic seconds) or `stop`, then release what is held."""
-        while not self.stopping:
+    def install(self) -> None:
+        """Put the rules in that bring this fault's packets to its queue, which must be bound.  Raises RulesError."""
+        fault = self.fault
+        if fault.endpoints:
+            named = {*fault.targets, *fault.peers}
+            ports = sorted(endpoint.port for endpoint in fault.endpoints if endpoint.name in named)
+            hooks: list[tuple[str, str | None]] = [("INPUT", "lo")]
+        else:
+            ports = []
+            chains = {"egress": ("OUTPUT",), "ingress": ("INPUT",), "both": ("OUTPUT", "INPUT")}[fault.direction]
+            hooks = [(chain, fault.interface) for chain in chains]
+        rules.install(fault.queue, ports, hooks, fault.duration_s)
+
+    def run(self, queue: PacketQueue, deadline: float, stopping: Callable[[], bool]) -> None:
+        """Serve the queue until `deadline` (monotonic seconds) or until `stopping` says so; release what is held."""
+        while not stopping():
             now = time.monotonic()
             while self._held and self._held[0][0] <= now:
                 queue.decide(heapq.heappop(self._held)[1], ACCEPT)
@@ -151,6 +161,7 @@ class Injector:
                 self._take(queue, time.monotonic())
         for _, number in sorted(self._held):
             queue.decide(number, ACCEPT)
+        self._held.clear()
 
     def drain(self, queue: PacketQueue) -> None:
         """Accept what reached the queue before its rules were gone; closing the queue would drop it."""
@@ -159,28 +170,21 @@ class Injector:
 
 
 def hold(fault: NetworkFault) -> Counters:
-    """Inject `fault` for its duration.  Raises RulesError or QueueError before any packet is touched."""
+    """Inject `fault` for its duration or until SIGTERM.  Raises RulesError or QueueError before it begins."""
     injector = Injector(fault)
+    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, injector.stop)
+        signal.signal(number, lambda *_: stop.set())
     queue = PacketQueue(fault.queue)
-    if fault.endpoints:
-        named = {*fault.targets, *fault.peers}
-        ports = sorted(endpoint.port for endpoint in fault.endpoints if endpoint.name in named)
-        hooks: list[tuple[str, str | None]] = [("INPUT", "lo")]
-    else:
-        ports = []
-        chains = {"egress": ("OUTPUT",), "ingress": ("INPUT",), "both": ("OUTPUT", "INPUT")}[fault.direction]
-        hooks = [(chain, fault.interface) for chain in chains]
     try:
-        rules.install(fault.queue, ports, hooks, fault.duration_s)
-        report("started", via=f"NFQUEUE {fault.queue} --queue-bypass", ports=ports)
-        injector.run(queue, time.monotonic() + fault.duration_s)
+        injector.install()
+        report("started", via=f"NFQUEUE {fault.queue} --queue-bypass")
+        injector.run(queue, time.monotonic() + fault.duration_s, stop.is_set)
     finally:
         rules.remove()
         injector.drain(queue)
         queue.close()
-    report("ended", stopped=injector.stopping, **asdict(injector.counters))
+    report("ended", stopped=stop.is_set(), **asdict(injector.counters))
     return injector.counters
 
 
