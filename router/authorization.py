@@ -177,7 +177,7 @@ _INTERNAL = ("$mergeCursors", "$_internal", "$_add", "$listLocalSessions", "$set
 def pipeline_needs(database: str, collection: str | None, pipeline: list[Any], *, bypass: bool = False) -> list[Need]:
     """What an aggregation pipeline needs; raises RouterError 13 for stages only members may send each other."""
     needs: list[Need] = []
-    stages = [rawbson.decode(stage.raw) if hasattr(stage, "raw") else stage for stage in pipeline]
+    stages = [rawbson.decode(stage) if hasattr(stage, "raw") else stage for stage in pipeline]
     first = next(iter(stages[0]), "") if stages and isinstance(stages[0], dict) else ""
     initial = {"$currentOp": "inprog", "$listSessions": "listSessions", "$documents": "", "$listLocalSessions": ""}
     by_collection = {"$collStats": "collStats", "$indexStats": "indexStats", "$planCacheStats": "planCacheRead"}

@@ -9,15 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from bson import Int64
-from bson.raw_bson import RawBSONDocument
 
 from router import rawbson
 from router.authorization import Access, Need, on_collection, on_database, pipeline_needs, public
 from router.catalog import Routing
 from router.context import Context, Reply, command
-from router.dispatch import ask, everywhere, until_fresh
+from router.dispatch import ask, empty_cursor, everywhere, until_fresh
 from router.errors import RouterError
-from router.reads import empty_cursor, keep_cursor, routing_of
+from router.reads import keep_cursor, routing_of
 
 
 async def on_primary_shard(context: Context, fields: dict[str, Any], *, create: bool = False, db: str = "") -> Reply:
@@ -92,7 +91,7 @@ async def rename_collection(context: Context) -> Reply:
     if target.partition(".")[0] != database:
         raise RouterError(20, "Source and destination collections must be on the same database")
     context.db = database
-    options = {k: context.head[k] for k in ("to", "dropTarget") if k in context.head}
+    options = {k: v for k, v in context.head.items() if k in ("to", "dropTarget")}
     fields = {"_shardsvrRenameCollection": collection, **options, "writeConcern": {"w": "majority"}}
     await on_primary_shard(context, fields)
     return {"ok": 1.0}
@@ -224,9 +223,10 @@ def passthrough(name: str, access: Access) -> None:
             owners = routing.owners_of_prefix(())
             fields = {name: context.collection, **context.options()}
             replies = await everywhere(ask(context, s, fields | routing.versions(s), write=True) for s in owners)
-            documents = {s: rawbson.decode(r.body) for s, (_, r) in zip(owners, replies, strict=True)}
+            documents: dict[str, Any] = {s: rawbson.decode(r.body) for s, (_, r) in zip(owners, replies, strict=True)}
             if len(owners) == 1:
-                return next(iter(documents.values()))
+                only: dict[str, Any] = next(iter(documents.values()))
+                return only
             valid = {"valid": all(d.get("valid", True) for d in documents.values())} if name == "validate" else {}
             return {**valid, "raw": documents, "ok": 1.0}
 
@@ -236,8 +236,3 @@ def passthrough(name: str, access: Access) -> None:
 passthrough("validate", on_collection("validate"))
 passthrough("compact", on_collection("compact"))
 passthrough("planCacheClear", on_collection("planCacheWrite"))
-
-
-def is_document(value: Any) -> bool:
-    """Whether a field of a command holds a document."""
-    return isinstance(value, RawBSONDocument)

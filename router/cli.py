@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
 def _log_to(path: Path | None) -> None:
     handler: logging.Handler = logging.FileHandler(path) if path else logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
 def _run(work: Any, options: argparse.Namespace) -> None:
@@ -144,6 +144,7 @@ def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
         stopped = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(signal.SIGUSR1, _log_to, options.logpath)  # as mongos with logRotate "reopen"
         if options.pidfilepath:
             options.pidfilepath.write_text(f"{os.getpid()}\n")
         log.info("%s", NOTICE)

@@ -21,7 +21,7 @@ from bson.raw_bson import RawBSONDocument
 
 from router import rawbson, wire
 from router.context import COMMANDS, Command, Context, Reply, clean
-from router.errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, MemberUnreachable, RouterError
+from router.errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, MemberUnreachableError, RouterError
 from router.member import Connection
 from router.replica_set import error_of
 from router.service import Service
@@ -98,7 +98,7 @@ class Client(asyncio.Protocol):
                 message = wire.parse(bytes(memoryview(self._buffer)[:length]))
                 del self._buffer[:length]
                 self._queue.append(message)
-        except wire.MalformedMessage as error:
+        except wire.MalformedMessageError as error:
             log.info("client %s: %s; connection closed", self.peer, error)
             self.close()
             return
@@ -139,15 +139,19 @@ class Client(asyncio.Protocol):
             reply = await self._run(context)
         except RouterError as error:
             reply = for_client(error, context).reply()
+            if context and context.in_transaction:
+                self.service.transactions.failed(context)
         except bson.errors.BSONError as error:
             reply = RouterError(22, f"InvalidBSON: {error}").reply()
         except Exception:
             log.exception("client %s: internal error", self.peer)
             reply = RouterError(1, "internal error of the development router; its log has the details").reply()
-        if isinstance(reply, bytes):
-            return clean(reply, gossip())
         clock = gossip()
-        if clock and "operationTime" not in reply:
+        if context and context.in_transaction and self.user:
+            clock |= self.service.transactions.recovery_token(context)
+        if isinstance(reply, bytes):
+            return clean(reply, clock)
+        if "$clusterTime" in clock and "operationTime" not in reply:
             reply["operationTime"] = clock["$clusterTime"]["clusterTime"]
         return rawbson.encode({**reply, **clock})
 
@@ -174,6 +178,8 @@ class Client(asyncio.Protocol):
             await self.service.users.check(context, found.access)
         if context.in_transaction and not found.transaction:
             raise RouterError(263, f"Cannot run '{name}' in a multi-document transaction.")
+        if context.in_transaction:
+            self.service.transactions.begin(context)
         self._running = found
         try:
             limit = 0 if name == "getMore" else context.integer("maxTimeMS")
@@ -190,7 +196,7 @@ class Client(asyncio.Protocol):
     async def _hello(self, context: Context) -> dict[str, Any]:
         head = context.head
         if isinstance(head.get("client"), RawBSONDocument) and self.metadata is None:
-            self.metadata = rawbson.decode(head["client"].raw)
+            self.metadata = rawbson.decode(head["client"])
         reply: dict[str, Any] = {"isWritablePrimary" if context.name == "hello" else "ismaster": True}
         if head.get("helloOk"):
             reply["helloOk"] = True
@@ -237,7 +243,7 @@ class Client(asyncio.Protocol):
         assert self._conversation is not None
         try:
             reply = await self._conversation.call(wire.command(command), 30.0)
-        except MemberUnreachable as error:
+        except MemberUnreachableError as error:
             self._end_conversation()
             raise RouterError(6, f"config server: {error.message}") from None
         if error_of(reply):
@@ -256,7 +262,7 @@ class Client(asyncio.Protocol):
             member = await self.service.config.readable("primaryPreferred", [], 10.0)
             try:
                 return await member.connect(authenticate=False)
-            except MemberUnreachable:
+            except MemberUnreachableError:
                 self.service.config.failed(member)
                 if attempt == 2:
                     raise
@@ -269,7 +275,7 @@ class Client(asyncio.Protocol):
 
 
 def for_client(error: RouterError, context: Context | None) -> RouterError:
-    """The error as mongos shows it: a member's change of state is no change of the router's, and retries are labelled."""
+    """The error as mongos shows it: labelled for retries, a member's change of state turned into HostUnreachable."""
     code, message, labels = error.code, error.message, set(error.labels)
     if context and context.in_transaction:
         if context.name == "commitTransaction":

@@ -8,6 +8,7 @@ from router import (  # noqa: F401
     reads,
     session_commands,
     sharding_commands,
+    transactions,
     user_commands,
     writes,
 )

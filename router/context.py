@@ -6,7 +6,6 @@ and calls them with a `Context`.  A handler returns the reply as a dict, or as t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -127,7 +126,7 @@ class Context:
         values = self.head.get(name)
         if not isinstance(values, list) or not all(isinstance(value, RawBSONDocument) for value in values):
             raise RouterError(14, f"BSON field '{self.name}.{name}' must be an array of documents")
-        return [value.raw for value in values]
+        return [rawbson.raw(value) for value in values]
 
     def integer(self, name: str, default: int = 0) -> int:
         """A field that is a whole number; raises RouterError 14 for another type, 2 for a negative one."""
@@ -146,7 +145,10 @@ class Context:
 
     def session(self) -> dict[str, Any]:
         """`lsid` made the user's own, `txnNumber` of a retryable write, and the API version."""
-        fields = {k: self.head[k] for k in ("apiVersion", "apiStrict", "apiDeprecationErrors") if k in self.head}
+        fields: dict[str, Any] = {}
+        for name in ("apiVersion", "apiStrict", "apiDeprecationErrors"):
+            if name in self.head:
+                fields[name] = self.head[name]
         lsid = self.lsid()
         if lsid:
             fields["lsid"] = lsid
@@ -168,7 +170,7 @@ class Context:
         given = self.head.get("$readPreference")
         if not isinstance(given, RawBSONDocument):
             return "primary", []
-        document = rawbson.decode(given.raw)
+        document = rawbson.decode(given)
         mode = document.get("mode", "primary")
         if mode not in ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest"):
             raise RouterError(9, f"unknown read preference mode {mode!r}")
@@ -177,7 +179,7 @@ class Context:
     async def read_concern(self) -> dict[str, Any]:
         """{"readConcern": ...}: the client's, else the cluster's default (shards have none of their own)."""
         given = self.head.get("readConcern")
-        concern = rawbson.decode(given.raw) if isinstance(given, RawBSONDocument) else {}
+        concern = rawbson.decode(given) if isinstance(given, RawBSONDocument) else {}
         if "level" not in concern and not self.in_transaction:
             concern = {**(await self.service.default_concerns())[0], **concern}
         if concern.get("level") == "snapshot" and "atClusterTime" not in concern and self.service.clock.latest:
@@ -189,11 +191,11 @@ class Context:
         """{"writeConcern": ...}: the client's, else the cluster's default (shards have none of their own)."""
         given = self.head.get("writeConcern")
         if isinstance(given, RawBSONDocument) and "w" in given:
-            concern = rawbson.decode(given.raw)
+            concern = rawbson.decode(given)
             if concern.get("w") == 0:
                 concern["w"] = 1  # the outcome is awaited here even when the client does not want to know it
             return {"writeConcern": concern}
-        extra = rawbson.decode(given.raw) if isinstance(given, RawBSONDocument) else {}
+        extra = rawbson.decode(given) if isinstance(given, RawBSONDocument) else {}
         return {"writeConcern": {**(await self.service.default_concerns())[1], **extra}}
 
 

@@ -52,7 +52,8 @@ class Descending:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Descending) and bool(self.value == other.value)
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        return hash(self.value)
 
 
 class Cursor:
@@ -310,7 +311,8 @@ class Cursors:
     async def _kill_later(self, cursors: list[Cursor], client: Client, service: Service) -> None:
         await asyncio.sleep(float(service.options.get("cursorGraceSeconds", GRACE_SECONDS)))
         for cursor in cursors:
-            if cursor.client is client and self.open.pop(cursor.id, None):
+            if cursor.client is client and self.open.get(cursor.id) is cursor:
+                self.forget(cursor)
                 await cursor.kill(service)
 
     async def end_session(self, session_id: bytes, service: Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
@@ -41,8 +42,8 @@ async def ping(_: Context) -> Reply:
 async def build_info(_: Context) -> Reply:
     """Version and limits, as the 6.0 members have them."""
     return {
-        "version": MEMBER_VERSION, "versionArray": [*map(int, MEMBER_VERSION.split(".")), 0], "gitVersion": "development router",
-        "modules": ["shardmart development router"], "bits": 64, "debug": False, "maxBsonObjectSize": 16 * 1024 * 1024,
+        "version": MEMBER_VERSION, "versionArray": [*map(int, MEMBER_VERSION.split(".")), 0],
+        "gitVersion": "development router", "modules": ["shardmart development router"], "bits": 64, "debug": False, "maxBsonObjectSize": 16 * 1024 * 1024,
         "javascriptEngine": "none", "sysInfo": platform.platform(), "ok": 1.0,
     }  # fmt: skip
 
@@ -95,8 +96,8 @@ async def get_log(context: Context) -> Reply:
     if context.head["getLog"] == "*":
         return {"names": ["global", "startupWarnings"], "ok": 1.0}
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = f'{{"t":{{"$date":"{now}"}},"s":"W","c":"CONTROL","id":1,"ctx":"router","msg":"{NOTICE}","tags":["startupWarnings"]}}'
-    lines = [line] if context.head["getLog"] == "startupWarnings" else []
+    entry = {"t": {"$date": now}, "s": "W", "c": "CONTROL", "id": 1, "ctx": "router", "msg": NOTICE}
+    lines = [json.dumps(entry | {"tags": ["startupWarnings"]})] if context.head["getLog"] == "startupWarnings" else []
     return {"totalLinesWritten": len(lines), "log": lines, "ok": 1.0}
 
 
@@ -129,11 +130,13 @@ async def server_status(context: Context) -> Reply:
         "host": f"{socket.gethostname()}:{service.options.get('port')}", "version": MEMBER_VERSION, "process": "mongos",
         "pid": Int64(service.pid), "uptime": time.time() - service.started,
         "uptimeMillis": Int64((time.time() - service.started) * 1000), "localTime": datetime.now(UTC),
-        "connections": {"current": len(service.clients), "available": 10_000, "totalCreated": service.connections_created,
+        "connections": {"current": len(service.clients), "available": 10_000,
+                        "totalCreated": service.connections_created,
                         "active": sum(client.busy for client in service.clients)},
         "mem": {"bits": 64, "resident": resident, "virtual": resident, "supported": True},
         "metrics": {"cursor": {"open": {"total": Int64(len(service.cursors.open))}}},
-        "opcounters": dict(service.counters), "sharding": {"configsvrConnectionString": str(service.options.get("configdb"))},
+        "opcounters": dict(service.counters),
+        "sharding": {"configsvrConnectionString": str(service.options.get("configdb"))},
         "network": {"numRequests": Int64(service.counters["command"])}, "ok": 1.0,
     }  # fmt: skip
 

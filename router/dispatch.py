@@ -15,7 +15,7 @@ from bson import Int64
 
 from router import rawbson, wire
 from router.context import Context
-from router.errors import STALE, MemberUnreachable, RouterError
+from router.errors import STALE, MemberUnreachableError, RouterError
 from router.member import Member
 from router.replica_set import ReplicaSet, error_of
 
@@ -77,7 +77,7 @@ async def _ask_readable(
         member = await replica_set.readable(mode, tags)
         try:
             return member, checked(await member.call(data))
-        except MemberUnreachable:
+        except MemberUnreachableError:
             replica_set.failed(member)
             if attempt == 2:
                 raise
@@ -104,7 +104,7 @@ async def until_fresh(context: Context, namespace: str, attempt: Callable[[], Aw
             if error.code not in STALE:
                 raise
             context.service.catalog.forget(namespace)
-            if context.in_transaction and not context.service.transactions.may_restart(context):
+            if context.in_transaction and not await context.service.transactions.restart(context):
                 raise
             if time.monotonic() > deadline:
                 raise

@@ -77,7 +77,7 @@ class RouterError(Exception):
         return document
 
 
-class MemberUnreachable(RouterError):
+class MemberUnreachableError(RouterError):
     """No answer from a member: it is down, it closed the connection, or it did not answer in time."""
 
     def __init__(self, message: str, *, sent: bool = True):

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from router import rawbson, scram, wire
 from router.cluster_time import ClusterClock
-from router.errors import MemberUnreachable, RouterError
+from router.errors import MemberUnreachableError, RouterError
 
 CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 5.0
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         if self.waiting and not self.waiting.done():
-            self.waiting.set_exception(MemberUnreachable(f"connection closed: {exc or 'by the member'}"))
+            self.waiting.set_exception(MemberUnreachableError(f"connection closed: {exc or 'by the member'}"))
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
             if len(self.buffer) < length:
                 return
             message = wire.parse(bytes(self.buffer[:length]))
-        except wire.MalformedMessage:
+        except wire.MalformedMessageError:
             self.close()
             return
         del self.buffer[:length]
@@ -70,9 +70,9 @@ class Connection(asyncio.Protocol):
             self.waiting.set_result(message)
 
     async def call(self, data: bytes, seconds: float | None = None) -> wire.Message:
-        """Send a message and return the answer; raises MemberUnreachable, and then the connection is of no use."""
+        """Send a message and return the answer; raises MemberUnreachableError, and then the connection is of no use."""
         if self.closed or self.transport is None:
-            raise MemberUnreachable("connection closed", sent=False)
+            raise MemberUnreachableError("connection closed", sent=False)
         self.waiting = asyncio.get_running_loop().create_future()
         self.busy_since = time.monotonic()
         self.transport.write(data)
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
                 return await self.waiting
             return await asyncio.wait_for(self.waiting, seconds)
         except TimeoutError:
-            raise MemberUnreachable(f"no answer in {seconds:g} seconds") from None
+            raise MemberUnreachableError(f"no answer in {seconds:g} seconds") from None
         finally:
             self.waiting = None
 
@@ -124,11 +124,11 @@ class Member:
                         raise
         except (OSError, TimeoutError) as error:
             reason = str(error) or f"no connection in {CONNECT_SECONDS:g} seconds"
-            raise MemberUnreachable(f"cannot reach {self.address}: {reason}", sent=False) from None
+            raise MemberUnreachableError(f"cannot reach {self.address}: {reason}", sent=False) from None
         return connection
 
     async def call(self, data: bytes, seconds: float | None = None) -> wire.Message:
-        """Send a message on a pooled connection and return the answer; raises MemberUnreachable."""
+        """Send a message on a pooled connection and return the answer; raises MemberUnreachableError."""
         async with self._slots:
             connection = self._checkout() or await self.connect()
             self._busy.add(connection)
@@ -136,9 +136,9 @@ class Member:
                 self._watch = asyncio.create_task(self._watch_outstanding())
             try:
                 reply = await connection.call(data, seconds)
-            except MemberUnreachable as error:
+            except MemberUnreachableError as error:
                 connection.close()
-                raise MemberUnreachable(f"{self.address}: {error.message}", sent=error.sent) from None
+                raise MemberUnreachableError(f"{self.address}: {error.message}", sent=error.sent) from None
             except BaseException:
                 connection.close()
                 raise
@@ -168,7 +168,7 @@ class Member:
         return None
 
     def drop_connections(self) -> None:
-        """Close every connection; outstanding calls fail with MemberUnreachable."""
+        """Close every connection; outstanding calls fail with MemberUnreachableError."""
         for connection in [*self._idle, *self._busy]:
             connection.close()
         self._idle.clear()

@@ -2,14 +2,14 @@
 
 Used on the hot paths (shard keys of documents being inserted, heads of replies), where decoding every document
 would cost more than routing it.  It never trusts a length: every position is checked against the end of the
-buffer, and `MalformedDocument` is raised instead of reading past it.  Source: bsonspec.org, version 1.1.
+buffer, and `MalformedDocumentError` is raised instead of reading past it.  Source: bsonspec.org, version 1.1.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -35,7 +35,7 @@ Element = tuple[int, int, int]  # element type, start and end of its value
 MAXIMUM_DOCUMENT_BYTES = 16 * 1024 * 1024 + 16 * 1024
 
 
-class MalformedDocument(RouterError):
+class MalformedDocumentError(RouterError):
     """Bytes that are no BSON document."""
 
     def __init__(self, message: str):
@@ -48,7 +48,7 @@ def walk(data: bytes, start: int = 0) -> Iterator[tuple[bytes, int, int, int]]:
         length = _INT32(data, start)[0]
         end = start + length - 1
         if length < 5 or end >= len(data) or data[end] != 0:
-            raise MalformedDocument("document length does not match its content")
+            raise MalformedDocumentError("document length does not match its content")
         position = start + 4
         while position < end:
             kind = data[position]
@@ -56,11 +56,11 @@ def walk(data: bytes, start: int = 0) -> Iterator[tuple[bytes, int, int, int]]:
             value = nul + 1
             after = value + _value_size(data, kind, value, end)
             if after > end:
-                raise MalformedDocument("element runs past the end of its document")
+                raise MalformedDocumentError("element runs past the end of its document")
             yield data[position + 1 : nul], kind, value, after
             position = after
     except (ValueError, struct.error, IndexError):
-        raise MalformedDocument("element runs past the end of its document") from None
+        raise MalformedDocumentError("element runs past the end of its document") from None
 
 
 def _value_size(data: bytes, kind: int, at: int, end: int) -> int:
@@ -78,7 +78,7 @@ def _value_size(data: bytes, kind: int, at: int, end: int) -> int:
         return size + 5
     if kind == 0x0C and size >= 1:  # DBPointer: string, ObjectId
         return size + 16
-    raise MalformedDocument(f"element type {kind:#04x} of size {size}")
+    raise MalformedDocumentError(f"element type {kind:#04x} of size {size}")
 
 
 def find(data: bytes, names: frozenset[bytes], start: int = 0) -> dict[bytes, Element]:
@@ -93,20 +93,14 @@ def find(data: bytes, names: frozenset[bytes], start: int = 0) -> dict[bytes, El
 
 
 def find_path(data: bytes, path: tuple[bytes, ...], start: int = 0) -> Element | None:
-    """Where the value at a dotted path is; None if a step is missing. An array on the way is ShardKeyNotFound's business."""
+    """Where the value at a dotted path is, or the array that stands in its way; None if a step is missing."""
     for depth, name in enumerate(path, 1):
-        for found, kind, value, after in walk(data, start):
-            if found == name:
-                break
-        else:
+        element = find(data, frozenset({name}), start).get(name)
+        if element is None or depth == len(path) or element[0] == 0x04:
+            return element
+        if element[0] != 0x03:
             return None
-        if depth == len(path):
-            return kind, value, after
-        if kind == 0x04:
-            return kind, value, after
-        if kind != 0x03:
-            return None
-        start = value
+        start = element[1]
     return None
 
 
@@ -131,14 +125,19 @@ def value_of(data: bytes, element: Element) -> Any:
     return bson.decode(struct.pack("<i", len(body) + 5) + body + b"\x00", PLAIN)["v"]
 
 
-def decode(data: bytes) -> dict[str, Any]:
+def raw(document: RawBSONDocument) -> bytes:
+    """The bytes of a document the driver left undecoded."""
+    return cast(bytes, document.raw)
+
+
+def decode(data: bytes | RawBSONDocument) -> dict[str, Any]:
     """The document, all of it, as a dict."""
-    return bson.decode(data, PLAIN)
+    return bson.decode(raw(data) if isinstance(data, RawBSONDocument) else data, PLAIN)
 
 
-def head(data: bytes) -> dict[str, Any]:
+def head(data: bytes | RawBSONDocument) -> dict[str, Any]:
     """The document with its top-level values decoded and embedded documents left as bytes (RawBSONDocument)."""
-    return dict(bson.decode(data, RAW))
+    return dict(bson.decode(raw(data) if isinstance(data, RawBSONDocument) else data, RAW))
 
 
 def encode(document: Any) -> bytes:
@@ -151,10 +150,10 @@ def split_documents(data: bytes, start: int, end: int) -> list[bytes]:
     documents = []
     while start < end:
         if end - start < 5:
-            raise MalformedDocument("document sequence ends inside a document")
+            raise MalformedDocumentError("document sequence ends inside a document")
         length = _INT32(data, start)[0]
         if length < 5 or start + length > end or length > MAXIMUM_DOCUMENT_BYTES or data[start + length - 1] != 0:
-            raise MalformedDocument("document sequence holds a document of the wrong length")
+            raise MalformedDocumentError("document sequence holds a document of the wrong length")
         documents.append(data[start : start + length])
         start += length
     return documents

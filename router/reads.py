@@ -39,7 +39,7 @@ def owners_of(context: Context, routing: Routing, query: Any) -> list[str]:
     """The shards that a query has to ask."""
     if routing.pattern is None:
         return [routing.database.primary]
-    raw = query.raw if isinstance(query, RawBSONDocument) else EMPTY
+    raw = rawbson.raw(query) if isinstance(query, RawBSONDocument) else EMPTY
     simple = routing.simple_collation and "collation" not in context.head
     return routing.owners_of_prefix(routing.pattern.prefix_of_query(raw, simple_collation=simple))
 
@@ -76,7 +76,7 @@ def sort_directions(sort: Any) -> list[int]:
     """1 or -1 for each field of a sort specification; empty without one, or for the natural order."""
     if not isinstance(sort, RawBSONDocument):
         return []
-    specification = rawbson.decode(sort.raw)
+    specification = rawbson.decode(sort)
     if "$natural" in specification:
         return []
     return [-1 if isinstance(order, dict) or order < 0 else 1 for order in specification.values()]
@@ -91,7 +91,7 @@ async def _merged_find(context: Context, routing: Routing, owners: list[str], co
         options["limit"] = Int64(skip + limit)
     if directions:
         given = options.get("projection")
-        projection = rawbson.decode(given.raw) if isinstance(given, RawBSONDocument) else {}
+        projection = rawbson.decode(given) if isinstance(given, RawBSONDocument) else {}
         options["projection"] = {**projection, "$sortKey": {"$meta": "sortKey"}}
     if "batchSize" in options and skip:
         options["batchSize"] = Int64(context.integer("batchSize") + skip)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router import rawbson, wire
-from router.errors import NOT_PRIMARY, MemberUnreachable, RouterError
+from router.errors import NOT_PRIMARY, MemberUnreachableError, RouterError
 from router.member import Credentials, Member
 
 FIND_PRIMARY_SECONDS = 20.0
@@ -156,14 +156,14 @@ class ReplicaSet:
 
         Waits up to `seconds` for a primary, each time one is looked for.  Sends again to the next primary when the
         first refused before doing anything; when the outcome is unknown, only if the message is `retryable`.
-        Raises MemberUnreachable or RouterError 133.
+        Raises MemberUnreachableError or RouterError 133.
         """
         deadline = time.monotonic() + seconds
         while True:
             member = await self.primary(max(0.5, deadline - time.monotonic()))
             try:
                 reply = await member.call(data)
-            except MemberUnreachable as error:
+            except MemberUnreachableError as error:
                 self.failed(member)
                 if (error.sent and not retryable) or time.monotonic() > deadline:
                     raise

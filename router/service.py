@@ -20,6 +20,7 @@ from router.cursors import Cursors
 from router.errors import RouterError
 from router.member import Credentials
 from router.replica_set import ReplicaSet
+from router.transactions import Transactions
 
 if TYPE_CHECKING:
     from router.client import Client
@@ -40,6 +41,7 @@ class Service:
         self.catalog = Catalog(config, credentials)
         self.users = Users(config, enabled=credentials.key is not None)
         self.cursors = Cursors()
+        self.transactions = Transactions(self)
         self.clients: set[Client] = set()
         self.options = options
         self.started = time.time()

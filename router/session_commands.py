@@ -19,7 +19,7 @@ def _ids(context: Context) -> list[Binary]:
     sessions = context.head[context.name]
     if not isinstance(sessions, list) or not all(isinstance(s, RawBSONDocument) for s in sessions):
         raise RouterError(14, f"BSON field '{context.name}' must be an array of session ids")
-    return [Binary(bytes(rawbson.decode(s.raw)["id"]), 4) for s in sessions]
+    return [Binary(bytes(rawbson.decode(s)["id"]), 4) for s in sessions]
 
 
 @command("startSession", access=public)
@@ -40,6 +40,7 @@ async def end_sessions(context: Context) -> Reply:
     """Close the cursors and abort the transactions of sessions the client is done with."""
     for identity in _ids(context):
         context.service.in_background(context.service.cursors.end_session(bytes(identity), context.service))
+        context.service.in_background(context.service.transactions.end_session(bytes(identity)))
     return {"ok": 1.0}
 
 

@@ -105,7 +105,7 @@ def comparable(data: bytes, kind: int, start: int, end: int) -> tuple[Any, ...]:
             number = number.to_decimal()
             if number.is_nan():
                 return (10, 0, 0)
-        elif number != number:  # noqa: PLR0124  # NaN is less than every number
+        elif number != number:  # NaN is less than every number
             return (10, 0, 0)
         return (10, 1, number)
     if order == 15 or order == 60:

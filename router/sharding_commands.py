@@ -107,7 +107,7 @@ def _split_namespace(context: Context) -> tuple[str, str]:
 
 @command("shardCollection", "shardcollection", access=on_namespace("enableSharding"))
 async def shard_collection(context: Context) -> Reply:
-    """Shard a collection, created if it is not there; with zones and presplitHashedZones its chunks are spread at once."""
+    """Shard a collection, created if it is not there; presplitHashedZones spreads its chunks at once."""
     _admin_only(context)
     database, collection = _split_namespace(context)
     options = context.options()
@@ -116,7 +116,7 @@ async def shard_collection(context: Context) -> Reply:
         raise RouterError(9, "shardCollection needs a shard key, such as {key: {_id: 'hashed'}}")
     known = await context.service.catalog.read_config("collections", {"_id": f"{database}.{collection}"})
     if known:
-        same = list(known[0]["key"].items()) == list(rawbson.decode(key.raw).items())
+        same = list(known[0]["key"].items()) == list(rawbson.decode(key).items())
         if same and bool(known[0].get("unique")) == bool(options.get("unique", False)):
             return {"collectionsharded": f"{database}.{collection}", "collectionUUID": known[0]["uuid"], "ok": 1.0}
         raise RouterError(23, f"sharding already enabled for collection {database}.{collection}")
@@ -167,18 +167,18 @@ async def _bounds(context: Context, routing: Routing) -> tuple[Key, tuple[dict[s
         raise RouterError(118, f"ns not sharded: {routing.namespace}")
     bounds, find, middle = (context.head.get(k) for k in ("bounds", "find", "middle"))
     if isinstance(bounds, list) and len(bounds) == 2:
-        key = routing.pattern.key_of_bound(rawbson.decode(bounds[0].raw))
+        key = routing.pattern.key_of_bound(rawbson.decode(bounds[0]))
         chunk = routing.chunk_of(key)
-        upper = routing.pattern.key_of_bound(rawbson.decode(bounds[1].raw))
+        upper = routing.pattern.key_of_bound(rawbson.decode(bounds[1]))
         if key != routing.pattern.key_of_bound(chunk[0]) or upper != routing.pattern.key_of_bound(chunk[1]):
             raise RouterError(20, "no chunk found with the shard key bounds given")
         return key, chunk
     if isinstance(middle, RawBSONDocument):
-        key = routing.pattern.key_of_bound(rawbson.decode(middle.raw))
+        key = routing.pattern.key_of_bound(rawbson.decode(middle))
     elif isinstance(find, RawBSONDocument):
-        key = routing.pattern.prefix_of_query(find.raw)
+        key = routing.pattern.prefix_of_query(rawbson.raw(find))
         if len(key) < len(routing.pattern.fields):
-            raise RouterError(61, f"no shard key found in chunk query {rawbson.decode(find.raw)}")
+            raise RouterError(61, f"no shard key found in chunk query {rawbson.decode(find)}")
     else:
         raise RouterError(72, "need to specify find, middle or bounds")
     return key, routing.chunk_of(key)
@@ -230,7 +230,7 @@ async def split(context: Context) -> Reply:
     identity = routing.versions(owner)["shardVersion"]
     middle = context.head.get("middle")
     if isinstance(middle, RawBSONDocument):
-        points = [rawbson.decode(middle.raw)]
+        points = [rawbson.decode(middle)]
     else:
         asked = {
             "splitVector": namespace,
@@ -262,7 +262,7 @@ async def merge_chunks(context: Context) -> Reply:
     bounds = context.head.get("bounds")
     if routing.pattern is None or not isinstance(bounds, list) or len(bounds) != 2:
         raise RouterError(2, "mergeChunks needs a sharded collection and bounds: [lower, upper]")
-    low, high = (rawbson.decode(bound.raw) for bound in bounds)
+    low, high = (rawbson.decode(bound) for bound in bounds)
     owner = routing.chunk_of(routing.pattern.key_of_bound(low))[2]
     identity = routing.versions(owner)["shardVersion"]
     command = {"mergeChunks": namespace, "bounds": [low, high], "epoch": identity["e"], "timestamp": identity["t"]}

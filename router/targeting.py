@@ -27,13 +27,13 @@ def owners_of_statement(context: Context, name: str, statement: bytes, routing: 
     if not isinstance(query, RawBSONDocument):
         raise RouterError(40414, f"BSON field '{name}.{name}s.q' is missing but a required field")
     simple = routing.simple_collation and "collation" not in fields
-    prefix = routing.pattern.prefix_of_query(query.raw, simple_collation=simple)
+    prefix = routing.pattern.prefix_of_query(rawbson.raw(query), simple_collation=simple)
     complete = len(prefix) == len(routing.pattern.fields)
     if complete:
         return [routing.owner(prefix)]
     if name == "update":
-        return _owners_of_update(routing, fields, query.raw, routing.owners_of_prefix(prefix), simple)
-    if fields.get("limit") == 1 and not _has_identity(query.raw, simple):
+        return _owners_of_update(routing, fields, rawbson.raw(query), routing.owners_of_prefix(prefix), simple)
+    if fields.get("limit") == 1 and not _has_identity(rawbson.raw(query), simple):
         raise RouterError(
             61,
             "A single delete on a sharded collection must contain an exact match on _id (and have the collection"
@@ -54,7 +54,7 @@ def _owners_of_update(
     update = fields.get("u")
     if isinstance(update, RawBSONDocument) and not next(iter(update), "$").startswith("$"):
         # A replacement names the shard key itself; its _id is the one the query names.
-        document = update.raw
+        document = rawbson.raw(update)
         identity = rawbson.find(query, frozenset({b"_id"})).get(b"_id")
         if identity and not rawbson.find(document, frozenset({b"_id"})):
             document = rawbson.encode({"_id": rawbson.value_of(query, identity), **update})
@@ -90,7 +90,7 @@ def owner_of_modification(context: Context, routing: Routing) -> str:
     if routing.pattern is None:
         return routing.database.primary
     query = context.head.get("query")
-    raw = query.raw if isinstance(query, RawBSONDocument) else _EMPTY
+    raw = rawbson.raw(query) if isinstance(query, RawBSONDocument) else _EMPTY
     simple = routing.simple_collation and "collation" not in context.head
     prefix = routing.pattern.prefix_of_query(raw, simple_collation=simple)
     if len(prefix) < len(routing.pattern.fields):

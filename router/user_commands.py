@@ -17,10 +17,10 @@ def _of_role_targets(action: str) -> Access:
         found = [Need(action, context.db)] if action else []
         change = "revokeRole" if context.name.startswith("revoke") else "grantRole"
         for role in context.head.get("roles") or []:
-            database = rawbson.decode(role.raw).get("db", context.db) if hasattr(role, "raw") else context.db
+            database = rawbson.decode(role).get("db", context.db) if hasattr(role, "raw") else context.db
             found.append(Need(change, str(database)))
         for privilege in context.head.get("privileges") or []:
-            resource = rawbson.decode(privilege.raw).get("resource", {}) if hasattr(privilege, "raw") else {}
+            resource = rawbson.decode(privilege).get("resource", {}) if hasattr(privilege, "raw") else {}
             found.append(Need(change, str(resource.get("db") or "admin")))
         return found
 
@@ -74,7 +74,7 @@ def _info(context: Context) -> list[Need]:
     if own and asked in (own[0], {"user": own[0], "db": own[1]}):
         return []
     if hasattr(asked, "raw"):
-        document = rawbson.decode(asked.raw)
+        document = rawbson.decode(asked)
         if own and (document.get("user"), document.get("db")) == own:
             return []
         if document.get("forAllDBs"):

@@ -21,7 +21,7 @@ MAXIMUM_MESSAGE_BYTES = 48_000_000
 _request_ids = itertools.count(1)
 
 
-class MalformedMessage(Exception):
+class MalformedMessageError(Exception):
     """Bytes that are no message: the connection they came from is to be closed."""
 
 
@@ -39,32 +39,32 @@ class Message:
 
 
 def message_length(buffer: bytes | bytearray) -> int:
-    """The length the header at the start of `buffer` announces; raises MalformedMessage when it cannot be one."""
+    """The length the header at the start of `buffer` announces; raises MalformedMessageError when it cannot be one."""
     length: int = struct.unpack_from("<i", buffer)[0]
     if not HEADER.size <= length <= MAXIMUM_MESSAGE_BYTES:
-        raise MalformedMessage(f"message length {length}")
+        raise MalformedMessageError(f"message length {length}")
     return length
 
 
 def parse(data: bytes) -> Message:
-    """The message in `data` (header included); raises MalformedMessage."""
+    """The message in `data` (header included); raises MalformedMessageError."""
     try:
         _, request_id, response_to, opcode = HEADER.unpack_from(data)
         if opcode == OP_MSG:
             return _parse_msg(data, request_id, response_to)
         if opcode == OP_QUERY:
             return _parse_query(data, request_id)
-    except rawbson.MalformedDocument as error:
-        raise MalformedMessage(error.message) from None
+    except rawbson.MalformedDocumentError as error:
+        raise MalformedMessageError(error.message) from None
     except (struct.error, IndexError, ValueError, UnicodeDecodeError):
-        raise MalformedMessage("message ends too early") from None
-    raise MalformedMessage(f"operation code {opcode}")
+        raise MalformedMessageError("message ends too early") from None
+    raise MalformedMessageError(f"operation code {opcode}")
 
 
 def _parse_msg(data: bytes, request_id: int, response_to: int) -> Message:
     (flags,) = struct.unpack_from("<I", data, 16)
     if flags & _REQUIRED_BITS:
-        raise MalformedMessage(f"unknown flag bits {flags:#x}")
+        raise MalformedMessageError(f"unknown flag bits {flags:#x}")
     end = len(data) - (4 if flags & CHECKSUM_PRESENT else 0)
     position, body, sequences = 20, None, {}
     while position < end:
@@ -72,22 +72,22 @@ def _parse_msg(data: bytes, request_id: int, response_to: int) -> Message:
         position += 1
         (size,) = struct.unpack_from("<i", data, position)
         if size < 5 or position + size > end:
-            raise MalformedMessage(f"section of {size} bytes")
+            raise MalformedMessageError(f"section of {size} bytes")
         if kind == 0:
             if body is not None:
-                raise MalformedMessage("two bodies")
+                raise MalformedMessageError("two bodies")
             body = data[position : position + size]
         elif kind == 1:
             nul = data.index(0, position + 4, position + size)
             name = data[position + 4 : nul].decode()
             if name in sequences:
-                raise MalformedMessage(f"two sequences {name}")
+                raise MalformedMessageError(f"two sequences {name}")
             sequences[name] = rawbson.split_documents(data, nul + 1, position + size)
         else:
-            raise MalformedMessage(f"section kind {kind}")
+            raise MalformedMessageError(f"section kind {kind}")
         position += size
     if body is None:
-        raise MalformedMessage("no body")
+        raise MalformedMessageError("no body")
     return Message(request_id, response_to, body, sequences, more_to_come=bool(flags & MORE_TO_COME))
 
 
@@ -97,7 +97,7 @@ def _parse_query(data: bytes, request_id: int) -> Message:
     start = nul + 9  # skip numberToSkip and numberToReturn
     (size,) = struct.unpack_from("<i", data, start)
     if size < 5 or start + size > len(data):
-        raise MalformedMessage(f"query of {size} bytes")
+        raise MalformedMessageError(f"query of {size} bytes")
     return Message(request_id, 0, data[start : start + size], legacy=True, namespace=namespace)
 
 

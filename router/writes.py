@@ -161,7 +161,7 @@ async def _run(batch: Batch, name: str) -> None:
         left = sorted(stale)
         if left:
             catalog.forget(context.namespace)
-            if context.in_transaction and not context.service.transactions.may_restart(context):
+            if context.in_transaction and not await context.service.transactions.restart(context):
                 raise RouterError(13388, f"{context.namespace} moved during the transaction")
             if time.monotonic() > deadline:
                 batch.fail(
