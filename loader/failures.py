@@ -99,7 +99,7 @@ def reason(error: BaseException | None) -> str:
     """`error` in one line, without topology dumps or credentials."""
     if isinstance(error, BulkWriteError):
         errors = [e for e in error.details.get("writeErrors", ()) if e["code"] != DUPLICATE_KEY]
-        said = next(iter(errors + error.details.get("writeConcernErrors", [])), {})
+        said: dict[str, object] = next(iter(errors + error.details.get("writeConcernErrors", [])), {})
         return _one_line(f"{said.get('errmsg', 'bulk write failed')} (code {said.get('code')})")
     if isinstance(error, OperationFailure):
         details = error.details

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 LINE_SECONDS = 5.0
 NOTICE_SECONDS = 2.0
@@ -93,66 +92,23 @@ class LineReporter:
         left = f", {_duration((self._total - self._done) / rate)} left" if rate else ""
         share = 100 * self._done / self._total if self._total else 100
         done = f"{self._done:,} of {self._total:,} ({share:.0f} %)"
-        line = f"{self._phase}: {done}, {rate:,.0f}/s{left}{_listed(self._counts)}"
+        line = f"{self._phase}: {done}, {rate:,.0f}/s{left}{listed(self._counts)}"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def end(self) -> None:
         """Lines need no end."""
 
 
-class BarReporter:
-    """A bar that redraws itself, for terminals."""
-
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description:<16}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:>10,.0f}/s"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[shards]}", style="dim"),
-            console=console,
-            transient=True,
-        )
-        self._task: TaskID | None = None
-        self._done = 0
-        self._rate = Rate()
-        self._next_notice = 0.0
-        self._progress.start()
-
-    def begin(self, phase: str, total: int) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(phase, total=total, rate=0.0, shards="")
-        self._done, self._rate = 0, Rate()
-
-    def advance(self, documents: int) -> None:
-        self._done += documents
-        if self._task is not None:
-            self._progress.update(self._task, advance=documents, rate=self._rate.update(self._done))
-
-    def shards(self, counts: Mapping[str, int]) -> None:
-        if self._task is not None:
-            self._progress.update(self._task, shards=_listed(counts).removeprefix("; "))
-
-    def notice(self, line: str) -> None:
-        if time.monotonic() >= self._next_notice:
-            self._next_notice = time.monotonic() + NOTICE_SECONDS
-            self._progress.console.print(line, highlight=False, markup=False)
-
-    def tick(self) -> None:
-        """The bar redraws itself."""
-
-    def end(self) -> None:
-        self._progress.stop()
-
-
 def reporter(console: Console) -> Reporter:
     """The reporter that fits `console`."""
-    return BarReporter(console) if console.is_terminal else LineReporter(console)
+    if not console.is_terminal:
+        return LineReporter(console)
+    from .bar import BarReporter
+
+    return BarReporter(console)
 
 
-def _listed(counts: Mapping[str, int]) -> str:
+def listed(counts: Mapping[str, int]) -> str:
     return "; " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())) if counts else ""
 
 

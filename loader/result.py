@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
@@ -95,7 +96,9 @@ class Result:
         console.print(Group(*self._tables()))
 
     def _tables(self) -> list[RenderableType]:
-        table = Table(title=_TITLES[self.mode].format(seed=self.seed), title_justify="left")
+        table = Table(
+            title=_TITLES[self.mode].format(seed=self.seed), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+        )
         table.add_column("collection")
         rows = [self._cells(result) for result in self.collections.values()]
         for column in rows[0]:
@@ -111,15 +114,14 @@ class Result:
         if self.mode == "load":
             cells |= {"written": f"{tally.written:,}", "there": f"{tally.present:,}"}
         if self._any_changed:
-            cells["changed since"] = f"{tally.changed:,}"
+            cells["changed"] = f"{tally.changed:,}"
         if tally.compared:
             cells["MB"] = f"{tally.bytes / 1e6:,.2f}"
         if self.mode != "check":
             cells["seconds"] = f"{result.write_seconds:.1f}"
-            cells["per second"] = f"{result.rate:,.0f}" if result.rate else "-"
+            cells["per s"] = f"{result.rate:,.0f}" if result.rate else "-"
         if self.verified:
-            cells["verified"] = f"{tally.compared - tally.missing - tally.different:,}"
-            cells["in s"] = f"{result.verify_seconds:.1f}"
+            cells["verified in"] = f"{result.verify_seconds:.1f} s"
         if self.mode == "dry-run":
             cells["checksum"] = f"{tally.checksum:032x}"[:12]
         return cells
@@ -131,7 +133,12 @@ class Result:
     def _placement_table(self) -> list[RenderableType]:
         placements = {name: r.placement for name, r in self.collections.items() if r.placement}
         shards = sorted({shard for placement in placements.values() for shard in placement.found})
-        table = Table(title="Documents per shard (predicted by zones and shard key)", title_justify="left")
+        table = Table(
+            title="Documents per shard (predicted by zones and shard key)",
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+        )
         table.add_column("collection")
         for shard in shards:
             table.add_column(shard, justify="right")
