@@ -1,0 +1,63 @@
+"""Which errors are waited out, and how they are told."""
+
+from __future__ import annotations
+
+import pytest
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    NetworkTimeout,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from loader.failures import is_passing, reason
+
+
+def bulk(*codes: int, concern: bool = False) -> BulkWriteError:
+    errors = [{"index": i, "code": code, "errmsg": f"error {code}"} for i, code in enumerate(codes)]
+    concerns = [{"code": 64, "errmsg": "waiting for replication timed out"}] if concern else []
+    return BulkWriteError({"writeErrors": errors, "writeConcernErrors": concerns, "nInserted": 0})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AutoReconnect("connection closed"),
+        NotPrimaryError("not primary"),
+        NetworkTimeout("timed out"),
+        ServerSelectionTimeoutError("no servers"),
+        OperationFailure("stepping down", 189),
+        OperationFailure("no primary", 133),
+        OperationFailure("odd one", 424242, {"errorLabels": ["RetryableWriteError"]}),
+        bulk(11000, 13388),
+        bulk(11000, concern=True),
+    ],
+)
+def test_waiting_mends_it(error: PyMongoError) -> None:
+    assert is_passing(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationFailure("Authentication failed", 18),
+        OperationFailure("not authorized", 13),
+        bulk(121),
+        bulk(11000, 189, 121),
+        PyMongoError("a bug"),
+    ],
+)
+def test_waiting_does_not_mend_it(error: PyMongoError) -> None:
+    assert not is_passing(error)
+
+
+def test_a_reason_is_one_line_without_topology_and_password() -> None:
+    told = reason(ServerSelectionTimeoutError("mongodb://u:pw@h:1: refused (configured timeouts: 1s), Topology <a\nb>"))
+    assert told == "mongodb://h:1: refused"
+
+
+def test_a_bulk_reason_names_the_error_that_is_not_a_duplicate() -> None:
+    assert reason(bulk(11000, 121)) == "error 121 (code 121)"
