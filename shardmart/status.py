@@ -75,9 +75,11 @@ def render(facts: dict[str, Any]) -> RenderableType:
 
 
 def _members(facts: dict[str, Any]) -> Table:
-    table = Table(title=f"Cluster {facts['name']}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=f"Cluster {facts['name']}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     for column in ("Set", "Member", "Address", "State", "Version"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for column in ("Lag", "Uptime"):
         table.add_column(column, justify="right")
     for replica_set in facts["sets"]:
@@ -101,8 +103,10 @@ def _add_rows(table: Table, group: str, servers: list[dict[str, Any]]) -> None:
 
 
 def _collections(sharding: dict[str, Any]) -> Table:
-    table = Table(title="Sharded collections", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Collection")
+    table = Table(
+        title="Sharded collections", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column("Collection", no_wrap=True)
     table.add_column("Shard key")
     for shard in sharding["shards"]:
         zones = f"\n{', '.join(shard['zones'])}" if shard["zones"] else ""
@@ -110,7 +114,7 @@ def _collections(sharding: dict[str, Any]) -> Table:
     table.add_column("Documents", justify="right")
     for collection in sharding["collections"]:
         chunks, documents = collection["chunks"], collection["documents"]
-        cells = [f"{documents[s['name']]:,} in {_counted(chunks[s['name']], 'chunk')}" for s in sharding["shards"]]
+        cells = [f"{documents[s['name']]:,}\n{_counted(chunks[s['name']], 'chunk')}" for s in sharding["shards"]]
         key = ", ".join(f"{field}: {way}" for field, way in collection["key"].items())
         table.add_row(collection["namespace"], f"{{{key}}}", *cells, f"{sum(documents.values()):,}")
     return table

@@ -79,32 +79,35 @@ def router_facts(address: str, credentials: Credentials) -> Document:
 
 def set_facts(name: str, answers: list[tuple[Mapping[str, Any], Document]]) -> Document:
     """One replica set from its members' answers: each member's state, lag behind the primary, uptime and version."""
-    statuses = [answer["status"] for _, answer in answers if "status" in answer]
-    # The primary's own view is the freshest; without a primary any member's must do.
-    statuses.sort(key=lambda status: status["myState"] != 1)
-    seen = {m["name"]: m for m in statuses[0]["members"]} if statuses else {}
-    newest = max((m["optimeDate"] for m in seen.values() if m.get("optimeDate")), default=None)
+    # Each member's own view of itself: what another one knows of it is as old as the last heartbeat.
+    own = {member["name"]: _own_view(answer) for member, answer in answers}
+    newest = max((view["optimeDate"] for view in own.values() if "optimeDate" in view), default=None)
     members, problems = [], []
     for member, answer in answers:
         address = _address(member)
-        view = seen.get(address, {})
+        view = own[member["name"]]
         facts: Document = {"name": member["name"], "address": address, "state": "DOWN"}
         if "error" in answer:
             facts["error"] = answer["error"]
             problems.append(f"{member['name']} ({address}): {answer['error']}")
         else:
-            own = [m["stateStr"] for m in answer["status"]["members"] if m.get("self")]
-            facts |= {"state": own[0] if own else "UNKNOWN", "uptime_seconds": answer["uptime_seconds"]}
+            facts |= {"state": view.get("stateStr", "UNKNOWN"), "uptime_seconds": answer["uptime_seconds"]}
             facts["version"] = answer["version"]
             if facts["state"] not in {"PRIMARY", "SECONDARY"}:
                 problems.append(f"{member['name']} ({address}) is {facts['state']}")
-        if newest and view.get("optimeDate") and facts["state"] in {"PRIMARY", "SECONDARY"}:
+        if newest and "optimeDate" in view and facts["state"] in {"PRIMARY", "SECONDARY"}:
             facts["lag_seconds"] = max(0.0, (newest - view["optimeDate"]).total_seconds())
         members.append(facts)
     primaries = [m["name"] for m in members if m["state"] == "PRIMARY"]
     if len(primaries) != 1:
         problems.append(f"{name} has {len(primaries)} primaries" if primaries else f"{name} has no primary")
     return {"name": name, "primary": primaries[0] if primaries else None, "members": members, "problems": problems}
+
+
+def _own_view(answer: Mapping[str, Any]) -> Document:
+    """The entry of replSetGetStatus that a member has for itself; empty when it did not answer."""
+    members = answer["status"]["members"] if "status" in answer else []
+    return next((dict(member) for member in members if member.get("self")), {})
 
 
 def sharding_facts(client: Client) -> Document:
