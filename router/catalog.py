@@ -10,7 +10,7 @@ import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from bson import Int64, ObjectId, Timestamp
 
@@ -19,6 +19,7 @@ from router.member import Credentials
 from router.replica_set import ReplicaSet, parse_connection_string
 from router.shard_key import Key, KeyPattern, range_of_prefix
 
+T = TypeVar("T")
 UNSHARDED: dict[str, Any] = {"e": ObjectId("0" * 24), "t": Timestamp(0, 0), "v": Timestamp(0, 0)}
 # "Do not check the version": for broadcasts that must reach each shard once. Zero time, all else ones.
 IGNORED: dict[str, Any] = {
@@ -143,8 +144,8 @@ class Catalog:
                 return documents
         raise AssertionError("unreachable")
 
-    async def _once(self, key: str, load: Callable[[], Awaitable[Any]]) -> Any:
-        task = self._loading.get(key)
+    async def _once(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
+        task: asyncio.Task[T] | None = self._loading.get(key)
         if task is None:
             task = self._loading[key] = asyncio.ensure_future(load())
             task.add_done_callback(lambda _: self._loading.pop(key, None))
@@ -183,16 +184,21 @@ class Catalog:
         """The database called `name`; raises RouterError 26 when there is none."""
         if name in ("config", "admin"):
             return Database(name, "config", {})
-        if name not in self._databases:
+        database = self._databases.get(name)
+        if database is None:
 
-            async def load() -> None:
+            async def load() -> Database | None:
                 for document in await self.read_config("databases", {"_id": name}):
                     self._databases[name] = Database(name, document["primary"], document["version"])
+                    return self._databases[name]
+                return None
 
-            await self._once(f"database {name}", load)
-        if name not in self._databases:
+            # What was read is returned, not looked up again: another client's `forget` may come in between, and a
+            # database that seems to be missing makes a read come back empty.
+            database = await self._once(f"database {name}", load)
+        if database is None:
             raise RouterError(26, f"database {name} not found")
-        return self._databases[name]
+        return database
 
     async def create_database(self, name: str, primary_shard: str | None = None) -> Database:
         """The database called `name`, created on the config servers if it is not there."""
@@ -207,15 +213,16 @@ class Catalog:
 
     async def routing(self, namespace: str) -> Routing:
         """The routing table of `namespace`; raises RouterError 26 when its database does not exist."""
-        if namespace not in self._routing:
-            await self._once(f"routing {namespace}", lambda: self._load_routing(namespace))
-        return self._routing[namespace]
+        routing = self._routing.get(namespace)
+        if routing is None:
+            routing = await self._once(f"routing {namespace}", lambda: self._load_routing(namespace))
+        return routing
 
-    async def _load_routing(self, namespace: str) -> None:
+    async def _load_routing(self, namespace: str) -> Routing:
         routing = Routing(namespace, await self.database(namespace.partition(".")[0]))
         if routing.database.primary == "config" and namespace != "config.system.sessions":
             self._routing[namespace] = routing
-            return
+            return routing
         for collection in await self.read_config("collections", {"_id": namespace}):
             chunks = await self.read_config("chunks", {"uuid": collection["uuid"]}, sort={"min": 1})
             if not chunks:
@@ -224,6 +231,7 @@ class Catalog:
         if not self.shards:
             await self.load_shards()
         self._routing[namespace] = routing
+        return routing
 
     def forget(self, namespace: str) -> None:
         """The routing table (and the database) of `namespace` is stale: read it again before its next use."""
