@@ -7,8 +7,10 @@ It never touches a packet that is not between the fault's targets and peers.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
+import os
 import random
 import select
 import signal
@@ -19,10 +21,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from . import rules
-from .flows import Endpoint, Header, Owners, parse
+from .flows import OUTSIDE, Endpoint, Header, Owners, parse
 from .queue import ACCEPT, DROP, REPEAT, PacketQueue
 
-DIRECTIONS = ("egress", "ingress", "both")
+URGENT = -15
+"""Every packet waits for this process: on a busy machine the delay would be the scheduler's instead of the fault's."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +81,22 @@ class Injector:
     counters: Counters = field(default_factory=Counters)
 
     def __post_init__(self) -> None:
-        self._owners = Owners(list(self.fault.endpoints))
         self._random = random.Random(self.fault.seed)  # noqa: S311 - jitter, not secrets
+        self._mark = rules.new_mark()
         self._held: list[tuple[float, int]] = []
         self._last_due: dict[tuple[str, int, str, int], float] = {}
         self._targets, self._peers = set(self.fault.targets), set(self.fault.peers)
+        servers = {endpoint.name for endpoint in self.fault.endpoints}
+        # A peer that is everybody need not be told from anybody: only targets are looked for then.
+        self._everybody = servers | {OUTSIDE} <= self._peers | self._targets
+        self._owners = Owners(list(self.fault.endpoints), self._targets if self._everybody else servers)
 
     def concerns(self, header: Header) -> tuple[bool, bool]:
         """Whether the flow is between target and peer at all, and whether this direction of it is impaired."""
         if self.fault.endpoints:
             source, destination = self._owners.name(header.source_port), self._owners.name(header.destination_port)
-            egress = source in self._targets and destination in self._peers
-            ingress = destination in self._targets and source in self._peers
+            egress = source in self._targets and (self._everybody or destination in self._peers)
+            ingress = destination in self._targets and (self._everybody or source in self._peers)
         else:
             # A rule on INPUT or OUTPUT of the pod: its peers are named by address, its own address is not needed.
             peers = self.fault.peer_addresses
@@ -115,13 +122,13 @@ class Injector:
             if header is None:
                 queue.decide(packet.number, ACCEPT)
                 continue
-            if header.opens:
-                self._owners.forget(header.source_port)
+            if header.opens and self.fault.endpoints:
+                self._owners.opened(header)
             ours, impaired = self.concerns(header)
             if not ours:
                 # The kernel remembers the verdict for the whole connection: it will not be asked again.
                 self.counters.passed += 1
-                queue.decide(packet.number, REPEAT, rules.PASS_MARK)
+                queue.decide(packet.number, REPEAT, self._mark)
             elif not impaired:
                 self.counters.passed += 1
                 queue.decide(packet.number, ACCEPT)
@@ -145,7 +152,12 @@ class Injector:
             ports = []
             chains = {"egress": ("OUTPUT",), "ingress": ("INPUT",), "both": ("OUTPUT", "INPUT")}[fault.direction]
             hooks = [(chain, fault.interface) for chain in chains]
-        rules.install(fault.queue, ports, hooks, fault.duration_s)
+        with contextlib.suppress(OSError):
+            os.nice(URGENT)
+        rules.install(fault.queue, self._mark, ports, hooks, fault.duration_s)
+        if fault.endpoints:
+            # After the rules: what connects meanwhile waits in the queue, and nothing is missed.
+            self._owners.scan()
 
     def run(self, queue: PacketQueue, deadline: float, stopping: Callable[[], bool]) -> None:
         """Serve the queue until `deadline` (monotonic seconds) or until `stopping` says so; release what is held."""

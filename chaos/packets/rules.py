@@ -10,11 +10,13 @@ docs/decisions/042).
 from __future__ import annotations
 
 import datetime
+import secrets
 import shutil
 import subprocess
 
 CHAIN = "SHARDMART_CHAOS"
-PASS_MARK, MARK_MASK = 0x5A000000, 0xFF000000
+MARK_FAMILY = 0x5A000000
+"""The first byte of every mark this package sets; the other three tell one fault from the next."""
 TABLE = "mangle"
 MULTIPORT_LIMIT = 15
 
@@ -40,22 +42,32 @@ def kernel_deadline(duration_seconds: float) -> str:
     return end.strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def install(queue: int, ports: list[int], hooks: list[tuple[str, str | None]], duration_seconds: float) -> None:
+def new_mark() -> int:
+    """The mark of flows that are none of a fault's business.
+
+    Conntrack remembers it as long as the connection lives, so a fault must not believe the marks of an earlier one.
+    """
+    return MARK_FAMILY | secrets.randbelow(0xFFFFFF) + 1
+
+
+def install(
+    queue: int, mark: int, ports: list[int], hooks: list[tuple[str, str | None]], duration_seconds: float
+) -> None:
     """Send TCP packets from or to `ports` (every TCP packet when empty) through `queue`.
 
-    `hooks` are pairs of a built-in chain and an interface (None = every interface).  Flows the injector found to be
-    none of its business are marked in conntrack and skip the queue from then on.  Bind the queue before: the kernel
+    `hooks` are pairs of a built-in chain and an interface (None = every interface).  Flows the injector gave `mark`
+    are marked so in conntrack and skip the queue from then on.  Bind the queue before: the kernel
     gives it to one process only, which makes network faults of one machine exclusive.  Raises RulesError.
     """
     # The caller owns the queue, so whoever made rules that still stand is dead: they only let packets through.
     remove()
     _iptables("-N", CHAIN)
-    passed = f"{PASS_MARK:#x}/{MARK_MASK:#x}"
+    passed = f"{mark:#x}"
     # A SYN opens a new connection: its ports may have belonged to another process a moment ago, so ask again.
     _iptables("-A", CHAIN, "-p", "tcp", "!", "--syn", "-m", "connmark", "--mark", passed, "-j", "RETURN")
     _iptables(
         *("-A", CHAIN, "-m", "mark", "--mark", passed),
-        *("-j", "CONNMARK", "--save-mark", "--nfmask", hex(MARK_MASK), "--ctmask", hex(MARK_MASK)),
+        *("-j", "CONNMARK", "--save-mark"),
     )
     _iptables("-A", CHAIN, "-m", "mark", "--mark", passed, "-j", "RETURN")
     until = ("-m", "time", "--datestop", kernel_deadline(duration_seconds))
