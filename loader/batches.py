@@ -259,7 +259,7 @@ class BatchWorker:
 
         retrying = Retrying(
             stop=stop_after_delay(self._job.retry_seconds),
-            wait=wait_exponential_jitter(initial=0.1, max=5, jitter=0.2),
+            wait=wait_exponential_jitter(multiplier=0.1, max=5, jitter=0.2),
             retry=retry_if_exception(is_passing),
             before_sleep=tell,
             reraise=True,
