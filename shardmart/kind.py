@@ -70,7 +70,7 @@ def chart_values(topology: Topology) -> dict[str, Any]:
         return values
 
     if not DNS_LABEL.fullmatch(topology.name):
-        raise TopologyError(f"name: {topology.name!r} names a Kubernetes namespace: lower-case letters, digits and dashes")
+        raise TopologyError(f"name: {topology.name!r} names a namespace: use lower-case letters and digits")
     (config_key, config_servers), *shards = topology.replica_sets()
     return {
         "zones": list(topology.zones),

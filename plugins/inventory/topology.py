@@ -98,7 +98,7 @@ class InventoryModule(BaseInventoryPlugin):
             "ansible_kubectl_pod": f"deploy/{release.name}-toolbox",
             "ansible_kubectl_container": "toolbox",
             "ansible_remote_tmp": "/tmp/.ansible",  # noqa: S108  a volume of that pod alone
-            "ansible_python_interpreter": "/usr/bin/env python3",
+            "ansible_python_interpreter": "python3",
             "shardmart_state": TOOLBOX_STATE,
             "shardmart_secrets": f"{TOOLBOX_STATE}/secrets",
         }

@@ -1,0 +1,139 @@
+#!/usr/bin/python
+"""Ansible module: a kind cluster that this project made, there or not there."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kind_cluster
+short_description: Create or delete a kind cluster, and never touch somebody else's
+description:
+  - Creates the cluster if it is absent and writes its kubeconfig (mode 0600) to a file of its own, so that the user's
+    own kubeconfig and context stay as they are.
+  - A cluster counts as ours when every node carries the label C(shardmart/made-by=site.yml), which the
+    configuration file gives. One of the same name without it is refused.
+attributes:
+  check_mode: {support: full, description: Says what would be done.}
+  diff_mode: {support: none, description: A cluster is there or not.}
+options:
+  name: {description: Name of the cluster., type: str, required: true}
+  state: {description: Whether it is there., type: str, choices: [present, absent], default: present}
+  config: {description: Configuration file of kind., type: path}
+  image: {description: "Node image; default: kind's own.", type: str}
+  kubeconfig: {description: File to write the kubeconfig to., type: path, required: true}
+  wait_seconds: {description: How long to wait for the nodes., type: int, default: 180}
+author: Shardmart
+"""
+
+EXAMPLES = r"""
+- name: Create the cluster
+  kind_cluster:
+    name: shardmart
+    config: k8s/kind/cluster.yaml
+    kubeconfig: .shardmart/kubeconfig
+"""
+
+RETURN = r"""
+nodes: {description: Names of the nodes., type: list, returned: when present}
+"""
+
+import os  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+LABEL = "shardmart/made-by=site.yml"
+
+
+def main():
+    """Bring the cluster to the wished state."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "config": {"type": "path"},
+            "image": {"type": "str"},
+            "kubeconfig": {"type": "path", "required": True},
+            "wait_seconds": {"type": "int", "default": 180},
+        },
+        supports_check_mode=True,
+        required_if=[("state", "present", ["config"])],
+    )
+    for program, why in (("kind", "https://kind.sigs.k8s.io"), ("kubectl", "https://kubernetes.io/docs/tasks/tools")):
+        if not module.get_bin_path(program):
+            module.fail_json(msg=f"{program} is not on PATH: install it ({why})")
+    name = module.params["name"]
+    kubeconfig = Path(module.params["kubeconfig"])
+    exists = name in clusters(module)
+    if exists:
+        refuse_foreign(module, name)
+    if module.params["state"] == "absent":
+        if exists and not module.check_mode:
+            run(module, ["kind", "delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig)])
+            kubeconfig.unlink(missing_ok=True)
+        module.exit_json(changed=exists)
+    if exists:
+        changed = keep_kubeconfig(module, name, kubeconfig)
+        module.exit_json(changed=changed, nodes=nodes(module, name))
+    if module.check_mode:
+        module.exit_json(changed=True, nodes=[])
+    kubeconfig.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kubeconfig.unlink(missing_ok=True)
+    command = ["kind", "create", "cluster", "--name", name, "--config", module.params["config"]]
+    command += ["--kubeconfig", str(kubeconfig), "--wait", f"{module.params['wait_seconds']}s"]
+    if module.params["image"]:
+        command += ["--image", module.params["image"]]
+    run(module, command)
+    kubeconfig.chmod(0o600)
+    module.exit_json(changed=True, nodes=nodes(module, name))
+
+
+def clusters(module):
+    """Names of the kind clusters of this machine."""
+    return run(module, ["kind", "get", "clusters"])[0].split()
+
+
+def nodes(module, name):
+    """Names of the cluster's nodes."""
+    return sorted(run(module, ["kind", "get", "nodes", "--name", name])[0].split())
+
+
+def refuse_foreign(module, name):
+    """Fail unless every node carries our label."""
+    kubeconfig = run(module, ["kind", "get", "kubeconfig", "--name", name])[0]
+    command = ["kubectl", "--kubeconfig", "/dev/stdin", "get", "nodes", "-o", "name", "--request-timeout=20s"]
+    code, every, error = module.run_command(command, data=kubeconfig)
+    if code:
+        module.fail_json(
+            msg=f"kind cluster {name} exists and its API does not answer, so whose it is cannot be said: start its "
+            f"containers, or remove it with `kind delete cluster --name {name}` ({error.strip().splitlines()[-1:]})"
+        )
+    ours = module.run_command([*command, "-l", LABEL], data=kubeconfig)[1]
+    if set(ours.split()) != set(every.split()):
+        module.fail_json(
+            msg=f"kind cluster {name} exists and was not made by this project (no label {LABEL} on every node): "
+            "give the topology another `name`, or delete that cluster yourself"
+        )
+
+
+def keep_kubeconfig(module, name, path):
+    """Write the kubeconfig when it is missing or of an earlier cluster; whether that was needed."""
+    wanted = run(module, ["kind", "get", "kubeconfig", "--name", name])[0]
+    if path.exists() and path.read_text().strip() == wanted.strip():
+        return False
+    if not module.check_mode:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(wanted)
+    return True
+
+
+def run(module, command):
+    """Run a command; a failure ends the module with the last lines of what the command said."""
+    code, out, error = module.run_command(command)
+    if code:
+        module.fail_json(msg=f"{' '.join(command[:3])} failed: {' '.join((error or out).split())[-600:]}")
+    return out, error
+
+
+if __name__ == "__main__":
+    main()
