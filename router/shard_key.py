@@ -124,6 +124,10 @@ def comparable(data: bytes, kind: int, start: int, end: int) -> tuple[Any, ...]:
         return (order, struct.unpack_from("<Q", data, start)[0])
     if order == 50:
         return (order, *data[start : end - 1].split(b"\x00"))
+    if order == 65:  # code with scope: length, string, document
+        (size,) = struct.unpack_from("<i", data, start + 4)
+        scope = start + 8 + size
+        return (order, data[start + 8 : scope - 1], comparable(data, 0x03, scope, end))
     return (order, data[start:end])
 
 
