@@ -7,7 +7,9 @@ into a failed experiment.
 
 from __future__ import annotations
 
+import logging
 import re
+import threading
 import time
 from dataclasses import asdict
 from typing import Any
@@ -25,7 +27,6 @@ from .targets import OUTSIDE, Targets
 __all__ = [
     "await_end",
     "do_nothing",
-    "drain_node",
     "fill_connections",
     "heal",
     "kill",
@@ -34,6 +35,7 @@ __all__ = [
     "packet_loss",
     "partition",
     "pause",
+    "random_faults",
     "step_down_storm",
     "wait",
 ]
@@ -131,14 +133,32 @@ def do_nothing(targets: Selector = "routers", duration_s: float = 5) -> Evidence
     return _begin("nothing", "nothing", targets, duration_s)
 
 
-def drain_node(name: str | None = None, timeout_s: int = 120) -> Evidence:
-    """Drain a node of the kind cluster with chaostoolkit-kubernetes, uncordoned again by `heal`."""
-    from . import kind
+def random_faults(
+    duration_s: float = 1800,
+    faults: str = "all",
+    every_s: tuple[float, float] = (15, 40),
+    length_s: tuple[float, float] = (8, 25),
+    calm_s: float = 45,
+    seed: int = 0,
+) -> dict[str, int]:
+    """Let the engine inject faults at random for `duration_s`; returns how many began and how many were skipped."""
+    from .engine import FAULTS, Engine, Plan
 
+    names = FAULTS if faults == "all" else tuple(name.strip() for name in faults.split(","))
+    plan = Plan(
+        faults=names,
+        pause_s=(float(every_s[0]), float(every_s[1])),
+        length_s=(float(length_s[0]), float(length_s[1])),
+        seed=int(seed),
+        duration_s=float(duration_s),
+        calm_s=float(calm_s),
+    )
     try:
-        return kind.drain_node(Targets(State.find()), name, timeout_s)
-    except (ChaosError, StateError) as error:
+        engine = Engine(Targets(State.find()), plan, logging.getLogger("chaostoolkit").info)
+        engine.run(threading.Event())
+    except (ChaosError, StateError, ClusterError) as error:
         raise ActivityFailed(str(error)) from None
+    return {"faults": engine.begun, "skipped": engine.skipped}
 
 
 def wait(seconds: float) -> str:

@@ -30,7 +30,6 @@ from shardmart.state import State, StateError
 
 from . import register, running
 from .errors import ChaosError
-from .platforms import prepare_access
 from .running import RunningExperiment
 from .targets import Targets
 from .watcher import Watcher
@@ -81,7 +80,6 @@ def before_experiment_control(
         state = State.find()
         if left := register.heal(state):
             logger.warning("ended faults that were still active: %s", ", ".join(left))
-        prepare_access(state)
         folder = _folder(state, context["title"])
         experiment = RunningExperiment(folder, context["title"], time.time())
         targets = Targets(state)

@@ -27,6 +27,7 @@ __all__ = [
     "connections_open",
     "elections",
     "every_set_has_one_primary",
+    "faults_begun",
     "is_gone",
     "is_stopped",
     "is_unreachable",
@@ -147,6 +148,12 @@ def step_downs(fault: str = "step-down-storm") -> int:
 def chunks_moved(fault: str = "move-chunks") -> int:
     """How many chunks the last fault of this name moved; known once it has ended."""
     return int(_last(fault).evidence.get("moved", 0))
+
+
+def faults_begun() -> int:
+    """How many faults have begun since the experiment did."""
+    started = current_run().started
+    return sum(1 for record in register.records(State.find()) if record.begun and record.begun >= started)
 
 
 def connections_open(target: str = "routers") -> int:
