@@ -45,18 +45,20 @@ def servers() -> dict[str, str | None]:
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` ports nobody listens on, below the range the system gives to outgoing connections."""
-    found: list[int] = []
-    candidate = 20_000 + secrets.randbelow(10_000)
-    while len(found) < count:
-        candidate = 20_000 + (candidate + 1 - 20_000) % 12_000
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", candidate))
-            except OSError:
-                continue
-        found.append(candidate)
-    return found
+    """`count` ports in a row nobody listens on, below the range the system gives to outgoing connections."""
+    while True:
+        first = 20_000 + secrets.randbelow(12_000 - count)
+        if all(_is_free(port) for port in range(first, first + count)):
+            return list(range(first, first + count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def small_topology(*, config: int = 1, shards: int = 2, members: int = 1, routers: int = 1) -> dict[str, Any]:

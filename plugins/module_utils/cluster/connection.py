@@ -19,7 +19,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
-from .errors import ClusterError, DeadlineError
+from .errors import ClusterError, DeadlineError, SecretMissingError
 
 Document = dict[str, Any]
 Client = MongoClient[Document]
@@ -86,6 +86,8 @@ def read_secret(path: Path) -> str:
     """The content of a secret file; ClusterError when it cannot be read or is empty."""
     try:
         content = path.read_text()
+    except FileNotFoundError:
+        raise SecretMissingError(f"the secret file {path} does not exist") from None
     except OSError as error:
         raise ClusterError(f"cannot read the secret file {path}: {error.strerror}") from None
     if not content.strip():

@@ -9,3 +9,7 @@ class ClusterError(Exception):
 
 class DeadlineError(ClusterError):
     """A wait came to its deadline; the message says what it was waiting for."""
+
+
+class SecretMissingError(ClusterError):
+    """A secret file does not exist (yet): in check mode the run would make it."""

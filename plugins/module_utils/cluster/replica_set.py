@@ -26,7 +26,7 @@ from .connection import (
     hello,
     is_code,
 )
-from .errors import ClusterError, DeadlineError
+from .errors import ClusterError, DeadlineError, SecretMissingError
 
 HEALTHY_STATES = {"PRIMARY", "SECONDARY"}
 # Errors of a reconfiguration that a moment later may not come again (MongoDB error codes, 6.0):
@@ -209,7 +209,10 @@ def summary(configuration: Document) -> Document:
 
 
 def _plan(spec: ReplicaSetSpec, credentials: Credentials, outcome: Outcome) -> Outcome:
-    holders = _configurations(spec, credentials, timeout_seconds=1)
+    try:
+        holders = _configurations(spec, credentials, timeout_seconds=1)
+    except SecretMissingError:
+        holders = {}
     if not holders:
         outcome.changes.append(f"initiate {spec.name} with {len(spec.members)} members")
         outcome.after = spec.first_configuration()

@@ -27,7 +27,7 @@ from .connection import (
     is_code,
     read_secret,
 )
-from .errors import ClusterError
+from .errors import ClusterError, SecretMissingError
 
 MAJORITY = {"w": "majority"}
 LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
@@ -90,6 +90,10 @@ def converge(
             return changes
         except OperationFailure as error:
             raise ClusterError(f"{address}: users cannot be changed: {describe(error)}") from None
+        except SecretMissingError:
+            if not check_mode:
+                raise
+            return [f"create user {spec.name}" for spec in users]
         except PyMongoError as error:
             if check_mode:
                 return [f"create user {spec.name}" for spec in users]

@@ -1,0 +1,151 @@
+"""`site.yml` on the embedded platform: converges, changes nothing twice, survives being killed, adds a shard."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster import users
+from cluster.connection import Credentials, connect
+from tests.support.clusters import ROOT, address
+from tests.support.plays import Site
+
+KILLS = 10
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    if made.state.exists():
+        made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+
+
+def files_under(folder: Path) -> dict[str, float]:
+    return {str(file): file.stat().st_mtime for file in folder.rglob("*")} if folder.exists() else {}
+
+
+@pytest.mark.timeout(900)
+def test_site_converges_and_a_second_run_changes_nothing(site: Site) -> None:
+    planned = site.play("site.yml", "--check")
+    assert planned.code == 0, planned.output
+    assert files_under(site.state) == {}, "check mode on an empty machine changes nothing"
+    assert sum(planned.changed.values()) > 0, "and says what it would do"
+
+    first = site.play("site.yml")
+    assert first.code == 0, first.output
+    assert site.state.stat().st_mode & 0o777 == 0o700
+
+    second = site.play("site.yml")
+    assert second.code == 0, second.output
+    assert set(second.changed.values()) == {0}, second.output
+
+    checked = site.play("site.yml", "--check", "--diff")
+    assert checked.code == 0, checked.output
+    assert set(checked.changed.values()) == {0}, checked.output
+
+    cluster = site.cluster()
+    with cluster.client("loader") as client:
+        counts = {name: client.ecommerce[name].count_documents({}) for name in ("users", "products", "orders")}
+    assert counts == {"users": 10, "products": 20, "orders": 30}
+
+    # One more shard is one more entry and the same command again.
+    shard3 = {
+        "name": "shard3ReplSet",
+        "members": 1,
+        "port": site.document["shards"][-1]["port"] + 40,
+        "zones": ["EMEA"],
+    }
+    site.write(shards=[*site.document["shards"], shard3])
+    grown = site.play("site.yml")
+    assert grown.code == 0, grown.output
+    with site.cluster().client("monitor") as client:
+        assert len(client.admin.command("listShards")["shards"]) == 3
+
+    # down keeps the data, up brings it back.
+    assert site.play("playbooks/destroy.yml").code == 0
+    assert not [p.name for p in site.cluster().processes.values() if p.running()]
+    again = site.play("site.yml")
+    assert again.code == 0, again.output
+    with site.cluster().client("loader") as client:
+        assert client.ecommerce.orders.count_documents({}) == 30
+
+    destroyed = site.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+    assert (
+        f"Removing the data, configuration, logs and secrets of cluster playbooks in {site.state}" in destroyed.output
+    )
+    assert not (site.state / "data").exists()
+
+
+def kill_play(site: Site, after_seconds: float) -> None:
+    """Start the bootstrap and kill -9 every process of the play, not the servers, after so many seconds."""
+    play = subprocess.Popen(
+        site.command("playbooks/bootstrap.yml"),
+        cwd=ROOT, env=site.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    # The one sleep that is the point: a moment nobody chose.
+    time.sleep(after_seconds)
+    root = psutil.Process(play.pid)
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            command = process.cmdline()
+            if "mongod" not in Path(command[0]).name and "router" not in command:
+                process.kill()
+        except (psutil.Error, IndexError):
+            continue
+    play.wait()
+
+
+def identities(site: Site) -> dict[str, str]:
+    """replicaSetId of each set that has one: a second initiation would change it."""
+    cluster = site.cluster()
+    found = {}
+    for replica_set in (cluster.description["config_servers"], *cluster.description["shards"]):
+        with connect(address(replica_set["members"][0]), cluster.members_credentials) as client:
+            try:
+                configuration = client.admin.command("replSetGetConfig")["config"]
+            except Exception:
+                continue
+            found[replica_set["name"]] = str(configuration["settings"]["replicaSetId"])
+    return found
+
+
+@pytest.mark.timeout(1200)
+def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Site) -> None:
+    seed = int(os.environ.get("SHARDMART_KILL_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"SHARDMART_KILL_SEED={seed} repeats this run")
+    moments = random.Random(seed)
+    assert site.play("playbooks/provision.yml").code == 0
+    begun = time.monotonic()
+    assert site.play("playbooks/bootstrap.yml").code == 0
+    whole = time.monotonic() - begun
+    for kill in range(KILLS):
+        site.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+        assert site.play("playbooks/provision.yml").code == 0
+        kill_play(site, moments.uniform(whole * kill / KILLS, whole * (kill + 1) / KILLS))
+        before = identities(site)
+        finished = site.play("playbooks/bootstrap.yml")
+        assert finished.code == 0, finished.output
+        after = identities(site)
+        assert {name: after[name] for name in before} == before, "no set was initiated twice"
+        assert len(after) == 3
+        cluster = site.cluster()
+        for user in ("admin", "loader", "ledger", "monitor"):
+            login = Credentials(user, site.state / "secrets" / f"{user}.password")
+            assert users.accepts(login, cluster.router), f"{user} is lost after kill {kill}"
+        assert set(site.play("playbooks/bootstrap.yml").changed.values()) == {0}
+
+
+def test_wrong_topology_stops_before_anything_happens(site: Site) -> None:
+    site.write(cash_mb=512)
+    played = site.play("site.yml")
+    assert played.code != 0
+    assert f"{site.topology}: cash_mb: unknown key" in played.output
+    assert not site.state.exists()
