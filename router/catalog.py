@@ -7,6 +7,7 @@ Source: MongoDB 6.0 manual, "Config Database"; chunk documents are found by coll
 from __future__ import annotations
 
 import asyncio
+import copy
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -53,7 +54,10 @@ class Routing:
         self._owners: list[str] = []
         self._versions: dict[str, dict[str, Any]] = {}
         self._none: dict[str, Any] = UNSHARDED
+        self._shards: list[str] = []
         self.bounds: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._histories: list[list[dict[str, Any]]] = []
+        self.newest_move = Timestamp(0, 0)  # when a chunk last changed its owner
 
     def load(self, collection: dict[str, Any], chunks: list[dict[str, Any]]) -> None:
         """Take the documents of config.collections and config.chunks, the chunks sorted by their lower bound."""
@@ -67,8 +71,13 @@ class Routing:
             self._minimums.append(self.pattern.key_of_bound(chunk["min"]))
             self._owners.append(chunk["shard"])
             self.bounds.append((chunk["min"], chunk["max"]))
+            history = chunk.get("history", [])
+            self._histories.append(history)
+            if history:
+                self.newest_move = max(self.newest_move, history[0]["validAfter"])
             known = self._versions.setdefault(chunk["shard"], {**identity, "v": Timestamp(0, 0)})
             known["v"] = max(known["v"], chunk["lastmod"])
+        self._shards = sorted(self._versions)
 
     @property
     def sharded(self) -> bool:
@@ -84,7 +93,7 @@ class Routing:
         if self.pattern is None:
             return [self.database.primary]
         if not prefix:
-            return sorted(self._versions)
+            return self._shards
         low, high = range_of_prefix(prefix, len(self.pattern.fields))
         first = max(0, bisect_right(self._minimums, low) - 1)
         return sorted(set(self._owners[first : bisect_left(self._minimums, high)]))
@@ -94,6 +103,20 @@ class Routing:
         index = max(0, bisect_right(self._minimums, key) - 1)
         return (*self.bounds[index], self._owners[index])
 
+    def at(self, time: Timestamp) -> Routing:
+        """The same table with the owners of the cluster time `time`, for reads of a snapshot older than a move."""
+        if time >= self.newest_move:
+            return self
+        past = copy.copy(self)
+        past._owners = []
+        for owner, history in zip(self._owners, self._histories, strict=True):
+            then = next((entry["shard"] for entry in history if entry["validAfter"] <= time), None)
+            if then is None:
+                raise RouterError(246, f"{self.namespace} was moved, and its owners at {time} are no longer known")
+            past._owners.append(then if history else owner)
+        past._shards = sorted(set(past._owners))
+        return past
+
     def versions(self, shard: str) -> dict[str, Any]:
         """The version fields a command to `shard` carries, so that the shard can tell when the router is stale."""
         if self.pattern is None:
@@ -101,10 +124,6 @@ class Routing:
                 return {}
             return {"shardVersion": UNSHARDED, "databaseVersion": self.database.version}
         return {"shardVersion": self._versions.get(shard, self._none)}
-
-    def same_as(self, other: Routing) -> bool:
-        """Whether both say the same about every shard (used to see that a refresh brought nothing new)."""
-        return (self._none, self._versions, self.database) == (other._none, other._versions, other.database)
 
 
 class Catalog:

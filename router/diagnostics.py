@@ -44,7 +44,8 @@ async def build_info(_: Context) -> Reply:
     return {
         "version": MEMBER_VERSION,
         "versionArray": [*map(int, MEMBER_VERSION.split(".")), 0],
-        "gitVersion": "development router", "modules": ["shardmart development router"], "bits": 64, "debug": False, "maxBsonObjectSize": 16 * 1024 * 1024,
+        "gitVersion": "development router", "modules": ["shardmart development router"],
+        "bits": 64, "debug": False, "maxBsonObjectSize": 16 * 1024 * 1024,
         "javascriptEngine": "none", "sysInfo": platform.platform(), "ok": 1.0,
     }  # fmt: skip
 

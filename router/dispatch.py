@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from bson import Int64
 
 from router import rawbson, wire
+from router.catalog import Routing
 from router.context import Context
 from router.errors import STALE, MemberUnreachableError, RouterError
 from router.member import Member
@@ -91,6 +92,12 @@ async def everywhere(calls: Iterable[Awaitable[T]]) -> list[T]:
         if isinstance(result, BaseException):
             raise result
     return [result for result in results if not isinstance(result, BaseException)]
+
+
+async def routing_for(context: Context) -> Routing:
+    """The routing table of the command's collection: the transaction's, or the newest known; RouterError 26."""
+    routing = await context.service.catalog.routing(context.namespace)
+    return context.service.transactions.pin(context, routing) if context.in_transaction else routing
 
 
 async def until_fresh(context: Context, namespace: str, attempt: Callable[[], Awaitable[T]]) -> T:

@@ -6,7 +6,7 @@ from typing import Any
 
 from router.authorization import Need
 from router.context import Context, Reply, command
-from router.dispatch import ask, until_fresh
+from router.dispatch import ask, routing_for, until_fresh
 from router.targeting import owner_of_modification
 
 
@@ -26,7 +26,7 @@ async def find_and_modify(context: Context) -> Reply:
 
     async def attempt() -> Reply:
         await context.service.catalog.create_database(context.db)
-        routing = await context.service.catalog.routing(context.namespace)
+        routing = await routing_for(context)
         shard = owner_of_modification(context, routing)
         fields: dict[str, Any] = {"findAndModify": context.collection, **context.options(), **concern}
         fields |= routing.versions(shard)

@@ -16,7 +16,7 @@ from router.authorization import Need, on_collection
 from router.catalog import Routing
 from router.context import Context, Reply, command
 from router.cursors import FIRST_BATCH, MemberCursor, MergedCursor, Part
-from router.dispatch import ask, cursor_id, empty_cursor, everywhere, until_fresh
+from router.dispatch import ask, cursor_id, empty_cursor, everywhere, routing_for, until_fresh
 from router.errors import RouterError
 from router.member import Member
 from router.shard_key import comparable
@@ -28,7 +28,7 @@ EMPTY = rawbson.encode({})
 async def routing_of(context: Context) -> Routing | None:
     """The routing table of the command's collection; None when its database does not exist."""
     try:
-        return await context.service.catalog.routing(context.namespace)
+        return await routing_for(context)
     except RouterError as error:
         if error.code == 26:
             return None
@@ -63,6 +63,8 @@ async def find(context: Context) -> Reply:
         routing = await routing_of(context)
         if routing is None:
             return empty_cursor(context.namespace)
+        if not context.in_transaction and "atClusterTime" in concern.get("readConcern", {}):
+            routing = routing.at(concern["readConcern"]["atClusterTime"])
         owners = owners_of(context, routing, context.head.get("filter"))
         if len(owners) == 1:
             fields = {**context.options(), **concern, **routing.versions(owners[0])}

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bson import Int64
+from bson import Int64, Timestamp
 from bson.raw_bson import RawBSONDocument
 
 from router import rawbson, wire
@@ -24,6 +24,7 @@ from router.errors import RouterError
 from router.replica_set import error_of
 
 if TYPE_CHECKING:
+    from router.catalog import Routing
     from router.member import Member
     from router.service import Service
 
@@ -40,6 +41,8 @@ class Transaction:
     read_concern: dict[str, Any]
     participants: list[str] = field(default_factory=list)  # in the order they joined; the first coordinates
     wrote: set[str] = field(default_factory=set)
+    pinned: dict[str, Routing] = field(default_factory=dict)
+    begun: Timestamp = field(default_factory=lambda: Timestamp(0, 0))
     state: str = "open"
     used: float = field(default_factory=time.monotonic)
 
@@ -109,6 +112,25 @@ class Transactions:
                 concern["atClusterTime"] = max(times)
         return concern
 
+    def pin(self, context: Context, routing: Routing) -> Routing:
+        """The routing table a transaction keeps, so that all its statements look for a document in one place.
+
+        A shard's snapshot does not show documents whose chunk came later: a table with a newer move than the
+        transaction would find nothing where there is something.  The first statement moves the transaction's time
+        on; a later one has to be run again with the whole transaction.
+        """
+        transaction = self.known(context)
+        assert transaction is not None
+        if routing.namespace in transaction.pinned:
+            return transaction.pinned[routing.namespace]
+        if context.head.get("startTransaction"):
+            transaction.begun = self._service.clock.latest or transaction.begun
+            transaction.read_concern = self._concern(context)
+        elif routing.newest_move > transaction.begun:
+            raise RouterError(246, f"chunks of {routing.namespace} moved since the transaction began")
+        transaction.pinned[routing.namespace] = routing
+        return routing
+
     def _forget_old(self) -> None:
         limit = time.monotonic() - LIFETIME_SECONDS
         if len(self._by_session) > 1000:
@@ -158,6 +180,7 @@ class Transactions:
         await self._abort(transaction, self._session(context))
         transaction.participants.clear()
         transaction.wrote.clear()
+        transaction.pinned.clear()
         transaction.state = "open"
         return True
 

@@ -16,7 +16,7 @@ from router import rawbson
 from router.authorization import Need
 from router.catalog import IGNORED, Routing
 from router.context import Context, Reply, command
-from router.dispatch import STALE_SECONDS, ask
+from router.dispatch import STALE_SECONDS, ask, routing_for
 from router.errors import STALE, RouterError
 from router.targeting import owners_of_statement
 
@@ -140,7 +140,7 @@ async def _run(batch: Batch, name: str) -> None:
     while left and not batch.stopped:
         await catalog.create_database(context.db) if name != "delete" else None
         try:
-            routing = await catalog.routing(context.namespace)
+            routing = await routing_for(context)
         except RouterError as error:
             if error.code == 26 and name == "delete":
                 return

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 import pytest
 from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson.datetime_ms import DatetimeMS
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
@@ -21,9 +21,11 @@ numbers = st.one_of(
     st.integers(-(2**31), 2**31 - 1),
     st.integers(-(2**63), 2**63 - 1).map(Int64),
     st.floats(width=64),
-    st.sampled_from([2.0**63, -(2.0**63), 2.0**64, 1e300, -1e300, -0.0, 1.5, -1.5, 2.5, float("nan"), float("inf")]),
+    st.sampled_from([2.0**63, -(2.0**63), 2.0**64, 1e300, -1e300, -0.0, 1.5, -1.5, 2.5]),
+    st.sampled_from([float("nan"), float("inf"), float("-inf")]),
     st.decimals(places=3, min_value=-(10**25), max_value=10**25).map(Decimal128),
-    st.sampled_from(["0.5", "1.5", "2.5", "-0.5", "-2.5", "9.3E+18", "-9.3E+18", "NaN", "Infinity", "1E-6176"]).map(Decimal128),
+    st.sampled_from(["0.5", "1.5", "2.5", "-0.5", "-2.5", "9.3E+18", "-9.3E+18"]).map(Decimal128),
+    st.sampled_from(["NaN", "Infinity", "-Infinity", "1E-6176", "1E+6000"]).map(Decimal128),
 )
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 names = st.text("abcxyz_", min_size=1, max_size=6)
@@ -35,11 +37,11 @@ scalars = st.one_of(
     st.binary(max_size=20).map(Binary),
     st.binary(min_size=16, max_size=16).map(lambda b: Binary(b, 4)),
     st.binary(min_size=12, max_size=12).map(ObjectId),
-    st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2200, 1, 1)),
+    st.integers(-(2**40), 2**42).map(DatetimeMS),
     st.builds(Timestamp, st.integers(1, 2**32 - 1), st.integers(0, 2**32 - 1)),
-    st.builds(lambda p, f: Regex(p, f), st.text("ab.*", max_size=5), st.sampled_from(["", "i", "m", "ix"])),
+    st.builds(Regex, st.text("ab.*", max_size=5), st.sampled_from(["", "i", "m", "ix"])),
     st.text("abc()", max_size=10).map(Code),
-    st.builds(lambda c, s: Code(c, s), st.text("abc", max_size=5), st.dictionaries(names, st.integers(0, 9), max_size=2)),
+    st.builds(Code, st.text("abc", max_size=5), st.dictionaries(names, st.integers(0, 9), max_size=2)),
     st.just(MinKey()),
     st.just(MaxKey()),
 )
@@ -57,7 +59,7 @@ CHECKS: Any = {
     "phases": (Phase.explicit, Phase.generate),  # shrinking against real servers takes minutes
     "database": None,
 }
-many = settings(max_examples=25, **CHECKS)
+many = settings(max_examples=10, **CHECKS)
 
 
 def located(value: Any) -> Value:
@@ -71,7 +73,9 @@ def scratch(cluster: EmbeddedCluster) -> Any:
     """A collection straight on the config server, whose indexes are no business of any router."""
     member = address(cluster.description["config_servers"]["members"][0])
     host, _, port = member.partition(":")
-    with MongoClient(host, int(port), directConnection=True, retryWrites=False, **cluster.members_credentials.options()) as direct:
+    with MongoClient(
+        host, int(port), directConnection=True, retryWrites=False, **cluster.members_credentials.options()
+    ) as direct:
         yield direct.local.hashes
 
 
@@ -100,12 +104,13 @@ def test_values_sort_as_the_servers_sort_them(scratch: Any, drawn: list[Any]) ->
         assert ours == theirs, (drawn[ours], drawn[theirs])
 
 
-@settings(max_examples=6, **CHECKS)
+@settings(max_examples=3, **CHECKS)
 @given(st.lists(values, min_size=100, max_size=150))
 def test_documents_land_on_the_shard_that_owns_them(cluster: EmbeddedCluster, drawn: list[Any]) -> None:
     # A member hides documents it does not own: one that was placed wrongly would be missing here.
     with cluster.client() as client:
-        for name, key in {"hashed": {"v": "hashed"}, "compound": {"v": 1, "w": "hashed"}, "nested": {"n.v": "hashed"}}.items():
+        keys = {"hashed": {"v": "hashed"}, "compound": {"v": 1, "w": "hashed"}, "nested": {"n.v": "hashed"}}
+        for name, key in keys.items():
             namespace = f"placement.{name}"
             client.placement[name].drop()
             client.admin.command("shardCollection", namespace, key=key)
@@ -125,5 +130,3 @@ def test_documents_land_on_the_shard_that_owns_them(cluster: EmbeddedCluster, dr
 def test_a_missing_field_and_a_null_have_the_same_key() -> None:
     pattern = KeyPattern({"a": "hashed"})
     assert pattern.key_of_document(rawbson.encode({})) == pattern.key_of_document(rawbson.encode({"a": None}))
-
-
