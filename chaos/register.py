@@ -26,7 +26,7 @@ from . import faults
 from .errors import ChaosError
 from .targets import Server, Targets
 
-BEGIN_SECONDS = 20
+BEGIN_SECONDS = 60
 END_SECONDS = 90
 MAXIMUM_SECONDS = 3600
 

@@ -13,13 +13,17 @@ It connects to members as `__system` and only reads.
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import bson
 import psutil
+from bson.errors import InvalidBSON
 from pymongo.errors import PyMongoError
 
 from cluster.connection import Client, Credentials, connect
@@ -29,6 +33,7 @@ from .errors import ChaosError
 
 T = TypeVar("T")
 OUTSIDE = "outside"
+OP_MSG = 2013
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,22 @@ class Server:
     def address(self) -> str:
         """host:port."""
         return f"{self.host}:{self.port}"
+
+
+def say_hello(host: str, port: int, timeout_seconds: float) -> dict[str, Any]:
+    """One `hello` as OP_MSG over a plain socket (MongoDB wire protocol): asked many times a second, where a MongoClient
+    would start three threads each time.  Raises OSError, struct.error or InvalidBSON when there is no proper answer."""
+    body = b"\0" * 4 + b"\0" + bson.encode({"hello": 1, "$db": "admin"})
+    with socket.create_connection((host, port), timeout=timeout_seconds) as connection:
+        connection.settimeout(timeout_seconds)
+        connection.sendall(struct.pack("<iiii", 16 + len(body), 1, 0, OP_MSG) + body)
+        answer = b""
+        while len(answer) < 21 or len(answer) < struct.unpack_from("<i", answer)[0]:
+            data = connection.recv(65536)
+            if not data:
+                raise OSError("the connection was closed")
+            answer += data
+    return bson.decode(answer[21:])
 
 
 class Targets:
@@ -134,9 +155,8 @@ class Targets:
     def hello(self, server: Server, timeout_seconds: float = 1) -> dict[str, Any] | None:
         """What a server says of itself, without authentication; None when it does not answer."""
         try:
-            with connect(server.address, Credentials(), timeout_seconds=timeout_seconds) as client:
-                return client.admin.command("hello")
-        except PyMongoError:
+            return say_hello(server.host, server.port, timeout_seconds)
+        except (OSError, struct.error, InvalidBSON):
             return None
 
     def primary(self, set_name: str) -> Server | None:

@@ -28,7 +28,7 @@ from .targets import Targets
 
 HEARTBEAT_SECONDS = 0.1
 TIMEOUT_MS = 2000
-ELECTION_POLL_SECONDS = 0.25
+ELECTION_POLL_SECONDS = 0.4
 DOCUMENTS = 64
 FILE = "writability.jsonl"
 DATABASE, COLLECTION = "ledger", "heartbeats"
