@@ -1,0 +1,52 @@
+"""What a member of the embedded platform is started with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster import embedded
+from shardmart import topology
+
+ROOT = Path(__file__).parents[3]
+CLUSTER = topology.load(ROOT / "inventories" / "topology.yml").resolve("embedded")
+
+
+def configuration(name: str, mongos: str | None = None) -> dict[str, Any]:
+    found = {p.name: p for p in embedded.processes(CLUSTER, Path("/state"), {"mongod": "/m/mongod", "mongos": mongos})}
+    assert found[name].configuration
+    document: dict[str, Any] = yaml.safe_load(found[name].configuration)
+    return document
+
+
+def test_every_member_listens_on_loopback_with_authentication() -> None:
+    for member in ("configsvr2", "shard1-1", "shard2-3"):
+        document = configuration(member)
+        assert document["net"]["bindIp"] == "127.0.0.1"
+        assert document["security"] == {"authorization": "enabled", "keyFile": "/state/secrets/keyfile"}
+
+
+def test_localhost_exception_is_open_on_config_servers_only() -> None:
+    assert configuration("configsvr1")["setParameter"]["enableLocalhostAuthBypass"] is True
+    assert configuration("shard1-1")["setParameter"]["enableLocalhostAuthBypass"] is False
+
+
+def test_cache_comes_from_the_topology() -> None:
+    assert configuration("shard1-1")["storage"]["wiredTiger"]["engineConfig"]["cacheSizeGB"] == 0.25
+
+
+def test_router_is_mongos_where_there_is_one() -> None:
+    document = configuration("mongos1", mongos="/m/mongos")
+    assert document["sharding"]["configDB"] == "configReplSet/127.0.0.1:27101,127.0.0.1:27102,127.0.0.1:27103"
+    found = {p.name: p for p in embedded.processes(CLUSTER, Path("/state"), {"mongod": "/m/mongod", "mongos": None})}
+    command = found["mongos1"].command
+    assert command[1:3] == ("-m", "router")
+    assert command[command.index("--configdb") + 1] == document["sharding"]["configDB"]
+
+
+def test_no_command_line_holds_a_secret() -> None:
+    for process in embedded.processes(CLUSTER, Path("/state"), {"mongod": "/m/mongod", "mongos": None}):
+        assert not any("password" in argument for argument in process.command)
+        assert process.marker in process.command

@@ -1,0 +1,52 @@
+"""Facts are read from each member's own view, and every problem is a line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cluster.facts import set_facts
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def answer(address: str, state: str, behind: float = 0) -> dict[str, Any]:
+    """A member that says of itself that it is in `state`, its last operation `behind` seconds old."""
+    own = {"name": address, "self": True, "stateStr": state, "optimeDate": NOW - timedelta(seconds=behind)}
+    stale = {"name": "other", "stateStr": "SECONDARY", "optimeDate": NOW - timedelta(seconds=60)}
+    return {"status": {"members": [stale, own]}, "uptime_seconds": 5.0, "version": "6.0.5"}
+
+
+def member(name: str) -> dict[str, Any]:
+    return {"name": name, "host": "127.0.0.1", "port": int(name[-1])}
+
+
+def test_lag_is_measured_between_own_views() -> None:
+    facts = set_facts(
+        "rs",
+        [
+            (member("m1"), answer("127.0.0.1:1", "PRIMARY")),
+            (member("m2"), answer("127.0.0.1:2", "SECONDARY", behind=3)),
+        ],
+    )
+    assert [m["lag_seconds"] for m in facts["members"]] == [0, 3]
+    assert facts["primary"] == "m1"
+    assert facts["problems"] == []
+
+
+def test_silent_and_sick_members_are_problems() -> None:
+    facts = set_facts(
+        "rs",
+        [(member("m1"), {"error": "connection refused"}), (member("m2"), answer("127.0.0.1:2", "RECOVERING"))],
+    )
+    assert facts["problems"] == [
+        "m1 (127.0.0.1:1): connection refused",
+        "m2 (127.0.0.1:2) is RECOVERING",
+        "rs has no primary",
+    ]
+    assert [m["state"] for m in facts["members"]] == ["DOWN", "RECOVERING"]
+
+
+def test_two_primaries_are_a_problem() -> None:
+    both = [(member(f"m{n}"), answer(f"127.0.0.1:{n}", "PRIMARY")) for n in (1, 2)]
+    assert set_facts("rs", both)["problems"] == ["rs has 2 primaries"]

@@ -1,0 +1,45 @@
+"""How commands find the cluster, and that they say what to do when there is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shardmart.state import State, StateError, resolve_uri
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "loader.password").write_text("p@ss/word\n")
+    routers = [{"name": f"mongos{n}", "host": "127.0.0.1", "port": 27016 + n} for n in (1, 2)]
+    (tmp_path / "cluster.json").write_text(json.dumps({"name": "x", "routers": routers}))
+    return tmp_path
+
+
+def test_uri_goes_through_every_router_with_the_password_quoted(state: Path) -> None:
+    assert (
+        State(state).uri("loader") == "mongodb://loader:p%40ss%2Fword@127.0.0.1:27017,127.0.0.1:27018/?authSource=admin"
+    )
+
+
+def test_given_uri_comes_before_file_before_environment_before_state(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "uri"
+    file.write_text("mongodb://from-file/\n")
+    assert resolve_uri(user="loader", state=state).startswith("mongodb://loader:")
+    monkeypatch.setenv("SHARDMART_URI", "mongodb://from-environment/")
+    assert resolve_uri(user="loader", state=state) == "mongodb://from-environment/"
+    assert resolve_uri(None, file, user="loader", state=state) == "mongodb://from-file/"
+    assert resolve_uri("mongodb://given/", file, user="loader", state=state) == "mongodb://given/"
+
+
+def test_no_cluster_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHARDMART_URI", raising=False)
+    with pytest.raises(StateError, match="run `make up`"):
+        resolve_uri(user="loader", state=tmp_path)
+    with pytest.raises(StateError, match="cannot read the URI file"):
+        resolve_uri(None, tmp_path / "absent", user="loader")
