@@ -1,0 +1,135 @@
+"""Network faults on real packets of local processes: who is hit, who is not, and how each one ends.
+
+Needs root (or CAP_NET_ADMIN) and iptables; skipped elsewhere with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from conftest import needs_network_faults
+
+from chaos import actions, register
+from chaos.errors import ChaosError
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("network_faults")]
+
+# Far more than a handshake on an idle loopback takes, far less than the faults below add.
+UNDELAYED_MS = 100
+
+
+@pytest.fixture(scope="module")
+def network_faults() -> None:
+    needs_network_faults()
+
+
+def test_latency_hits_the_target_and_nobody_else(cluster: Any) -> None:
+    actions.latency(targets="mongos1", delay_ms=200, duration_s=20)
+    assert cluster.connect_ms("mongos1") >= 200
+    assert cluster.connect_ms("shard1-1") < UNDELAYED_MS
+
+
+def test_latency_hits_connections_the_target_opens(cluster: Any) -> None:
+    actions.latency(targets="shard1-1", peers="shard1-2", delay_ms=200, duration_s=20)
+    assert cluster.dial_ms("shard1-1", "shard1-2") >= 200
+    assert cluster.dial_ms("shard1-2", "shard1-1") >= 200
+    assert cluster.dial_ms("shard1-1", "shard1-3") < UNDELAYED_MS
+    assert cluster.dial_ms("shard1-3", "shard1-2") < UNDELAYED_MS
+    assert cluster.connect_ms("shard1-1") < UNDELAYED_MS
+
+
+def test_latency_in_both_directions_counts_twice(cluster: Any) -> None:
+    actions.latency(targets="mongos1", delay_ms=150, direction="both", duration_s=20)
+    assert cluster.connect_ms("mongos1") >= 300
+
+
+def test_partition_cuts_one_member_from_the_rest_but_not_from_outside(cluster: Any) -> None:
+    actions.partition(targets="shard1-1", peers="shard1ReplSet,routers", duration_s=30)
+    assert cluster.dial_ms("shard1-1", "shard1-2") is None
+    assert cluster.dial_ms("shard1-3", "shard1-1") is None
+    assert cluster.dial_ms("mongos1", "shard1-1") is None
+    assert cluster.dial_ms("shard1-2", "shard1-3") is not None
+    assert cluster.connect_ms("shard1-1") is not None
+
+
+def test_a_later_fault_reaches_connections_an_earlier_one_let_pass(cluster: Any) -> None:
+    """Conntrack remembers what the first fault decided; the second must not believe it."""
+    import socket
+
+    with socket.create_connection(("127.0.0.1", cluster.ports["shard1-1"]), timeout=5) as connection:
+        actions.latency(targets="mongos1", peers="all", delay_ms=200, duration_s=20)
+        connection.sendall(b"one")
+        assert connection.recv(10) == b"one"
+        actions.heal()
+        actions.latency(targets="shard1-1", peers="all", delay_ms=200, duration_s=20)
+        started = time.perf_counter()
+        connection.sendall(b"two")
+        assert connection.recv(10) == b"two"
+        assert (time.perf_counter() - started) * 1000 >= 200
+
+
+def test_fault_ends_at_its_deadline(cluster: Any, await_true: Any) -> None:
+    record = actions.partition(targets="mongos1", duration_s=2)
+    assert cluster.connect_ms("mongos1", timeout=0.5) is None
+    await_true(lambda: cluster.connect_ms("mongos1", 0.5) is not None, 15, "the partition to end by itself")
+    await_true(lambda: register.read(cluster.state, record["id"]).status == "ended", 10, "the record to say so")
+    assert register.read(cluster.state, record["id"]).reason == "deadline"
+
+
+def test_fault_goes_on_and_heals_when_the_experimenter_is_killed_with_9(cluster: Any, await_true: Any) -> None:
+    code = "import time; from chaos import actions; actions.partition(targets='mongos1', duration_s=4); time.sleep(600)"
+    experimenter = subprocess.Popen([sys.executable, "-c", code])
+    await_true(lambda: bool(register.active(cluster.state)), 30, "the fault to begin")
+    await_true(lambda: cluster.connect_ms("mongos1", 0.5) is None, 10, "the partition to be real")
+    experimenter.send_signal(signal.SIGKILL)
+    experimenter.wait()
+    assert cluster.connect_ms("mongos1", timeout=0.5) is None
+    await_true(lambda: cluster.connect_ms("mongos1", 0.5) is not None, 20, "the partition to end without anybody")
+
+
+def test_packets_pass_at_once_when_the_guard_is_killed_with_9(cluster: Any, await_true: Any) -> None:
+    record = register.read(cluster.state, actions.partition(targets="mongos1", duration_s=60)["id"])
+    assert record.guard is not None
+    os.kill(record.guard, signal.SIGKILL)
+    await_true(lambda: cluster.connect_ms("mongos1", 0.5) is not None, 5, "the kernel to bypass the queue")
+    assert actions.heal() == [record.id]
+    assert register.read(cluster.state, record.id).status == "ended"
+
+
+def test_kernel_ends_the_fault_when_the_guard_is_stopped(cluster: Any, await_true: Any) -> None:
+    record = register.read(cluster.state, actions.partition(targets="mongos1", duration_s=2)["id"])
+    assert record.guard is not None
+    os.kill(record.guard, signal.SIGSTOP)
+    try:
+        assert cluster.connect_ms("mongos1", timeout=0.5) is None
+        await_true(lambda: cluster.connect_ms("mongos1", 0.5) is not None, 15, "the rule's own deadline")
+    finally:
+        os.kill(record.guard, signal.SIGCONT)
+
+
+def test_second_network_fault_is_refused_while_one_is_active(cluster: Any) -> None:
+    actions.latency(targets="mongos1", delay_ms=10, duration_s=30)
+    with pytest.raises(Exception, match="another network fault is active"):
+        actions.latency(targets="shard1-1", delay_ms=10, duration_s=30)
+
+
+def test_loss_drops_about_the_share_asked_for(cluster: Any) -> None:
+    record = actions.packet_loss(targets="mongos1", loss=0.3, duration_s=60, seed=3)
+    for _ in range(12):
+        cluster.connect_ms("mongos1", timeout=5)
+    actions.heal()
+    counted = register.read(cluster.state, record["id"]).evidence
+    assert 0.1 < counted["dropped"] / (counted["seen"]) < 0.55
+
+
+def test_fault_on_nobody_is_refused(cluster: Any) -> None:
+    with pytest.raises(Exception, match="no server 'shard9-1'"):
+        actions.latency(targets="shard9-1")
+    with pytest.raises(ChaosError, match="at most"):
+        register.start(cluster.targets, "nothing", "nothing", cluster.targets.servers, 10_000_000)

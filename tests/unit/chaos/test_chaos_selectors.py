@@ -1,0 +1,80 @@
+"""Selectors: which servers a word means, and what is said of a word that means none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.errors import ChaosError
+from chaos.targets import Server, Targets
+from shardmart.state import State
+
+
+def members(prefix: str, port: int) -> list[dict[str, Any]]:
+    return [{"name": f"{prefix}{n}", "host": "127.0.0.1", "port": port + n} for n in (1, 2, 3)]
+
+
+@pytest.fixture
+def targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Targets:
+    cluster = {
+        "platform": "embedded",
+        "config_servers": {"name": "configReplSet", "members": members("configsvr", 31600)},
+        "shards": [
+            {"name": "shard1ReplSet", "members": members("shard1-", 31610)},
+            {"name": "shard2ReplSet", "members": members("shard2-", 31620)},
+        ],
+        "routers": [{"name": "mongos1", "host": "127.0.0.1", "port": 31699}],
+    }
+    (tmp_path / "cluster.json").write_text(json.dumps(cluster))
+    made = Targets(State(tmp_path))
+    monkeypatch.setattr(made, "primary", lambda name: made.members(name)[1])
+    return made
+
+
+def names(found: list[Server]) -> list[str]:
+    return [server.name for server in found]
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("shard1-2", ["shard1-2"]),
+        ("shard2ReplSet", ["shard2-1", "shard2-2", "shard2-3"]),
+        ("routers", ["mongos1"]),
+        ("config", ["configsvr1", "configsvr2", "configsvr3"]),
+        ("primary:shard1ReplSet", ["shard1-2"]),
+        ("secondary:shard1ReplSet", ["shard1-3"]),
+        ("primary:config", ["configsvr2"]),
+        ("primary:shard1ReplSet,secondary:shard1ReplSet", ["shard1-2", "shard1-3"]),
+        (["routers", "mongos1"], ["mongos1"]),
+    ],
+)
+def test_selector_means(targets: Targets, selector: str | list[str], expected: list[str]) -> None:
+    assert names(targets.resolve(selector)) == expected
+
+
+def test_all_and_members(targets: Targets) -> None:
+    assert len(targets.resolve("all")) == 10
+    assert len(targets.resolve("members")) == 9
+
+
+@pytest.mark.parametrize(
+    ("selector", "message"),
+    [
+        ("shard9-1", "no server 'shard9-1'; there are configsvr1"),
+        ("primary:shard9", "no replica set 'shard9'"),
+        ("arbiter:shard1ReplSet", "only primary:SET and secondary:SET"),
+    ],
+)
+def test_word_that_means_nothing_is_named(targets: Targets, selector: str, message: str) -> None:
+    with pytest.raises(ChaosError, match=message):
+        targets.resolve(selector)
+
+
+def test_primary_that_does_not_come_is_a_deadline(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "primary", lambda name: None)
+    with pytest.raises(ChaosError, match=r"waited 0.2 s for a primary of shard1ReplSet"):
+        targets.resolve("primary:shard1ReplSet", wait_seconds=0.2)
