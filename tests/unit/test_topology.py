@@ -113,3 +113,10 @@ def test_appending_a_shard_moves_no_other_member() -> None:
     after = topology.parse(document, "topology.yml").resolve("embedded")
     assert after["shards"][:2] == before["shards"]
     assert [m["name"] for m in after["shards"][2]["members"]] == ["shard3-1", "shard3-2", "shard3-3"]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "inventories" / "topologies").glob("*.yml")), ids=lambda file: file.stem
+)
+def test_every_topology_we_ship_is_right(file: Path) -> None:
+    assert topology.load(file).resolve("embedded")["shards"]
