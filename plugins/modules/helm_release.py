@@ -41,10 +41,10 @@ RETURN = r"""
 revision: {description: The release's revision., type: int, returned: when present}
 """
 
-import json  # noqa: E402
-import re  # noqa: E402
+import json
+import re
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
 
 class Helm:
@@ -71,7 +71,8 @@ class Helm:
 
     def stored(self):
         """The release as Helm stored it: {revision, status, manifest, values}; None when there is none."""
-        listed = json.loads(self.helm("list", "--filter", f"^{re.escape(self.release)}$", "--output", "json", *self.all())[1])
+        only_this = ("--filter", f"^{re.escape(self.release)}$", "--output", "json")
+        listed = json.loads(self.helm("list", *only_this, *self.all())[1])
         if not listed:
             return None
         values = json.loads(self.helm("get", "values", self.release, "--output", "json")[1]) or {}
@@ -81,7 +82,8 @@ class Helm:
 
     def all(self):
         """What makes `helm list` show failed and pending releases: Helm 3 needs --all, Helm 4 has no such flag."""
-        return ["--all"] if self.run(self.module.params["helm"], "version", "--template", "{{.Version}}")[1].startswith("v3") else []
+        version = self.run(self.module.params["helm"], "version", "--template", "{{.Version}}")[1]
+        return ["--all"] if version.startswith("v3") else []
 
     def render(self):
         """The manifest that an upgrade would apply, rendered against the cluster (so the chart can look at it)."""
@@ -104,7 +106,7 @@ class Helm:
         )[1]
 
     def drift(self, manifest):
-        """How what runs differs from `manifest`, as a unified diff; empty when it does not. Secrets are masked by kubectl."""
+        """How what runs differs from `manifest`, as a unified diff; empty when it does not. kubectl masks Secrets."""
         code, out = self.run("kubectl", "diff", "--namespace", self.namespace, "-f", "-", data=manifest, accept=(0, 1))
         return re.sub(r"^(\+\+\+|---) \S*/([^/\s]+)\s.*$", r"\1 \2", out, flags=re.MULTILINE) if code else ""
 

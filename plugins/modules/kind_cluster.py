@@ -36,10 +36,10 @@ RETURN = r"""
 nodes: {description: Names of the nodes., type: list, returned: when present}
 """
 
-import os  # noqa: E402
-from pathlib import Path  # noqa: E402
+import os
+from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
 LABEL = "shardmart/made-by=site.yml"
 

@@ -41,10 +41,10 @@ RETURN = r"""
 tags: {description: The tag of each image by its name., type: dict, returned: always}
 """
 
-import subprocess  # noqa: E402
-from concurrent.futures import ThreadPoolExecutor  # noqa: E402
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
 TAG_LENGTH = 12
 
@@ -96,7 +96,9 @@ def build(module, image):
     """Build one image and return its digest."""
     command = ["docker", "build", "--quiet", *module.params["build_arguments"], "--file", image["dockerfile"], "."]
     # subprocess, because run_command changes the process's folder, which threads share.
-    done = subprocess.run(command, cwd=module.params["context"], capture_output=True, text=True, check=False)
+    done = subprocess.run(  # noqa: S603
+        command, cwd=module.params["context"], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         module.fail_json(msg=f"docker build of {image['name']} failed: {' | '.join(lines[-4:])}", output=lines[-60:])
@@ -111,11 +113,10 @@ def on_node(module, node, reference):
 
 def load(module, node, references):
     """Stream the images to the node in one archive, so that layers they share travel once."""
-    importer = ["docker", "exec", "-i", node, "ctr", "--namespace=k8s.io", "images", "import", "--local", "-"]
-    if "--local" not in run(module, ["docker", "exec", node, "ctr", "images", "import", "--help"]):
-        importer.remove("--local")
-    with subprocess.Popen(["docker", "save", *references], stdout=subprocess.PIPE) as save:
-        done = subprocess.run(importer, stdin=save.stdout, capture_output=True, text=True, check=False)
+    importer = ["docker", "exec", "-i", node, "ctr", "--namespace=k8s.io", "images", "import", "-"]
+    docker = module.get_bin_path("docker")
+    with subprocess.Popen([docker, "save", *references], stdout=subprocess.PIPE) as save:  # noqa: S603
+        done = subprocess.run(importer, stdin=save.stdout, capture_output=True, text=True, check=False)  # noqa: S603
     if save.returncode or done.returncode:
         module.fail_json(msg=f"loading {', '.join(references)} into {node} failed: {done.stderr.strip()[-400:]}")
 

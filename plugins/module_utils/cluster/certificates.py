@@ -1,0 +1,144 @@
+"""An authority of the cluster's own and the server certificate it signs, made with `cryptography`.
+
+The `certificates` Ansible module (embedded, and kind from a laptop) and the chart's Secrets Job call it.  Keys are
+EC P-256; the authority signs nothing but this cluster's servers.  It never writes a file and never talks to a server.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_DAYS = 3650
+CLOCK_SKEW = timedelta(minutes=5)
+"""Servers whose clock is a little behind must not refuse a new certificate."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its private key, both PEM."""
+
+    certificate: bytes
+    key: bytes
+
+    @property
+    def combined(self) -> bytes:
+        """Key and certificate in one file, as `net.tls.certificateKeyFile` wants them."""
+        return self.key + self.certificate
+
+
+def make_authority(cluster: str, days: int = AUTHORITY_DAYS) -> Pair:
+    """A new authority named after the cluster, valid for `days`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{cluster} authority")])
+    certificate = (
+        _builder(name, name, key.public_key(), days)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(sign_certificates=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return _pair(certificate, key)
+
+
+def make_server_certificate(authority: Pair, names: Sequence[str], days: int) -> Pair:
+    """A certificate for servers called `names` (DNS names, wildcards or IP addresses), signed by `authority`."""
+    issuer = x509.load_pem_x509_certificate(authority.certificate)
+    issuer_key = _private_key(authority.key)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sharded-mongodb server")])
+    certificate = (
+        _builder(subject, issuer.subject, key.public_key(), days)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign_certificates=False), critical=True)
+        # Members are clients of each other.
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    return _pair(certificate, key)
+
+
+def why_renew(certificate: bytes, authority: bytes, names: Sequence[str], renew_days: int) -> str | None:
+    """Why this certificate (PEM; a combined file will do) should be replaced now; None when it is good."""
+    try:
+        current = x509.load_pem_x509_certificate(certificate)
+        issuer = x509.load_pem_x509_certificate(authority)
+    except ValueError:
+        return "it is not a certificate"
+    try:
+        current.verify_directly_issued_by(issuer)
+    except Exception:  # InvalidSignature, ValueError, TypeError: whatever the reason, it is not of this authority
+        return "another authority signed it"
+    left = current.not_valid_after_utc - datetime.now(UTC)
+    if left < timedelta(days=renew_days):
+        return f"it ends in {max(0, left.days)} days"
+    found = current.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    missing = [name for name in names if _general_name(name) not in found]
+    return f"it lacks the name {missing[0]}" if missing else None
+
+
+def fingerprint(certificate: bytes) -> str:
+    """SHA-256 of a PEM certificate, hexadecimal."""
+    return x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA256()).hex()
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+
+
+def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign_certificates,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(pem, password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("the authority's key is not an EC key")
+    return key
+
+
+def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pair:
+    pem = serialization.Encoding.PEM
+    return Pair(
+        certificate.public_bytes(pem),
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
