@@ -122,8 +122,7 @@ class Users:
             return cached[1], cached[2]
         command = {"usersInfo": {"user": user, "db": database}, "showPrivileges": True, "$db": database}
         try:
-            member = await self._config.readable("primaryPreferred", [], 5.0)
-            users = (await member.command({**command, "$readPreference": {"mode": "primaryPreferred"}}, 5.0))["users"]
+            users = (await self._config.read(command, 5.0))["users"]
         except RouterError:
             if cached:  # the config servers are away: what was known keeps its holder working
                 return cached[1], cached[2]

@@ -214,8 +214,8 @@ class Client(asyncio.Protocol):
         mechanisms = head.get("saslSupportedMechs")
         if isinstance(mechanisms, str):
             try:
-                member = await self.service.config.readable("primaryPreferred", [], 5.0)
-                asked = await member.command({"hello": 1, "saslSupportedMechs": mechanisms, "$db": "admin"}, 5.0)
+                ask = {"hello": 1, "saslSupportedMechs": mechanisms, "$db": "admin"}
+                asked = await self.service.config.read(ask, 5.0)
                 reply["saslSupportedMechs"] = asked.get("saslSupportedMechs", [])
             except RouterError as error:
                 log.info("cannot ask the config servers for mechanisms: %s", error.message)

@@ -219,6 +219,9 @@ class MergedCursor(Cursor):
     async def _fetch(self, context: Context, part: Part) -> None:
         database, _, collection = self.namespace.partition(".")
         fields = context.service.transactions.fields(context) if context.in_transaction else context.session()
+        size = context.integer("batchSize") if context.name == "getMore" else 0
+        if size:
+            fields["batchSize"] = Int64(size)
         while part.id and not part.buffer:
             command = {"getMore": Int64(part.id), "collection": collection, **fields, **context.service.clock.gossip()}
             reply = await part.member.call(wire.command({**command, "$db": database}))

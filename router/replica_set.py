@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router import rawbson, wire
-from router.errors import NOT_PRIMARY, MemberUnreachableError, RouterError
+from router.errors import NOT_PRIMARY, RETRYABLE, MemberUnreachableError, RouterError
 from router.member import Credentials, Member
 
 FIND_PRIMARY_SECONDS = 20.0
@@ -190,6 +190,19 @@ class ReplicaSet:
             labels = tuple(reply.get("errorLabels", ()))
             raise RouterError(int(reply.get("code", 8)), str(reply.get("errmsg", "unknown error")), labels=labels)
         return reply
+
+    async def read(self, document: dict[str, Any], seconds: float = FIND_PRIMARY_SECONDS) -> dict[str, Any]:
+        """Run a read on the primary, or on a secondary while there is none; raises RouterError."""
+        document = {**document, "$readPreference": {"mode": "primaryPreferred"}}
+        for _ in range(2):
+            member = await self.readable("primaryPreferred", [], seconds)
+            try:
+                return await member.command(document, seconds)
+            except RouterError as error:
+                if error.code not in RETRYABLE:
+                    raise
+                self.failed(member)
+        return await (await self.readable("primaryPreferred", [], seconds)).command(document, seconds)
 
     def close(self) -> None:
         """Close every connection."""
