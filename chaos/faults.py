@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,6 +32,7 @@ from .packets.queue import PacketQueue, QueueError
 from .targets import Server, Targets
 
 RESTART_SECONDS = 60
+DEATH_SECONDS = 20
 
 
 @dataclass
@@ -75,9 +77,11 @@ class Kill(Fault):
             victims.append(process)
         for victim in victims:
             victim.send_signal(signal.SIGKILL)
-        _, alive = psutil.wait_procs(victims, timeout=10)
-        if alive:
-            raise ChaosError(f"waited 10 s for {[p.pid for p in alive]} to die after SIGKILL")
+        end = time.monotonic() + DEATH_SECONDS
+        while alive := [victim.pid for victim in victims if not _is_dead(victim)]:
+            if time.monotonic() > end:
+                raise ChaosError(f"waited {DEATH_SECONDS} s for the processes {alive} to die after SIGKILL")
+            time.sleep(0.01)
 
     def end(self) -> None:
         """Start what does not run."""
@@ -95,6 +99,14 @@ class Kill(Fault):
             if (command := self.parameters.get("commands", {}).get(server.name)) and not self.targets.process(server)
         ]
         wait_until_listening(start(idle), Deadline(RESTART_SECONDS))
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    """Gone, or a zombie that only its parent can bury."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _marker(command: list[str]) -> str:
@@ -133,10 +145,8 @@ class Network(Fault):
     """Delay, jitter, loss or partition of the real packets between targets and peers (see `chaos.packets`)."""
 
     kind = "network"
-
-    def __post_init__(self) -> None:
-        self._injector: Injector | None = None
-        self._queue: PacketQueue | None = None
+    _injector: Injector | None = None
+    _queue: PacketQueue | None = None
 
     def begin(self) -> None:
         """Take the queue and install the rules.  Needs root or CAP_NET_ADMIN."""
@@ -184,24 +194,25 @@ class Connections(Fault):
     """Open connections and keep them: what a client with a leak does."""
 
     kind = "connections"
+    _open: Sequence[socket.socket] = ()
 
     def begin(self) -> None:
         """Open as many as asked, or until the server refuses."""
-        self._open: list[socket.socket] = []
-        self.parameters["opened"] = 0
+        opened: list[socket.socket] = []
         for server in self.servers:
             for _ in range(int(self.parameters["count"])):
                 try:
-                    self._open.append(socket.create_connection((server.host, server.port), timeout=2))
+                    opened.append(socket.create_connection((server.host, server.port), timeout=2))
                 except OSError:
                     break
-        self.parameters["opened"] = len(self._open)
-        if not self._open:
+        self._open = opened
+        self.parameters["opened"] = len(opened)
+        if not opened:
             raise ChaosError(f"no connection to {', '.join(s.name for s in self.servers)} could be opened")
 
     def end(self) -> None:
         """Close them; a dead guard's are closed by the kernel."""
-        for connection in getattr(self, "_open", []):
+        for connection in self._open:
             connection.close()
 
 

@@ -63,7 +63,7 @@ def test_nothing_is_no_proof(cluster: Any) -> None:
 
 def test_connections_are_open_and_closed_again(cluster: Any, await_true: Any) -> None:
     actions.fill_connections(targets="mongos1", count=120, duration_s=60)
-    assert probes.connections_open("mongos1") >= 120
+    await_true(lambda: probes.connections_open("mongos1") >= 120, 10, "120 connections to be accepted")
     actions.heal()
     await_true(lambda: probes.connections_open("mongos1") < 120, 10, "the connections to close")
 
