@@ -1,0 +1,103 @@
+"""Action plugin: run a Kubernetes Job to its end, showing its log as it is written.
+
+A module could not show anything before it ends, so this runs inside Ansible itself, on the controller.  It deletes
+nothing but an earlier Job of the same name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+POLL_SECONDS = 0.5
+SHOWN_ON_FAILURE = 15
+
+
+class ActionModule(ActionBase):
+    """See the module of the same name."""
+
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        """Create, follow, judge."""
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            argument_spec={
+                "definition": {"type": "dict", "required": True},
+                "kubeconfig": {"type": "path", "required": True},
+                "wait_seconds": {"type": "int", "default": 600},
+            }
+        )
+        result["changed"] = True
+        if self._task.check_mode:
+            return result
+        self.environment = os.environ | {"KUBECONFIG": arguments["kubeconfig"]}
+        metadata = arguments["definition"]["metadata"]
+        self.job, self.namespace = f"job/{metadata['name']}", metadata["namespace"]
+        self.deadline = time.monotonic() + arguments["wait_seconds"]
+        self._kubectl("delete", self.job, "--ignore-not-found", "--cascade=foreground", "--wait")
+        self._kubectl("create", "-f", "-", text=json.dumps(arguments["definition"]))
+        lines = []
+        while not (state := self._state()):
+            if time.monotonic() > self.deadline:
+                raise AnsibleActionFail(self._explain(f"did not end in {arguments['wait_seconds']} s", lines))
+            lines = self._follow(lines)
+            time.sleep(POLL_SECONDS)
+        lines = self._follow(lines)
+        result["lines"] = lines
+        if state == "Failed":
+            raise AnsibleActionFail(self._explain("failed", lines))
+        return result
+
+    def _state(self):
+        """Complete, Failed, or nothing yet."""
+        conditions = json.loads(self._kubectl("get", self.job, "-o", "json")).get("status", {}).get("conditions", [])
+        ended = [c["type"] for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"]
+        return ended[0] if ended else None
+
+    def _follow(self, seen):
+        """Show the lines that are new; every line so far."""
+        command = ["kubectl", "--namespace", self.namespace, "logs", self.job, "--tail=-1"]
+        done = subprocess.run(  # noqa: S603
+            command, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        lines = done.stdout.splitlines() if done.returncode == 0 else seen
+        for line in lines[len(seen) :]:
+            Display().display(f"  {self.job}: {line}")
+        return lines
+
+    def _explain(self, what, lines):
+        """The failure in one message: the job's own last lines, or why its pod did not start."""
+        said = " | ".join(lines[-SHOWN_ON_FAILURE:])
+        if not said:
+            selector = f"job-name={self.job.removeprefix('job/')}"
+            pods = json.loads(self._kubectl("get", "pods", "-l", selector, "-o", "json"))["items"]
+            waiting = [
+                status["state"]["waiting"].get("message") or status["state"]["waiting"]["reason"]
+                for pod in pods
+                for status in pod.get("status", {}).get("containerStatuses", [])
+                if "waiting" in status["state"]
+            ]
+            said = "its pod did not start: " + ("; ".join(waiting) or "see kubectl describe")
+        return f"{self.job} in namespace {self.namespace} {what}. {said}"
+
+    def _kubectl(self, *arguments, text=None):
+        command = ["kubectl", "--namespace", self.namespace, *arguments]
+        left = max(5.0, self.deadline - time.monotonic())
+        try:
+            done = subprocess.run(  # noqa: S603
+                command, env=self.environment, input=text, capture_output=True, text=True, timeout=left, check=False
+            )
+        except FileNotFoundError:
+            raise AnsibleActionFail("kubectl is not on PATH: install it") from None
+        except subprocess.TimeoutExpired:
+            raise AnsibleActionFail(f"kubectl {arguments[0]} {self.job} did not answer in {left:.0f} s") from None
+        if done.returncode:
+            raise AnsibleActionFail(f"kubectl {arguments[0]} {self.job}: {' '.join(done.stderr.split())[-500:]}")
+        return done.stdout
