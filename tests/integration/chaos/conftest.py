@@ -1,123 +1,13 @@
-"""A state folder whose "members" are small echo servers: real processes, real packets, no database to wait for."""
+"""A state folder whose "members" are echo servers."""
 
 from __future__ import annotations
 
-import json
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from chaos import faults, register
-from chaos.targets import Targets
-from shardmart.state import State
-
-NAMES = ("configsvr1", "shard1-1", "shard1-2", "shard1-3", "mongos1")
-FIRST_PORT = 31500
-
-ECHO = """
-import socket, sys, threading
-server = socket.socket(); server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-server.bind(("127.0.0.1", int(sys.argv[1]))); server.listen(64)
-def echo(connection):
-    while data := connection.recv(4096):
-        words = data.split()
-        if words[0] == b"dial":  # "dial PORT": connect from this process, and answer with the milliseconds it took
-            import time
-            started = time.perf_counter()
-            try:
-                socket.create_connection(("127.0.0.1", int(words[1])), timeout=3).close()
-                data = b"%.3f" % ((time.perf_counter() - started) * 1000)
-            except OSError:
-                data = b"-1"
-        connection.sendall(data)
-while True:
-    threading.Thread(target=echo, args=(server.accept()[0],), daemon=True).start()
-"""
-
-
-def needs_network_faults() -> None:
-    """Skip where network faults cannot be had, with the words a user would read."""
-    if lacking := faults.requirement("network"):
-        pytest.skip(lacking)
-    from chaos.packets import rules
-
-    try:
-        rules.already_installed()
-    except rules.RulesError as error:
-        pytest.skip(str(error))
-
-
-class EchoCluster:
-    """Five echo servers in a state folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.state = State(folder)
-        (folder / "run").mkdir(parents=True)
-        (folder / "logs").mkdir()
-        self.ports = {name: FIRST_PORT + n for n, name in enumerate(NAMES)}
-        member = {name: {"name": name, "host": "127.0.0.1", "port": port} for name, port in self.ports.items()}
-        cluster = {
-            "name": "echo",
-            "platform": "embedded",
-            "config_servers": {"name": "configReplSet", "members": [member["configsvr1"]]},
-            "shards": [
-                {"name": "shard1ReplSet", "members": [member[n] for n in NAMES if n.startswith("shard1")]},
-            ],
-            "routers": [member["mongos1"]],
-        }
-        (folder / "cluster.json").write_text(json.dumps(cluster))
-        for name in NAMES:
-            self.start(name)
-        for name in NAMES:
-            self.wait_for(name)
-        self.targets = Targets(self.state)
-
-    def start(self, name: str) -> None:
-        process = subprocess.Popen(
-            [sys.executable, "-c", ECHO, str(self.ports[name]), "--logpath", f"{self.state.folder}/logs/{name}.log"],
-            start_new_session=True,
-        )
-        (self.state.folder / "run" / f"{name}.pid").write_text(f"{process.pid}\n")
-
-    def wait_for(self, name: str) -> None:
-        end = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.ports[name]), timeout=1).close()
-            except OSError:
-                assert time.monotonic() < end, f"{name} does not listen"
-                time.sleep(0.05)
-            else:
-                return
-
-    def connect_ms(self, name: str, timeout: float = 2) -> float | None:
-        """How long a TCP handshake with a server takes from here; None if it does not come about."""
-        started = time.perf_counter()
-        try:
-            socket.create_connection(("127.0.0.1", self.ports[name]), timeout=timeout).close()
-        except OSError:
-            return None
-        return (time.perf_counter() - started) * 1000
-
-    def dial_ms(self, source: str, target: str) -> float | None:
-        """How long a TCP handshake from one server to another takes; None if it does not come about."""
-        with socket.create_connection(("127.0.0.1", self.ports[source]), timeout=5) as connection:
-            connection.sendall(b"dial %d" % self.ports[target])
-            answer = float(connection.recv(64))
-        return answer if answer >= 0 else None
-
-    def close(self) -> None:
-        register.heal(self.state)
-        for name in NAMES:
-            process = self.targets.process(self.targets.server(name))
-            if process:
-                process.kill()
-                process.wait(5)
+from echo_cluster import EchoCluster
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import needs_network_faults
+from echo_cluster import needs_network_faults
 
 from chaos import actions, register
 from chaos.errors import ChaosError
