@@ -66,11 +66,17 @@ def run_experiments(
     expect_failure: Annotated[bool, typer.Option(help="Negative controls: exit 0 only if every run fails.")] = False,
     state: StateFolder = None,
 ) -> None:
-    """Run experiments one after the other with Chaos Toolkit; the reports lie in the state folder."""
+    """Run experiments one after the other with Chaos Toolkit, and sum them up in a table.
+
+    Each run leaves a report in chaos/runs of the state folder.  Exit 1 if any failed.
+    """
+    from . import report as reports
+
     found = _use(state)
     Targets(found)
     program = _chaos_toolkit()
     failed = passed = 0
+    started = time.time()
     for path in experiments:
         for _ in range(times):
             journal = found.folder / "chaos" / f"journal-{path.stem}.json"
@@ -82,7 +88,8 @@ def run_experiments(
                 ],
             )
             failed, passed = failed + bool(done.returncode), passed + (not done.returncode)
-    print(f"{passed} passed, {failed} failed")
+    print(f"\n{passed} passed, {failed} failed; reports in {found.folder / 'chaos' / 'runs'}\n")
+    print(reports.markdown(reports.summarize(found.folder / "chaos" / "runs", started)))
     if passed if expect_failure else failed:
         raise typer.Exit(EXPERIMENT_FAILED)
 

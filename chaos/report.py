@@ -152,11 +152,13 @@ class Row:
     anomalies: int
 
 
-def summarize(runs: Path) -> list[Row]:
-    """One row for each experiment among the finished runs in a folder."""
+def summarize(runs: Path, since: float = 0.0) -> list[Row]:
+    """One row for each experiment among the finished runs in a folder that began after `since` (wall clock)."""
     by_title: defaultdict[str, list[Path]] = defaultdict(list)
     for file in sorted(runs.glob(f"*/{SUMMARY}")):
-        by_title[json.loads(file.read_text())["title"]].append(file.parent)
+        summary = json.loads(file.read_text())
+        if summary["started"] >= since:
+            by_title[summary["title"]].append(file.parent)
     return [_row(title, folders) for title, folders in by_title.items()]
 
 
