@@ -139,7 +139,7 @@ class Client(asyncio.Protocol):
             reply = await self._run(context)
         except RouterError as error:
             reply = for_client(error, context).reply()
-            if context and context.in_transaction:
+            if context and context.joined:
                 self.service.transactions.failed(context)
         except bson.errors.BSONError as error:
             reply = RouterError(22, f"InvalidBSON: {error}").reply()
@@ -147,7 +147,7 @@ class Client(asyncio.Protocol):
             log.exception("client %s: internal error", self.peer)
             reply = RouterError(1, "internal error of the development router; its log has the details").reply()
         clock = gossip()
-        if context and context.in_transaction and self.user:
+        if context and context.joined:
             clock |= self.service.transactions.recovery_token(context)
         if isinstance(reply, bytes):
             return clean(reply, clock)
@@ -180,6 +180,7 @@ class Client(asyncio.Protocol):
             raise RouterError(263, f"Cannot run '{name}' in a multi-document transaction.")
         if context.in_transaction:
             self.service.transactions.begin(context)
+            context.joined = True
         self._running = found
         try:
             limit = 0 if name == "getMore" else context.integer("maxTimeMS")

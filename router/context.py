@@ -79,6 +79,7 @@ class Context:
     head: dict[str, Any] = field(init=False)
     name: str = field(init=False)
     db: str = field(init=False)
+    joined: bool = False  # whether it was accepted as a statement of a transaction
 
     def __post_init__(self) -> None:
         self.head = rawbson.head(self.message.body)

@@ -16,7 +16,7 @@ from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
 from router import MEMBER_VERSION, NOTICE, rawbson
-from router.authorization import on_cluster, on_collection, on_database, public
+from router.authorization import on_cluster, on_collection, on_database, on_namespace, public
 from router.context import COMMANDS, Context, Reply, command
 from router.dispatch import ask, everywhere, until_fresh
 from router.errors import RouterError
@@ -219,7 +219,7 @@ def _sum(documents: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in total.items() if name not in _AVERAGED}
 
 
-@command("dataSize", "datasize", access=public)
+@command("dataSize", "datasize", access=on_namespace("find"))
 async def data_size(_: Context) -> Reply:
     """Refused, with the alternative."""
     raise RouterError(115, "dataSize is not served by the development router; use collStats or $collStats")
