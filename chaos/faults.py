@@ -43,6 +43,8 @@ class Fault:
     servers: list[Server]
     duration_s: float
     parameters: dict[str, Any] = field(default_factory=dict)
+    begun: float | None = None
+    """When it became real (wall clock), if `begin` goes on after that."""
     kind: ClassVar[str]
 
     def begin(self) -> None:
@@ -75,6 +77,7 @@ class Kill(Fault):
                 raise ChaosError(f"{server.name} does not run: nothing to kill")
             commands[server.name] = process.cmdline()
             victims.append(process)
+        self.begun = time.time()
         for victim in victims:
             victim.send_signal(signal.SIGKILL)
         end = time.monotonic() + DEATH_SECONDS

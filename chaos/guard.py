@@ -50,9 +50,17 @@ def main() -> int:
         register.write(state, record)
         return 2
     deadline = time.monotonic() + record.duration_s
-    record.status, record.begun = "active", time.time()
+    record.status, record.begun = "active", fault.begun or time.time()
     register.write(state, record)
-    register.note(state, "fault-started", id=record.id, name=record.name, targets=record.targets, words=record.words())
+    register.note(
+        state,
+        "fault-started",
+        record.begun,
+        id=record.id,
+        name=record.name,
+        targets=record.targets,
+        words=record.words(),
+    )
     try:
         fault.hold(stop, deadline)
     except (ChaosError, PyMongoError) as error:

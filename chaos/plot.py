@@ -57,7 +57,7 @@ def _rate(axis: Axes, timeline: Timeline) -> None:
             axis.bar(timeline.times, series, width=timeline.width, color=colour, label=label)
     axis.set_ylabel("operations per second", color=GREY)
     axis.set_ylim(bottom=0, top=1.25 * max([*timeline.ok, *timeline.failed, *timeline.unknown, 1]))
-    axis.legend(loc="upper right", ncols=3, frameon=False, fontsize=9)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=3, frameon=False, fontsize=9)
 
 
 def _latency(axis: Axes, timeline: Timeline) -> None:
@@ -66,7 +66,7 @@ def _latency(axis: Axes, timeline: Timeline) -> None:
     axis.set_yscale("log")
     axis.set_ylabel("latency (ms)", color=GREY)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.legend(loc="upper right", ncols=3, frameon=False, fontsize=9)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=3, frameon=False, fontsize=9)
 
 
 def _writable(axis: Axes, timeline: Timeline, shards: list[str]) -> None:

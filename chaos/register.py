@@ -92,12 +92,12 @@ def records(state: State) -> list[Record]:
     return sorted((Record(**json.loads(file.read_text())) for file in folder(state).glob("*.json")), key=lambda r: r.id)
 
 
-def note(state: State, event: str, **details: object) -> None:
-    """Append one event, in one write."""
+def note(state: State, event: str, at: float | None = None, **details: object) -> None:
+    """Append one event, in one write; `at` is wall-clock seconds, now if not given."""
     file = events_file(state)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as out:
-        out.write(json.dumps({"at": time.time(), "event": event, **details}) + "\n")
+        out.write(json.dumps({"at": at or time.time(), "event": event, **details}) + "\n")
 
 
 def events(state: State, since: float, until: float) -> list[dict[str, Any]]:

@@ -32,8 +32,7 @@ def write_report(folder: Path) -> Path:
     """Write report.html and report.png into an experiment's folder; returns the page."""
     summary = read_summary(folder)
     line = timeline.build(folder, summary["started"], summary["ended"], _events(folder, summary))
-    sentence = (summary["verdict"] or {}).get("sentence", "no verdict")
-    figure = plot.draw(line, summary["title"], f"{summary['status']} · ledger {sentence}")
+    figure = plot.draw(line, summary["title"], _subtitle(summary))
     plot.png(figure, folder / "report.png")
     page = (
         _environment()
@@ -54,6 +53,13 @@ def write_report(folder: Path) -> Path:
     path = folder / "report.html"
     path.write_text(page)
     return path
+
+
+def _subtitle(summary: dict[str, Any]) -> str:
+    verdict = summary["verdict"] or {}
+    counts = verdict.get("counts", {})
+    found = ", ".join(f"{kind} {count}" for kind, count in list(counts.items())[:3]) or "lost 0, doubled 0"
+    return f"{summary['status']} · {verdict.get('acknowledged', 0):,} operations acknowledged, {found}"
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
