@@ -17,14 +17,14 @@ import bson
 from bson import ObjectId
 from pymongo import MongoClient
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from .connection import connect
 from .dataset import CHANGING_FIELDS, Counts, DataSet, Document
-from .failures import DUPLICATE_KEY, RefusedError, UnreachableError, is_passing, reason
+from .failures import DUPLICATE_KEY
+from .patience import persist
 
 WRITE_CONCERN = WriteConcern("majority", wtimeout=30_000)
 CHECKSUM_MODULUS = 2**128
@@ -251,29 +251,8 @@ class BatchWorker:
         return 0
 
     def _persist(self, attempt: Callable[[int], None], batch: Batch) -> None:
-        """Try until it works, the error is one that waiting does not mend, or the retry time is over."""
-
-        def tell(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            self._notice(f"trying again, attempt {state.attempt_number + 1}: {reason(error)}")
-
-        retrying = Retrying(
-            stop=stop_after_delay(self._job.retry_seconds),
-            wait=wait_exponential_jitter(multiplier=0.1, max=5, jitter=0.2),
-            retry=retry_if_exception(is_passing),
-            before_sleep=tell,
-            reraise=True,
-        )
         where = f"{batch.collection} {batch.start:,} to {batch.stop - 1:,}"
-        try:
-            for number, trial in enumerate(retrying, start=1):
-                with trial:
-                    attempt(number)
-        except PyMongoError as error:
-            if is_passing(error):
-                gave_up = f"{where}: gave up after {self._job.retry_seconds:g} s"
-                raise UnreachableError(f"{gave_up}: {reason(error)}") from None
-            raise RefusedError(f"{where}: {reason(error)}") from None
+        persist(attempt, where, seconds=self._job.retry_seconds, notice=self._notice)
 
 
 def _checksum(documents: Sequence[bytes]) -> int:

@@ -87,7 +87,7 @@ def load(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Fill the database with users, products and orders: exactly those of a seed, and never twice."""
-    if sum((drop, merge, check, dry_run)) > 1 and not (drop and merge):
+    if sum((drop, merge, check, dry_run)) > 1:
         raise WrongArgumentsError("--drop, --merge, --check and --dry-run exclude each other")
     counts = Counts(users, orders_per_user, products)
     if counts.orders and not products:

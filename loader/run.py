@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
@@ -21,9 +23,12 @@ from .batches import Job, batches
 from .connection import connect
 from .dataset import COLLECTIONS, Document
 from .failures import RefusedError, UnreachableError, WrongArgumentsError, is_passing, reason
+from .patience import persist
 from .pool import Pool, Task
 from .progress import Reporter
 from .result import CollectionResult, Result
+
+T = TypeVar("T")
 
 SHARD_COUNT_SECONDS = 2.0
 """How often the shards are asked for their counts while documents are written."""
@@ -119,12 +124,13 @@ class Run:
     def _connected(self) -> Iterator[MongoClient[Document]]:
         with connect(self._options.job.uri) as client:
             try:
+                client.admin.command("ping")  # nobody waits for the retry time to learn that there is no cluster
                 yield client
             except PyMongoError as error:
                 raise (UnreachableError if _is_about_reaching(error) else RefusedError)(reason(error)) from None
 
     def _surveyed(self, client: MongoClient[Document]) -> surveys.Survey:
-        before = surveys.survey(client, self._model, self._options.job.seed)
+        before = self._persist(lambda: surveys.survey(client, self._model, self._options.job.seed), "survey")
         self.result.other_seeds = before.other_seeds
         if before.other_seeds and not (self._options.merge or self._options.drop) and self.result.mode == "load":
             others = ", ".join(map(str, before.other_seeds))
@@ -136,11 +142,23 @@ class Run:
         return before
 
     def _emptied(self, client: MongoClient[Document]) -> surveys.Survey:
-        self._reporter.begin("delete", sum(surveys.estimated_documents(client, self._model).values()))
-        self.result.deleted = surveys.empty(client, self._model, self._reporter.advance)
-        self._reporter.tick()
+        self._reporter.begin("delete", self._persist(lambda: surveys.estimated_documents(client, self._model), "count"))
+
+        def delete() -> None:
+            for count in surveys.empty(client, self._model):
+                self.result.deleted += count
+                self._reporter.advance(count)
+                self._reporter.tick()
+                if self._stop.is_set():
+                    return
+
+        self._persist(delete, "delete")
         self.result.other_seeds = ()
-        return surveys.survey(client, self._model, self._options.job.seed)
+        return self._persist(lambda: surveys.survey(client, self._model, self._options.job.seed), "survey")
+
+    def _persist(self, attempt: Callable[[], T], what: str) -> T:
+        seconds = self._options.job.retry_seconds
+        return persist(lambda _: attempt(), what, seconds=seconds, notice=self._reporter.notice)
 
     def _phase(
         self,
@@ -192,7 +210,8 @@ class Run:
         if not before.sharded or self._stop.is_set():
             return
         for name, result in self.result.collections.items():
-            result.placement = surveys.placement(client, self._model, name)
+            with suppress(UnreachableError):  # all is loaded and verified: worth waiting for, not failing for
+                result.placement = self._persist(partial(surveys.placement, client, self._model, name), "placement")
 
 
 def _is_about_reaching(error: PyMongoError) -> bool:

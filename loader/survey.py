@@ -5,12 +5,11 @@ Called by loader.run before and after a load.  Only `empty` changes anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, MongoClient
-from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -84,33 +83,24 @@ def survey(client: MongoClient[Document], model: DataModel, seed: int) -> Survey
     return Survey(sharded, tuple(sorted(others)), frozenset(empty), products)
 
 
-def empty(client: MongoClient[Document], model: DataModel, deleted_more: Callable[[int], None]) -> int:
-    """Delete every document of the three collections; returns how many.
+def empty(client: MongoClient[Document], model: DataModel) -> Iterator[int]:
+    """Delete every document of the three collections; gives the number deleted with each step.
 
     Documents are deleted rather than collections dropped: a dropped collection loses its sharding, zones, chunks,
     indexes and validator, and sharding it again needs more than readWrite.  In small ranges, so that no command
     runs for minutes and an interrupted deletion is finished by the next.
     """
     database = client.get_database(model.database, write_concern=WriteConcern("majority"))
-    total = 0
-
-    def delete(collection: Collection[Document], query: Document) -> None:
-        nonlocal total
-        count = collection.delete_many(query).deleted_count
-        total += count
-        deleted_more(count)
-
     for name in reversed(COLLECTIONS):  # orders before the customers and articles they point to
         in_order = database[name].find({"_id": {"$type": "objectId"}}, {"_id": 1}).sort("_id", ASCENDING)
         while boundary := next(in_order.clone().skip(DELETE_BATCH).limit(1), None):
-            delete(database[name], {"_id": {"$lt": boundary["_id"]}})
-        delete(database[name], {})
-    return total
+            yield database[name].delete_many({"_id": {"$lt": boundary["_id"]}}).deleted_count
+        yield database[name].delete_many({}).deleted_count
 
 
-def estimated_documents(client: MongoClient[Document], model: DataModel) -> dict[str, int]:
-    """Documents per collection by the shards' own books: quick, and near enough for a progress bar."""
-    return {name: sum(documents_per_shard(client, model, name).values()) for name in COLLECTIONS}
+def estimated_documents(client: MongoClient[Document], model: DataModel) -> int:
+    """Documents of the three collections by the shards' own books: quick, and near enough for a progress bar."""
+    return sum(sum(documents_per_shard(client, model, name).values()) for name in COLLECTIONS)
 
 
 def documents_per_shard(client: MongoClient[Document], model: DataModel, collection: str) -> dict[str, int]:
