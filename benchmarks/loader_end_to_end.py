@@ -2,7 +2,8 @@
 
     SHARDMART_STATE=... python benchmarks/loader_end_to_end.py [--orders 100000] [--rounds 3] [--workers 2]
 
-Needs a running cluster, deletes its orders first and last.  Each round measures, in turn, with w: majority and worker
+Needs a running cluster; adds data sets of seeds of its own and, without --keep, deletes all orders at the end.  Each
+round measures, in turn, with w: majority and worker
 processes that have started:
 
 - the loader writing orders nobody has written before (making them included, verification apart);
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from decimal import Decimal
@@ -103,14 +105,15 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--workers", type=int, default=2)
     arguments.add_argument("--batch", type=int, default=1000)
+    arguments.add_argument("--keep", action="store_true", help="leave the documents in the cluster")
     options = arguments.parse_args()
     uri = resolve_uri(user="loader")
     rates: dict[str, list[float]] = {"loader": [], "verified": [], "one": [], "spread": []}
     mean = 0.0
     with connect(uri) as client:
-        empty(client, MODEL, lambda _: None)
         counts = Counts(options.orders // PER_USER, PER_USER, 1000)
-        for seed in range(1, options.rounds + 1):
+        first_seed = int(time.time())
+        for seed in range(first_seed, first_seed + options.rounds):
             job = Job(uri, MODEL.database, seed, counts, Decimal(1), MODEL.regions)
             dataset = job.dataset()
             ready_made, mean = mean_order(dataset)
@@ -121,7 +124,9 @@ def main() -> None:
             sizes = (options.orders, options.workers, options.batch)
             rates["one"].append(baseline(uri, ready_made, [], *sizes))
             rates["spread"].append(baseline(uri, ready_made, users, *sizes))
-        empty(client, MODEL, lambda _: None)
+            print(f"round {seed - first_seed + 1}:", {n: round(v[-1]) for n, v in rates.items()}, file=sys.stderr)
+        if not options.keep:
+            sum(empty(client, MODEL))
     middle = {name: statistics.median(values) for name, values in rates.items()}
     print(f"{options.orders:,} orders of {mean:.0f} bytes, {options.workers} workers, batches of {options.batch:,},")
     print(f"w: majority, medians of {options.rounds} rounds\n")
