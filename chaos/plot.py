@@ -22,6 +22,8 @@ OK, BAD, UNKNOWN = "#2f855a", "#c53030", "#dd6b20"
 LATENCIES = (("p50", "#90cdf4"), ("p95", "#3182ce"), ("p99", "#2a4365"))
 FAULT = "#f6ad55"
 ELECTION = "#6b46c1"
+LABEL_SHARE, ELECTION_LABEL_SHARE = 0.035, 0.12
+"""How much of the axis a label needs; what has less stays without one."""
 
 
 def draw(timeline: Timeline, title: str, subtitle: str) -> Any:
@@ -74,9 +76,9 @@ def _writable(axis: Axes, timeline: Timeline, shards: list[str]) -> None:
         axis.barh(row, timeline.duration, color=OK, alpha=0.45, height=0.6, linewidth=0)
         for start, end in timeline.gaps[shard]:
             axis.barh(row, end - start, left=start, color=BAD, height=0.6, linewidth=0)
-            axis.text(
-                (start + end) / 2, row, f"{end - start:.1f} s", ha="center", va="center", color="white", fontsize=8
-            )
+            if end - start > LABEL_SHARE * timeline.duration:
+                words = f"{end - start:.1f} s"
+                axis.text((start + end) / 2, row, words, ha="center", va="center", color="white", fontsize=8)
     axis.set_yticks(range(len(shards)), shards)
     axis.set_ylim(len(shards) - 0.5, -0.5)
     axis.set_title("writable, by shard: red = no write acknowledged", loc="left", fontsize=9, color=GREY)
@@ -102,9 +104,11 @@ def _label_faults(axis: Axes, timeline: Timeline) -> None:
         for window in timeline.faults:
             text = f"{window.name}: {', '.join(window.targets[:3])}{' …' if len(window.targets) > 3 else ''}"
             axis.text(window.start, top * 0.985, f" {text}", va="top", fontsize=9, color=INK)
-    if len(timeline.elections) <= 6:
-        for election in timeline.elections:
+    labelled = float("-inf")
+    for election in timeline.elections:
+        if election.at - labelled > ELECTION_LABEL_SHARE * timeline.duration:
             axis.text(election.at, top * 0.88, f" elected {election.primary}", va="top", fontsize=8, color=ELECTION)
+            labelled = election.at
 
 
 def png(figure: Any, path: Path) -> None:
