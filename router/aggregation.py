@@ -82,6 +82,11 @@ async def aggregate(context: Context) -> Reply:
             if routing is None:
                 return empty_cursor(context.namespace)
             owners = owners_of(context, routing, match)
+            if not routing.sharded or (len(owners) == 1 and write_target(context) is None):
+                # One shard has it all, and reaches other collections itself where a stage names one.
+                fields = {"aggregate": collection, **context.options(), **concern, **routing.versions(owners[0])}
+                writes = write_target(context) is not None
+                return keep_cursor(context, *await ask(context, owners[0], fields, write=writes))
         return await _on_member(context, owners[0], concern)
 
     if collection is None:
