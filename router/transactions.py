@@ -44,6 +44,7 @@ class Transaction:
     pinned: dict[str, Routing] = field(default_factory=dict)
     begun: Timestamp = field(default_factory=lambda: Timestamp(0, 0))
     state: str = "open"
+    deciding: bool = False  # whether the commit that decides was sent
     used: float = field(default_factory=time.monotonic)
 
     @property
@@ -250,19 +251,20 @@ class Transactions:
         if not transaction.participants:
             transaction.state = "committed"
             return {"ok": 1.0}
-        again, transaction.state = transaction.state != "open", "committing"
+        transaction.state = "committing"
         try:
-            reply = await self._commit(transaction, fields, again=again)
+            reply = await self._commit(transaction, fields)
             checked(reply)
         except RouterError as error:
             if error.code == 251:
+                self._service.in_background(self._abort(transaction, self._session(context)))
                 transaction.state = "aborted"
                 raise RouterError(251, error.message, labels=("TransientTransactionError",)) from None
             raise
         transaction.state = "committed"
         return reply.body
 
-    async def _commit(self, transaction: Transaction, fields: dict[str, Any], *, again: bool) -> wire.Message:
+    async def _commit(self, transaction: Transaction, fields: dict[str, Any]) -> wire.Message:
         from router.dispatch import checked
 
         alone = {"commitTransaction": 1, **fields}
@@ -274,10 +276,11 @@ class Transactions:
             return await self._end(first, {"coordinateCommitTransaction": 1, "participants": participants, **fields})
         # At most one shard wrote: the others release their snapshots first, and its own commit decides.
         last = transaction.recovery_shard or first
-        if not again:
+        if not transaction.deciding:
             others = [shard for shard in transaction.participants if shard != last]
             for reply in await asyncio.gather(*(self._end(shard, alone) for shard in others)):
                 checked(reply)
+        transaction.deciding = True
         return await self._end(last, alone)
 
     async def _recover(self, context: Context, fields: dict[str, Any]) -> Reply:
