@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
 from struct import Struct
@@ -113,19 +114,22 @@ class BatchWorker:
         self._dataset = job.dataset()
         self._notice = notice
         self._client: MongoClient[Document] | None = None
+        self._maker = ThreadPoolExecutor(1)
+        self._ahead: dict[Batch, Future[list[Document]]] = {}
 
     def generate(self, batch: Batch) -> Tally:
         """Make the documents and throw them away (`--dry-run`)."""
         encoded = [bson.encode(d) for d in self._dataset.documents(batch.collection, batch.start, batch.stop)]
         return Tally(bytes=sum(map(len, encoded)), checksum=_checksum(encoded), compared=len(encoded))
 
-    def write(self, batch: Batch, *, look_first: bool) -> Tally:
+    def write(self, batch: Batch, following: Batch | None = None, *, look_first: bool) -> Tally:
         """Insert what is missing. With `look_first` a batch that is all there is compared and nothing written.
 
-        Raises UnreachableError when the cluster does not take it within the job's retry time, RefusedError when it
-        does not want the documents.
+        While the cluster works on it, the documents of `following`, this worker's next batch, are made.  Raises
+        UnreachableError when the cluster does not take it within the job's retry time, RefusedError when it does not
+        want the documents.
         """
-        documents = list(self._dataset.documents(batch.collection, batch.start, batch.stop))
+        documents = self._made(batch, following)
         tally = Tally()
         before: set[bytes] | None = None if look_first else set()
 
@@ -148,9 +152,9 @@ class BatchWorker:
         self._persist(attempt, batch)
         return tally
 
-    def compare(self, batch: Batch) -> Tally:
+    def compare(self, batch: Batch, following: Batch | None = None) -> Tally:
         """Read the batch back and compare every byte. Raises UnreachableError like `write`."""
-        expected = [bson.encode(d) for d in self._dataset.documents(batch.collection, batch.start, batch.stop)]
+        expected = [bson.encode(document) for document in self._made(batch, following)]
         tally = Tally()
 
         def attempt(_: int) -> None:
@@ -162,8 +166,21 @@ class BatchWorker:
 
     def close(self) -> None:
         """Close the connections."""
+        self._maker.shutdown()
         if self._client:
             self._client.close()
+
+    def _make(self, batch: Batch) -> list[Document]:
+        return list(self._dataset.documents(batch.collection, batch.start, batch.stop))
+
+    def _made(self, batch: Batch, following: Batch | None) -> list[Document]:
+        """The documents of `batch`, made ahead if it was announced; starts making those of `following`."""
+        ahead = self._ahead.pop(batch, None)
+        documents = ahead.result() if ahead else self._make(batch)
+        self._ahead.clear()
+        if following:
+            self._ahead[following] = self._maker.submit(self._make, following)
+        return documents
 
     def _judge(self, batch: Batch, expected: list[bytes], found: dict[bytes, bytes], doubled: int) -> Tally:
         tally = Tally(doubled=doubled, compared=len(expected))

@@ -42,31 +42,50 @@ class Notices(Protocol):
 _worker: BatchWorker | None = None
 
 
+class _Lane:
+    """One worker, what it has in hand, and the batch that is its next: told ahead, so that it can make it meanwhile."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.in_hand = 0
+        self.reserved: Batch | None = None
+
+    def submit(self, task: Task, source: Iterator[Batch]) -> tuple[Batch, Future[Tally]] | None:
+        """Hand out the next batch; None when there is none."""
+        batch = self.reserved or next(source, None)
+        if batch is None:
+            return None
+        self.reserved = next(source, None)
+        self.in_hand += 1
+        return batch, self.executor.submit(_run, task, batch, self.reserved)
+
+
 class Pool:
     """Runs batches of one job on `workers` workers. A context manager; leaving it ends the workers."""
 
     def __init__(self, job: Job, workers: int) -> None:
-        self._workers = workers
-        self._executor: Executor
         self._notices: Notices
+        self._lanes: list[_Lane] = []
         if workers == 1:
             self._notices = queue.SimpleQueue()
-            self._executor = ThreadPoolExecutor(1, initializer=_start, initargs=(job, self._notices))
+            thread = ThreadPoolExecutor(1, initializer=_start, initargs=(job, self._notices))
+            self._lanes.append(_Lane(thread))
             return
         # A fork server imports us once for all workers: they start sooner and share that memory.  Forking this
         # process instead would copy its connections.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["loader.pool"])
         self._notices = context.Queue()
-        self._executor = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_start_process, initargs=(job, self._notices)
-        )
+        for _ in range(workers):
+            process = ProcessPoolExecutor(1, context, initializer=_start_process, initargs=(job, self._notices))
+            self._lanes.append(_Lane(process))
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        for lane in self._lanes:
+            lane.executor.shutdown(wait=True, cancel_futures=True)
 
     def run(
         self, task: Task, batches: Iterable[Batch], tick: Callable[[Iterator[str]], None], stopped: Callable[[], bool]
@@ -77,20 +96,23 @@ class Pool:
         after the others in hand are done; UnreachableError when a worker process dies.
         """
         source = iter(batches)
-        pending: dict[Future[Tally], Batch] = {}
+        pending: dict[Future[Tally], tuple[Batch, _Lane]] = {}
         failure: BaseException | None = None
+        for lane in self._lanes:
+            lane.reserved = None
         while True:
-            while failure is None and not stopped() and len(pending) < self._workers * BATCHES_AHEAD:
-                batch = next(source, None)
-                if batch is None:
-                    break
-                pending[self._executor.submit(_run, task, batch)] = batch
+            if failure is None and not stopped():
+                # In turns, so that a load of few batches does not end up with one worker.
+                for lane in self._lanes * BATCHES_AHEAD:
+                    if lane.in_hand < BATCHES_AHEAD and (handed := lane.submit(task, source)):
+                        pending[handed[1]] = (handed[0], lane)
             if not pending:
                 break
             done, _ = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
             tick(self._lines())
             for future in done:
-                batch = pending.pop(future)
+                batch, lane = pending.pop(future)
+                lane.in_hand -= 1
                 try:
                     yield batch, future.result()
                 except BrokenProcessPool:
@@ -124,10 +146,10 @@ def _end_with_parent() -> None:
     os._exit(1)  # nothing to clean up: a batch that is not acknowledged is found missing by the next run
 
 
-def _run(task: Task, batch: Batch) -> Tally:
+def _run(task: Task, batch: Batch, following: Batch | None) -> Tally:
     assert _worker is not None
     if task == "generate":
         return _worker.generate(batch)
     if task == "compare":
-        return _worker.compare(batch)
-    return _worker.write(batch, look_first=task == "look and write")
+        return _worker.compare(batch, following)
+    return _worker.write(batch, following, look_first=task == "look and write")
