@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from loader.cli import main
@@ -92,3 +94,20 @@ def test_without_a_terminal_progress_is_plain_lines(monkeypatch: pytest.MonkeyPa
     assert line.startswith("generate users: ")
     assert " of 1,000,000 (" in line
     assert "\x1b" not in line
+
+
+def test_a_killed_worker_ends_the_load_with_3() -> None:
+    sizes = ["--dry-run", "--json", "--workers", "2", "--users", "5000000", "--orders-per-user", "0"]
+    with subprocess.Popen([*SHARDMART_LOAD, *sizes], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
+        parent, deadline = psutil.Process(load.pid), time.monotonic() + 120
+        # Workers are children of the fork server, which is a child of the load.
+        while not (workers := [w for child in parent.children() for w in child.children()]):
+            assert load.poll() is None
+            assert time.monotonic() < deadline, "no worker process after 120 s"
+            time.sleep(0.02)  # polling interval
+        workers[0].kill()
+        output, errors = load.communicate(timeout=120)
+    assert load.returncode == 3
+    assert "worker process was killed" in errors
+    assert "Traceback" not in errors
+    assert json.loads(output)["exit_code"] == 3
