@@ -166,8 +166,8 @@ async def explain(context: Context) -> Reply:
 async def _explain_on(context: Context, inner: Context, routing: Routing, verbosity: Any) -> Reply:
     query = inner.head.get("filter", inner.head.get("query"))
     if inner.name in ("update", "delete"):
-        statement = rawbson.head(inner.documents(inner.name + "s")[0])
-        query = statement.get("q")
+        statements = inner.documents(inner.name + "s")
+        query = rawbson.head(statements[0]).get("q") if statements else None
     owners = owners_of(inner, routing, query)
     own = {k: v for k, v in inner.head.items() if k != "$db"}
     plans: list[dict[str, Any]] = []

@@ -181,10 +181,10 @@ def pipeline_needs(database: str, collection: str | None, pipeline: list[Any], *
     initial = {"$currentOp": "inprog", "$listSessions": "listSessions", "$documents": "", "$listLocalSessions": ""}
     by_collection = {"$collStats": "collStats", "$indexStats": "indexStats", "$planCacheStats": "planCacheRead"}
     if first in initial:
-        own = first == "$currentOp" and not stages[0]["$currentOp"].get("allUsers")
+        own = first == "$currentOp" and not _option(stages[0][first], "allUsers")
         needs += [Need(initial[first])] if initial[first] and not own else []
     elif first == "$changeStream":
-        whole = bool(stages[0]["$changeStream"].get("allChangesForCluster"))
+        whole = bool(_option(stages[0][first], "allChangesForCluster"))
         needs += [Need(a, "" if whole else database, collection) for a in ("find", "changeStream")]
     elif first in by_collection:
         needs.append(Need(by_collection[first], database, collection))
@@ -194,15 +194,19 @@ def pipeline_needs(database: str, collection: str | None, pipeline: list[Any], *
     return needs
 
 
-def _stage_needs(database: str, stages: list[Any], needs: list[Need], bypass: bool) -> None:
-    for stage in stages:
+def _option(argument: Any, name: str) -> Any:
+    return argument.get(name) if isinstance(argument, dict) else None
+
+
+def _stage_needs(database: str, stages: Any, needs: list[Need], bypass: bool) -> None:
+    for stage in stages if isinstance(stages, list) else []:
         if not isinstance(stage, dict):
             continue
         for name, argument in stage.items():
             if name.startswith(_INTERNAL):
                 raise RouterError(13, f"stage {name} is not allowed from a client")
             if name in _STAGES_WITH_COLLECTION:
-                source = argument if isinstance(argument, str) else argument.get(_STAGES_WITH_COLLECTION[name])
+                source = argument if isinstance(argument, str) else _option(argument, _STAGES_WITH_COLLECTION[name])
                 if isinstance(source, dict):
                     needs.append(Need("find", str(source.get("db", database)), str(source.get("coll"))))
                 elif source:

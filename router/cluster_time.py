@@ -12,9 +12,8 @@ from typing import Any
 
 from bson import Int64, Timestamp
 
-from router import rawbson
+from router import rawbson, wire
 
-_FIELDS = frozenset({b"$clusterTime"})
 _INNER = frozenset({b"clusterTime"})
 MAXIMUM_CLIENT_LEAD_SECONDS = 60
 
@@ -36,11 +35,11 @@ class ClusterClock:
             return {}
         return {"$clusterTime": {"clusterTime": self.latest, "signature": {"hash": b"\x00" * 20, "keyId": Int64(0)}}}
 
-    def observe(self, reply: bytes) -> None:
+    def observe(self, reply: wire.Message) -> None:
         """Learn from the reply of a member."""
-        found = rawbson.find(reply, _FIELDS).get(b"$clusterTime")
+        found = reply.elements.get(b"$clusterTime")
         if found and found[0] == 0x03:
-            self._advance(reply, found[1])
+            self._advance(reply.body, found[1])
 
     def observe_client(self, cluster_time: Any) -> None:
         """Learn from a client, which may have learned from another router; a time from the future is ignored."""

@@ -129,14 +129,14 @@ class Context:
             raise RouterError(14, f"BSON field '{self.name}.{name}' must be an array of documents")
         return [rawbson.raw(value) for value in values]
 
-    def integer(self, name: str, default: int = 0) -> int:
+    def integer(self, name: str, default: int = 0, *, negative: bool = False) -> int:
         """A field that is a whole number; raises RouterError 14 for another type, 2 for a negative one."""
         value = self.head.get(name, default)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
             raise RouterError(14, f"BSON field '{self.name}.{name}' must be a whole number")
-        if value < 0:
+        if value < 0 and not negative:
             raise RouterError(2, f"BSON field '{self.name}.{name}' must not be negative")
         return int(value)
 
@@ -175,7 +175,10 @@ class Context:
         mode = document.get("mode", "primary")
         if mode not in ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest"):
             raise RouterError(9, f"unknown read preference mode {mode!r}")
-        return mode, list(document.get("tags", []))
+        tags = document.get("tags", [])
+        if not isinstance(tags, list) or not all(isinstance(tag_set, dict) for tag_set in tags):
+            raise RouterError(14, "$readPreference.tags must be an array of documents")
+        return mode, tags
 
     async def read_concern(self) -> dict[str, Any]:
         """{"readConcern": ...}: the client's, else the cluster's default (shards have none of their own)."""

@@ -146,7 +146,7 @@ class Member:
                 self._busy.discard(connection)
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
-        self._credentials.clock.observe(reply.body)
+        self._credentials.clock.observe(reply)
         return reply
 
     async def command(self, document: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:

@@ -81,6 +81,8 @@ def sort_directions(sort: Any) -> list[int]:
     specification = rawbson.decode(sort)
     if "$natural" in specification:
         return []
+    if not all(isinstance(order, int | float | dict) for order in specification.values()):
+        raise RouterError(15974, f"Illegal key in $sort specification: {specification}")
     return [-1 if isinstance(order, dict) or order < 0 else 1 for order in specification.values()]
 
 
@@ -136,7 +138,7 @@ def _at_cluster_time(reply: bytes) -> Any:
 async def count(context: Context) -> Reply:
     """Every owner counts; limit and skip are applied to the sum, as mongos does."""
     concern = await context.read_concern()
-    skip, limit = context.integer("skip"), abs(int(context.head.get("limit") or 0))
+    skip, limit = context.integer("skip"), abs(context.integer("limit", negative=True))
     options = {k: v for k, v in context.options().items() if k not in ("skip", "limit")}
 
     async def attempt() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import struct
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -19,15 +20,15 @@ from router.member import Credentials, Member
 
 FIND_PRIMARY_SECONDS = 20.0
 HELLO_SECONDS = 2.0
-_OK = frozenset({b"ok"})
+_ONE = struct.pack("<d", 1.0)
 # The member refused before doing anything, so that even a write that is not retryable may be sent again.
 _NOT_EXECUTED = frozenset({10107, 13435, 10058})
 
 
 def error_of(reply: wire.Message) -> dict[str, Any] | None:
     """The decoded reply when it says `ok: 0`, else None; cheap when all is well."""
-    element = rawbson.find(reply.body, _OK).get(b"ok")
-    if element and rawbson.value_of(reply.body, element) == 1:
+    element = reply.elements.get(b"ok")
+    if element and (reply.body[element[1] : element[2]] == _ONE or rawbson.value_of(reply.body, element) == 1):
         return None
     return rawbson.decode(reply.body)
 

@@ -166,7 +166,7 @@ async def _bounds(context: Context, routing: Routing) -> tuple[Key, tuple[dict[s
     if routing.pattern is None:
         raise RouterError(118, f"ns not sharded: {routing.namespace}")
     bounds, find, middle = (context.head.get(k) for k in ("bounds", "find", "middle"))
-    if isinstance(bounds, list) and len(bounds) == 2:
+    if isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(b, RawBSONDocument) for b in bounds):
         key = routing.pattern.key_of_bound(rawbson.decode(bounds[0]))
         chunk = routing.chunk_of(key)
         upper = routing.pattern.key_of_bound(rawbson.decode(bounds[1]))
@@ -260,7 +260,8 @@ async def merge_chunks(context: Context) -> Reply:
     context.service.catalog.forget(namespace)
     routing = await context.service.catalog.routing(namespace)
     bounds = context.head.get("bounds")
-    if routing.pattern is None or not isinstance(bounds, list) or len(bounds) != 2:
+    documents = isinstance(bounds, list) and all(isinstance(bound, RawBSONDocument) for bound in bounds)
+    if routing.pattern is None or not documents or len(bounds) != 2:
         raise RouterError(2, "mergeChunks needs a sharded collection and bounds: [lower, upper]")
     low, high = (rawbson.decode(bound) for bound in bounds)
     owner = routing.chunk_of(routing.pattern.key_of_bound(low))[2]

@@ -53,19 +53,23 @@ async def aggregate_in_transaction(context: Context) -> Reply:
     return await until_fresh(context, context.namespace, attempt)
 
 
+def _adds_up(accumulator: Any) -> bool:
+    return isinstance(accumulator, dict) and len(accumulator) == 1 and next(iter(accumulator)) in _ADDS_UP
+
+
 def split(stages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(stages for the shards, stages for what they return)."""
     cut = 0
-    while cut < len(stages) and next(iter(stages[cut])) in _PER_DOCUMENT:
+    while cut < len(stages) and next(iter(stages[cut]), "") in _PER_DOCUMENT:
         cut += 1
     shards, merge = stages[:cut], stages[cut:]
     if not merge:
         return shards, merge
-    name, argument = next(iter(merge[0].items()))
+    name, argument = next(iter(merge[0].items()), ("", None))
     if name == "$count":
         total = {"$group": {"_id": None, argument: {"$sum": f"${argument}"}}}
         return [*shards, merge[0]], [total, {"$project": {"_id": 0}}, *merge[1:]]
-    if name == "$group" and all(len(v) == 1 and next(iter(v)) in _ADDS_UP for k, v in argument.items() if k != "_id"):
+    if name == "$group" and isinstance(argument, dict) and all(_adds_up(v) for k, v in argument.items() if k != "_id"):
         again = {k: {_ADDS_UP[next(iter(v))]: f"${k}"} for k, v in argument.items() if k != "_id"}
         return [*shards, merge[0]], [{"$group": {"_id": "$_id", **again}}, *merge[1:]]
     if name == "$limit":

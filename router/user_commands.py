@@ -8,6 +8,14 @@ from router import rawbson, wire
 from router.authorization import Access, Need, on_cluster, on_database
 from router.context import Context, Reply, command
 from router.dispatch import ask, checked
+from router.errors import RouterError
+
+
+def _items(context: Context, name: str) -> list[Any]:
+    values = context.head.get(name) or []
+    if not isinstance(values, list):
+        raise RouterError(14, f"BSON field '{context.name}.{name}' must be an array")
+    return values
 
 
 def _of_role_targets(action: str) -> Access:
@@ -16,12 +24,13 @@ def _of_role_targets(action: str) -> Access:
     def needs(context: Context) -> list[Need]:
         found = [Need(action, context.db)] if action else []
         change = "revokeRole" if context.name.startswith("revoke") else "grantRole"
-        for role in context.head.get("roles") or []:
+        for role in _items(context, "roles"):
             database = rawbson.decode(role).get("db", context.db) if hasattr(role, "raw") else context.db
             found.append(Need(change, str(database)))
-        for privilege in context.head.get("privileges") or []:
-            resource = rawbson.decode(privilege).get("resource", {}) if hasattr(privilege, "raw") else {}
-            found.append(Need(change, str(resource.get("db") or "admin")))
+        for privilege in _items(context, "privileges"):
+            resource = rawbson.decode(privilege).get("resource") if hasattr(privilege, "raw") else {}
+            database = resource.get("db") if isinstance(resource, dict) else None
+            found.append(Need(change, str(database or "admin")))
         return found
 
     return needs

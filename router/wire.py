@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import struct
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from router import rawbson
@@ -36,6 +37,11 @@ class Message:
     more_to_come: bool = False
     legacy: bool = False
     namespace: str = ""
+
+    @cached_property
+    def elements(self) -> dict[bytes, rawbson.Element]:
+        """Where the body's top-level fields are, read once."""
+        return {name: (kind, start, end) for name, kind, start, end in rawbson.walk(self.body)}
 
 
 def message_length(buffer: bytes | bytearray) -> int:

@@ -124,10 +124,14 @@ async def write(context: Context) -> Reply:
         statements,
         bool(context.head.get("ordered", True)),
         context.integer("stmtId"),
-        [int(i) for i in identities] if isinstance(identities, list) and len(identities) == len(statements) else None,
+        identities if _numbers(identities) and len(identities) == len(statements) else None,
     )
     await _run(batch, name)
     return batch.reply(name)
+
+
+def _numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, int) for value in values)
 
 
 async def _run(batch: Batch, name: str) -> None:

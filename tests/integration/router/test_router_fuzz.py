@@ -25,7 +25,7 @@ from tests.support.clusters import EmbeddedCluster
 
 assert commands
 pytestmark = pytest.mark.timeout(180)
-IN_PROCESS, ANONYMOUS, AUTHENTICATED = 97_000, 1_500, 1_500
+IN_PROCESS, ANONYMOUS, AUTHENTICATED = 96_000, 1_500, 2_500
 
 
 def op_msg(document: dict[str, Any], sequence: tuple[str, list[dict[str, Any]]] | None = None) -> bytes:

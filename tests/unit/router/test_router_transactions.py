@@ -19,12 +19,16 @@ from router.service import Service
 LSID = {"id": Binary(bytes(16), 4)}
 
 
+def heard(seconds: int) -> wire.Message:
+    return wire.Message(1, 0, rawbson.encode({"$clusterTime": {"clusterTime": Timestamp(seconds, 0)}}))
+
+
 @pytest.fixture
 def service() -> Service:
     """A service that has heard of cluster time 100, and never talks to anybody here."""
     credentials = Credentials(None)
     found = Service(ReplicaSet("none", ["127.0.0.1:9"], credentials), credentials, {})
-    found.clock.observe(rawbson.encode({"$clusterTime": {"clusterTime": Timestamp(100, 0)}}))
+    found.clock.observe(heard(100))
     return found
 
 
@@ -62,7 +66,7 @@ def test_a_move_after_the_begin_makes_the_transaction_run_again(service: Service
 
 def test_a_snapshot_has_one_time_for_all_shards(service: Service) -> None:
     context = statement(service, 1, first=True, readConcern={"level": "snapshot"})
-    service.clock.observe(rawbson.encode({"$clusterTime": {"clusterTime": Timestamp(120, 0)}}))
+    service.clock.observe(heard(120))
     service.transactions.pin(context, routing(Timestamp(115, 0)))
     transaction = service.transactions.known(context)
     assert transaction
