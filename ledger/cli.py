@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from cluster.connection import Credentials, describe
-from cluster.errors import ClusterError
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.table import Table
 
+from cluster.connection import Credentials, describe
+from cluster.errors import ClusterError
 from shardmart.state import State, StateError, resolve_uri
 
 from . import checker, collections, final_state, members

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pymongo.errors import PyMongoError
+
 from cluster.connection import Client, Credentials, Deadline, connect, describe
 from cluster.errors import DeadlineError
-from pymongo.errors import PyMongoError
 
 INTERNAL_DATABASES = {"admin", "config", "local"}
 
