@@ -19,10 +19,13 @@ def _ids(context: Context) -> list[Binary]:
     sessions = context.head[context.name]
     if not isinstance(sessions, list) or not all(isinstance(s, RawBSONDocument) for s in sessions):
         raise RouterError(14, f"BSON field '{context.name}' must be an array of session ids")
-    identities = [rawbson.decode(session).get("id") for session in sessions]
-    if not all(isinstance(identity, bytes) for identity in identities):
-        raise RouterError(14, f"BSON field '{context.name}.id' must be a UUID")
-    return [Binary(bytes(identity), 4) for identity in identities]
+    found: list[Binary] = []
+    for session in sessions:
+        identity = rawbson.decode(session).get("id")
+        if not isinstance(identity, bytes):
+            raise RouterError(14, f"BSON field '{context.name}.id' must be a UUID")
+        found.append(Binary(bytes(identity), 4))
+    return found
 
 
 @command("startSession", access=public)

@@ -260,8 +260,8 @@ async def merge_chunks(context: Context) -> Reply:
     context.service.catalog.forget(namespace)
     routing = await context.service.catalog.routing(namespace)
     bounds = context.head.get("bounds")
-    documents = isinstance(bounds, list) and all(isinstance(bound, RawBSONDocument) for bound in bounds)
-    if routing.pattern is None or not documents or len(bounds) != 2:
+    bounds = [b for b in bounds if isinstance(b, RawBSONDocument)] if isinstance(bounds, list) else []
+    if routing.pattern is None or len(bounds) != 2:
         raise RouterError(2, "mergeChunks needs a sharded collection and bounds: [lower, upper]")
     low, high = (rawbson.decode(bound) for bound in bounds)
     owner = routing.chunk_of(routing.pattern.key_of_bound(low))[2]

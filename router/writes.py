@@ -118,20 +118,20 @@ async def write(context: Context) -> Reply:
         raise RouterError(72, "writeConcern is not allowed within a multi-statement transaction")
     if context.collection.startswith("system.") and context.db in ("admin", "config"):
         raise RouterError(73, f"cannot write to '{context.namespace}'")
-    identities = context.head.get("stmtIds")
     batch = Batch(
         context,
         statements,
         bool(context.head.get("ordered", True)),
         context.integer("stmtId"),
-        identities if _numbers(identities) and len(identities) == len(statements) else None,
+        _statement_ids(context.head.get("stmtIds"), len(statements)),
     )
     await _run(batch, name)
     return batch.reply(name)
 
 
-def _numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, int) for value in values)
+def _statement_ids(values: Any, count: int) -> list[int] | None:
+    usable = isinstance(values, list) and len(values) == count and all(isinstance(value, int) for value in values)
+    return values if usable else None
 
 
 async def _run(batch: Batch, name: str) -> None:
