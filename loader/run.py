@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -67,6 +68,7 @@ class Run:
         self._model = model
         self._reporter = reporter
         self._stop = threading.Event()
+        self._counter = ThreadPoolExecutor(1)
         self.result = Result(options.job.seed, "load", verified=options.verify, workers=self._workers)
         """Filled as the run goes on; what it says is also right when the run fails half-way."""
         self.result.collections = {name: CollectionResult(counts.of(name)) for name in COLLECTIONS}
@@ -119,6 +121,7 @@ class Run:
         finally:
             self.result.seconds = time.monotonic() - started
             self.result.interrupted = self._stop.is_set()
+            self._counter.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
     def _connected(self) -> Iterator[MongoClient[Document]]:
@@ -177,15 +180,21 @@ class Run:
         counts, size = self._options.job.counts, self._options.batch
         result = self.result.collections[name]
         next_count = time.monotonic() + SHARD_COUNT_SECONDS
+        counting: Future[dict[str, int]] | None = None
 
         def tick(lines: Iterator[str]) -> None:
-            nonlocal next_count
+            nonlocal next_count, counting
             for line in lines:
                 self._reporter.notice(line)
-            if client and time.monotonic() >= next_count:
+            if counting and counting.done():
+                # A decoration, not worth failing for while a primary is away.
+                with suppress(PyMongoError):
+                    self._reporter.shards(counting.result())
+                counting = None
+            if client and not counting and time.monotonic() >= next_count:
                 next_count = time.monotonic() + SHARD_COUNT_SECONDS
-                with suppress(PyMongoError):  # a decoration, not worth failing for while a primary is away
-                    self._reporter.shards(surveys.documents_per_shard(client, self._model, name))
+                # Aside: workers must not run out of batches while a busy router counts.
+                counting = self._counter.submit(surveys.documents_per_shard, client, self._model, name)
             self._reporter.tick()
 
         self._reporter.begin(f"{_VERBS[task]} {name}", max(0, result.wanted - len(skip) * size))
