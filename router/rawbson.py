@@ -84,11 +84,25 @@ def _value_size(data: bytes, kind: int, at: int, end: int) -> int:
 def find(data: bytes, names: frozenset[bytes], start: int = 0) -> dict[bytes, Element]:
     """Where the fields called `names` are in the document at `start`; stops reading when all are found."""
     found: dict[bytes, Element] = {}
-    for name, kind, value, after in walk(data, start):
-        if name in names and name not in found:
-            found[name] = (kind, value, after)
-            if len(found) == len(names):
-                break
+    try:
+        end = start + _INT32(data, start)[0] - 1
+        if end >= len(data) or end < start + 4 or data[end] != 0:
+            raise MalformedDocumentError("document length does not match its content")
+        position = start + 4
+        while position < end:  # as `walk`, without its generator: this runs for every document inserted
+            kind = data[position]
+            nul = data.index(0, position + 1, end)
+            after = nul + 1 + (FIXED[kind] if kind in FIXED else _value_size(data, kind, nul + 1, end))
+            if after > end:
+                raise MalformedDocumentError("element runs past the end of its document")
+            name = data[position + 1 : nul]
+            if name in names and name not in found:
+                found[name] = (kind, nul + 1, after)
+                if len(found) == len(names):
+                    break
+            position = after
+    except (ValueError, struct.error, IndexError):
+        raise MalformedDocumentError("element runs past the end of its document") from None
     return found
 
 
