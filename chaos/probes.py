@@ -157,16 +157,12 @@ def faults_begun() -> int:
 
 
 def connections_open(target: str = "routers") -> int:
-    """How many TCP connections `target` holds now."""
-    targets = _targets()
-    total = 0
-    for server in targets.resolve(target):
-        if process := targets.process(server):
-            total += sum(
-                c.status == psutil.CONN_ESTABLISHED and c.laddr.port == server.port
-                for c in process.net_connections(kind="tcp")
-            )
-    return total
+    """How many established TCP connections lead to `target` now, those it has not accepted yet included."""
+    ports = {server.port for server in _targets().resolve(target)}
+    return sum(
+        connection.status == psutil.CONN_ESTABLISHED and bool(connection.laddr) and connection.laddr[1] in ports
+        for connection in psutil.net_connections(kind="tcp")
+    )
 
 
 def elections(set_name: str | None = None, since_s: float | None = None) -> int:

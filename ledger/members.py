@@ -93,7 +93,7 @@ def _hashes(replica_set: Mapping[str, Any], credentials: Credentials) -> list[st
     hashes: dict[str, dict[str, dict[str, str]]] = {}
     for address in _addresses(replica_set):
         try:
-            with connect(address, credentials, timeout_seconds=2) as client:
+            with connect(address, credentials, timeout_seconds=15) as client:
                 names = set(client.list_database_names()) - INTERNAL_DATABASES
                 hashes[address] = {name: client[name].command("dbHash")["collections"] for name in sorted(names)}
         except PyMongoError as error:
