@@ -158,9 +158,9 @@ def faults_begun() -> int:
 
 def connections_open(target: str = "routers") -> int:
     """How many established TCP connections lead to `target` now, those it has not accepted yet included."""
-    ports = {server.port for server in _targets().resolve(target)}
+    ports = {(server.port,) for server in _targets().resolve(target)}
     return sum(
-        connection.status == psutil.CONN_ESTABLISHED and bool(connection.laddr) and connection.laddr[1] in ports
+        connection.status == psutil.CONN_ESTABLISHED and tuple(connection.laddr)[1:2] in ports
         for connection in psutil.net_connections(kind="tcp")
     )
 
