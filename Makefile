@@ -1,6 +1,6 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install up down destroy status test unit integration molecule e2e lint format bench lock
+.PHONY: help install up down destroy status test unit integration molecule e2e lint format bench lock lint-chart
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -12,7 +12,7 @@ PLAY   := $(BIN)/ansible-playbook -i inventories/embedded
 export PATH := $(abspath $(BIN)):$(PATH)
 
 help: ## This list
-	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## Install what the lock file pins into .venv
 $(STAMP): requirements.lock pyproject.toml
@@ -54,6 +54,12 @@ lint: $(STAMP) ## ruff, mypy --strict, yamllint, ansible-lint
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline
+
+lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest (needs Helm)
+	helm lint --strict helm/sharded-mongodb
+	if command -v helm3 >/dev/null; then helm3 lint --strict helm/sharded-mongodb; fi
+	helm unittest helm/sharded-mongodb
+	$(BIN)/python helm/values_table.py --check
 
 format: $(STAMP) ## Format the Python code
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -29,9 +29,9 @@ options:
     suboptions:
       name: {description: Name., type: str, required: true}
       password_file: {description: File with the password where the module runs., type: path, required: true}
-      roles: {description: Roles as C({role, db}) documents., type: list, elements: dict, default: []}
+      roles: {description: "Roles as C({role, db}) documents.", type: list, elements: dict, default: []}
       privileges:
-        description: Privileges of a role with the user's own name that is kept with it.
+        description: "Privileges of a role with the user's own name that is kept with it."
         type: list
         elements: dict
         default: []

@@ -30,14 +30,14 @@ options:
     required: true
     suboptions:
       name: {description: Name., type: str, required: true}
-      shard_key: {description: Field to 1 or "hashed"; the order counts., type: dict, required: true}
+      shard_key: {description: 'Field to 1 or "hashed"; the order counts.', type: dict, required: true}
       indexes:
         description: Indexes with C(name), C(keys) and options as createIndexes has them.
         type: list
         elements: dict
         default: []
       zone_ranges:
-        description: Ranges as C({zone, min, max}); fields of the key that a bound leaves out are MinKey.
+        description: "Ranges as C({zone, min, max}); fields of the key that a bound leaves out are MinKey."
         type: list
         elements: dict
         default: []
