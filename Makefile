@@ -58,7 +58,7 @@ lint: $(STAMP) ## ruff, mypy --strict, yamllint, ansible-lint
 lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest (needs Helm)
 	helm lint --strict helm/sharded-mongodb
 	if command -v helm3 >/dev/null; then helm3 lint --strict helm/sharded-mongodb; fi
-	helm unittest helm/sharded-mongodb
+	helm-unittest helm/sharded-mongodb
 	$(BIN)/python helm/values_table.py --check
 
 format: $(STAMP) ## Format the Python code

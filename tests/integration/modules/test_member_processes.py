@@ -71,7 +71,7 @@ def test_processes_start_once_and_stop_cleanly(stopped: EmbeddedCluster) -> None
     assert running(stopped) == {}
     assert not run_module("member_processes", **arguments(stopped, state="stopped"))["changed"]
     log = stopped.processes["shard1-1"].log_file.read_text()
-    assert "Shutdown: Closing WiredTiger" in log or "dbexit" in log, "the member ended by itself"
+    assert '"Shutting down","attr":{"exitCode":0}' in log, "the member ended by itself"
 
 
 def test_stale_pid_file_of_another_program_is_never_signalled(stopped: EmbeddedCluster) -> None:
