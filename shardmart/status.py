@@ -6,6 +6,7 @@ Exit codes: 0 healthy, 1 something is not as it should be (each problem is a lin
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,10 @@ from cluster.facts import gather
 from shardmart.state import State, StateError
 
 app = typer.Typer(add_completion=False)
+WIDTH_OF_A_PIPE = 160
+"""Nobody resizes a log: rich's 80 columns would cut the table of a cluster with many shards."""
+IN_KUBERNETES = ".svc."
+"""Part of every name that a headless Service gives to a pod; the first label is the pod's own name."""
 STATE_COLOURS = {"PRIMARY": "bold green", "SECONDARY": "green", "ROUTER": "green", "DOWN": "bold red"}
 
 
@@ -35,6 +40,8 @@ def status(
 ) -> None:
     """Show sets, members, state, lag, uptime, and chunks and documents per shard and collection."""
     console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_OF_A_PIPE
     folder = State.find(state)
     if watch is None:
         facts = read(folder)
@@ -78,7 +85,8 @@ def _members(facts: dict[str, Any]) -> Table:
     table = Table(
         title=f"Cluster {facts['name']}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
-    for column in ("Set", "Member", "Address", "State", "Version"):
+    pods = all(IN_KUBERNETES in server["address"] for server in facts["sets"][0]["members"])
+    for column in ("Set", "Member", "Pod" if pods else "Address", "State", "Version"):
         table.add_column(column, no_wrap=True)
     for column in ("Lag", "Uptime"):
         table.add_column(column, justify="right")
@@ -94,7 +102,7 @@ def _add_rows(table: Table, group: str, servers: list[dict[str, Any]]) -> None:
         table.add_row(
             group if position == 0 else "",
             server["name"],
-            server["address"],
+            server["address"].split(".")[0] if IN_KUBERNETES in server["address"] else server["address"],
             Text(state, style=STATE_COLOURS.get(state, "yellow")),
             server.get("version", "-"),
             f"{server['lag_seconds']:.0f} s" if "lag_seconds" in server else "-",

@@ -83,3 +83,30 @@ def test_unknown_command_is_exit_code_2(monkeypatch: pytest.MonkeyPatch, capsys:
         cli.main()
     assert ended.value.code == 2
     assert "no command 'nonsense'" in capsys.readouterr().err
+
+
+def test_pods_are_named_without_their_domain() -> None:
+    document = facts()
+    for member in document["sets"][0]["members"]:
+        member["address"] = f"shop-{member['name']}.shop-shard1.shop.svc.cluster.local:27017"
+    text = rendered(document)
+    assert "shop-shard1-1 " in text
+    assert "svc" not in text
+    assert "Pod" in text
+
+
+def test_a_pipe_gets_every_column_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    document = facts()
+    names = [f"shard{n}ReplSet" for n in range(1, 6)]
+    sharding = document["sharding"]
+    sharding["shards"] = [{"name": name, "zones": ["APJ"], "draining": False} for name in names]
+    sharding["collections"][0] |= {"chunks": dict.fromkeys(names, 3), "documents": dict.fromkeys(names, 1234)}
+    monkeypatch.setattr(status, "read", lambda _: document)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert status.main(["--state", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heading = next(line for line in lines if "Shard key" in line)
+    above = lines[lines.index(heading) - 1]
+    assert above.split() == names
+    assert heading.split() == ["Collection", "Shard", "key", *["APJ"] * 5, "Documents"]
+    assert any("{region: 1, user_id: hashed}" in line for line in lines)
