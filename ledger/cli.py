@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.table import Table
 
-from cluster.connection import Credentials, describe
+from cluster.connection import Credentials, Tls, describe
 from cluster.errors import ClusterError
 from shardmart.state import State, StateError, resolve_uri
 
@@ -181,7 +181,7 @@ def check(
             found = State.find(state)
             if not skip_members and not (uri or uri_file) and (found.folder / "cluster.json").exists():
                 say("comparing the members")
-                keyfile = Credentials(keyfile=found.keyfile)
+                keyfile = Credentials(keyfile=found.keyfile, tls=Tls.trusting(found.authority))
                 report = members.check(found.cluster(), keyfile, client, [run_of.database], wait)
             else:
                 report.notes.append("the members behind the router were not looked at")

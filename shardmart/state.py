@@ -43,6 +43,12 @@ class State:
             raise StateError(f"no cluster in {self.folder}: run `make up`, or name another state folder") from None
         return document
 
+    @property
+    def authority(self) -> Path | None:
+        """The certificate of the authority that clients trust; None when the cluster does not speak TLS."""
+        speaks_tls = self.cluster().get("tls", {}).get("mode", "disabled") != "disabled"
+        return self.folder / "tls" / "ca.pem" if speaks_tls else None
+
     def password(self, user: str) -> str:
         """The generated password of `user`."""
         try:
@@ -53,9 +59,7 @@ class State:
     def uri(self, user: str) -> str:
         """A connection string for `user` through every router. It holds the password: never print it."""
         routers = ",".join(f"{router['host']}:{router['port']}" for router in self.cluster()["routers"])
-        tls = ""
-        if (authority := self.folder / "tls" / "ca.pem").exists():
-            tls = f"&tls=true&tlsCAFile={quote_plus(str(authority))}"
+        tls = f"&tls=true&tlsCAFile={quote_plus(str(authority))}" if (authority := self.authority) else ""
         return f"mongodb://{user}:{quote_plus(self.password(user))}@{routers}/?authSource=admin{tls}"
 
 

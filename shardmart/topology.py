@@ -8,7 +8,7 @@ touches a server.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,7 +21,10 @@ MAX_VOTING_MEMBERS = 7
 MIN_CACHE_MB = 256
 """The smallest `storage.wiredTiger.engineConfig.cacheSizeGB` a mongod accepts is 0.25 (manual, 6.0)."""
 
+LOOPBACK = ("localhost", "127.0.0.1")
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
+ServerName = Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9:]([A-Za-z0-9.:-]*[A-Za-z0-9])?$", max_length=253)]
 MemberPattern = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*\{n\}[A-Za-z0-9-]*$", max_length=60)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Platform = Literal["embedded", "kind"]
@@ -126,12 +129,31 @@ class Election(_Strict):
         return self
 
 
+class Tls(_Strict):
+    """Whether servers and clients speak TLS, and how long a server certificate lives, days."""
+
+    mode: Literal["disabled", "requireTLS"] = "disabled"
+    names: list[ServerName] = []
+    validity_days: int = Field(90, ge=1, le=825)
+    renew_days: int = Field(30, ge=0)
+
+    @model_validator(mode="after")
+    def _renewed_before_the_end(self) -> Self:
+        if self.renew_days >= self.validity_days:
+            raise ValueError(
+                f"`renew_days` ({self.renew_days}) must be less than `validity_days` ({self.validity_days}), "
+                "or every run would renew"
+            )
+        return self
+
+
 class Topology(_Strict):
     """A cluster as its topology file declares it."""
 
     name: Name = "shardmart"
     cache_mb: int = Field(256, ge=MIN_CACHE_MB)
     election: Election = Election()
+    tls: Tls = Tls()
     zones: list[Name] = []
     config_servers: ReplicaSet
     shards: list[Shard] = Field(min_length=1)
@@ -176,12 +198,16 @@ class Topology(_Strict):
         return self.replica_sets()[position][1].port or 27_101 + 100 * position
 
     def resolve(
-        self, platform: Platform, address: Callable[[str, str], tuple[str, int]] | None = None
+        self,
+        platform: Platform,
+        address: Callable[[str, str], tuple[str, int]] | None = None,
+        names: Sequence[str] | None = None,
     ) -> dict[str, Any]:
         """The cluster as plain data: the content of `cluster.json` and of Ansible's `cluster` variable.
 
         `address(set name or "routers", member name)` gives a member's host and port; the default is this
-        machine's loopback and the ports of the topology, as on the embedded platform.
+        machine's loopback and the ports of the topology, as on the embedded platform.  `names` are the names a
+        server certificate carries besides loopback's; the default is the members' own.
         """
         ports: dict[str, int] = {}
         for i, (_, replica_set) in enumerate(self.replica_sets()):
@@ -214,11 +240,17 @@ class Topology(_Strict):
             "name": self.name,
             "platform": platform,
             "election": self.election.model_dump(),
+            "tls": self._resolved_tls(names or [name for _, name in self._member_names()]),
             "zones": list(self.zones),
             "config_servers": resolved(self.config_servers),
             "shards": [resolved(shard) | {"zones": list(shard.zones)} for shard in self.shards],
             "routers": [at("routers", name) for name in self.routers.member_names()],
         }
+
+    def _resolved_tls(self, names: Sequence[str]) -> dict[str, Any]:
+        if self.tls.mode == "disabled":
+            return {"mode": "disabled"}
+        return self.tls.model_dump() | {"names": list(dict.fromkeys([*LOOPBACK, *names, *self.tls.names]))}
 
 
 def load(path: Path) -> Topology:

@@ -8,11 +8,13 @@ module: certificates
 short_description: Keep a certificate authority and the server certificate it signs
 description:
   - Makes C(ca.pem) and C(ca-key.pem) once, and C(server.pem) (key and certificate in one file, as mongod reads it) when
-    it is missing, ends within C(renew_days), lacks one of C(names) or is of another authority.
-  - Files are of mode 0600 in a folder of mode 0700; C(ca.pem) alone may be read by all.
+    it is missing, ends within C(renew_days), lacks one of C(names), has another key or is of another authority.
+  - Files are of mode 0600 in a folder of mode 0700; C(ca.pem) alone may be read by all. Modes are repaired.
+  - C(ca.pem) and C(server.pem) of another authority, without C(ca-key.pem), are taken as they are; when a new server
+    certificate is due, the module fails and says so.
 attributes:
   check_mode: {support: full, description: Says what would be made and why.}
-  diff_mode: {support: none, description: Keys are not shown.}
+  diff_mode: {support: full, description: "Shows fingerprint, end and names; keys are not shown."}
 options:
   folder: {description: The folder of the files., type: path, required: true}
   cluster: {description: Name in the authority's subject., type: str, required: true}
@@ -35,9 +37,11 @@ EXAMPLES = r"""
 RETURN = r"""
 changes: {description: What was made and why., type: list, returned: always}
 fingerprint: {description: SHA-256 of the server certificate., type: str, returned: when there is one}
+ends: {description: "When it ends, UTC.", type: str, returned: when there is one}
 """
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -48,6 +52,13 @@ try:
     CRYPTOGRAPHY = True
 except ImportError:
     CRYPTOGRAPHY = False
+
+WARN_DAYS = 180
+"""An authority's end is announced this early: every client has to be given the next one."""
+
+
+class UnsignedError(Exception):
+    """A server certificate is due and nobody can sign it."""
 
 
 def main():
@@ -65,30 +76,55 @@ def main():
     )
     if not CRYPTOGRAPHY:
         module.fail_json(msg=missing_required_lib("cryptography"))
+    folder = Path(module.params["folder"])
     try:
-        changes, fingerprint = keep(module)
+        changes = keep_folder(folder, check_mode=module.check_mode)
+        made, before, after = keep(module, folder)
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}")
-    module.exit_json(changed=bool(changes), changes=changes, fingerprint=fingerprint)
+    except (UnsignedError, ValueError, TypeError) as error:
+        module.fail_json(msg=f"{folder}: {error}")
+    changes += made
+    diff = {"before": before or {}, "after": after or {}}
+    module.exit_json(changed=bool(changes), changes=changes, diff=diff, **(after or {}))
 
 
-def keep(module):
-    """Converge the folder; what was changed, and the fingerprint of the server certificate."""
-    folder = Path(module.params["folder"])
+def keep_folder(folder, check_mode):
+    """The folder and its files, readable by their owner only."""
+    changes = []
+    for path in (folder.parent, folder):
+        if not path.exists():
+            changes.append(f"make {path}")
+            if not check_mode:
+                path.mkdir(mode=0o700, parents=True)
+    for path, mode in ((folder, 0o700), (folder / "ca-key.pem", 0o600), (folder / "server.pem", 0o600)):
+        if path.exists() and path.stat().st_mode & 0o777 & ~mode:
+            changes.append(f"{path.name}: mode {mode:04o}")
+            if not check_mode:
+                path.chmod(mode)
+    return changes
+
+
+def keep(module, folder):
+    """Converge the files; what was changed, and the server certificate before and after as may be shown."""
     authority_file, key_file, server_file = folder / "ca.pem", folder / "ca-key.pem", folder / "server.pem"
     changes = []
-    if not module.check_mode:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if authority_file.exists() and key_file.exists():
-        authority = certificates.Pair(authority_file.read_bytes(), key_file.read_bytes())
+    if authority_file.exists():
+        key = key_file.read_bytes() if key_file.exists() else None
+        authority = certificates.Pair(authority_file.read_bytes(), key)
+    elif server_file.exists() or key_file.exists():
+        raise UnsignedError("ca.pem is missing and other files are there: put it back, or remove them all")
     else:
         changes.append("made an authority")
         authority = certificates.make_authority(module.params["cluster"])
         if not module.check_mode:
             write(key_file, authority.key, 0o600)
             write(authority_file, authority.certificate, 0o644)
+    if (left := certificates.days_left(authority.certificate)) < WARN_DAYS:
+        module.warn(f"the authority {authority_file} ends in {left} days, and every certificate with it")
     names = module.params["names"]
     current = server_file.read_bytes() if server_file.exists() else None
+    before = described(current)
     if module.params["renew"]:
         why = "it was asked for"
     elif current is None:
@@ -96,11 +132,23 @@ def keep(module):
     else:
         why = certificates.why_renew(current, authority.certificate, names, module.params["renew_days"])
     if why:
+        if authority.key is None:
+            raise UnsignedError(
+                f"server.pem has to be made anew ({why}) and no ca-key.pem is there to sign it: put a new one there"
+            )
         changes.append(f"made a server certificate: {why}")
+        current = certificates.make_server_certificate(authority, names, module.params["validity_days"]).combined
         if not module.check_mode:
-            current = certificates.make_server_certificate(authority, names, module.params["validity_days"]).combined
             write(server_file, current, 0o600)
-    return changes, certificates.fingerprint(current) if current else None
+    return changes, before, described(current)
+
+
+def described(certificate):
+    """Fingerprint, end and names; None when there is no certificate or it cannot be read."""
+    try:
+        return asdict(certificates.describe(certificate)) if certificate else None
+    except ValueError:
+        return None
 
 
 def write(path, content, mode):

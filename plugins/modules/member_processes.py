@@ -61,7 +61,8 @@ changes: {description: What was done., type: list, returned: always, sample: [st
 from pathlib import Path
 
 from ansible.module_utils.cluster import embedded, processes, restart
-from ansible.module_utils.cluster.connection import Deadline
+from ansible.module_utils.cluster.connection import Credentials, Deadline
+from ansible.module_utils.cluster.errors import ClusterError
 from ansible.module_utils.cluster.module import run
 
 ARGUMENTS = {
@@ -88,6 +89,7 @@ def body(module):
     live = {process.name: process.running() for process in declared}
     idle = [process for process in declared if not live[process.name]]
     outdated = [process for process in declared if live[process.name] and process.configuration_change()]
+    refuse_switched_tls(outdated)
     changes = [f"start {process.name}" for process in idle]
     changes += [f"restart {process.name}: its configuration changed" for process in outdated]
     diff = [configuration_diff(process) for process in declared if process.configuration_change()]
@@ -100,8 +102,20 @@ def body(module):
         started = processes.start(idle)
         processes.wait_until_listening([s for s in started if s.process.name not in routers], deadline)
         processes.refuse_ended(started)
-        restart.one_at_a_time(outdated, embedded.sets_of(arguments["cluster"]), state / "secrets/keyfile", deadline)
+        sets, speak = embedded.sets_of(arguments["cluster"]), embedded.tls(arguments["cluster"], state)
+        restart.one_at_a_time(outdated, sets, Credentials(keyfile=state / "secrets/keyfile", tls=speak), deadline)
     return {"changed": bool(changes), "changes": changes, "diff": diff}
+
+
+def refuse_switched_tls(outdated):
+    """A member that speaks only TLS and one that speaks none cannot be of one set, so there is no rolling switch."""
+    for process in outdated:
+        before, after = ("\n  tls:" in text for text in process.configuration_change())
+        if before != after:
+            raise ClusterError(
+                f"tls.mode: {process.name} runs {'with' if before else 'without'} TLS, and all servers must change "
+                "together: stop them first (playbooks/destroy.yml keeps the data), then run this again"
+            )
 
 
 def configuration_diff(process):

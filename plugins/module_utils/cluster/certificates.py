@@ -54,7 +54,7 @@ def make_server_certificate(authority: Pair, names: Sequence[str], days: int) ->
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sharded-mongodb server")])
     certificate = (
-        _builder(subject, issuer.subject, key.public_key(), days)
+        _builder(subject, issuer.subject, key.public_key(), days, issuer.not_valid_after_utc)
         .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign_certificates=False), critical=True)
@@ -69,22 +69,55 @@ def make_server_certificate(authority: Pair, names: Sequence[str], days: int) ->
 
 
 def why_renew(certificate: bytes, authority: bytes, names: Sequence[str], renew_days: int) -> str | None:
-    """Why this certificate (PEM; a combined file will do) should be replaced now; None when it is good."""
+    """Why this certificate should be replaced now; None when it is good.
+
+    `certificate` and `authority` are PEM; with the private key in the same file, it is compared too. `authority` may
+    hold several certificates, one of which has to have signed.
+    """
     try:
         current = x509.load_pem_x509_certificate(certificate)
-        issuer = x509.load_pem_x509_certificate(authority)
+        issuers = x509.load_pem_x509_certificates(authority)
     except ValueError:
         return "it is not a certificate"
-    try:
-        current.verify_directly_issued_by(issuer)
-    except Exception:  # InvalidSignature, ValueError, TypeError: whatever the reason, it is not of this authority
+    if not any(_signed_by(current, issuer) for issuer in issuers):
         return "another authority signed it"
+    if b"PRIVATE KEY" in certificate and not _has_key(current, certificate):
+        return "the private key is not its own"
     left = current.not_valid_after_utc - datetime.now(UTC)
     if left < timedelta(days=renew_days):
-        return f"it ends in {max(0, left.days)} days"
-    found = current.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return f"it ends in {left.days} days" if left > timedelta(0) else "it has ended"
+    try:
+        found = current.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return "it carries no names"
     missing = [name for name in names if _general_name(name) not in found]
     return f"it lacks the name {missing[0]}" if missing else None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What may be shown of a certificate. `ends` is a date and time in UTC, ISO 8601."""
+
+    fingerprint: str
+    ends: str
+    names: list[str]
+
+
+def describe(certificate: bytes) -> Description:
+    """Fingerprint (SHA-256, hexadecimal), end and names of a PEM certificate."""
+    found = x509.load_pem_x509_certificate(certificate)
+    try:
+        alternatives = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        names = []
+    else:
+        names = [str(name.value) for name in alternatives]
+    return Description(fingerprint(certificate), found.not_valid_after_utc.isoformat(), names)
+
+
+def days_left(certificate: bytes) -> int:
+    """Whole days until a PEM certificate ends."""
+    return (x509.load_pem_x509_certificate(certificate).not_valid_after_utc - datetime.now(UTC)).days
 
 
 def fingerprint(certificate: bytes) -> str:
@@ -92,10 +125,32 @@ def fingerprint(certificate: bytes) -> str:
     return x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA256()).hex()
 
 
+def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except Exception:  # InvalidSignature, ValueError, TypeError: whatever the reason, it is not of this authority
+        return False
+    return True
+
+
+def _has_key(certificate: x509.Certificate, pem: bytes) -> bool:
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    try:
+        key = serialization.load_pem_private_key(pem, password=None).public_key()
+    except ValueError:
+        return False
+    return key.public_bytes(*form) == certificate.public_key().public_bytes(*form)
+
+
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    days: int,
+    latest: datetime | None = None,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
+    end = now + timedelta(days=days)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -103,7 +158,7 @@ def _builder(
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(min(end, latest) if latest else end)  # never beyond its authority
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 

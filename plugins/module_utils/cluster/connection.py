@@ -38,6 +38,11 @@ class Tls:
     ca_file: str
     certificate_key_file: str | None = None
 
+    @classmethod
+    def trusting(cls, authority: Path | None) -> Tls | None:
+        """TLS that trusts the authority of this file; None, plain TCP, when there is none."""
+        return cls(str(authority)) if authority else None
+
     def options(self) -> Document:
         """Keyword arguments of MongoClient."""
         options: Document = {"tls": True, "tlsCAFile": self.ca_file}

@@ -13,11 +13,13 @@ from typing import Any
 
 import yaml
 
+from .connection import Tls
 from .processes import Process
 
 SHUTDOWN_MILLISECONDS = 1000
 """How long a member told to end lets its clients leave (server default 15000: clients of a laptop need less)."""
 OPLOG_MB = 512
+REQUIRE_TLS = "requireTLS"
 
 
 def processes(cluster: Mapping[str, Any], state: Path, binaries: Mapping[str, str | None]) -> list[Process]:
@@ -28,14 +30,28 @@ def processes(cluster: Mapping[str, Any], state: Path, binaries: Mapping[str, st
     if mongod is None:
         raise ValueError("no path of mongod was given")
     members = [
-        member_process(member, replica_set["name"], role, state, mongod)
+        member_process(member, replica_set["name"], role, state, mongod, speaks_tls=speaks_tls(cluster))
         for replica_set, role in sets
         for member in replica_set["members"]
     ]
     seeds = ",".join(f"{member['host']}:{member['port']}" for member in config_servers["members"])
     config_db = f"{config_servers['name']}/{seeds}"
-    routers = [router_process(router, config_db, state, binaries.get("mongos")) for router in cluster["routers"]]
+    mongos = binaries.get("mongos")
+    routers = [
+        router_process(router, config_db, state, mongos, speaks_tls=speaks_tls(cluster))
+        for router in cluster["routers"]
+    ]
     return members + routers
+
+
+def speaks_tls(cluster: Mapping[str, Any]) -> bool:
+    """Whether every server of this cluster (the content of cluster.json) speaks TLS and nothing else."""
+    return bool(cluster.get("tls", {}).get("mode") == REQUIRE_TLS)
+
+
+def tls(cluster: Mapping[str, Any], state: Path) -> Tls | None:
+    """How to connect to the servers of this cluster."""
+    return Tls.trusting(state / "tls" / "ca.pem" if speaks_tls(cluster) else None)
 
 
 def sets_of(cluster: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -47,11 +63,13 @@ def sets_of(cluster: Mapping[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def member_process(member: Mapping[str, Any], set_name: str, role: str, state: Path, mongod: str) -> Process:
+def member_process(
+    member: Mapping[str, Any], set_name: str, role: str, state: Path, mongod: str, *, speaks_tls: bool = False
+) -> Process:
     """One mongod of replica set `set_name`; `role` is "configsvr" or "shardsvr"."""
     name = member["name"]
     configuration_file = state / "config" / f"{name}.yaml"
-    configuration = _common(member, state) | {
+    configuration = _common(member, state, speaks_tls=speaks_tls) | {
         "storage": {
             "dbPath": str(state / "data" / name),
             "wiredTiger": {"engineConfig": {"cacheSizeGB": member["cache_mb"] / 1024}},
@@ -79,13 +97,15 @@ def member_process(member: Mapping[str, Any], set_name: str, role: str, state: P
     )
 
 
-def router_process(router: Mapping[str, Any], config_db: str, state: Path, mongos: str | None) -> Process:
+def router_process(
+    router: Mapping[str, Any], config_db: str, state: Path, mongos: str | None, *, speaks_tls: bool = False
+) -> Process:
     """One router: mongos with a configuration file, or the development router with the same settings as flags."""
     name = router["name"]
     log_file = state / "logs" / f"{name}.log"
     pid_file = state / "run" / f"{name}.pid"
     if mongos is None:
-        command = (
+        command: tuple[str, ...] = (
             sys.executable, "-m", "router",
             "--configdb", config_db,
             "--bind_ip", router["host"],
@@ -93,9 +113,16 @@ def router_process(router: Mapping[str, Any], config_db: str, state: Path, mongo
             "--keyFile", str(state / "secrets" / "keyfile"),
             "--logpath", str(log_file),
         )  # fmt: skip
+        if speaks_tls:
+            command += (
+                "--tlsMode", REQUIRE_TLS,
+                "--tlsCertificateKeyFile", str(state / "tls" / "server.pem"),
+                "--tlsCAFile", str(state / "tls" / "ca.pem"),
+                "--tlsAllowConnectionsWithoutCertificates",
+            )  # fmt: skip
         return Process(name, command, router["host"], router["port"], str(log_file), pid_file, log_file)
     configuration_file = state / "config" / f"{name}.yaml"
-    configuration = _common(router, state) | {
+    configuration = _common(router, state, speaks_tls=speaks_tls) | {
         "sharding": {"configDB": config_db},
         "setParameter": {"mongosShutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS},
     }
@@ -112,10 +139,19 @@ def router_process(router: Mapping[str, Any], config_db: str, state: Path, mongo
     )
 
 
-def _common(server: Mapping[str, Any], state: Path) -> dict[str, Any]:
-    """What mongod and mongos configure alike: loopback only, keyfile, a log that SIGUSR1 reopens."""
+def _common(server: Mapping[str, Any], state: Path, *, speaks_tls: bool) -> dict[str, Any]:
+    """What mongod and mongos configure alike: loopback only, TLS, keyfile, a log that SIGUSR1 reopens."""
+    net: dict[str, Any] = {"bindIp": server["host"], "port": server["port"], "unixDomainSocket": {"enabled": False}}
+    if speaks_tls:
+        net["tls"] = {
+            "mode": REQUIRE_TLS,
+            "certificateKeyFile": str(state / "tls" / "server.pem"),
+            "CAFile": str(state / "tls" / "ca.pem"),
+            # Who somebody is, is proved by keyfile or SCRAM; the certificate is the servers'.
+            "allowConnectionsWithoutCertificates": True,
+        }
     return {
-        "net": {"bindIp": server["host"], "port": server["port"], "unixDomainSocket": {"enabled": False}},
+        "net": net,
         "security": {"keyFile": str(state / "secrets" / "keyfile")},
         "systemLog": {
             "destination": "file",

@@ -6,7 +6,6 @@ The `member_processes` Ansible module calls `one_at_a_time` for members whose co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -16,23 +15,24 @@ from .replica_set import unhealthy
 
 
 def one_at_a_time(
-    processes: Sequence[Process], sets: Mapping[str, Sequence[str]], keyfile: Path, deadline: Deadline
+    processes: Sequence[Process], sets: Mapping[str, Sequence[str]], credentials: Credentials, deadline: Deadline
 ) -> None:
     """Restart each process and wait until its set is whole again before the next one.
 
     `sets` gives, for a member's name, the addresses of its set; a process that is in no set (a router) is only
-    awaited until it listens. A member told to end hands over its primary role itself (SIGTERM steps down).
+    awaited until it listens. `credentials` are the keyfile's. A member told to end hands over its primary role
+    itself (SIGTERM steps down).
     """
-    for process in sorted(processes, key=_is_primary):
+    for process in sorted(processes, key=lambda process: _is_primary(process, credentials)):
         stop([process], wait_seconds=deadline.remaining)
         wait_until_listening(start([process]), deadline)
         if members := sets.get(process.name):
-            _wait_until_whole(process.name, members, Credentials(keyfile=keyfile), deadline)
+            _wait_until_whole(process.name, members, credentials, deadline)
 
 
-def _is_primary(process: Process) -> bool:
+def _is_primary(process: Process, credentials: Credentials) -> bool:
     try:
-        return bool(hello(f"{process.host}:{process.port}").get("isWritablePrimary"))
+        return bool(hello(f"{process.host}:{process.port}", credentials.tls).get("isWritablePrimary"))
     except PyMongoError:
         return False
 
