@@ -21,12 +21,12 @@ from shardmart.state import State, StateError
 
 from . import register
 from .errors import ChaosError
-from .platforms import faults_of
 from .targets import OUTSIDE, Targets
 
 __all__ = [
     "await_end",
     "do_nothing",
+    "drain_node",
     "fill_connections",
     "heal",
     "kill",
@@ -48,7 +48,7 @@ def _begin(kind: str, name: str, selector: Selector, duration_s: float, **parame
     try:
         targets = Targets(State.find())
         servers = targets.resolve(selector)
-        return asdict(faults_of(targets)(targets, kind, name, servers, float(duration_s), **parameters))
+        return asdict(register.start(targets, kind, name, servers, float(duration_s), **parameters))
     except (ChaosError, StateError, ClusterError) as error:
         raise ActivityFailed(str(error)) from None
 
@@ -103,14 +103,25 @@ def partition(targets: Selector, peers: Selector = "all", duration_s: float = 30
     return _network("partition", targets, peers, duration_s, loss=1.0)
 
 
-def kill(targets: Selector, duration_s: float = 15) -> Evidence:
-    """SIGKILL, all targets at once.  Embedded: they come back after `duration_s`; kind: as Kubernetes does it."""
-    return _begin("kill", "kill", targets, duration_s)
+def kill(targets: Selector, duration_s: float = 15, how: str = "sigkill") -> Evidence:
+    """SIGKILL, all targets at once; they come back after `duration_s`.
+
+    On kind Kubernetes brings them back at once, and until `duration_s` is over every new process is killed too; with
+    `how` "delete" their pods are deleted without grace instead (terminate_pods of chaostoolkit-kubernetes).
+    """
+    if how not in {"sigkill", "delete"}:
+        raise ActivityFailed(f"how is sigkill or delete, not {how!r}")
+    return _begin("kill", "kill", targets, duration_s, how=how)
 
 
 def pause(targets: Selector, duration_s: float = 20) -> Evidence:
     """SIGSTOP: alive, silent, connections open.  SIGCONT after `duration_s`."""
     return _begin("pause", "pause", targets, duration_s)
+
+
+def drain_node(targets: Selector, duration_s: float = 60) -> Evidence:
+    """Drain the node of the first target that is not beside the toolbox; after `duration_s` it is used again (kind)."""
+    return _begin("drain", "drain-node", targets, duration_s)
 
 
 def fill_connections(targets: Selector = "routers", count: int = 500, duration_s: float = 30) -> Evidence:

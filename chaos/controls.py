@@ -12,9 +12,6 @@ import atexit
 import json
 import logging
 import re
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,27 +22,25 @@ from chaoslib.hypothesis import within_tolerance  # type: ignore[import-untyped]
 from pymongo.errors import PyMongoError
 
 from cluster.errors import ClusterError
-from ledger.metrics import METRICS_FILE
+from ledger.metrics import METRICS_FILE, read_windows
 from shardmart.state import State, StateError
 
 from . import register, running
 from .errors import ChaosError
+from .observation import Observation, observation
 from .running import RunningExperiment
 from .targets import Targets
-from .watcher import Watcher
 
 logger = logging.getLogger("chaostoolkit")
 
 START_SECONDS = 60
-CHECK_SECONDS = 900
 
 
 @dataclass
 class _Session:
     experiment: RunningExperiment
     state: State
-    ledger: subprocess.Popen[bytes]
-    watcher: Watcher
+    observation: Observation
     cool_down_s: float
     workload: dict[str, Any]
     problems: list[str] = field(default_factory=list)
@@ -83,12 +78,11 @@ def before_experiment_control(
         folder = _folder(state, context["title"])
         experiment = RunningExperiment(folder, context["title"], time.time())
         targets = Targets(state)
-        watcher = Watcher(targets, folder)
-        ledger = _start_ledger(experiment, state, workload)
-        _session = _Session(experiment, state, ledger, watcher, float(cool_down_s), workload)
+        made = observation(targets, experiment, _arguments(workload))
+        _session = _Session(experiment, state, made, float(cool_down_s), workload)
         atexit.register(_stop_everything)
         running.begin(state, experiment)
-        watcher.start()
+        made.start()
         _wait_for_writes(_session)
         logger.info("the ledger writes to %s", folder)
         time.sleep(float(warm_up_s))
@@ -139,13 +133,13 @@ def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_
     verdict: dict[str, Any] | None = None
     try:
         register.heal(session.state)
-        if session.ledger.poll() is None:
+        if reason := session.observation.ended():
+            _problem(f"the ledger workload ended by itself: {reason}")
+        else:
             time.sleep(session.cool_down_s)
-        elif session.ledger.returncode:
-            _problem(f"the ledger workload ended by itself with exit code {session.ledger.returncode}")
         ended = time.time()
         _stop_everything()
-        verdict = _check_ledger(session)
+        verdict = session.observation.check()
         if not verdict.get("clean"):
             _problem(f"ledger: {verdict.get('sentence', 'no verdict')}")
         if state["status"] in {"interrupted", "aborted"}:
@@ -182,35 +176,25 @@ def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_
 def _folder(state: State, title: str) -> Path:
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-")
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    folder = state.folder / "chaos" / "runs" / f"{stamp}-{slug}"
+    folder = register.chaos_folder(state) / "runs" / f"{stamp}-{slug}"
     folder.mkdir(parents=True)
     return folder
 
 
-def _start_ledger(experiment: RunningExperiment, state: State, workload: dict[str, Any]) -> subprocess.Popen[bytes]:
-    with (experiment.folder / "ledger.log").open("wb") as log:
-        return subprocess.Popen(  # noqa: S603
-            [
-                *(sys.executable, "-m", "ledger", "run", "--state", str(state.folder)),
-                *("--journal", str(experiment.ledger), "--duration", "86400"),
-                *("--workload", str(workload["workloads"]), "--clients", str(workload["clients"])),
-                *("--rate", str(workload["rate"]), "--write-concern", str(workload["write_concern"])),
-                *("--operation-timeout", str(workload["operation_timeout_s"])),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C stops the experiment; the control stops the workload, in order
-        )
+def _arguments(workload: dict[str, Any]) -> list[str]:
+    return [
+        *("--duration", "86400", "--workload", str(workload["workloads"]), "--clients", str(workload["clients"])),
+        *("--rate", str(workload["rate"]), "--write-concern", str(workload["write_concern"])),
+        *("--operation-timeout", str(workload["operation_timeout_s"])),
+    ]
 
 
 def _wait_for_writes(session: _Session) -> None:
     end = time.monotonic() + START_SECONDS
     metrics = session.experiment.ledger / METRICS_FILE
-    while not (metrics.exists() and any(json.loads(line)["ok"] for line in metrics.read_text().splitlines())):
-        if session.ledger.poll() is not None:
-            log = (session.experiment.folder / "ledger.log").read_text().strip().splitlines()
-            raise ChaosError(f"the ledger ended with exit code {session.ledger.returncode}: {log[-1] if log else ''}")
+    while not (metrics.exists() and any(window.ok for window in read_windows(session.experiment.ledger))):
+        if reason := session.observation.ended():
+            raise ChaosError(f"the ledger ended with {reason}")
         if time.monotonic() > end:
             raise ChaosError(f"waited {START_SECONDS} s for the ledger's first acknowledged write")
         time.sleep(0.1)
@@ -222,30 +206,5 @@ def _stop_everything() -> None:
     if session is None or session.finished:
         return
     session.finished = True
-    if session.ledger.poll() is None:
-        session.ledger.send_signal(signal.SIGTERM)
-        try:
-            session.ledger.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            session.ledger.kill()
-            session.ledger.wait()
-    session.watcher.stop()
+    session.observation.stop()
     running.end(session.state)
-
-
-def _check_ledger(session: _Session) -> dict[str, Any]:
-    done = subprocess.run(  # noqa: S603
-        [
-            *(sys.executable, "-m", "ledger", "check", str(session.experiment.ledger)),
-            *("--state", str(session.state.folder), "--json"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=CHECK_SECONDS,
-    )
-    try:
-        verdict: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        message = (done.stderr.strip() or "no output").splitlines()[-1]
-        return {"clean": False, "sentence": f"the ledger could not be checked: {message}"}
-    return verdict

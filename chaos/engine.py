@@ -18,7 +18,6 @@ from cluster.errors import ClusterError
 
 from . import register
 from .errors import ChaosError
-from .platforms import faults_of
 from .targets import OUTSIDE, Server, Targets
 
 Say = Callable[[str], None]
@@ -93,7 +92,7 @@ class Engine:
             return
         try:
             self._wait_until_whole(stop)
-            record = faults_of(self.targets)(
+            record = register.start(
                 self.targets, choice.kind, choice.fault, list(choice.servers), choice.length_s, **choice.parameters
             )
         except (ChaosError, ClusterError) as error:

@@ -1,38 +1,23 @@
-"""The kinds of fault on the embedded platform: how each begins, is held, and ends.
+"""What a fault is, and the kinds that need nothing but a way to the servers: connections, step-downs, moving chunks.
 
-Created from a JSON record by `chaos.guard`, which holds them, and by `chaos.register.heal`, which ends what a
-dead guard left behind: `end` must therefore work from the record alone, in another process, and twice.
+Created from a JSON record by `chaos.guard`, which holds them, and by `chaos.register.finish`, which ends what a dead
+guard left behind: `end` must therefore work from the record alone, in another process, and twice.  Kinds that break
+processes and packets depend on the platform: `chaos.process_faults` and `chaos.pod_faults`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
-import psutil
 from pymongo.errors import PyMongoError
 
-from cluster.connection import Deadline
-from cluster.processes import Process, start, wait_until_listening
-
 from .errors import ChaosError
-from .packets import rules
-from .packets.flows import Endpoint
-from .packets.injector import Injector, NetworkFault
-from .packets.queue import PacketQueue, QueueError
 from .targets import Server, Targets
-
-RESTART_SECONDS = 60
-DEATH_SECONDS = 20
 
 
 @dataclass
@@ -62,137 +47,6 @@ class Fault:
         return {}
 
 
-class Kill(Fault):
-    """SIGKILL, all targets at once; at the end they are started again with their own command lines."""
-
-    kind = "kill"
-
-    def begin(self) -> None:
-        """Remember the command lines, then kill."""
-        commands = self.parameters.setdefault("commands", {})
-        victims: list[psutil.Process] = []
-        for server in self.servers:
-            process = self.targets.process(server)
-            if process is None:
-                raise ChaosError(f"{server.name} does not run: nothing to kill")
-            commands[server.name] = process.cmdline()
-            victims.append(process)
-        self.begun = time.time()
-        for victim in victims:
-            victim.send_signal(signal.SIGKILL)
-        end = time.monotonic() + DEATH_SECONDS
-        while alive := [victim.pid for victim in victims if not _is_dead(victim)]:
-            if time.monotonic() > end:
-                raise ChaosError(f"waited {DEATH_SECONDS} s for the processes {alive} to die after SIGKILL")
-            time.sleep(0.01)
-
-    def end(self) -> None:
-        """Start what does not run."""
-        idle = [
-            Process(
-                name=server.name,
-                command=tuple(command),
-                host=server.host,
-                port=server.port,
-                marker=_marker(command),
-                pid_file=self.targets.pid_file(server),
-                log_file=self.targets.state.folder / "logs" / f"{server.name}.log",
-            )
-            for server in self.servers
-            if (command := self.parameters.get("commands", {}).get(server.name)) and not self.targets.process(server)
-        ]
-        wait_until_listening(start(idle), Deadline(RESTART_SECONDS))
-
-
-def _is_dead(process: psutil.Process) -> bool:
-    """Gone, or a zombie that only its parent can bury."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _marker(command: list[str]) -> str:
-    """The argument no other server has: its configuration file, or the router's log."""
-    for option in ("--config", "-f", "--logpath"):
-        if option in command:
-            return command[command.index(option) + 1]
-    return command[-1]
-
-
-class Pause(Fault):
-    """SIGSTOP: the process neither answers nor dies, its connections stay open.  SIGCONT at the end."""
-
-    kind = "pause"
-
-    def begin(self) -> None:
-        """Stop the processes."""
-        stopped = self.parameters.setdefault("processes", {})
-        for server in self.servers:
-            process = self.targets.process(server)
-            if process is None:
-                raise ChaosError(f"{server.name} does not run: nothing to pause")
-            stopped[server.name] = [process.pid, process.create_time()]
-            process.suspend()
-
-    def end(self) -> None:
-        """Let the same processes go on; a pid that was given to another program is left alone."""
-        for pid, created in self.parameters.get("processes", {}).values():
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(pid)
-                if abs(process.create_time() - created) < 1:
-                    process.resume()
-
-
-class Network(Fault):
-    """Delay, jitter, loss or partition of the real packets between targets and peers (see `chaos.packets`)."""
-
-    kind = "network"
-    _injector: Injector | None = None
-    _queue: PacketQueue | None = None
-
-    def begin(self) -> None:
-        """Take the queue and install the rules.  Needs root or CAP_NET_ADMIN."""
-        endpoints = tuple(
-            Endpoint(server.name, server.port, None, str(self.targets.pid_file(server)))
-            for server in self.targets.servers
-        )
-        fault = NetworkFault(
-            duration_s=self.duration_s,
-            targets=tuple(server.name for server in self.servers),
-            endpoints=endpoints,
-            **{key: self.parameters[key] for key in ("delay_ms", "jitter_ms", "loss", "direction", "seed")},
-            peers=tuple(self.parameters["peers"]),
-        )
-        self._injector = Injector(fault)
-        try:
-            self._queue = PacketQueue(fault.queue)
-            self._injector.install()
-        except (QueueError, rules.RulesError) as error:
-            if self._queue:
-                self._queue.close()
-            raise ChaosError(str(error)) from None
-        self.parameters["via"] = f"NFQUEUE {fault.queue} --queue-bypass on loopback"
-
-    def hold(self, stop: threading.Event, deadline: float) -> None:
-        """Serve the queue."""
-        if self._injector and self._queue:
-            self._injector.run(self._queue, deadline, stop.is_set)
-
-    def end(self) -> None:
-        """Take the rules out, then release what still waits."""
-        with contextlib.suppress(rules.RulesError):
-            rules.remove()
-        if self._injector and self._queue:
-            self._injector.drain(self._queue)
-            self._queue.close()
-            self._queue = None
-
-    def evidence(self) -> dict[str, Any]:
-        """Packets seen, delayed, dropped, passed."""
-        return vars(self._injector.counters) if self._injector else {}
-
-
 class Connections(Fault):
     """Open connections and keep them: what a client with a leak does."""
 
@@ -219,6 +73,9 @@ class Connections(Fault):
             connection.close()
 
 
+STEP_DOWN = {"replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5}
+
+
 class StepDowns(Fault):
     """A storm: every `interval_s` the primary of each target's set is told to step down."""
 
@@ -230,18 +87,13 @@ class StepDowns(Fault):
         sets = sorted({server.set_name for server in self.servers if server.set_name})
         while not stop.is_set() and time.monotonic() < deadline:
             for name in sets:
-                if (primary := self.targets.primary(name)) and self.targets.ask(primary, _step_down, 10):
+                if (primary := self.targets.primary(name)) and self.targets.command(primary, STEP_DOWN, 10):
                     self.parameters["done"] += 1
             stop.wait(max(0.0, min(float(self.parameters["interval_s"]), deadline - time.monotonic())))
 
     def evidence(self) -> dict[str, Any]:
         """How many step-downs were obeyed."""
         return {"step_downs": self.parameters.get("done", 0)}
-
-
-def _step_down(client: Any) -> bool:
-    client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
-    return True
 
 
 class ChunkMoves(Fault):
@@ -290,23 +142,4 @@ class Nothing(Fault):
     kind = "nothing"
 
 
-KINDS: dict[str, type[Fault]] = {
-    fault.kind: fault for fault in (Kill, Pause, Network, Connections, StepDowns, ChunkMoves, Nothing)
-}
-
-
-def requirement(kind: str) -> str | None:
-    """What this machine lacks for faults of `kind`, in words; None when nothing."""
-    if kind != "network":
-        return None
-    if not sys.platform.startswith("linux"):
-        return "network faults need Linux (netfilter queues)"
-    if os.geteuid() != 0 and not _has_net_admin():
-        return "network faults on local processes need root or CAP_NET_ADMIN (kill and pause do not)"
-    return None
-
-
-def _has_net_admin() -> bool:
-    status = Path("/proc/self/status").read_text()
-    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff"))
-    return bool(int(effective, 16) >> 12 & 1)
+KINDS: dict[str, type[Fault]] = {fault.kind: fault for fault in (Connections, StepDowns, ChunkMoves, Nothing)}

@@ -21,7 +21,7 @@ from shardmart.state import State
 
 from . import register
 from .errors import ChaosError
-from .faults import KINDS
+from .platforms import kinds
 from .targets import Targets
 
 
@@ -40,7 +40,7 @@ def main() -> int:
     record = register.read(state, arguments.id)
     targets = Targets(state)
     servers = [targets.server(name) for name in record.targets]
-    fault = KINDS[record.kind](targets, servers, record.duration_s, record.parameters)
+    fault = kinds(targets)[record.kind](targets, servers, record.duration_s, record.parameters)
     record.guard = os.getpid()
     try:
         fault.begin()

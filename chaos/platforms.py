@@ -1,19 +1,30 @@
-"""Which implementation of a fault the platform has."""
+"""Which kinds of fault the cluster's platform has, and what it lacks for one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from . import register
+from . import faults, process_faults
 from .errors import ChaosError
-from .register import Record
+from .faults import Fault
 from .targets import Targets
+from .toolbox import inside_kubernetes
 
-Start = Callable[..., Record]
 
-
-def faults_of(targets: Targets) -> Start:
-    """What starts a fault on this cluster's platform.  Raises ChaosError for a platform without faults."""
+def kinds(targets: Targets) -> dict[str, type[Fault]]:
+    """The fault classes by kind.  Raises ChaosError for a platform without faults."""
     if targets.platform == "embedded":
-        return register.start
-    raise ChaosError(f"no faults for clusters of the platform {targets.platform!r}; there are some for embedded ones")
+        return faults.KINDS | process_faults.KINDS
+    if targets.platform == "kind":
+        from . import pod_faults  # needs the Kubernetes client, which the embedded platform does without
+
+        direct = inside_kubernetes(targets.state)
+        return (faults.KINDS if direct else pod_faults.THROUGH_TOOLBOX) | pod_faults.KINDS
+    raise ChaosError(
+        f"no faults for clusters of the platform {targets.platform!r}; there are some for embedded and kind"
+    )
+
+
+def requirement(targets: Targets, kind: str) -> str | None:
+    """What is missing here for faults of `kind`, in words; None when nothing."""
+    if targets.platform == "embedded":
+        return process_faults.requirement(kind)
+    return None

@@ -6,7 +6,6 @@ A probe whose name begins with "proof" says whether the fault is real; `chaos.co
 
 from __future__ import annotations
 
-import socket
 import statistics
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from shardmart.state import State
 from . import register, watcher
 from .errors import ChaosError
 from .running import current_run
-from .targets import Server, Targets
+from .targets import Targets
 
 __all__ = [
     "becomes_writable",
@@ -28,6 +27,7 @@ __all__ = [
     "elections",
     "every_set_has_one_primary",
     "faults_begun",
+    "is_drained",
     "is_gone",
     "is_stopped",
     "is_unreachable",
@@ -80,15 +80,6 @@ def primary_of(set_name: str) -> str | None:
     return primary.name if primary else None
 
 
-def _connect_ms(server: Server, timeout_s: float) -> float | None:
-    started = time.perf_counter()
-    try:
-        socket.create_connection((server.host, server.port), timeout=timeout_s).close()
-    except OSError:
-        return None
-    return (time.perf_counter() - started) * 1000
-
-
 def round_trip_ms(target: str = "routers", source: str | None = None, samples: int = 7) -> float:
     """The median round trip to `target` in milliseconds; -1 when nobody answers.
 
@@ -98,16 +89,17 @@ def round_trip_ms(target: str = "routers", source: str | None = None, samples: i
     targets = _targets()
     server = targets.resolve(target)[0]
     if source is not None:
-        status = targets.ask(targets.resolve(source)[0], lambda client: client.admin.command("replSetGetStatus"), 5)
+        status = targets.command(targets.resolve(source)[0], {"replSetGetStatus": 1}, 5)
         pings = [m.get("pingMs", -1) for m in (status or {}).get("members", []) if m["name"] == server.address]
         return float(pings[0]) if pings else -1.0
-    measured = [ms for _ in range(samples) if (ms := _connect_ms(server, 15)) is not None]
+    measured = [ms for _ in range(samples) if (ms := targets.connect_ms(server, 15)) is not None]
     return round(statistics.median(measured), 2) if measured else -1.0
 
 
 def is_unreachable(targets: str, timeout_s: float = 2) -> bool:
     """Whether none of the targets accepts a connection."""
-    return all(_connect_ms(server, float(timeout_s)) is None for server in _targets().resolve(targets))
+    known = _targets()
+    return all(known.connect_ms(server, float(timeout_s)) is None for server in known.resolve(targets))
 
 
 def _last(name: str) -> register.Record:
@@ -118,21 +110,47 @@ def _last(name: str) -> register.Record:
 
 
 def is_gone(fault: str = "kill") -> bool:
-    """Whether the processes that the last fault of this name killed do not run."""
-    targets = _targets()
-    return all(targets.process(targets.server(name)) is None for name in _last(fault).targets)
+    """Whether the processes (on kind: the containers) that the last fault of this name killed run no more."""
+    targets, record = _targets(), _last(fault)
+    servers = [targets.server(name) for name in record.targets]
+    if targets.platform == "embedded":
+        return all(targets.process(server) is None for server in servers)
+    from .pods import Kubernetes
+
+    now = {server.name: Kubernetes(targets).pod(server) for server in servers}
+    before = record.parameters["before"]
+    return all(pod is None or pod.container != before[name]["container"] for name, pod in now.items())
 
 
 def is_stopped(fault: str = "pause") -> bool:
-    """Whether the processes the last fault of this name paused are in state T, and do not answer."""
-    targets = _targets()
-    for name in _last(fault).targets:
-        process = targets.process(targets.server(name))
-        if process is None or process.status() != psutil.STATUS_STOPPED:
+    """Whether the processes the last fault of this name paused are in state T, and do not answer.
+
+    On kind the state is what the injector on the node saw, before it said that the fault had begun.
+    """
+    targets, record = _targets(), _last(fault)
+    servers = [targets.server(name) for name in record.targets]
+    if targets.platform == "embedded":
+        processes = [targets.process(server) for server in servers]
+        if not all(process and process.status() == psutil.STATUS_STOPPED for process in processes):
             return False
-        if targets.hello(targets.server(name), timeout_seconds=0.5) is not None:
-            return False
-    return True
+    elif record.status != "active":
+        return False
+    return all(targets.hello(server, timeout_seconds=0.5) is None for server in servers)
+
+
+def is_drained(wait_s: float = 180) -> bool:
+    """Whether the node of the last drain is cordoned and runs no server, within `wait_s` (kind)."""
+    from .pods import Kubernetes
+
+    targets, record = _targets(), _last("drain-node")
+    kubernetes, node = Kubernetes(targets), record.parameters["node"]
+
+    def drained() -> bool:
+        pods = [kubernetes.pod(server) for server in targets.servers]
+        cordoned = bool(kubernetes.core.read_node(node).spec.unschedulable)
+        return cordoned and not any(pod and pod.node == node for pod in pods)
+
+    return _await(drained, float(wait_s))
 
 
 def packets_dropped(fault: str = "partition") -> int:
@@ -157,8 +175,14 @@ def faults_begun() -> int:
 
 
 def connections_open(target: str = "routers") -> int:
-    """How many established TCP connections lead to `target` now, those it has not accepted yet included."""
-    ports = {(server.port,) for server in _targets().resolve(target)}
+    """How many established TCP connections lead to `target` now, those it has not accepted yet included.
+
+    On kind: how many the toolbox opened for the last fill-connections.
+    """
+    targets = _targets()
+    if targets.platform == "kind":
+        return int(_last("fill-connections").parameters.get("opened", 0))
+    ports = {(server.port,) for server in targets.resolve(target)}
     return sum(
         connection.status == psutil.CONN_ESTABLISHED and tuple(connection.laddr)[1:2] in ports
         for connection in psutil.net_connections(kind="tcp")
@@ -185,7 +209,7 @@ def replication_lag_s(set_name: str) -> float:
     """Seconds the slowest answering secondary is behind its primary; -1 without a primary."""
     targets = _targets()
     primary = targets.primary(set_name)
-    status = primary and targets.ask(primary, lambda client: client.admin.command("replSetGetStatus"), 5)
+    status = primary and targets.command(primary, {"replSetGetStatus": 1}, 5)
     if not status:
         return -1.0
     times = {m["stateStr"]: m["optimeDate"] for m in status["members"] if m["stateStr"] == "PRIMARY"}

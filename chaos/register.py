@@ -22,7 +22,7 @@ import psutil
 
 from shardmart.state import State
 
-from . import faults
+from . import platforms
 from .errors import ChaosError
 from .targets import Server, Targets
 
@@ -59,14 +59,20 @@ class Record:
         return f"{self.name} on {', '.join(self.targets)}{f' ({listed})' if listed else ''} for {self.duration_s:g} s"
 
 
+def chaos_folder(state: State) -> Path:
+    """Where everything about faults lies: `chaos` in the state folder, or `$SHARDMART_CHAOS` (a pod's state folder is
+    read-only)."""
+    return Path(os.environ.get("SHARDMART_CHAOS") or state.folder / "chaos")
+
+
 def folder(state: State) -> Path:
     """Where records lie."""
-    return state.folder / "chaos" / "faults"
+    return chaos_folder(state) / "faults"
 
 
 def events_file(state: State) -> Path:
     """Where events are appended."""
-    return state.folder / "chaos" / "events.jsonl"
+    return chaos_folder(state) / "events.jsonl"
 
 
 def path(state: State, fault_id: str) -> Path:
@@ -138,16 +144,16 @@ def start(
         raise ChaosError(f"{name}: no server is selected")
     if not 0 < duration_s <= MAXIMUM_SECONDS:
         raise ChaosError(f"{name}: a fault lasts more than 0 and at most {MAXIMUM_SECONDS} s, not {duration_s:g}")
-    if lacking := faults.requirement(kind):
+    if lacking := platforms.requirement(targets, kind):
         raise ChaosError(f"{name}: {lacking}")
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    fault_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{name}-{uuid.uuid4().hex[:6]}"
     record = Record(
-        id=f"{stamp}-{name}-{uuid.uuid4().hex[:6]}",
+        id=fault_id,
         kind=kind,
         name=name,
         targets=[server.name for server in chosen],
         duration_s=duration_s,
-        parameters=dict(parameters),
+        parameters=parameters | {"id": fault_id},
     )
     state = targets.state
     write(state, record)
@@ -205,7 +211,7 @@ def finish(state: State, fault_id: str, reason: str) -> None:
     record = read(state, fault_id)
     targets = Targets(state)
     servers = [targets.server(name) for name in record.targets]
-    faults.KINDS[record.kind](targets, servers, record.duration_s, record.parameters).end()
+    platforms.kinds(targets)[record.kind](targets, servers, record.duration_s, record.parameters).end()
     record.status, record.ended, record.reason = "ended", time.time(), reason
     write(state, record)
     note(state, "fault-ended", id=record.id, name=record.name, targets=record.targets, reason=reason)

@@ -8,32 +8,26 @@ Actions, probes and the engine resolve their selectors here, against cluster.jso
     secondary:shard1ReplSet     one secondary (the last by name)    all           members and routers
     primary:config              the config servers' primary         outside       everybody else (network peers only)
 
-It connects to members as `__system` and only reads.
+It asks members as `__system`, the way `chaos.access` says, and only reads.
 """
 
 from __future__ import annotations
 
-import socket
-import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import bson
 import psutil
-from bson.errors import InvalidBSON
-from pymongo.errors import PyMongoError
 
-from cluster.connection import Client, Credentials, connect
 from shardmart.state import State
 
+from .access import Access, DirectAccess, ToolboxAccess
 from .errors import ChaosError
+from .toolbox import Toolbox, inside_kubernetes
 
-T = TypeVar("T")
 OUTSIDE = "outside"
-OP_MSG = 2013
 
 
 @dataclass(frozen=True)
@@ -52,20 +46,15 @@ class Server:
         return f"{self.host}:{self.port}"
 
 
-def say_hello(host: str, port: int, timeout_seconds: float) -> dict[str, Any]:
-    """One `hello` as OP_MSG over a plain socket (MongoDB wire protocol): asked many times a second, where a MongoClient
-    would start three threads each time.  Raises OSError, struct.error or InvalidBSON when there is no proper answer."""
-    body = b"\0" * 4 + b"\0" + bson.encode({"hello": 1, "$db": "admin"})
-    with socket.create_connection((host, port), timeout=timeout_seconds) as connection:
-        connection.settimeout(timeout_seconds)
-        connection.sendall(struct.pack("<iiii", 16 + len(body), 1, 0, OP_MSG) + body)
-        answer = b""
-        while len(answer) < 21 or len(answer) < struct.unpack_from("<i", answer)[0]:
-            data = connection.recv(65536)
-            if not data:
-                raise OSError("the connection was closed")
-            answer += data
-    return bson.decode(answer[21:])
+_accesses: dict[Path, Access] = {}
+
+
+def _access(state: State, cluster: Mapping[str, Any]) -> Access:
+    """One way in per state folder and process: a way through the toolbox takes a second to open."""
+    if state.folder not in _accesses:
+        on_laptop = cluster["platform"] == "kind" and not inside_kubernetes(state)
+        _accesses[state.folder] = ToolboxAccess(Toolbox.of(state, cluster)) if on_laptop else DirectAccess(state)
+    return _accesses[state.folder]
 
 
 class Targets:
@@ -75,7 +64,7 @@ class Targets:
         self.state = state
         self.cluster: Mapping[str, Any] = state.cluster()
         self.platform: str = self.cluster["platform"]
-        self.credentials = Credentials(keyfile=state.keyfile)
+        self.access = _access(state, self.cluster)
         config = self.cluster["config_servers"]
         self.config_set: str = config["name"]
         self.servers: list[Server] = [
@@ -144,20 +133,17 @@ class Targets:
             return self.members(word)
         return [self.server(word)]
 
-    def ask(self, server: Server, question: Callable[[Client], T], timeout_seconds: float = 2) -> T | None:
-        """The answer of a server asked directly as `__system`; None when it does not answer."""
-        try:
-            with connect(server.address, self.credentials, timeout_seconds=timeout_seconds) as client:
-                return question(client)
-        except PyMongoError:
-            return None
+    def command(self, server: Server, command: Mapping[str, Any], timeout_seconds: float = 2) -> dict[str, Any] | None:
+        """A server's answer to a command on `admin` (or on its `$db`) as `__system`; None when it does not answer."""
+        return self.access.command(server.address, command, timeout_seconds)
 
     def hello(self, server: Server, timeout_seconds: float = 1) -> dict[str, Any] | None:
         """What a server says of itself, without authentication; None when it does not answer."""
-        try:
-            return say_hello(server.host, server.port, timeout_seconds)
-        except (OSError, struct.error, InvalidBSON):
-            return None
+        return self.access.hello(server.address, timeout_seconds)
+
+    def connect_ms(self, server: Server, timeout_seconds: float) -> float | None:
+        """How long a TCP handshake with a server takes, milliseconds; None when there is none."""
+        return self.access.connect_ms(server.address, timeout_seconds)
 
     def primary(self, set_name: str) -> Server | None:
         """The member that calls itself writable primary with the newest election, or None."""

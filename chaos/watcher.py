@@ -1,8 +1,9 @@
 """What a client of each shard sees, and who is primary, several times a second, while an experiment runs.
 
-`chaos.controls` starts it; it appends to `writability.jsonl` in the experiment's folder and notes elections in the
-register of events.  A heartbeat is one update through the router with write concern majority of a document that lives
-on a known shard (`ledger.heartbeats`), so "time without writes" is measured per shard and as users would feel it.
+`chaos.observation` starts it, beside the cluster, and keeps what it tells: heartbeats in `writability.jsonl` in the
+experiment's folder, elections in the register of events.  A heartbeat is one update through the router with write
+concern majority of a document that lives on a known shard (`ledger.heartbeats`), so "time without writes" is measured
+per shard and as users would feel it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from pymongo.write_concern import WriteConcern
 
 from ledger.collections import prepare
 
-from . import register
 from .errors import ChaosError
 from .targets import Targets
 
@@ -43,13 +43,29 @@ class Beat:
     answered: float
     ok: bool
 
+    def line(self) -> str:
+        """As `writability.jsonl` has it."""
+        return json.dumps(asdict(self)) + "\n"
+
+
+@dataclass(frozen=True)
+class Election:
+    """A set has another primary, seen at `at` (wall-clock seconds)."""
+
+    at: float
+    set_name: str
+    primary: str
+    before: str
+
 
 class Watcher:
-    """Threads that watch until `stop`.  Raises ChaosError from `start` if a shard holds no heartbeat document."""
+    """Threads that watch until `stop`, and tell.  `start` raises ChaosError if a shard holds no heartbeat document."""
 
-    def __init__(self, targets: Targets, folder: Path) -> None:
+    def __init__(
+        self, targets: Targets, on_beat: Callable[[Beat], object], on_election: Callable[[Election], object]
+    ) -> None:
         self._targets = targets
-        self._file = (folder / FILE).open("a", buffering=1)
+        self._on_beat, self._on_election = on_beat, on_election
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -74,8 +90,6 @@ class Watcher:
         for thread in self._threads:
             thread.join(timeout=TIMEOUT_MS / 1000 + 10)
         self._client.close()
-        with self._lock:
-            self._file.close()
 
     def _places(self) -> dict[str, int]:
         prepare(self._client, DATABASE, {COLLECTION: {"_id": "hashed"}})
@@ -85,14 +99,12 @@ class Watcher:
         places: dict[str, int] = {}
         for shard in [shard["name"] for shard in self._targets.cluster["shards"]]:
             primary = self._targets.wait_for_primary(shard)
-            held = self._targets.ask(
-                primary, lambda client: [d["_id"] for d in client[DATABASE][COLLECTION].find({}, {"_id": 1})], 5
-            )
-            if not held:
+            answer = self._targets.command(primary, {"find": COLLECTION, "projection": {"_id": 1}, "$db": DATABASE}, 5)
+            if not answer or not (held := answer["cursor"]["firstBatch"]):
                 raise ChaosError(
                     f"{shard} holds none of the {DOCUMENTS} documents of {DATABASE}.{COLLECTION}: is it draining?"
                 )
-            places[shard] = held[0]
+            places[shard] = held[0]["_id"]
         return places
 
     def _beat(self, shard: str, document: int) -> None:
@@ -103,10 +115,9 @@ class Watcher:
                 ok = collection.update_one({"_id": document}, {"$set": {"at": sent}}).matched_count == 1
             except PyMongoError:
                 ok = False
-            beat = Beat(shard, sent, time.time(), ok)
             with self._lock:
-                if not self._file.closed:
-                    self._file.write(json.dumps(beat.__dict__) + "\n")
+                if not self._stop.is_set():
+                    self._on_beat(Beat(shard, sent, time.time(), ok))
 
     def _elections(self) -> None:
         last: dict[str, tuple[str, Any]] = {}
@@ -123,7 +134,7 @@ class Watcher:
                         continue
                     last[name] = now
                     if before is not None:
-                        register.note(self._targets.state, "election", set=name, primary=member.name, before=before[0])
+                        self._on_election(Election(time.time(), name, member.name, before[0]))
 
 
 def beats(folder: Path) -> Iterable[Beat]:

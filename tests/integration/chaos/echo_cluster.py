@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos import faults, register
+from chaos import process_faults, register
 from chaos.targets import Targets
 from shardmart.state import State
 
@@ -41,7 +41,7 @@ while True:
 
 def needs_network_faults() -> None:
     """Skip where network faults cannot be had, with the words a user would read."""
-    if lacking := faults.requirement("network"):
+    if lacking := process_faults.requirement("network"):
         pytest.skip(lacking)
     from chaos.packets import rules
 
