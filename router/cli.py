@@ -15,9 +15,12 @@ import signal
 import ssl
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from router import MEMBER_VERSION, NOTICE
+
+if TYPE_CHECKING:
+    from router.tls import Tls
 
 log = logging.getLogger("router")
 
@@ -94,19 +97,28 @@ def _run(work: Any, options: argparse.Namespace) -> None:
             runner.run(work)
 
 
-def _contexts(options: argparse.Namespace) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
-    """TLS for the listener, and for connections to members; raises ValueError or OSError."""
+def _tls(options: argparse.Namespace) -> Tls | None:
+    """TLS as the flags say; raises ValueError or OSError."""
     if options.tlsMode == "disabled":
-        return None, None
+        return None
     if not options.tlsCertificateKeyFile or not options.tlsCAFile:
         raise ValueError("--tlsMode requireTLS needs --tlsCertificateKeyFile and --tlsCAFile")
-    listener = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(options.tlsCAFile))
-    listener.load_cert_chain(options.tlsCertificateKeyFile)
-    listener.verify_mode = ssl.CERT_OPTIONAL if options.tlsAllowConnectionsWithoutCertificates else ssl.CERT_REQUIRED
-    members = ssl.create_default_context(cafile=str(options.tlsCAFile))
-    members.load_cert_chain(options.tlsClusterFile or options.tlsCertificateKeyFile)
-    members.check_hostname = not options.tlsAllowInvalidHostnames
-    return listener, members
+    from router.tls import Files, Tls
+
+    files = Files(
+        certificate=options.tlsCertificateKeyFile,
+        authority=options.tlsCAFile,
+        cluster=options.tlsClusterFile or options.tlsCertificateKeyFile,
+        clients_need_certificates=not options.tlsAllowConnectionsWithoutCertificates,
+        check_names=not options.tlsAllowInvalidHostnames,
+    )
+    for file in (files.certificate, files.authority, files.cluster):
+        file.read_bytes()  # the error of a missing file names it, OpenSSL's does not
+    try:
+        return Tls(files)
+    except ssl.SSLError as error:
+        named = ", ".join(sorted({str(files.certificate), str(files.authority), str(files.cluster)}))
+        raise ValueError(f"no usable certificate and key in {named}: {error.reason or error}") from None
 
 
 def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
@@ -118,11 +130,12 @@ def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
         raise ValueError(f"--port takes 1 to 65535, found {options.port}")
     name, seeds = parse_connection_string(options.configdb)
     key = scram.read_keyfile(options.keyFile) if options.keyFile else None
-    listener, members = _contexts(options)
+    tls = _tls(options)
     parameters = dict(item.partition("=")[::2] for item in options.setParameter)
-    unknown = parameters.keys() - {"cursorGraceSeconds"}
+    unknown = parameters.keys() - {"cursorGraceSeconds", "suppressNoTLSPeerCertificateWarning"}
     if unknown:
         raise ValueError(f"--setParameter knows cursorGraceSeconds only, found {', '.join(sorted(unknown))}")
+    parameters.pop("suppressNoTLSPeerCertificateWarning", None)  # mongos has it; there is no such warning here
     settings = {
         "argv": ["router", *arguments],
         "port": options.port,
@@ -136,11 +149,13 @@ def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
         from router.service import Service
 
         assert commands
-        credentials = Credentials(key, members)
+        credentials = Credentials(key, tls)
         service = Service(ReplicaSet(name, seeds, credentials), credentials, {**settings, **parameters})
         loop = asyncio.get_running_loop()
         addresses = [address.strip() for address in options.bind_ip.split(",")]
-        server = await loop.create_server(lambda: Client(service), addresses, options.port, ssl=listener, backlog=1024)
+        server = await loop.create_server(
+            lambda: Client(service), addresses, options.port, ssl=tls.listener if tls else None, backlog=1024
+        )
         stopped = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)

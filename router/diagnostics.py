@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import resource
@@ -29,6 +30,7 @@ PARAMETERS: dict[str, Any] = {
     "maxBSONDepth": 200,
     "quiet": False,
 }
+log = logging.getLogger("router")
 _AVERAGED = frozenset({"avgObjSize"})
 
 
@@ -139,7 +141,8 @@ async def server_status(context: Context) -> Reply:
         "metrics": {"cursor": {"open": {"total": Int64(len(service.cursors.open))}}},
         "opcounters": dict(service.counters),
         "sharding": {"configsvrConnectionString": str(service.options.get("configdb"))},
-        "network": {"numRequests": Int64(service.counters["command"])}, "ok": 1.0,
+        "network": {"numRequests": Int64(service.counters["command"])},
+        **({"security": {"SSLServerCertificateExpirationDate": service.tls.end}} if service.tls else {}), "ok": 1.0,
     }  # fmt: skip
 
 
@@ -149,6 +152,24 @@ def _resident_bytes() -> int:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@command("rotateCertificates", access=on_cluster("rotateCertificates"))
+async def rotate_certificates(context: Context) -> Reply:
+    """Read certificate, key and authority anew; open connections stay."""
+    if context.db != "admin":
+        raise RouterError(13, "rotateCertificates may only be run against the admin database.")
+    tls = context.service.tls
+    if tls is None:
+        raise RouterError(20, "the router was started without --tlsMode requireTLS: it has no certificate")
+    message = context.head.get("message", "")
+    try:
+        tls.rotate()
+    except (OSError, ValueError) as error:
+        log.warning("certificates stay as they are: %s", error)
+        raise RouterError(140, f"certificates stay as they are: {error}") from None
+    log.info("certificates were read anew: the router's ends %s. %s", tls.end.isoformat(), message)
+    return {"ok": 1.0}
 
 
 @command("replSetGetStatus", access=on_cluster("replSetGetStatus"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import time
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,6 +17,7 @@ from typing import Any, cast
 from router import rawbson, scram, wire
 from router.cluster_time import ClusterClock
 from router.errors import MemberUnreachableError, RouterError
+from router.tls import Tls
 
 CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 5.0
@@ -30,7 +30,7 @@ class Credentials:
     """How the router talks to members: the key of the keyfile (None: no authentication), TLS (None: none)."""
 
     key: str | None = None
-    tls: ssl.SSLContext | None = None
+    tls: Tls | None = None
     clock: ClusterClock = field(default_factory=ClusterClock)
 
 
@@ -111,10 +111,11 @@ class Member:
         """A new connection of the caller's own, authenticated as `__system` unless told otherwise."""
         host, _, port = self.address.rpartition(":")
         loop = asyncio.get_running_loop()
+        tls = self._credentials.tls
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, connection = await loop.create_connection(
-                    Connection, host.strip("[]"), int(port), ssl=self._credentials.tls
+                    Connection, host.strip("[]"), int(port), ssl=tls.members if tls else None
                 )
                 if authenticate and self._credentials.key:
                     try:

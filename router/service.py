@@ -37,6 +37,7 @@ class Service:
 
     def __init__(self, config: ReplicaSet, credentials: Credentials, options: dict[str, Any]) -> None:
         self.clock: ClusterClock = credentials.clock
+        self.tls = credentials.tls
         self.config = config
         self.catalog = Catalog(config, credentials)
         self.users = Users(config, enabled=credentials.key is not None)

@@ -44,6 +44,15 @@ class Release:
             hosts["routers", name] = self.host(ROUTERS, n)
         return lambda group, member: (hosts[group, member], PORT)
 
+    def server_names(self, topology: Topology) -> list[str]:
+        """What a server certificate is for: a wildcard per StatefulSet, so that more members need no new one, and the
+        names of the Service that clients use."""
+        components = [component_of(key, replica_set) for key, replica_set in topology.replica_sets()]
+        domain = f"{self.namespace}.svc.{self.cluster_domain}"
+        wildcards = [f"*.{self.name}-{component}.{domain}" for component in [*components, ROUTERS]]
+        services = [f"{self.name}-{ROUTERS}.{domain}", f"{self.name}.{domain}"]
+        return [*wildcards, *services, f"{self.name}.{self.namespace}.svc", f"{self.name}.{self.namespace}", self.name]
+
 
 def component_of(key: str, replica_set: ReplicaSet) -> str:
     """Name of a set's StatefulSet after the release's: `configsvr`, `shard1` for shard1ReplSet."""

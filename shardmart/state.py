@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,12 @@ class State:
     @property
     def authority(self) -> Path | None:
         """The certificate of the authority that clients trust; None when the cluster does not speak TLS."""
-        speaks_tls = self.cluster().get("tls", {}).get("mode", "disabled") != "disabled"
-        return self.folder / "tls" / "ca.pem" if speaks_tls else None
+        if not speaks_tls(self.cluster()):
+            return None
+        file = self.folder / "tls" / "ca.pem"
+        if not file.exists():
+            raise StateError(f"the cluster speaks TLS and {file} is missing: run `make up`")
+        return file
 
     def password(self, user: str) -> str:
         """The generated password of `user`."""
@@ -61,6 +66,11 @@ class State:
         routers = ",".join(f"{router['host']}:{router['port']}" for router in self.cluster()["routers"])
         tls = f"&tls=true&tlsCAFile={quote_plus(str(authority))}" if (authority := self.authority) else ""
         return f"mongodb://{user}:{quote_plus(self.password(user))}@{routers}/?authSource=admin{tls}"
+
+
+def speaks_tls(cluster: Mapping[str, Any]) -> bool:
+    """Whether the servers of this cluster (the content of cluster.json) are to be spoken to by TLS."""
+    return bool(cluster.get("tls", {}).get("mode", "disabled") != "disabled")
 
 
 def resolve_uri(uri: str | None = None, uri_file: Path | None = None, *, user: str, state: Path | None = None) -> str:

@@ -62,9 +62,7 @@ def status(
 
 def read(state: State) -> dict[str, Any]:
     """The facts of the cluster in this state folder; StateError when there is none."""
-    authority = state.folder / "tls" / "ca.pem"
-    certificate = state.folder / "tls" / "client.pem"
-    tls = Tls(str(authority), str(certificate) if certificate.exists() else None) if authority.exists() else None
+    tls = Tls.trusting(state.authority)
     monitor = Credentials("monitor", state.folder / "secrets" / "monitor.password", tls=tls)
     return gather(state.cluster(), router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
 

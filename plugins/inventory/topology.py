@@ -39,7 +39,7 @@ from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.utils.vars import load_extra_vars
 
 from shardmart import data_model, kind, topology
-from shardmart.state import State
+from shardmart.state import State, speaks_tls
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOOLBOX_STATE = "/state"
@@ -82,7 +82,7 @@ class InventoryModule(BaseInventoryPlugin):
             namespace=self.get_option("namespace") or declared.name,
             cluster_domain=self.get_option("cluster_domain"),
         )
-        self._populate(declared.resolve("kind", release.addresses(declared)))
+        self._populate(declared.resolve("kind", release.addresses(declared), release.server_names(declared)))
         kubeconfig = str(self._state().folder / "kubeconfig")
         for name, value in {
             "kubernetes_kubeconfig": kubeconfig,
@@ -102,6 +102,8 @@ class InventoryModule(BaseInventoryPlugin):
             "shardmart_state": TOOLBOX_STATE,
             "shardmart_secrets": f"{TOOLBOX_STATE}/secrets",
         }
+        if declared.tls.mode != "disabled":
+            in_toolbox["cluster_tls"] = {"ca_file": f"{TOOLBOX_STATE}/tls/ca.pem"}
         for host in self.inventory.hosts:
             if host != "controller":
                 for name, value in in_toolbox.items():
@@ -125,6 +127,8 @@ class InventoryModule(BaseInventoryPlugin):
             "shardmart_secrets": str(state.folder / "secrets"),
             "ansible_python_interpreter": sys.executable,
         }
+        if speaks_tls(cluster):
+            variables["cluster_tls"] = {"ca_file": str(state.folder / "tls" / "ca.pem")}
         for name, value in variables.items():
             inventory.set_variable("all", name, value)
         for group in ("members", "shards", "routers", "set_leaders"):

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pymongo import MongoClient
 
-from cluster import binaries, embedded, processes, replica_set, sharding, users
+from cluster import binaries, certificates, embedded, processes, replica_set, sharding, users
 from cluster.connection import Credentials, Deadline
 from shardmart import data_model, topology
 from shardmart.state import State
@@ -61,7 +61,9 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def small_topology(*, config: int = 1, shards: int = 2, members: int = 1, routers: int = 1) -> dict[str, Any]:
+def small_topology(
+    *, config: int = 1, shards: int = 2, members: int = 1, routers: int = 1, tls: bool = False
+) -> dict[str, Any]:
     """A cluster of these sizes on free ports, elections fast, as `cluster.json` has it."""
     shard_zones = [["APJ", "EMEA"], ["EMEA", "LATAM"]] + [["EMEA"]] * (shards - 2)
     if shards == 1:
@@ -69,6 +71,7 @@ def small_topology(*, config: int = 1, shards: int = 2, members: int = 1, router
     document = {
         "name": "test",
         "election": {"timeout_ms": 2000, "heartbeat_ms": 500},
+        "tls": {"mode": "requireTLS" if tls else "disabled"},
         "zones": ["APJ", "EMEA", "LATAM"],
         "config_servers": {"name": "configReplSet", "member_name": "configsvr{n}", "members": config},
         "shards": [
@@ -87,8 +90,9 @@ class EmbeddedCluster:
         self.folder = folder
         self.description = description
         self.state = State(folder)
-        self.members_credentials = Credentials(keyfile=self.state.keyfile)
-        self.admin = Credentials("admin", folder / "secrets" / "admin.password")
+        self.tls = embedded.tls(description, folder)
+        self.members_credentials = Credentials(keyfile=self.state.keyfile, tls=self.tls)
+        self.admin = Credentials("admin", folder / "secrets" / "admin.password", tls=self.tls)
         self.processes = {p.name: p for p in embedded.processes(description, folder, servers())}
 
     @property
@@ -116,13 +120,21 @@ class EmbeddedCluster:
         return str(members[primary])
 
     def write_secrets(self) -> None:
-        """Keyfile, passwords and cluster.json, as the roles `secrets` and `members` make them."""
+        """Keyfile, passwords, certificates and cluster.json, as the roles that make them do."""
         folder = self.folder / "secrets"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("keyfile", "admin.password", "loader.password", "ledger.password", "monitor.password"):
             if not (folder / name).exists():
                 (folder / name).touch(mode=0o600)
                 (folder / name).write_text(secrets.token_hex(20) + "\n")
+        if self.tls:
+            made = certificates.make_authority(self.description["name"])
+            (self.folder / "tls").mkdir(mode=0o700, exist_ok=True)
+            (self.folder / "tls" / "ca.pem").write_bytes(made.certificate)
+            (self.folder / "tls" / "ca-key.pem").write_bytes(made.key)
+            names, days = self.description["tls"]["names"], self.description["tls"]["validity_days"]
+            server = certificates.make_server_certificate(made, names, days)
+            (self.folder / "tls" / "server.pem").write_bytes(server.combined)
         (self.folder / "cluster.json").write_text(json.dumps(self.description))
 
     def start(self, *names: str) -> None:
@@ -216,7 +228,7 @@ def address(server: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def embedded_cluster(folder: Path, **sizes: int) -> Iterator[EmbeddedCluster]:
+def embedded_cluster(folder: Path, **sizes: Any) -> Iterator[EmbeddedCluster]:
     """A bootstrapped cluster of the given sizes (see `small_topology`), destroyed at the end of the block."""
     cluster = EmbeddedCluster(folder, small_topology(**sizes))
     cluster.write_secrets()

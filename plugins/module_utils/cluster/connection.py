@@ -44,7 +44,9 @@ class Tls:
         return cls(str(authority)) if authority else None
 
     def options(self) -> Document:
-        """Keyword arguments of MongoClient."""
+        """Keyword arguments of MongoClient. Raises SecretMissingError when there is no authority (yet)."""
+        if not Path(self.ca_file).exists():
+            raise SecretMissingError(f"the certificate of the authority {self.ca_file} does not exist")
         options: Document = {"tls": True, "tlsCAFile": self.ca_file}
         if self.certificate_key_file:
             options["tlsCertificateKeyFile"] = self.certificate_key_file
@@ -117,7 +119,7 @@ def connect(address: str, credentials: Credentials, *, timeout_seconds: float = 
             appname="shardmart",
             **credentials.options(),
         )
-    except ConfigurationError as error:
+    except (ConfigurationError, OSError) as error:  # OSError: the files of TLS, which are read here
         raise ClusterError(f"{address}: {error}") from None
     try:
         yield client

@@ -20,6 +20,8 @@ SHUTDOWN_MILLISECONDS = 1000
 """How long a member told to end lets its clients leave (server default 15000: clients of a laptop need less)."""
 OPLOG_MB = 512
 REQUIRE_TLS = "requireTLS"
+NO_WARNING_ABOUT_CLIENTS = {"suppressNoTLSPeerCertificateWarning": True}
+"""Clients have no certificate of their own here; without this every connection is a warning in the log."""
 
 
 def processes(cluster: Mapping[str, Any], state: Path, binaries: Mapping[str, str | None]) -> list[Process]:
@@ -80,7 +82,8 @@ def member_process(
             # Users live on the config servers: on a shard the localhost exception would only open a back door.
             "enableLocalhostAuthBypass": role == "configsvr",
             "shutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS,
-        },
+        }
+        | (NO_WARNING_ABOUT_CLIENTS if speaks_tls else {}),
     }
     configuration["security"]["authorization"] = "enabled"
     return Process(
@@ -124,7 +127,8 @@ def router_process(
     configuration_file = state / "config" / f"{name}.yaml"
     configuration = _common(router, state, speaks_tls=speaks_tls) | {
         "sharding": {"configDB": config_db},
-        "setParameter": {"mongosShutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS},
+        "setParameter": {"mongosShutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS}
+        | (NO_WARNING_ABOUT_CLIENTS if speaks_tls else {}),
     }
     return Process(
         name=name,

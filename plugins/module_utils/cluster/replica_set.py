@@ -307,7 +307,7 @@ def primary_of(hosts: Iterable[str], credentials: Credentials) -> str | None:
         try:
             if hello(host, credentials.tls).get("isWritablePrimary"):
                 return host
-        except PyMongoError:
+        except (PyMongoError, SecretMissingError):
             continue
     return None
 

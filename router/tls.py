@@ -1,0 +1,65 @@
+"""The router's TLS: one context for clients, one for members, and a certificate that is changed without a restart.
+
+Made by the command line from mongos's flags, read by the listener and by `router.member`, changed by the command
+`rotateCertificates`.  Source: MongoDB 6.0 manual, "Configure mongod and mongos for TLS/SSL" and "rotateCertificates".
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Files:
+    """What the flags say. Every file is PEM; `cluster` is shown to members, `certificate` to clients."""
+
+    certificate: Path
+    authority: Path
+    cluster: Path
+    clients_need_certificates: bool = True
+    check_names: bool = True
+
+    def for_clients(self) -> ssl.SSLContext:
+        """A listener's context; raises OSError (an ssl.SSLError is one) when a file is of no use."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(self.authority))
+        context.load_cert_chain(self.certificate)
+        context.verify_mode = ssl.CERT_REQUIRED if self.clients_need_certificates else ssl.CERT_OPTIONAL
+        return context
+
+    def for_members(self) -> ssl.SSLContext:
+        """The context of connections to members; raises OSError."""
+        context = ssl.create_default_context(cafile=str(self.authority))
+        context.load_cert_chain(self.cluster)
+        context.check_hostname = self.check_names
+        return context
+
+    def end(self) -> datetime:
+        """When the certificate shown to clients ends, UTC; raises OSError or ValueError."""
+        from cryptography import x509  # only with TLS: it would double the time to import the router
+
+        return x509.load_pem_x509_certificate(self.certificate.read_bytes()).not_valid_after_utc
+
+
+class Tls:
+    """The contexts in use. New connections take what they find here; open ones keep what they began with."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self.listener = files.for_clients()
+        self.members = files.for_members()
+        self.end = files.end()
+
+    def rotate(self) -> None:
+        """Read the files anew; raises OSError or ValueError, and then nothing has changed.
+
+        The listener's context cannot be exchanged, only added to: an authority that left its file is trusted for
+        clients' certificates until a restart (nobody is authenticated by one).
+        """
+        self._files.for_clients()  # certificate and key are tried out before the context in use is touched
+        members, end = self._files.for_members(), self._files.end()
+        self.listener.load_verify_locations(cafile=str(self._files.authority))
+        self.listener.load_cert_chain(self._files.certificate)
+        self.members, self.end = members, end
