@@ -11,6 +11,7 @@ description:
     own kubeconfig and context stay as they are.
   - A cluster counts as ours when every node carries the label C(shardmart/made-by=site.yml), which the
     configuration file gives. One of the same name without it is refused.
+  - A creation that was killed left a note beside the kubeconfig, so the next run removes the torso and begins anew.
 attributes:
   check_mode: {support: full, description: Says what would be done.}
   diff_mode: {support: none, description: A cluster is there or not.}
@@ -37,6 +38,7 @@ nodes: {description: Names of the nodes., type: list, returned: when present}
 """
 
 import os
+import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -58,33 +60,49 @@ def main():
         supports_check_mode=True,
         required_if=[("state", "present", ["config"])],
     )
-    for program, why in (("kind", "https://kind.sigs.k8s.io"), ("kubectl", "https://kubernetes.io/docs/tasks/tools")):
+    for program, why in (
+        ("docker", "https://docs.docker.com"),
+        ("kind", "https://kind.sigs.k8s.io"),
+        ("kubectl", "https://kubernetes.io/docs/tasks/tools"),
+    ):
         if not module.get_bin_path(program):
             module.fail_json(msg=f"{program} is not on PATH: install it ({why})")
     name = module.params["name"]
     kubeconfig = Path(module.params["kubeconfig"])
     exists = name in clusters(module)
-    if exists:
+    begun = kubeconfig.with_name(f"{kubeconfig.name}.{name}-begun")
+    torso = exists and begun.exists()
+    if exists and not torso:
         refuse_foreign(module, name)
     if module.params["state"] == "absent":
         if exists and not module.check_mode:
-            run(module, ["kind", "delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig)])
-            kubeconfig.unlink(missing_ok=True)
+            delete(module, name, kubeconfig)
+            begun.unlink(missing_ok=True)
         module.exit_json(changed=exists)
-    if exists:
+    if exists and not torso:
         changed = keep_kubeconfig(module, name, kubeconfig)
         module.exit_json(changed=changed, nodes=nodes(module, name))
     if module.check_mode:
         module.exit_json(changed=True, nodes=[])
     kubeconfig.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if torso:
+        delete(module, name, kubeconfig)
     kubeconfig.unlink(missing_ok=True)
+    begun.touch(mode=0o600)
     command = ["kind", "create", "cluster", "--name", name, "--config", module.params["config"]]
     command += ["--kubeconfig", str(kubeconfig), "--wait", f"{module.params['wait_seconds']}s"]
     if module.params["image"]:
         command += ["--image", module.params["image"]]
     run(module, command)
     kubeconfig.chmod(0o600)
+    begun.unlink()
     module.exit_json(changed=True, nodes=nodes(module, name))
+
+
+def delete(module, name, kubeconfig):
+    """Delete the cluster and its kubeconfig."""
+    run(module, ["kind", "delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig)])
+    kubeconfig.unlink(missing_ok=True)
 
 
 def clusters(module):
@@ -101,11 +119,18 @@ def refuse_foreign(module, name):
     """Fail unless every node carries our label."""
     kubeconfig = run(module, ["kind", "get", "kubeconfig", "--name", name])[0]
     command = ["kubectl", "--kubeconfig", "/dev/stdin", "get", "nodes", "-o", "name", "--request-timeout=20s"]
-    code, every, error = module.run_command(command, data=kubeconfig)
+    deadline = time.monotonic() + module.params["wait_seconds"]
+    while True:
+        code, every, error = module.run_command(command, data=kubeconfig)
+        # A node that was just started refuses or forbids everything until its API server has read its rules.
+        if not code or time.monotonic() > deadline or not all(is_running(module, node) for node in nodes(module, name)):
+            break
+        time.sleep(1)
     if code:
         module.fail_json(
             msg=f"kind cluster {name} exists and its API does not answer, so whose it is cannot be said: start its "
-            f"containers, or remove it with `kind delete cluster --name {name}` ({error.strip().splitlines()[-1:]})"
+            f"containers (docker start {' '.join(nodes(module, name))}), or remove it with "
+            f"`kind delete cluster --name {name}` ({''.join(error.strip().splitlines()[-1:])})"
         )
     ours = module.run_command([*command, "-l", LABEL], data=kubeconfig)[1]
     if set(ours.split()) != set(every.split()):
@@ -113,6 +138,11 @@ def refuse_foreign(module, name):
             msg=f"kind cluster {name} exists and was not made by this project (no label {LABEL} on every node): "
             "give the topology another `name`, or delete that cluster yourself"
         )
+
+
+def is_running(module, node):
+    """Whether the node's container runs."""
+    return run(module, ["docker", "inspect", "--format", "{{.State.Running}}", node])[0].strip() == "true"
 
 
 def keep_kubeconfig(module, name, path):
