@@ -25,7 +25,7 @@ from cluster.connection import Credentials, Tls, connect
 from shardmart.state import State
 
 from .errors import ChaosError
-from .toolbox import Toolbox
+from .toolbox import Toolbox, last_words
 
 OP_MSG = 2013
 START_SECONDS = 30
@@ -145,7 +145,7 @@ class ToolboxAccess:
                     process.stdin.flush()
                     return json_util.loads(self._line(timeout_s + 10))["answer"]
                 except (OSError, ValueError, ChaosError) as error:
-                    reason = self._said() or str(error)
+                    reason = (last_words(self._process) if self._process else "") or str(error)
                     self._close()
                     if attempt == 2:
                         raise ChaosError(f"the toolbox does not answer: {reason}") from None
@@ -174,13 +174,6 @@ class ToolboxAccess:
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
-
-    def _said(self) -> str:
-        """The last line of standard error of a process that has ended."""
-        if self._process is None or self._process.poll() is None or self._process.stderr is None:
-            return ""
-        lines = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
 
     def _close(self) -> None:
         if self._process:

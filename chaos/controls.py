@@ -45,6 +45,7 @@ class _Session:
     workload: dict[str, Any]
     problems: list[str] = field(default_factory=list)
     measured: list[dict[str, Any]] = field(default_factory=list)
+    began: bool = False
     finished: bool = False
 
 
@@ -85,6 +86,7 @@ def before_experiment_control(
         made.start()
         _wait_for_writes(_session)
         logger.info("the ledger writes to %s", folder)
+        _session.began = True
         time.sleep(float(warm_up_s))
     except (ChaosError, StateError, ClusterError, PyMongoError, OSError) as error:
         _stop_everything()
@@ -126,8 +128,9 @@ def _problem(text: str) -> None:
 
 def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_: Any) -> None:
     """Heal, stop, check, report; and make the status say what was found."""
-    if _session is None:
+    if _session is None or not _session.began:
         state["status"] = "failed"
+        _stop_everything()
         return
     session = _session
     verdict: dict[str, Any] | None = None

@@ -95,6 +95,7 @@ def observe(targets: Targets) -> None:
     watcher = Watcher(
         targets, lambda beat: say("beat", **asdict(beat)), lambda election: say("election", **asdict(election))
     )
+    watcher.start()  # before the ledger: two clients that make one database at a time get in each other's way
     with (folder / "ledger.log").open("wb") as log:
         ledger = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "ledger", "run", "--journal", str(journal), *orders["ledger"]],
@@ -104,7 +105,6 @@ def observe(targets: Targets) -> None:
             start_new_session=True,
         )
     try:
-        watcher.start()
         say("ready", at=time.time())
         threading.Thread(target=_until_input_ends, args=(stop,), daemon=True).start()
         tail = _Tail(journal / METRICS_FILE)

@@ -24,7 +24,7 @@ from . import register
 from .errors import ChaosError
 from .running import RunningExperiment
 from .targets import Targets
-from .toolbox import Toolbox, inside_kubernetes
+from .toolbox import Toolbox, inside_kubernetes, last_line, last_words
 from .watcher import FILE, Election, Watcher
 
 logger = logging.getLogger("chaostoolkit")
@@ -69,7 +69,7 @@ def _verdict(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
     try:
         verdict: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        message = (done.stderr.decode(errors="replace").strip() or "no output").splitlines()[-1]
+        message = last_line(done.stderr) or "no output"
         return {"clean": False, "sentence": f"the ledger could not be checked: {message}"}
     return verdict
 
@@ -92,6 +92,8 @@ class Here:
 
     def start(self) -> None:
         """See Observation."""
+        # Before the ledger: two clients that both make the database for the first time get in each other's way.
+        self._watcher.start()
         with (self._experiment.folder / "ledger.log").open("wb") as log:
             self._ledger = subprocess.Popen(  # noqa: S603
                 self._command,
@@ -100,7 +102,6 @@ class Here:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C stops the experiment; the control stops the workload, in order
             )
-        self._watcher.start()
 
     def ended(self) -> str | None:
         """See Observation."""
@@ -190,9 +191,7 @@ class InToolbox:
             return f"exit code {self._over['exit_code']}: {self._over['last']}"
         if self._over or self._process is None or self._process.poll() is None:
             return None
-        assert self._process.stderr
-        said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-        return f"lost the toolbox: {said[-1] if said else 'its stream ended'}"
+        return f"lost the toolbox: {last_words(self._process) or 'its stream ended'}"
 
     def stop(self) -> None:
         """See Observation."""
@@ -218,7 +217,7 @@ class InToolbox:
         )
         archive = self._toolbox.run("tar", "-C", self._folder, "-cf", "-", ".", timeout_s=CHECK_SECONDS)
         if archive.returncode:
-            raise ChaosError(f"the journals could not be fetched: {archive.stderr.decode(errors='replace').strip()}")
+            raise ChaosError(f"the journals could not be fetched: {last_line(archive.stderr)}")
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as members:
             members.extractall(self._experiment.folder, filter="data")
         self._toolbox.run("rm", "-rf", self._folder, timeout_s=60)

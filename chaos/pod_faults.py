@@ -24,7 +24,7 @@ from .faults import ChunkMoves, Connections, Fault, Nothing, StepDowns
 from .packets.injector import NetworkFault
 from .pods import Injectors, Kubernetes, Pod, describe
 from .targets import OUTSIDE, Server
-from .toolbox import Toolbox
+from .toolbox import Toolbox, last_words
 
 RESTART_SECONDS = 120
 GOING_SECONDS = 30
@@ -268,10 +268,9 @@ class ThroughToolbox(Fault):
         line = self._process.stdout.readline()
         answer: dict[str, Any] = json.loads(line) if line else {"event": "died"}
         if answer["event"] != "started":
-            assert self._process.stderr
             self._process.stdin.close()
-            said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-            raise ChaosError(answer.get("reason") or (said[-1] if said else "the toolbox does not answer"))
+            self._process.wait(GOING_SECONDS)
+            raise ChaosError(answer.get("reason") or last_words(self._process) or "the toolbox does not answer")
         self.parameters |= answer["parameters"] | {"via": "the toolbox"}
 
     def hold(self, stop: threading.Event, deadline: float) -> None:

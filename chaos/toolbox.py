@@ -27,6 +27,18 @@ def inside_kubernetes(state: State) -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ and not (state.folder / "kubeconfig").exists()
 
 
+def last_line(text: bytes) -> str:
+    """The last line of standard error that says something; `kubectl` adds one that says only that there was one."""
+    lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("command terminated with")]
+    return (told or lines or [""])[-1].strip()
+
+
+def last_words(process: subprocess.Popen[bytes]) -> str:
+    """What a process that has ended said last."""
+    return last_line(process.stderr.read()) if process.stderr and process.poll() is not None else ""
+
+
 @dataclass(frozen=True)
 class Release:
     """Where the chart was installed, read from the pods' addresses: RELEASE-mongos-1.RELEASE-mongos.NAMESPACE.svc."""
