@@ -110,7 +110,7 @@ def keep(module, folder):
     authority_file, key_file, server_file = folder / "ca.pem", folder / "ca-key.pem", folder / "server.pem"
     changes = []
     if authority_file.exists():
-        key = key_file.read_bytes() if key_file.exists() else None
+        key = key_file.read_bytes() if key_file.exists() else b""
         authority = certificates.Pair(authority_file.read_bytes(), key)
     elif server_file.exists() or key_file.exists():
         raise UnsignedError("ca.pem is missing and other files are there: put it back, or remove them all")
@@ -132,7 +132,7 @@ def keep(module, folder):
     else:
         why = certificates.why_renew(current, authority.certificate, names, module.params["renew_days"])
     if why:
-        if authority.key is None:
+        if not authority.key:
             raise UnsignedError(
                 f"server.pem has to be made anew ({why}) and no ca-key.pem is there to sign it: put a new one there"
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -23,10 +23,10 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Pair:
-    """A certificate and its private key, both PEM."""
+    """A certificate and its private key, both PEM; the key is empty where somebody else keeps it."""
 
     certificate: bytes
-    key: bytes
+    key: bytes = field(repr=False)
 
     @property
     def combined(self) -> bytes:

@@ -9,6 +9,8 @@ white space is stripped).
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import bson
 from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
@@ -29,6 +32,7 @@ UNAUTHORIZED = 13
 NOT_YET_INITIALIZED = 94
 ALREADY_INITIALIZED = 23
 POLL_SECONDS = 0.05
+OP_MSG = 2013
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,19 @@ def hello(address: str, tls: Tls | None = None, *, timeout_seconds: float = 2) -
     """What the server at `address` says of itself, without authentication; PyMongoError when it does not answer."""
     with connect(address, Credentials(tls=tls), timeout_seconds=timeout_seconds) as client:
         return client.admin.command("hello")
+
+
+def answers_without_tls(address: str, *, timeout_seconds: float = 5) -> bool:
+    """Whether the server answers a plain `hello` (OP_MSG, wire protocol); one that wants TLS closes the connection."""
+    host, _, port = address.rpartition(":")
+    body = b"\0" * 4 + b"\0" + bson.encode({"hello": 1, "$db": "admin"})
+    try:
+        with socket.create_connection((host, int(port)), timeout=timeout_seconds) as connection:
+            connection.sendall(struct.pack("<iiii", 16 + len(body), 1, 0, OP_MSG) + body)
+            answer = connection.recv(16, socket.MSG_WAITALL)
+    except OSError:
+        return False
+    return len(answer) == 16 and struct.unpack("<iiii", answer)[3] == OP_MSG
 
 
 def describe(error: PyMongoError) -> str:

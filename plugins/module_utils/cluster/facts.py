@@ -6,8 +6,9 @@ server that does not answer is a fact, not an error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo.errors import PyMongoError
@@ -15,6 +16,8 @@ from pymongo.errors import PyMongoError
 from .connection import Client, Credentials, Document, connect, describe
 
 TIMEOUT_SECONDS = 3
+RENEW_DAYS = 30
+"""When the topology does not say it (`tls.renew_days`)."""
 CHUNKS_PER_SHARD = [
     {"$group": {"_id": {"uuid": "$uuid", "shard": "$shard"}, "chunks": {"$sum": 1}}},
 ]
@@ -41,6 +44,8 @@ def gather(cluster: Mapping[str, Any], *, router: Credentials, members: Credenti
         routers = [{"name": r["name"], "address": _address(r)} | job.result() for r, job in router_jobs]
     problems = [problem for facts in sets for problem in facts["problems"]]
     problems += [f"router {r['name']} ({r['address']}): {r['error']}" for r in routers if "error" in r]
+    servers = [member for facts in sets for member in facts["members"]] + routers
+    problems += certificate_problems(servers, cluster.get("tls", {}).get("renew_days", RENEW_DAYS))
     sharding = None
     for facts in routers:
         if "error" in facts:
@@ -64,7 +69,7 @@ def member_facts(address: str, credentials: Credentials) -> Document:
             server = client.admin.command({"serverStatus": 1, "metrics": 0, "wiredTiger": 0, "locks": 0})
         except PyMongoError as error:
             return {"error": describe(error)}
-    return {"status": status, "uptime_seconds": float(server["uptime"]), "version": server["version"]}
+    return {"status": status, "uptime_seconds": float(server["uptime"]), "version": server["version"]} | _tls(server)
 
 
 def router_facts(address: str, credentials: Credentials) -> Document:
@@ -74,7 +79,25 @@ def router_facts(address: str, credentials: Credentials) -> Document:
             server = client.admin.command("serverStatus")
         except PyMongoError as error:
             return {"error": describe(error)}
-    return {"state": "ROUTER", "uptime_seconds": float(server["uptime"]), "version": str(server["version"])}
+    facts = {"state": "ROUTER", "uptime_seconds": float(server["uptime"]), "version": str(server["version"])}
+    return facts | _tls(server)
+
+
+def _tls(server: Mapping[str, Any]) -> Document:
+    """When the certificate ends that a server shows, UTC, as its serverStatus says; nothing without TLS."""
+    end = server.get("security", {}).get("SSLServerCertificateExpirationDate")
+    return {"certificate_ends": end.replace(tzinfo=UTC)} if end else {}
+
+
+def certificate_problems(servers: Iterable[Mapping[str, Any]], renew_days: float) -> list[str]:
+    """The servers whose certificate should have been renewed long ago: half of `renew_days` is over."""
+    problems = []
+    for server in servers:
+        left = server["certificate_ends"] - datetime.now(UTC) if "certificate_ends" in server else None
+        if left is not None and left < timedelta(days=renew_days / 2):
+            when = f"ends in {left.days} days" if left > timedelta(0) else "has ended"
+            problems.append(f"the certificate of {server['name']} {when}: run playbooks/rotate-certificates.yml")
+    return problems
 
 
 def set_facts(name: str, answers: list[tuple[Mapping[str, Any], Document]]) -> Document:
@@ -93,6 +116,7 @@ def set_facts(name: str, answers: list[tuple[Mapping[str, Any], Document]]) -> D
         else:
             facts |= {"state": view.get("stateStr", "UNKNOWN"), "uptime_seconds": answer["uptime_seconds"]}
             facts["version"] = answer["version"]
+            facts |= {key: answer[key] for key in ("certificate_ends",) if key in answer}
             if facts["state"] not in {"PRIMARY", "SECONDARY"}:
                 problems.append(f"{member['name']} ({address}) is {facts['state']}")
         if newest and "optimeDate" in view and facts["state"] in {"PRIMARY", "SECONDARY"}:

@@ -16,7 +16,7 @@ from pymongo import WriteConcern
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from .connection import UNAUTHORIZED, Credentials, Deadline, connect, describe, is_code
+from .connection import UNAUTHORIZED, Credentials, Deadline, answers_without_tls, connect, describe, is_code
 from .errors import ClusterError
 from .facts import gather
 from .sharding import CollectionSpec, converge_collections
@@ -85,6 +85,15 @@ def verify(
                 partial(_refuse_anonymous, f"{member['host']}:{member['port']}", members),
             )
         )
+    if members.tls:
+        servers = [*(s["members"][0] for s in (cluster["config_servers"], *cluster["shards"])), *cluster["routers"]]
+        checks += [
+            _check(
+                f"{server['name']} refuses a connection without TLS",
+                partial(_refuse_plaintext, f"{server['host']}:{server['port']}"),
+            )
+            for server in servers
+        ]
     return checks
 
 
@@ -117,6 +126,10 @@ def _refuse_anonymous(address: str, credentials: Credentials) -> str | None:
         except PyMongoError as error:
             return None if is_code(error, UNAUTHORIZED) else describe(error)
     return "an unauthenticated client may list the databases"
+
+
+def _refuse_plaintext(address: str) -> str | None:
+    return "a client without TLS is answered" if answers_without_tls(address) else None
 
 
 def _as_declared(address: str, database: str, spec: CollectionSpec, credentials: Credentials) -> str | None:
