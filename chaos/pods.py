@@ -125,21 +125,27 @@ class Kubernetes:
         return container.image, container.image_pull_policy
 
     def ensure_chaos_namespace(self) -> None:
-        """Make the namespace of the injectors, if it is not there."""
+        """Make the namespace of the injectors, if it is not there; Helm may adopt it when the chart's engine is used.
+
+        Who may not make namespaces needs one that is there: then the pod's creation says what is missing.
+        """
+        release = self.release
         metadata = {
-            "name": self.release.chaos_namespace,
+            "name": release.chaos_namespace,
             "labels": {
                 "app.kubernetes.io/name": "shardmart-chaos",
+                "app.kubernetes.io/managed-by": "Helm",
                 "pod-security.kubernetes.io/enforce": "privileged",
             },
+            "annotations": {
+                "meta.helm.sh/release-name": release.name,
+                "meta.helm.sh/release-namespace": release.namespace,
+            },
         }
-        with contextlib.suppress(ApiException):  # no right to look: then the pod's creation says what is missing
-            self.core.read_namespace(self.release.chaos_namespace)
-            return
         try:
             self.core.create_namespace({"metadata": metadata})
         except ApiException as error:
-            if error.status != 409:
+            if error.status not in {403, 409}:
                 raise ChaosError(describe(error)) from None
 
 
