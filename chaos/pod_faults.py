@@ -151,6 +151,7 @@ class PodKill(PodFault):
             return
         kubernetes = Kubernetes(self.targets)
         exit_codes: dict[str, int] = {}
+        replaced: list[str] = []
         end = time.monotonic() + RESTART_SECONDS
         waiting = list(self.servers)
         while waiting:
@@ -161,16 +162,18 @@ class PodKill(PodFault):
                 if pod and pod.container and pod.container != self._before(server).get("container"):
                     waiting.remove(server)
                 elif pod and pod.waiting == "CrashLoopBackOff":
+                    replaced.append(server.name)
                     kubernetes.delete(pod.name, kubernetes.release.namespace, grace_seconds=0)
             if waiting and time.monotonic() > end:
                 names = ", ".join(server.name for server in waiting)
                 raise ChaosError(f"waited {RESTART_SECONDS} s for {names} to run again")
             time.sleep(0.2 if waiting else 0)
-        self.parameters["exit_codes"] = exit_codes
+        self.parameters |= {"exit_codes": exit_codes, "replaced": replaced}
 
     def evidence(self) -> dict[str, Any]:
-        """How many processes were killed, and with which exit code Kubernetes saw containers end (137 is SIGKILL)."""
-        return super().evidence() | {"exit_codes": self.parameters.get("exit_codes", {})}
+        """How many processes were killed, with which exit code Kubernetes saw containers end (137 is SIGKILL), and which
+        could not start again by themselves."""
+        return super().evidence() | {key: self.parameters.get(key) for key in ("exit_codes", "replaced")}
 
     def _before(self, server: Server) -> dict[str, Any]:
         found: dict[str, Any] = self.parameters.get("before", {}).get(server.name, {})
