@@ -5,7 +5,7 @@ database's pods and their namespace stay as they are.  It reads its orders from 
 standard output and ends, with everything undone, at its own deadline or on SIGTERM, whoever asked for it may be dead.
 It imports nothing but the standard library and `chaos.packets`.
 
-Orders: {"kind": "network" | "kill" | "pause" | "continue", "duration_s", "at" (wall clock, when to kill),
+Orders: {"kind": "network" | "clear" | "kill" | "pause" | "continue", "duration_s", "at" (wall clock, when to kill),
 "pods": [{"server", "uid", "container", "fault" (a NetworkFault, for network)}]}
 """
 
@@ -136,11 +136,9 @@ def network(orders: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
     children: dict[str, subprocess.Popen[str]] = {}
     try:
         for pod in orders["pods"]:
-            inside = next((pid for pid in processes_of(pod["uid"]) if state(pid) not in {"", "Z"}), None)
-            if inside is None:
-                raise NodeError(f"no process of {pod['server']} on this node: does it run?")
+            inside = _any_process(pod)
             child = subprocess.Popen(  # noqa: S603
-                ["/usr/bin/nsenter", f"--net=/proc/{inside}/ns/net", sys.executable, "-m", "chaos.packets", "-"],
+                _in_network_of(inside, "-"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -162,6 +160,27 @@ def network(orders: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
     return {key: sum(e.get(key, 0) for e in last) for key in ("seen", "delayed", "dropped", "passed")}
 
 
+def clear(orders: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
+    """Undo what a dead injector left in the network namespaces of the pods."""
+    del stop
+    report("started", began=time.time(), via="iptables and tc from the node")
+    for pod in orders["pods"]:
+        subprocess.run(_in_network_of(_any_process(pod), "--clear"), check=False)  # noqa: S603
+    return {"cleared": len(orders["pods"])}
+
+
+def _any_process(pod: Pod) -> int:
+    """A process in the pod's namespaces; the pause container has one as long as the pod exists."""
+    found = next((pid for pid in processes_of(pod["uid"]) if state(pid) not in {"", "Z"}), None)
+    if found is None:
+        raise NodeError(f"no process of {pod['server']} on this node: does it run?")
+    return found
+
+
+def _in_network_of(pid: int, argument: str) -> list[str]:
+    return ["/usr/bin/nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-m", "chaos.packets", argument]
+
+
 def _event(server: str, child: subprocess.Popen[str]) -> dict[str, Any]:
     """The next report of an injector; NodeError when it refused or died."""
     assert child.stdout
@@ -177,6 +196,7 @@ KINDS: dict[str, Callable[[dict[str, Any], threading.Event], dict[str, Any]]] = 
     "kill": kill,
     "pause": pause,
     "continue": let_go,
+    "clear": clear,
     "network": network,
 }
 

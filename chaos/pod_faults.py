@@ -67,11 +67,21 @@ class PodFault(Fault):
         """Tell the injectors to end; undo what a dead one could not."""
         kubernetes = Kubernetes(self.targets)
         injectors = self._injectors or Injectors(kubernetes, self.parameters["id"])
-        if not injectors.stop():
+        clean = injectors.stop()
+        if not clean and "via" in self.parameters:  # without it the fault was refused, and nothing is left
             self._undo(kubernetes)
 
     def _undo(self, kubernetes: Kubernetes) -> None:
-        """What an injector left that was killed before it could end.  Nothing: what it held is gone with it."""
+        """Undo what an injector left that was killed before it could end; nothing by default."""
+
+    def _afterwards(self, kubernetes: Kubernetes, kind: str) -> None:
+        """Have the nodes do `kind` for the targets that run."""
+        pods = [pod for server in self.servers if (pod := kubernetes.pod(server)) and pod.container]
+        if pods:
+            helper = Injectors(kubernetes, f"{self.parameters['id']}-{kind}")
+            helper.start(pods, {"kind": kind, "duration_s": 1}, {})
+            helper.await_end(GOING_SECONDS)
+            helper.stop()
 
     def evidence(self) -> dict[str, Any]:
         """What the injectors counted."""
@@ -91,6 +101,10 @@ class PodNetwork(PodFault):
             **{key: self.parameters[key] for key in ("delay_ms", "jitter_ms", "loss", "direction", "seed")},
         )
         return {"kind": self.kind}, {pod.server: {"fault": asdict(fault)} for pod in pods}
+
+    def _undo(self, kubernetes: Kubernetes) -> None:
+        """Rules let packets pass once nobody serves their queue, but netem would go on."""
+        self._afterwards(kubernetes, "clear")
 
     def _peer_addresses(self, pods: list[Pod]) -> tuple[str, ...]:
         """Addresses of the peers now; empty means everybody.  A pod that is replaced meanwhile gets a new one."""
@@ -171,8 +185,8 @@ class PodKill(PodFault):
         self.parameters |= {"exit_codes": exit_codes, "replaced": replaced}
 
     def evidence(self) -> dict[str, Any]:
-        """How many processes were killed, with which exit code Kubernetes saw containers end (137 is SIGKILL), and which
-        could not start again by themselves."""
+        """How many processes were killed, with which exit code Kubernetes saw containers end (137 is SIGKILL), and who
+        could not start again without a new pod."""
         return super().evidence() | {key: self.parameters.get(key) for key in ("exit_codes", "replaced")}
 
     def _before(self, server: Server) -> dict[str, Any]:
@@ -187,12 +201,7 @@ class PodPause(PodFault):
 
     def _undo(self, kubernetes: Kubernetes) -> None:
         """Let processes go on whose injector was killed while it held them."""
-        pods = [pod for server in self.servers if (pod := kubernetes.pod(server)) and pod.container]
-        if pods:
-            helper = Injectors(kubernetes, f"{self.parameters['id']}-continue")
-            helper.start(pods, {"kind": "continue", "duration_s": 1}, {})
-            helper.await_end(GOING_SECONDS)
-            helper.stop()
+        self._afterwards(kubernetes, "continue")
 
 
 class Drain(Fault):

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import rules
+from . import netem, rules
 from .flows import OUTSIDE, Endpoint, Header, Owners, parse
 from .queue import ACCEPT, DROP, REPEAT, PacketQueue
 
@@ -187,10 +187,14 @@ def hold(fault: NetworkFault) -> Counters:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    if refused := _hold_with_netem(fault, stop):
+        via = f"NFQUEUE {fault.queue} --queue-bypass ({refused})"
+    else:
+        return Counters()
     queue = PacketQueue(fault.queue)
     try:
         injector.install()
-        report("started", via=f"NFQUEUE {fault.queue} --queue-bypass")
+        report("started", via=via)
         injector.run(queue, time.monotonic() + fault.duration_s, stop.is_set)
     finally:
         rules.remove()
@@ -198,6 +202,33 @@ def hold(fault: NetworkFault) -> Counters:
         queue.close()
     report("ended", stopped=stop.is_set(), **asdict(injector.counters))
     return injector.counters
+
+
+def _hold_with_netem(fault: NetworkFault, stop: threading.Event) -> str | None:
+    """Hold the fault with netem; None when that was done, else why it could not be."""
+    everybody = not fault.peer_addresses
+    if fault.endpoints or not netem.fits(
+        delay_ms=fault.delay_ms, jitter_ms=fault.jitter_ms, loss=fault.loss, direction=fault.direction,
+        everybody=everybody,
+    ):  # fmt: skip
+        return "netem does not do this one in order"
+    try:
+        netem.install(fault.interface, fault.delay_ms)
+    except netem.NetemError as error:
+        return f"no netem: {error}"
+    try:
+        report("started", via="netem")
+        stop.wait(fault.duration_s)
+    finally:
+        delayed = netem.remove(fault.interface)
+    report("ended", stopped=stop.is_set(), seen=delayed, delayed=delayed, dropped=0, passed=0)
+    return None
+
+
+def clear(interface: str = "eth0") -> None:
+    """Undo what an injector left that was killed: its rules, and netem."""
+    rules.remove()
+    netem.remove(interface)
 
 
 def report(event: str, **details: object) -> None:
