@@ -4,6 +4,7 @@
 #   probe.sh alive          the server answers at all, whatever its state (initial sync and rollback included)
 #   probe.sh member         it is PRIMARY or SECONDARY of an initiated set
 #   probe.sh primary        it is PRIMARY
+#   probe.sh replicated     the majority of its set has all it wrote, but for the last second
 #   probe.sh router         it is a router
 #   probe.sh answers USER   a router finds USER on the config servers: the cluster answers through it
 # Exit 0 yes, 1 no. Needs PORT; TLS=1 and TLS_CA when the server speaks only TLS.
@@ -49,6 +50,21 @@ case $question in
   answers) printf "$(sasl_start "$2")" >&"$to" ;;
   *) printf "$hello" >&"$to" ;;
 esac 2>/dev/null || exit 1
+
+milliseconds() { # value of the BSON date named $1 in the answer $answer, both in hexadecimal: little-endian
+  [[ $answer =~ 09$1'00'(..)(..)(..)(..)(..)(..) ]] || exit 1
+  local bytes=("${BASH_REMATCH[@]}")
+  echo $((16#${bytes[6]}${bytes[5]}${bytes[4]}${bytes[3]}${bytes[2]}${bytes[1]}))
+}
+
+if [[ $question == replicated ]]; then
+  length=$(head -c 4 <&"$from" | od -An -v -tu4)
+  answer=$(head -c $((length - 4)) <&"$from" | od -An -v -tx1 | tr -d ' \n')
+  written=$(milliseconds 6c617374577269746544617465) || exit 1               # lastWriteDate
+  replicated=$(milliseconds 6d616a6f72697479577269746544617465) || exit 1 # majorityWriteDate
+  ((written - replicated <= 1000))
+  exit
+fi
 
 # Booleans in BSON are 0x08, the name, a zero byte, then 0x01 for true: false reads as an empty word.
 while next_word; do

@@ -1,0 +1,177 @@
+"""How long a replica set on Kubernetes is without a writable primary when the primary's pod is deleted.
+
+    SHARDMART_STATE=.shardmart python benchmarks/kind_step_down.py [RUNS]
+
+Needs the cluster that `site.yml` made on kind.  A writer in the toolbox pod sends majority writes through the router
+one after another; the primary's pod is deleted with `kubectl`, as a drain or a rolling update would.  Prints a
+Markdown table: "writable again" runs from the call of `kubectl delete` (its own start included) to the first write
+that the next primary acknowledged; "pause" is the longest time between two acknowledged writes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from shardmart.state import State
+
+RUNS = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+SET_POSITION = 0  # of the shard whose primary is deleted
+
+WRITER = """
+import json, os, sys, threading, time
+from pathlib import Path
+from pymongo import MongoClient, WriteConcern
+from pymongo.errors import PyMongoError
+from shardmart.state import State
+state = State(Path("/state"))
+client = MongoClient(state.uri("admin"), serverSelectionTimeoutMS=500)
+shard = state.cluster()["shards"][%(position)d]["name"]
+client.drop_database("benchmark")
+client.admin.command("enableSharding", "benchmark", primaryShard=shard)
+writes = client.benchmark.get_collection("pause", write_concern=WriteConcern("majority", wtimeout=20000))
+# The end of standard input ends the writer: it must not outlive the benchmark in the pod.
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+while True:
+    try:
+        writes.insert_one({})
+        print(json.dumps({"ok": time.time()}), flush=True)
+    except PyMongoError as error:
+        print(json.dumps({"error": str(error)[:150], "at": time.time()}), flush=True)
+    time.sleep(0.005)
+"""
+
+PRIMARIES = """
+import json
+from pathlib import Path
+from cluster import replica_set
+from cluster.connection import Credentials
+from shardmart.state import State
+state = State(Path("/state"))
+members = state.cluster()["shards"][%(position)d]["members"]
+addresses = [f"{m['host']}:{m['port']}" for m in members]
+print(replica_set.primary_of(addresses, Credentials(keyfile=state.keyfile)))
+"""
+
+
+class Cluster:
+    """The release that the state folder describes, through kubectl."""
+
+    def __init__(self, state: State) -> None:
+        self.name = state.cluster()["name"]
+        self.election_ms = state.cluster()["election"]["timeout_ms"]
+        self.environment = os.environ | {"KUBECONFIG": str(state.folder / "kubeconfig")}
+
+    def kubectl(self, *arguments: str, text: str | None = None) -> str:
+        """Output of kubectl in the release's namespace."""
+        command = ["kubectl", "--namespace", self.name, *arguments]
+        done = subprocess.run(command, env=self.environment, input=text, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"kubectl {arguments[0]}: {done.stderr}")
+        return done.stdout
+
+    def python(self, script: str) -> str:
+        """Output of a script in the toolbox pod."""
+        return self.kubectl("exec", "-i", f"deploy/{self.name}-toolbox", "--", "python3", "-", text=script).strip()
+
+    def primary_pod(self) -> str:
+        """Name of the pod that is primary now; waits for one."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if (address := self.python(PRIMARIES % {"position": SET_POSITION})) != "None":
+                return address.split(".")[0]
+        raise SystemExit("waited 120 s for a primary")
+
+
+class Writer:
+    """The writer in the toolbox pod, and the moments at which its writes were acknowledged."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.acknowledged: list[float] = []
+        self.errors: list[dict[str, Any]] = []
+        command = ["kubectl", "--namespace", cluster.name, "exec", "-i", f"deploy/{cluster.name}-toolbox", "--"]
+        self.process = subprocess.Popen(
+            [*command, "python3", "-u", "-c", WRITER % {"position": SET_POSITION}],
+            env=cluster.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            found = json.loads(line)
+            if "ok" in found:
+                self.acknowledged.append(found["ok"])
+            else:
+                self.errors.append(found)
+
+    def stop(self) -> None:
+        """End the writer in the pod."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def wait_for_writes(self, count: int, seconds: float) -> None:
+        """Until `count` more writes were acknowledged."""
+        wanted, deadline = len(self.acknowledged) + count, time.monotonic() + seconds
+        while len(self.acknowledged) < wanted:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise SystemExit(f"waited {seconds} s for {count} acknowledged writes; errors: {self.errors[-3:]}")
+            time.sleep(0.05)
+
+
+def measure(cluster: Cluster, writer: Writer) -> tuple[float, float]:
+    """One deletion: seconds until writable again, and the longest pause between two writes."""
+    pod = cluster.primary_pod()
+    writer.wait_for_writes(20, 60)
+    begun = time.time()
+    cluster.kubectl("delete", "pod", pod, "--wait=false")
+    while (after := cluster.primary_pod()) == pod:
+        if time.time() - begun > 60:
+            raise SystemExit(f"{pod} is still primary 60 s after it was deleted")
+    writer.wait_for_writes(20, 60)
+    moments = [moment for moment in writer.acknowledged if moment > begun - 1]
+    pause, end = max((later - earlier, later) for earlier, later in itertools.pairwise(moments))
+    print(f"{pod} -> {after}: writable again {end - begun:.2f} s, pause {pause:.2f} s", file=sys.stderr, flush=True)
+    cluster.kubectl("rollout", "status", f"statefulset/{pod.rsplit('-', 1)[0]}", "--timeout=180s")
+    return end - begun, pause
+
+
+def main() -> None:
+    """Measure RUNS deletions and print the table."""
+    cluster = Cluster(State.find())
+    writer = Writer(cluster)
+    try:
+        writer.wait_for_writes(50, 90)
+        found = [measure(cluster, writer) for _ in range(RUNS)]
+    finally:
+        writer.stop()
+    cluster.python("""
+from pathlib import Path
+from pymongo import MongoClient
+from shardmart.state import State
+MongoClient(State(Path("/state")).uri("admin")).drop_database("benchmark")
+""")
+    print(
+        f"| the primary's pod deleted, {RUNS} times, {os.cpu_count()} cores | median (s) | worst (s) |\n|---|---:|---:|"
+    )
+    for name, values in zip(("writable again", "pause of the writes"), zip(*found, strict=True), strict=True):
+        print(f"| {name} | {statistics.median(values):.2f} | {max(values):.2f} |")
+    print(f"| election timeout, for comparison | {cluster.election_ms / 1000:.0f} | |")
+
+
+if __name__ == "__main__":
+    main()
