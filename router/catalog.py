@@ -167,7 +167,7 @@ class Catalog:
         task: asyncio.Task[T] | None = self._loading.get(key)
         if task is None:
             task = self._loading[key] = asyncio.ensure_future(load())
-            task.add_done_callback(lambda _: self._loading.pop(key, None))
+            task.add_done_callback(lambda done: self._loading.pop(key) if self._loading.get(key) is done else None)
         return await asyncio.shield(task)
 
     async def load_shards(self) -> dict[str, ReplicaSet]:
@@ -256,6 +256,7 @@ class Catalog:
         """The routing table (and the database) of `namespace` is stale: read it again before its next use."""
         self._routing.pop(namespace, None)
         self._databases.pop(namespace.partition(".")[0], None)
+        self._loading.pop(f"routing {namespace}", None)  # what is being read may be as old as what is forgotten
 
     def forget_database(self, name: str) -> None:
         """Everything known of database `name` is stale."""

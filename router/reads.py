@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bson import Int64
+from bson import Int64, Timestamp
 from bson.raw_bson import RawBSONDocument
 
 from router import rawbson
@@ -25,14 +25,26 @@ from router.wire import Message
 EMPTY = rawbson.encode({})
 
 
-async def routing_of(context: Context) -> Routing | None:
-    """The routing table of the command's collection; None when its database does not exist."""
+def snapshot_time(concern: dict[str, Any]) -> Timestamp | None:
+    """The cluster time of {"readConcern": {"level": "snapshot", ...}}; None for other read concerns."""
+    time: Timestamp | None = concern.get("readConcern", {}).get("atClusterTime")
+    return time
+
+
+async def routing_of(context: Context, concern: dict[str, Any] | None = None) -> Routing | None:
+    """The routing table of the command's collection; None when its database does not exist.
+
+    With a snapshot's `concern` outside a transaction, the owners are those of its time: a shard that has given a chunk
+    away since then still shows it at that time, and the one that has it now does not.
+    """
     try:
-        return await routing_for(context)
+        routing = await routing_for(context)
     except RouterError as error:
         if error.code == 26:
             return None
         raise
+    time = snapshot_time(concern or {})
+    return routing.at(time) if time and not context.in_transaction else routing
 
 
 def owners_of(context: Context, routing: Routing, query: Any) -> list[str]:
@@ -60,11 +72,9 @@ async def find(context: Context) -> Reply:
     concern = await context.read_concern()
 
     async def attempt() -> Reply:
-        routing = await routing_of(context)
+        routing = await routing_of(context, concern)
         if routing is None:
             return empty_cursor(context.namespace)
-        if not context.in_transaction and "atClusterTime" in concern.get("readConcern", {}):
-            routing = routing.at(concern["readConcern"]["atClusterTime"])
         owners = owners_of(context, routing, context.head.get("filter"))
         if len(owners) == 1:
             fields = {**context.options(), **concern, **routing.versions(owners[0])}
@@ -123,12 +133,13 @@ async def _merged_find(context: Context, routing: Routing, owners: list[str], co
     else:
         await merged.kill(context.service)
     cursor: dict[str, Any] = {"firstBatch": batch, "id": Int64(merged.id if keep else 0), "ns": context.namespace}
-    if time := _at_cluster_time(replies[0]):
+    if time := at_cluster_time(replies[0]):
         cursor["atClusterTime"] = time
     return {"cursor": cursor, "ok": 1.0}
 
 
-def _at_cluster_time(reply: bytes) -> Any:
+def at_cluster_time(reply: bytes) -> Any:
+    """The snapshot's time in the reply of a cursor command, which the client uses for its next reads; or None."""
     cursor = rawbson.find(reply, frozenset({b"cursor"}))[b"cursor"]
     element = rawbson.find(reply, frozenset({b"atClusterTime"}), cursor[1]).get(b"atClusterTime")
     return rawbson.value_of(reply, element) if element else None
