@@ -81,7 +81,13 @@ def chart_values(topology: Topology) -> dict[str, Any]:
     if not DNS_LABEL.fullmatch(topology.name):
         raise TopologyError(f"name: {topology.name!r} names a namespace: use lower-case letters and digits")
     (config_key, config_servers), *shards = topology.replica_sets()
+    tls = {
+        "enabled": topology.tls.mode != "disabled",
+        "validityDays": topology.tls.validity_days,
+        "renewDays": topology.tls.renew_days,
+    }
     return {
+        "tls": tls,
         "zones": list(topology.zones),
         "election": {"timeoutMs": topology.election.timeout_ms, "heartbeatMs": topology.election.heartbeat_ms},
         "configServers": declared(config_key, config_servers),

@@ -23,7 +23,9 @@ options:
   fingerprint:
     description: SHA-256 of the certificate that is to be served, hexadecimal.
     type: str
-    required: true
+  certificate:
+    description: File with that certificate (PEM), instead of its fingerprint.
+    type: path
 author: Shardmart
 """
 
@@ -53,7 +55,8 @@ from ansible.module_utils.cluster.module import (
 
 ARGUMENTS = {
     "addresses": {"type": "list", "elements": "str", "required": True},
-    "fingerprint": {"type": "str", "required": True},
+    "fingerprint": {"type": "str"},
+    "certificate": {"type": "path"},
 }
 
 
@@ -64,15 +67,21 @@ def body(module):
     if credentials.tls is None:
         raise ClusterError("`tls` is missing: a server without TLS serves no certificate")
     deadline = connection.Deadline(arguments["wait_seconds"])
+    fingerprint = arguments["fingerprint"] or rotation.fingerprint_of(arguments["certificate"])
     changes = rotation.converge(
-        arguments["addresses"], arguments["fingerprint"], credentials, deadline, check_mode=module.check_mode
+        arguments["addresses"], fingerprint, credentials, deadline, check_mode=module.check_mode
     )
     return {"changed": bool(changes), "changes": changes}
 
 
 def main():
     """Be the module."""
-    run(ARGUMENTS | KEYFILE_ARGUMENTS | LOGIN_ARGUMENTS | WAIT_ARGUMENT, body)
+    run(
+        ARGUMENTS | KEYFILE_ARGUMENTS | LOGIN_ARGUMENTS | WAIT_ARGUMENT,
+        body,
+        required_one_of=[("fingerprint", "certificate")],
+        mutually_exclusive=[("fingerprint", "certificate")],
+    )
 
 
 if __name__ == "__main__":

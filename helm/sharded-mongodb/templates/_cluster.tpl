@@ -8,7 +8,8 @@ writes the same shape on the embedded platform).
   "name" (include "sharded-mongodb.fullname" .)
   "platform" "kind"
   "election" (dict "timeout_ms" (int .Values.election.timeoutMs) "heartbeat_ms" (int .Values.election.heartbeatMs))
-  "zones" .Values.zones -}}
+  "zones" .Values.zones
+  "tls" (ternary (dict "mode" .Values.tls.mode "renew_days" (int .Values.tls.renewDays)) (dict "mode" "disabled") .Values.tls.enabled) -}}
 {{- $resolved := list -}}
 {{- range (include "sharded-mongodb.sets" . | fromYamlArray) -}}
   {{- $set := . -}}
@@ -59,6 +60,12 @@ writes the same shape on the embedded platform).
           name: {{ include "sharded-mongodb.tlsSecret" . }}
           items:
             - {key: {{ .Values.tls.keys.ca }}, path: tls/ca.pem}
+      # What servers should be serving; the Secret of issuer "existing" may lack it.
+      - secret:
+          name: {{ include "sharded-mongodb.tlsSecret" . }}
+          optional: true
+          items:
+            - {key: {{ .Values.tls.keys.certificate }}, path: tls/server.crt}
       {{- end }}
 - name: tmp
   emptyDir:

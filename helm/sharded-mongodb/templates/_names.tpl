@@ -60,6 +60,16 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- .Values.tls.existingSecret | default (printf "%s-tls" (include "sharded-mongodb.fullname" .)) -}}
 {{- end -}}
 
+{{/* Arguments of kubernetes-secrets for the certificate of issuer "own". */}}
+{{- define "sharded-mongodb.certificateArguments" -}}
+- --tls-secret={{ include "sharded-mongodb.tlsSecret" . }}
+- --validity-days={{ .Values.tls.validityDays }}
+- --renew-days={{ .Values.tls.renewDays }}
+{{- range (include "sharded-mongodb.dnsNames" . | fromYamlArray) }}
+- {{ printf "--dns-name=%s" . | quote }}
+{{- end }}
+{{- end -}}
+
 {{/* DNS names a server certificate must carry: one wildcard per StatefulSet, the Service for clients, and this pod. */}}
 {{- define "sharded-mongodb.dnsNames" -}}
 {{- $root := . -}}

@@ -76,6 +76,8 @@ the node's memory: half of what is above 1 GiB, at least 256 MiB (MongoDB manual
 -}}
 {{- if .root.Values.tls.enabled -}}
 {{- $_ := set $conf.net "tls" (dict "mode" .root.Values.tls.mode "certificateKeyFile" (printf "/etc/mongodb/tls/%s" .root.Values.tls.keys.pem) "CAFile" (printf "/etc/mongodb/tls/%s" .root.Values.tls.keys.ca) "allowConnectionsWithoutCertificates" true) -}}
+{{- /* Clients and probes show no certificate; without this each of their connections is a warning in the log. */ -}}
+{{- $_ := set $conf.setParameter "suppressNoTLSPeerCertificateWarning" true -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite $conf (deepCopy $settings.config)) -}}
 {{- end -}}

@@ -2,7 +2,7 @@
 {{- define "sharded-mongodb.validate" -}}
 {{- $problems := list -}}
 {{- $sets := include "sharded-mongodb.sets" . | fromYamlArray -}}
-{{- $names := list .Values.routers.name "toolbox" "bootstrap" "secrets" "auth" "tls" "cluster" "scripts" "mongod" -}}
+{{- $names := list .Values.routers.name "toolbox" "bootstrap" "rotation" "secrets" "auth" "tls" "cluster" "scripts" "mongod" -}}
 {{- $replicaSets := list -}}
 {{- $served := list -}}
 {{- range $index, $set := $sets -}}
@@ -66,6 +66,9 @@
 {{- if .Values.tls.enabled -}}
   {{- if and (eq .Values.tls.issuer "existing") (not .Values.tls.existingSecret) -}}
     {{- $problems = append $problems "tls.existingSecret: issuer \"existing\" needs the name of a Secret" -}}
+  {{- end -}}
+  {{- if ge (int .Values.tls.renewDays) (int .Values.tls.validityDays) -}}
+    {{- $problems = append $problems "tls.renewDays: must be less than tls.validityDays, or every run would renew" -}}
   {{- end -}}
   {{- if and .Values.tls.existingSecret (ne .Values.tls.issuer "existing") -}}
     {{- $problems = append $problems "tls.existingSecret: is used only with tls.issuer \"existing\"" -}}

@@ -33,6 +33,8 @@ NOT_YET_INITIALIZED = 94
 ALREADY_INITIALIZED = 23
 POLL_SECONDS = 0.05
 OP_MSG = 2013
+REQUIRE_TLS = "requireTLS"
+"""`net.tls.mode` of a server that answers nothing but TLS."""
 
 
 @dataclass(frozen=True)

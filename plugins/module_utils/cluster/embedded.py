@@ -13,13 +13,12 @@ from typing import Any
 
 import yaml
 
-from .connection import Tls
+from .connection import REQUIRE_TLS, Tls
 from .processes import Process
 
 SHUTDOWN_MILLISECONDS = 1000
 """How long a member told to end lets its clients leave (server default 15000: clients of a laptop need less)."""
 OPLOG_MB = 512
-REQUIRE_TLS = "requireTLS"
 NO_WARNING_ABOUT_CLIENTS = {"suppressNoTLSPeerCertificateWarning": True}
 """Clients have no certificate of their own here; without this every connection is a warning in the log."""
 

@@ -16,7 +16,16 @@ from pymongo import WriteConcern
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from .connection import UNAUTHORIZED, Credentials, Deadline, answers_without_tls, connect, describe, is_code
+from .connection import (
+    REQUIRE_TLS,
+    UNAUTHORIZED,
+    Credentials,
+    Deadline,
+    answers_without_tls,
+    connect,
+    describe,
+    is_code,
+)
 from .errors import ClusterError
 from .facts import gather
 from .sharding import CollectionSpec, converge_collections
@@ -85,7 +94,7 @@ def verify(
                 partial(_refuse_anonymous, f"{member['host']}:{member['port']}", members),
             )
         )
-    if members.tls:
+    if cluster.get("tls", {}).get("mode") == REQUIRE_TLS:
         servers = [*(s["members"][0] for s in (cluster["config_servers"], *cluster["shards"])), *cluster["routers"]]
         checks += [
             _check(
