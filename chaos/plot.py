@@ -22,8 +22,10 @@ OK, BAD, UNKNOWN = "#2f855a", "#c53030", "#dd6b20"
 LATENCIES = (("p50", "#90cdf4"), ("p95", "#3182ce"), ("p99", "#2a4365"))
 FAULT = "#f6ad55"
 ELECTION = "#6b46c1"
-LABEL_SHARE, ELECTION_LABEL_SHARE = 0.035, 0.12
+LABEL_SHARE, ELECTION_LABEL_SHARE = 0.035, 0.14
 """How much of the axis a label needs; what has less stays without one."""
+ELECTION_LINES = (0.9, 0.83, 0.76)
+"""Heights of the labels of elections, as shares of the axis."""
 
 
 def draw(timeline: Timeline, title: str, subtitle: str) -> Any:
@@ -39,7 +41,7 @@ def draw(timeline: Timeline, title: str, subtitle: str) -> Any:
     )
     rate, latency, writable = axes
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
-    rate.set_title(subtitle, loc="left", fontsize=10, color=GREY)
+    rate.set_title(subtitle, loc="left", fontsize=10, color=GREY, pad=22)  # above the legend
     _rate(rate, timeline)
     _latency(latency, timeline)
     _writable(writable, timeline, shards)
@@ -78,9 +80,11 @@ def _writable(axis: Axes, timeline: Timeline, shards: list[str]) -> None:
             axis.barh(row, end - start, left=start, color=BAD, height=0.6, linewidth=0)
             if end - start > LABEL_SHARE * timeline.duration:
                 words = f"{end - start:.1f} s"
-                axis.text((start + end) / 2, row, words, ha="center", va="center", color="white", fontsize=8)
+                axis.text(
+                    (start + end) / 2, row, words, ha="center", va="center", color="white", fontsize=8, clip_on=True
+                ).set_in_layout(False)
     axis.set_yticks(range(len(shards)), shards)
-    axis.set_ylim(len(shards) - 0.5, -0.5)
+    axis.set_ylim(max(1, len(shards)) - 0.5, -0.5)
     axis.set_title("writable, by shard: red = no write acknowledged", loc="left", fontsize=9, color=GREY)
 
 
@@ -99,16 +103,32 @@ def _decorate(axis: Axes, timeline: Timeline) -> None:
 
 
 def _label_faults(axis: Axes, timeline: Timeline) -> None:
-    top = axis.get_ylim()[1]
     if len(timeline.faults) <= 8:
         for window in timeline.faults:
             text = f"{window.name}: {', '.join(window.targets[:3])}{' …' if len(window.targets) > 3 else ''}"
-            axis.text(window.start, top * 0.985, f" {text}", va="top", fontsize=9, color=INK)
-    labelled = float("-inf")
+            _label(axis, timeline, window.start, 0.985, text, INK, 9)
+    # Elections often come in bursts: each label takes the first line that is free where it begins.
+    free = [float("-inf")] * len(ELECTION_LINES)
     for election in timeline.elections:
-        if election.at - labelled > ELECTION_LABEL_SHARE * timeline.duration:
-            axis.text(election.at, top * 0.88, f" elected {election.primary}", va="top", fontsize=8, color=ELECTION)
-            labelled = election.at
+        line = next((n for n, until in enumerate(free) if election.at >= until), None)
+        if line is not None:
+            _label(axis, timeline, election.at, ELECTION_LINES[line], f"elected {election.primary}", ELECTION, 8)
+            free[line] = election.at + ELECTION_LABEL_SHARE * timeline.duration
+
+
+def _label(axis: Axes, timeline: Timeline, at: float, height: float, text: str, colour: str, size: int) -> None:
+    """A label beside a moment, on the side that has room; it never widens the figure."""
+    left = at > 0.8 * timeline.duration
+    label = axis.text(
+        at,
+        axis.get_ylim()[1] * height,
+        f"{text} " if left else f" {text}",
+        ha="right" if left else "left",
+        va="top",
+        fontsize=size,
+        color=colour,
+    )
+    label.set_in_layout(False)
 
 
 def png(figure: Any, path: Path) -> None:

@@ -10,7 +10,7 @@ import json
 import platform
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -132,14 +132,37 @@ def versions(folder: Path) -> dict[str, str]:
     return found
 
 
+def tolerance_in_words(tolerance: Any) -> str:
+    """What a probe was held to: `true`, `98 to 110`."""
+    if isinstance(tolerance, dict) and tolerance.get("type") == "range":
+        least, most = tolerance["range"]
+        return f"{least:,} to {most:,}"
+    return "" if tolerance is None else json.dumps(tolerance)
+
+
+def evidence_in_words(evidence: dict[str, Any]) -> str:
+    """What a fault saw; equal values of several servers are counted."""
+    words = []
+    for key, value in evidence.items():
+        name = key.replace("_", " ")
+        if isinstance(value, dict):
+            value = ", ".join(f"{each} x {count}" for each, count in Counter(value.values()).items())
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        words.append(f"{name}: {'none' if value in ('', None) else value}")
+    return "; ".join(words)
+
+
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("chaos", "templates"),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"tolerance": tolerance_in_words, "evidence": evidence_in_words}
+    return environment
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ def _gaps(found: Iterable[Beat], started: float, ended: float) -> dict[str, list
     acknowledged: defaultdict[str, list[float]] = defaultdict(list)
     first: dict[str, float] = {}
     for beat in found:
+        if beat.answered > ended:  # while the workload was being stopped
+            continue
         first.setdefault(beat.shard, beat.sent)
         if beat.ok:
             acknowledged[beat.shard].append(beat.answered)

@@ -1,5 +1,5 @@
-"""netem is taken only for what it does in order.  `tc` is a mock that writes down its arguments, because the laboratory's
-kernel has no netem."""
+"""netem is taken only for what it does in order.  `tc` is a mock that writes down its arguments: the kernel of the
+laboratory has no netem."""
 
 from __future__ import annotations
 

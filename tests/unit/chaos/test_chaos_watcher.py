@@ -42,3 +42,8 @@ def test_timeline_shows_gaps_and_faults(tmp_path: Path) -> None:
     assert line.gaps == {"s1": [(1.0, 7.0)]}
     assert [(w.start, w.end, w.reason) for w in line.faults] == [(2.0, 6.0, "deadline")]
     assert [(e.at, e.primary) for e in line.elections] == [(3.0, "b")]
+
+
+def test_heartbeats_after_the_end_are_not_drawn(tmp_path: Path) -> None:
+    write(tmp_path, ("s1", 101, True), ("s1", 109, True), ("s1", 115, True), ("s1", 130, True))
+    assert build(tmp_path, 100.0, 110.0, []).gaps == {"s1": [(1.0, 9.0)]}
