@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bson import Int64, Timestamp
+from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
 from router import rawbson, wire
@@ -18,8 +18,8 @@ from router.context import COMMANDS, Context, Reply, command
 from router.cursors import ClusterCursor
 from router.dispatch import ask, checked, cursor_id, empty_cursor, until_fresh
 from router.errors import MemberUnreachableError, RouterError
-from router.reads import keep_cursor, owners_of, routing_of, snapshot_time
-from router.transaction_aggregation import aggregate_in_transaction, over_several, reaches_elsewhere
+from router.reads import keep_cursor, owners_of, routing_of
+from router.transaction_aggregation import aggregate_in_transaction
 
 
 def _pipeline(context: Context) -> list[Any]:
@@ -87,46 +87,11 @@ async def aggregate(context: Context) -> Reply:
                 fields = {"aggregate": collection, **context.options(), **concern, **routing.versions(owners[0])}
                 writes = write_target(context) is not None
                 return keep_cursor(context, *await ask(context, owners[0], fields, write=writes))
-            if snapshot_time(concern):
-                return await _of_snapshot(context, routing, owners, concern)
         return await _on_member(context, owners[0], concern)
 
     if collection is None:
         return await attempt()
     return await until_fresh(context, context.namespace, attempt)
-
-
-async def _of_snapshot(context: Context, routing: Routing, owners: list[str], concern: dict[str, Any]) -> Reply:
-    """A pipeline over several shards at one time of the past.
-
-    The member that merges asks the shards that own chunks *now*; one that has given its last chunk away since the
-    snapshot would be left out, and its documents with it.  So the answer counts only if nothing has moved since.
-    """
-    stages = [rawbson.decode(stage) for stage in _pipeline(context)]
-    if not await _moved_since(context, snapshot_time(concern), {context.namespace}):
-        reply = await _on_member(context, owners[0], concern)
-        read = {f"{n.database}.{n.collection}" for n in _needs(context) if n.action == "find" and n.collection}
-        if not await _moved_since(context, snapshot_time(concern), read):
-            return reply
-        if isinstance(reply, bytes) and (cursor := context.service.cursors.open.get(cursor_id(reply))):
-            context.service.cursors.forget(cursor)
-            context.service.in_background(cursor.kill(context.service))
-    if foreign := reaches_elsewhere(stages):
-        raise RouterError(246, f"chunks moved since the snapshot, which {', '.join(sorted(foreign))} cannot go back to")
-    return await over_several(context, routing, owners, stages, concern)
-
-
-async def _moved_since(context: Context, time: Timestamp | None, namespaces: set[str]) -> bool:
-    catalog = context.service.catalog
-    for namespace in sorted(namespaces):
-        catalog.forget(namespace)
-        try:
-            if time is None or (await catalog.routing(namespace)).newest_move > time:
-                return True
-        except RouterError as error:
-            if error.code != 26:  # NamespaceNotFound: what does not exist has not moved
-                raise
-    return False
 
 
 async def _on_member(context: Context, shard: str, concern: dict[str, Any]) -> Reply:

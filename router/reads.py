@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bson import Int64, Timestamp
+from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
 from router import rawbson
@@ -25,12 +25,6 @@ from router.wire import Message
 EMPTY = rawbson.encode({})
 
 
-def snapshot_time(concern: dict[str, Any]) -> Timestamp | None:
-    """The cluster time of {"readConcern": {"level": "snapshot", ...}}; None for other read concerns."""
-    time: Timestamp | None = concern.get("readConcern", {}).get("atClusterTime")
-    return time
-
-
 async def routing_of(context: Context, concern: dict[str, Any] | None = None) -> Routing | None:
     """The routing table of the command's collection; None when its database does not exist.
 
@@ -43,7 +37,7 @@ async def routing_of(context: Context, concern: dict[str, Any] | None = None) ->
         if error.code == 26:
             return None
         raise
-    time = snapshot_time(concern or {})
+    time = (concern or {}).get("readConcern", {}).get("atClusterTime")
     return routing.at(time) if time and not context.in_transaction else routing
 
 
@@ -133,13 +127,12 @@ async def _merged_find(context: Context, routing: Routing, owners: list[str], co
     else:
         await merged.kill(context.service)
     cursor: dict[str, Any] = {"firstBatch": batch, "id": Int64(merged.id if keep else 0), "ns": context.namespace}
-    if time := at_cluster_time(replies[0]):
+    if time := _at_cluster_time(replies[0]):
         cursor["atClusterTime"] = time
     return {"cursor": cursor, "ok": 1.0}
 
 
-def at_cluster_time(reply: bytes) -> Any:
-    """The snapshot's time in the reply of a cursor command, which the client uses for its next reads; or None."""
+def _at_cluster_time(reply: bytes) -> Any:
     cursor = rawbson.find(reply, frozenset({b"cursor"}))[b"cursor"]
     element = rawbson.find(reply, frozenset({b"atClusterTime"}), cursor[1]).get(b"atClusterTime")
     return rawbson.value_of(reply, element) if element else None

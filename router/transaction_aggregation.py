@@ -1,9 +1,8 @@
-"""aggregate inside a transaction, and over a snapshot that is older than the newest move of a chunk.
+"""aggregate inside a transaction.
 
-`clusterAggregate` cannot take part in a transaction and asks only those shards that own chunks now, so the router does
-here what it can do simply: one owner gets the whole pipeline; with several owners, stages that look at one document at
-a time run on the shards, groups that add up are grouped on both levels, and the rest runs over what was gathered,
-which has to fit one document.
+`clusterAggregate` cannot take part in a transaction, so the router does here what it can do simply: one owner gets the
+whole pipeline; with several owners, stages that look at one document at a time run on the shards, groups that add
+up are grouped on both levels, and the rest runs over what was gathered, which has to fit one document.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from router.context import Context, Reply
 from router.cursors import MergedCursor, Part
 from router.dispatch import ask, checked, empty_cursor, everywhere, until_fresh
 from router.errors import RouterError
-from router.reads import at_cluster_time, keep_cursor, owners_of, routing_of
+from router.reads import keep_cursor, owners_of, routing_of
 
 _PER_DOCUMENT = frozenset({
     "$match", "$project", "$addFields", "$set", "$unset", "$unwind", "$replaceRoot", "$replaceWith", "$redact",
@@ -41,7 +40,7 @@ async def aggregate_in_transaction(context: Context) -> Reply:
             return empty_cursor(context.namespace)
         first = context.head["pipeline"][:1]
         owners = owners_of(context, routing, first[0].get("$match") if first else None)
-        foreign = reaches_elsewhere(stages)
+        foreign = _ELSEWHERE & {name for stage in stages for name in stage}
         if foreign and (len(owners) > 1 or routing.sharded):
             raise RouterError(
                 263, f"{', '.join(sorted(foreign))} on a sharded collection is not served inside a transaction"
@@ -49,14 +48,9 @@ async def aggregate_in_transaction(context: Context) -> Reply:
         if len(owners) == 1:
             fields = {"aggregate": context.collection, **context.options(), **routing.versions(owners[0])}
             return keep_cursor(context, *await ask(context, owners[0], fields))
-        return await over_several(context, routing, owners, stages, {})
+        return await _over_several(context, routing, owners, stages)
 
     return await until_fresh(context, context.namespace, attempt)
-
-
-def reaches_elsewhere(stages: list[dict[str, Any]]) -> set[str]:
-    """The stages that read or write other collections, or hold pipelines of their own."""
-    return {name for stage in stages for name in stage} & _ELSEWHERE
 
 
 def _adds_up(accumulator: Any) -> bool:
@@ -85,36 +79,13 @@ def split(stages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict
     return shards, merge
 
 
-async def over_several(
-    context: Context, routing: Routing, owners: list[str], stages: list[dict[str, Any]], concern: dict[str, Any]
-) -> Reply:
-    """Run a pipeline on several shards and merge it; raises RouterError 10334 when too much has to be gathered."""
+async def _over_several(context: Context, routing: Routing, owners: list[str], stages: list[dict[str, Any]]) -> Reply:
     for_shards, for_merge = split(stages)
     options = {k: v for k, v in context.options().items() if k not in ("pipeline", "cursor")}
-    fields = {"aggregate": context.collection, "pipeline": for_shards, "cursor": {}, **options, **concern}
-    parts: list[Part] = []
-
-    async def open_part(shard: str) -> bytes:
-        member, reply = await ask(context, shard, fields | routing.versions(shard))
-        parts.append(Part(member, reply.body, []))
-        return reply.body
-
+    fields = {"aggregate": context.collection, "pipeline": for_shards, "cursor": {}, **options}
+    answers = await everywhere(ask(context, shard, fields | routing.versions(shard)) for shard in owners)
+    parts = [Part(member, reply.body, []) for member, reply in answers]
     merged = MergedCursor(context, context.namespace, parts, skip=0, limit=0)
-    try:
-        replies = await everywhere(open_part(shard) for shard in owners)
-        reply = await _merge(context, merged, owners[0], for_merge, options)
-    except BaseException:
-        context.service.in_background(merged.kill(context.service))
-        raise
-    if time := at_cluster_time(replies[0]):
-        document = rawbson.head(reply) if isinstance(reply, bytes) else reply
-        return rawbson.encode({**document, "cursor": {**document["cursor"], "atClusterTime": time}})
-    return reply
-
-
-async def _merge(
-    context: Context, merged: MergedCursor, shard: str, for_merge: list[dict[str, Any]], options: dict[str, Any]
-) -> Reply:
     cursor = rawbson.decode(context.head["cursor"])
     size = int(cursor.get("batchSize", 101))
     if not for_merge:
@@ -131,11 +102,12 @@ async def _merge(
         total += sum(len(rawbson.raw(document)) for document in batch)
         if total > _GATHER_BYTES:
             raise RouterError(
-                10334, "this aggregation of a snapshot has to gather more than 15 MB on the router; narrow its $match"
+                10334, "this aggregation inside a transaction has to gather more than 15 MB; narrow its $match"
             )
     # `$documents` would turn strings that begin with a dollar into expressions: $literal keeps them as they are.
     source: dict[str, Any] = {"$documents": {"$literal": gathered} if gathered else []}
     command = {"aggregate": 1, "pipeline": [source, *for_merge], "cursor": {"batchSize": size}, **options}
     command |= {"readConcern": {"level": "local"}, "$db": context.db}
-    member = await (await context.service.catalog.shard(shard)).primary()
+    replica_set = await context.service.catalog.shard(owners[0])
+    member = await replica_set.primary()
     return keep_cursor(context, member, checked(await member.call(wire.command(command))))
