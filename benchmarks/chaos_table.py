@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One table of every chaos experiment, on the embedded platform and on kind: proof of fault, time without writes, what was
+"""One table of every chaos experiment, embedded and on kind: proof of fault, time without writes, what was
 acknowledged, lost and doubled.
 
     python benchmarks/chaos_table.py --embedded STATE --kind STATE            # from the runs that are there

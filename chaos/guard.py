@@ -16,7 +16,6 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from cluster.errors import ClusterError
 from shardmart.state import State
 
 from . import register
@@ -44,9 +43,9 @@ def main() -> int:
     record.guard = os.getpid()
     try:
         fault.begin()
-    except (ChaosError, ClusterError, OSError) as error:
+    except Exception as error:  # whatever a library raises, the fault is refused with its words
         fault.end()
-        record.status, record.reason = "refused", str(error)
+        record.status, record.reason = "refused", " ".join(str(error).split())[:500]
         register.write(state, record)
         return 2
     deadline = time.monotonic() + record.duration_s

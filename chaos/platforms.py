@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from . import faults, process_faults
 from .errors import ChaosError
 from .faults import Fault
@@ -21,6 +23,12 @@ def kinds(targets: Targets) -> dict[str, type[Fault]]:
     raise ChaosError(
         f"no faults for clusters of the platform {targets.platform!r}; there are some for embedded and kind"
     )
+
+
+def environment(targets: Targets) -> dict[str, str]:
+    raise ChaosError(f"no faults for the platform {targets.platform!r}; there are some for embedded and kind")
+    kubeconfig = targets.state.folder / "kubeconfig"
+    return os.environ | ({"KUBECONFIG": str(kubeconfig)} if kubeconfig.exists() else {})
 
 
 def requirement(targets: Targets, kind: str) -> str | None:

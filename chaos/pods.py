@@ -64,8 +64,6 @@ class Kubernetes:
                 os.environ.setdefault("CHAOSTOOLKIT_IN_POD", "true")
                 config.load_incluster_config()  # type: ignore[no-untyped-call]
             else:
-                if kubeconfig.exists():
-                    os.environ["KUBECONFIG"] = str(kubeconfig)  # for chaostoolkit-kubernetes too
                 config.load_kube_config(  # type: ignore[no-untyped-call]
                     config_file=str(kubeconfig) if kubeconfig.exists() else None
                 )

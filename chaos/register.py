@@ -163,6 +163,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            env=platforms.environment(targets),
             start_new_session=True,  # a Ctrl-C or kill of the experimenter must not reach the guard
         )
 
