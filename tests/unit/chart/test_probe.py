@@ -67,7 +67,7 @@ def probe(answer: dict[str, Any] | None, *question: str) -> int:
     """Exit code of probe.sh."""
     with server(answer) as port:
         environment = os.environ | {"PORT": str(port), "PROBE_SECONDS": "1"}
-        return subprocess.run([str(PROBE), *question], env=environment, check=False, timeout=20).returncode
+        return subprocess.run([str(PROBE), *question], env=environment, check=False, timeout=60).returncode
 
 
 @pytest.mark.parametrize(
