@@ -20,13 +20,11 @@ def kinds(targets: Targets) -> dict[str, type[Fault]]:
 
         direct = inside_kubernetes(targets.state)
         return (faults.KINDS if direct else pod_faults.THROUGH_TOOLBOX) | pod_faults.KINDS
-    raise ChaosError(
-        f"no faults for clusters of the platform {targets.platform!r}; there are some for embedded and kind"
-    )
+    raise ChaosError(f"no faults for the platform {targets.platform!r}; there are some for embedded and kind")
 
 
 def environment(targets: Targets) -> dict[str, str]:
-    raise ChaosError(f"no faults for the platform {targets.platform!r}; there are some for embedded and kind")
+    """Environment of the process that holds a fault: chaostoolkit-kubernetes reads `$KUBECONFIG` when it is imported."""
     kubeconfig = targets.state.folder / "kubeconfig"
     return os.environ | ({"KUBECONFIG": str(kubeconfig)} if kubeconfig.exists() else {})
 
