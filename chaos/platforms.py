@@ -24,7 +24,7 @@ def kinds(targets: Targets) -> dict[str, type[Fault]]:
 
 
 def environment(targets: Targets) -> dict[str, str]:
-    """Environment of the process that holds a fault: chaostoolkit-kubernetes reads `$KUBECONFIG` when it is imported."""
+    """Environment of the process that holds a fault: chaostoolkit-kubernetes reads `$KUBECONFIG` on import."""
     kubeconfig = targets.state.folder / "kubeconfig"
     return os.environ | ({"KUBECONFIG": str(kubeconfig)} if kubeconfig.exists() else {})
 
