@@ -55,10 +55,12 @@ lint: $(STAMP) ## ruff, mypy --strict, yamllint, ansible-lint
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline
 
-lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest (needs Helm)
+lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubeconform (needs Helm)
 	helm lint --strict helm/sharded-mongodb
 	if command -v helm3 >/dev/null; then helm3 lint --strict helm/sharded-mongodb; fi
 	helm-unittest helm/sharded-mongodb
+	for values in helm/sharded-mongodb/ci/*.yaml; do helm template check helm/sharded-mongodb --values $$values \
+	  | kubeconform -strict -summary -skip Certificate -schema-location 'helm/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json' - || exit 1; done
 	$(BIN)/python helm/values_table.py --check
 
 format: $(STAMP) ## Format the Python code

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.support.kind_site import KindSite, Made
+from shardmart import kind, topology
+from tests.support.kind_site import ROOT, KindSite, Made
 
 COMPONENTS = {"config-server", "shard", "router", "toolbox"}
 COMPONENT = "app.kubernetes.io/component"
@@ -125,6 +128,28 @@ def test_network_policies_select_the_pods_that_exist(site: KindSite) -> None:
     assert called["toolbox"] == {*members, "router"}
 
 
+@pytest.mark.parametrize("name", ["topology.yml", "topologies/small.yml", "topologies/large.yml"])
+def test_every_topology_renders_to_valid_objects(name: str, tmp_path: Path) -> None:
+    declared = topology.load(ROOT / "inventories" / name)
+    values = tmp_path / "values.json"
+    values.write_text(json.dumps(kind.chart_values(declared)))
+    rendered = tmp_path / "rendered.yaml"
+    with rendered.open("w") as output:
+        chart = ["helm", "template", declared.name, "helm/sharded-mongodb", "--values", str(values)]
+        subprocess.run(chart, cwd=ROOT, stdout=output, check=True)
+    schemas = "helm/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json"
+    subprocess.run(["kubeconform", "-strict", "-schema-location", schemas, str(rendered)], cwd=ROOT, check=True)
+    sets = [o for o in yaml.safe_load_all(rendered.read_text()) if o and o["kind"] == "StatefulSet"]
+    pods = {o["metadata"]["labels"][COMPONENT]: 0 for o in sets}
+    for found in sets:
+        pods[found["metadata"]["labels"][COMPONENT]] += found["spec"]["replicas"]
+    assert pods == {
+        "config-server": len(declared.config_servers.members),
+        "shard": sum(len(shard.members) for shard in declared.shards),
+        "router": declared.routers.count,
+    }
+
+
 def test_rendered_objects_are_accepted_by_the_api_server(site: KindSite, tmp_path: Path) -> None:
     switches = {
         "tls": {"enabled": True},
@@ -140,8 +165,8 @@ def test_rendered_objects_are_accepted_by_the_api_server(site: KindSite, tmp_pat
             helm, "template", "other", "helm/sharded-mongodb", "--namespace", site.name, "--values", str(values)
         )
         accepted = site.kubectl("apply", "--dry-run=server", "--filename=-", text=rendered)
-        for kind in ("statefulset.apps/other-shard1", "networkpolicy.networking.k8s.io/other-shard", "job.batch/"):
-            assert kind in accepted
+        for wanted in ("statefulset.apps/other-shard1", "networkpolicy.networking.k8s.io/other-shard", "job.batch/"):
+            assert wanted in accepted
 
 
 @pytest.mark.timeout(300)

@@ -15,6 +15,7 @@ spec:
     matchLabels:
       {{- include "sharded-mongodb.selector" (dict "root" $root "component" .component) | nindent 6 }}
   policyTypes: [Ingress, Egress]
+  {{- if or .callers .from $root.Values.networkPolicy.extraIngress }}
   ingress:
     {{- if or .callers .from }}
     - from:
@@ -33,6 +34,9 @@ spec:
     {{- with $root.Values.networkPolicy.extraIngress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  {{- else }}
+  ingress: []
+  {{- end }}
   egress:
     - to:
         - namespaceSelector: {}
