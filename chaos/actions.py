@@ -36,6 +36,7 @@ __all__ = [
     "partition",
     "pause",
     "random_faults",
+    "slow_disk",
     "step_down_storm",
     "wait",
 ]
@@ -127,6 +128,13 @@ def drain_node(targets: Selector, duration_s: float = 60) -> Evidence:
 def fill_connections(targets: Selector = "routers", count: int = 500, duration_s: float = 30) -> Evidence:
     """Open `count` connections to each target and keep them."""
     return _begin("connections", "fill-connections", targets, duration_s, count=int(count))
+
+
+def slow_disk(targets: Selector, iops: int = 10, duration_s: float = 30) -> Evidence:
+    """Let the targets' processes write to their disk at most `iops` times a second (embedded, root)."""
+    if int(iops) < 1:
+        raise ActivityFailed("iops is 1 or more: a disk that never writes is a pause")
+    return _begin("slowdisk", "slow-disk", targets, duration_s, iops=int(iops))
 
 
 def step_down_storm(targets: Selector, interval_s: float = 5, duration_s: float = 30) -> Evidence:

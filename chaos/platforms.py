@@ -33,4 +33,6 @@ def requirement(targets: Targets, kind: str) -> str | None:
     """What is missing here for faults of `kind`, in words; None when nothing."""
     if targets.platform == "embedded":
         return process_faults.requirement(kind)
+    if kind == "slowdisk":
+        return "there is no slow disk on pods: the control groups of their nodes are the kubelet's"
     return None

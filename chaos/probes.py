@@ -24,6 +24,7 @@ __all__ = [
     "becomes_writable",
     "chunks_moved",
     "connections_open",
+    "durable_write_ms",
     "elections",
     "every_set_has_one_primary",
     "faults_begun",
@@ -156,6 +157,11 @@ def is_drained(wait_s: float = 180) -> bool:
 def packets_dropped(fault: str = "partition") -> int:
     """How many packets the last fault of this name has dropped; known once it has ended."""
     return int(_last(fault).evidence.get("dropped", 0))
+
+
+def durable_write_ms(fault: str = "slow-disk") -> float:
+    """How long a small durable write took beside the targets of the last fault of this name, milliseconds."""
+    return float(_last(fault).parameters["write_ms"])
 
 
 def step_downs(fault: str = "step-down-storm") -> int:

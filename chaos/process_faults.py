@@ -19,6 +19,7 @@ import psutil
 from cluster.connection import Deadline
 from cluster.processes import Process, start, wait_until_listening
 
+from .disk import SlowDisk, device_of
 from .errors import ChaosError
 from .faults import Fault
 from .packets import rules
@@ -161,13 +162,47 @@ class Network(Fault):
         return vars(self._injector.counters) if self._injector else {}
 
 
-KINDS: dict[str, type[Fault]] = {fault.kind: fault for fault in (Kill, Pause, Network)}
+class SlowWrites(Fault):
+    """Durable writes of the targets wait: the kernel lets them write a few times a second (see `chaos.disk`)."""
+
+    kind = "slowdisk"
+
+    def _disk(self) -> SlowDisk:
+        return SlowDisk(self.parameters["id"])
+
+    def begin(self) -> None:
+        """Limit the processes, and measure what a write in their place takes, before and after."""
+        processes = {server.name: self.targets.process(server) for server in self.servers}
+        if down := [name for name, process in processes.items() if process is None]:
+            raise ChaosError(f"{', '.join(down)} does not run: nothing to slow")
+        disk, folder = self._disk(), self.targets.state.folder / "data"
+        pids = [process.pid for process in processes.values() if process]
+        self.parameters["device"] = device_of(folder)
+        self.parameters["homes"] = {pid: disk.home(pid) for pid in pids}
+        disk.slow(pids, self.parameters["device"], int(self.parameters["iops"]))
+        self.begun = time.time()
+        self.parameters["write_ms"] = disk.write_ms(folder)
+        self.parameters["via"] = f"at most {self.parameters['iops']} writes a second to {self.parameters['device']}"
+
+    def end(self) -> None:
+        """Lift the limit."""
+        homes = {int(pid): home for pid, home in self.parameters.get("homes", {}).items()}
+        self._disk().release(homes, self.parameters.get("device", "0:0"))
+
+    def evidence(self) -> dict[str, Any]:
+        """What a durable write took while it lasted, milliseconds."""
+        return {"write_ms": self.parameters.get("write_ms")}
+
+
+KINDS: dict[str, type[Fault]] = {fault.kind: fault for fault in (Kill, Pause, Network, SlowWrites)}
 
 
 def requirement(kind: str) -> str | None:
     """What this machine lacks for faults of `kind`, in words; None when nothing."""
     if kind == "drain":
         return "drain-node: processes of one machine have no node to drain"
+    if kind == "slowdisk":
+        return SlowDisk("any").requirement()
     if kind != "network":
         return None
     if not sys.platform.startswith("linux"):

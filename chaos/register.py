@@ -27,6 +27,8 @@ from .errors import ChaosError
 from .targets import Server, Targets
 
 BEGIN_SECONDS = 60
+SHOWN = {"delay_ms", "jitter_ms", "loss", "direction", "count", "interval_s", "namespace", "iops"}
+"""Parameters that the description of a fault shows."""
 END_SECONDS = 90
 MAXIMUM_SECONDS = 3600
 
@@ -50,11 +52,7 @@ class Record:
 
     def words(self) -> str:
         """The fault in one line."""
-        details = {
-            key: value
-            for key, value in self.parameters.items()
-            if key in {"delay_ms", "jitter_ms", "loss", "direction", "count", "interval_s", "namespace"} and value
-        }
+        details = {key: value for key, value in self.parameters.items() if key in SHOWN and value}
         listed = ", ".join(f"{key} {value}" for key, value in details.items())
         return f"{self.name} on {', '.join(self.targets)}{f' ({listed})' if listed else ''} for {self.duration_s:g} s"
 

@@ -9,8 +9,10 @@ from typing import Any
 import psutil
 import pytest
 
-from chaos import actions, cli, probes, register
+from chaos import actions, cli, probes, process_faults, register
+from chaos.disk import SlowDisk, device_of
 from chaos.engine import Engine, Plan
+from chaos.errors import ChaosError
 
 pytestmark = pytest.mark.integration
 
@@ -86,3 +88,21 @@ def test_engine_waits_for_a_primary_before_it_touches_anything(cluster: Any) -> 
     engine.run(threading.Event())
     assert engine.begun == 0
     assert any("a primary of every set" in line for line in said)
+
+
+def test_slow_disk_is_measured_and_lifted(cluster: Any) -> None:
+    if lacking := process_faults.requirement("slowdisk"):
+        pytest.skip(lacking)
+    (cluster.state.folder / "data").mkdir()
+    try:
+        device_of(cluster.state.folder / "data")
+    except ChaosError as error:
+        pytest.skip(str(error))
+    pid = cluster.targets.process(cluster.targets.server("shard1-1")).pid
+    home = SlowDisk("any").home(pid)
+    fault = actions.slow_disk(targets="shard1-1", iops=10, duration_s=60)
+    assert SlowDisk("any").home(pid) == f"shardmart-{fault['id']}"
+    # Ten writes a second cannot be done faster than a tenth of a second each, however quick the machine is.
+    assert probes.durable_write_ms() > 50
+    actions.heal()
+    assert SlowDisk("any").home(pid) == home
