@@ -3,8 +3,8 @@
     python benchmarks/kind.py
 
 Makes a kind cluster of its own (inventory kind-airgapped, the default topology) and removes it.  The images are built
-before the clock starts.  CPU is the kubelet's own count (`pod_cpu_usage_seconds_total`) over one minute in which nothing
-is asked of the cluster, probes running.  Prints a Markdown table; every figure is measured in this run.
+before the clock starts.  CPU is the kubelet's own count (`pod_cpu_usage_seconds_total`) over one minute in which
+nothing is asked of the cluster, probes running.  Prints a Markdown table; every figure is measured in this run.
 """
 
 from __future__ import annotations
