@@ -258,9 +258,7 @@ class ThroughToolbox(Fault):
     """A fault that needs only a way to the servers: the same class as on the embedded platform, run in the toolbox."""
 
     _process: subprocess.Popen[bytes] | None = None
-
-    def __post_init__(self) -> None:
-        self._seen: dict[str, Any] = {}
+    _seen: dict[str, Any] | None = None
 
     def begin(self) -> None:
         """Start it there.  Its standard input is its stop button: it ends when this process does."""
@@ -303,11 +301,11 @@ class ThroughToolbox(Fault):
             return
         for line in output.splitlines():
             with contextlib.suppress(ValueError):
-                self._seen.update(json.loads(line).get("evidence", {}))
+                self._seen = (self._seen or {}) | json.loads(line).get("evidence", {})
 
     def evidence(self) -> dict[str, Any]:
         """What it saw."""
-        return self._seen
+        return self._seen or {}
 
 
 def _through_toolbox(fault: type[Fault]) -> type[Fault]:

@@ -213,3 +213,17 @@ def test_toolbox_ends_with_its_experimenter(answering: Callable[[], Any]) -> Non
     access.hello("127.0.0.1:9", 1)
     started[0].stdin.close()
     assert started[0].wait(10) == 0
+
+
+def test_what_a_fault_in_the_toolbox_saw_is_kept(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
+    def here(self: Toolbox, *words: str) -> subprocess.Popen[bytes]:
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        environment = {"SHARDMART_STATE": str(targets.state.folder), "KUBERNETES_SERVICE_HOST": "here"}
+        return subprocess.Popen([sys.executable, *words[1:]], env=environment, **pipes)
+
+    monkeypatch.setattr(Toolbox, "start", here)
+    parameters = {"interval_s": 1.0, "id": "x"}
+    fault = platforms.kinds(targets)["stepdowns"](targets, [targets.server("mongos1")], 60, parameters)
+    fault.begin()
+    fault.end()
+    assert fault.evidence() == {"step_downs": 0}
