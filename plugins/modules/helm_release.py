@@ -43,6 +43,7 @@ revision: {description: The release's revision., type: int, returned: when prese
 
 import json
 import re
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -137,6 +138,8 @@ def main():
     for program in (module.params["helm"], "kubectl"):
         if not module.get_bin_path(program):
             module.fail_json(msg=f"{program} is not on PATH: install it")
+    if module.params["state"] == "absent" and not Path(module.params["kubeconfig"]).exists():
+        module.exit_json(changed=False)  # no cluster, no release
     helm = Helm(module)
     stored = helm.stored()
     if module.params["state"] == "absent":
