@@ -64,6 +64,9 @@ def run_experiments(
     experiments: Annotated[list[Path], typer.Argument(help="Experiment files.", exists=True, dir_okay=False)],
     times: Annotated[int, typer.Option(min=1, help="How often to run each.")] = 1,
     expect_failure: Annotated[bool, typer.Option(help="Negative controls: exit 0 only if every run fails.")] = False,
+    var: Annotated[
+        list[str] | None, typer.Option(help="Another value of the experiment's configuration, as KEY:TYPE=VALUE.")
+    ] = None,
     state: StateFolder = None,
 ) -> None:
     """Run experiments one after the other with Chaos Toolkit, and sum them up in a table.
@@ -84,7 +87,9 @@ def run_experiments(
             done = subprocess.run(  # noqa: S603
                 [
                     *(program, "--no-version-check", "--log-file", str(journal.with_suffix(".log"))),
-                    *("run", "--journal-path", str(journal), "--rollback-strategy", "always", str(path)),
+                    *("run", "--journal-path", str(journal), "--rollback-strategy", "always"),
+                    *(f"--var={each}" for each in var or []),
+                    str(path),
                 ],
             )
             failed, passed = failed + bool(done.returncode), passed + (not done.returncode)
