@@ -93,8 +93,6 @@ topologySpreadConstraints:
 {{- if .root.Values.tls.enabled }}
 - name: TLS
   value: "1"
-- name: TLS_CA
-  value: /etc/mongodb/tls/{{ .root.Values.tls.keys.ca }}
 {{- end }}
 {{- with .settings.extraEnv }}
 {{ toYaml . }}
