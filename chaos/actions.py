@@ -1,7 +1,7 @@
 """Chaos Toolkit actions.  The same names on every platform; what cannot be had on one says so.
 
 Each fault action returns as soon as the fault is real, with its record; the fault goes on by itself for `duration_s`
-and ends by itself.  Selectors are those of `chaos.targets`.  A failed action raises, and `chaos.controls` turns that
+and ends by itself.  Selectors are those of `chaos.targets`, and `fault:NAME`, what the last fault of this name hit.  A failed action raises, and `chaos.controls` turns that
 into a failed experiment.
 """
 
@@ -45,10 +45,22 @@ Selector = str | list[str]
 Evidence = dict[str, Any]
 
 
+def _named(state: State, selector: Selector) -> list[str]:
+    """The words of a selector, with `fault:NAME` replaced by the targets of the last fault of this name."""
+    found: list[str] = []
+    for word in selector.split(",") if isinstance(selector, str) else selector:
+        kind, _, name = word.strip().partition(":")
+        records = [record for record in register.records(state) if record.name == name] if kind == "fault" else []
+        if kind == "fault" and not records:
+            raise ChaosError(f"selector {word!r}: there was no fault of this name")
+        found += records[-1].targets if records else [word]
+    return found
+
+
 def _begin(kind: str, name: str, selector: Selector, duration_s: float, **parameters: Any) -> Evidence:
     try:
         targets = Targets(State.find())
-        servers = targets.resolve(selector)
+        servers = targets.resolve(_named(targets.state, selector))
         return asdict(register.start(targets, kind, name, servers, float(duration_s), **parameters))
     except (ChaosError, StateError, ClusterError) as error:
         raise ActivityFailed(str(error)) from None

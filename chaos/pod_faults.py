@@ -95,12 +95,17 @@ class PodNetwork(PodFault):
 
     def _orders(self, pods: list[Pod]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """One injector per pod; its peers are addresses."""
-        fault = NetworkFault(
-            duration_s=self.duration_s,
-            peer_addresses=self._peer_addresses(pods),
-            **{key: self.parameters[key] for key in ("delay_ms", "jitter_ms", "loss", "direction", "seed")},
-        )
-        return {"kind": self.kind}, {pod.server: {"fault": asdict(fault)} for pod in pods}
+        peers = self._peer_addresses(pods)
+        given = {key: self.parameters[key] for key in ("delay_ms", "jitter_ms", "loss", "direction", "seed")}
+
+        def fault(pod: Pod) -> dict[str, Any]:
+            # A target is no peer of itself: its own address is on every packet.
+            others = tuple(address for address in peers if address != pod.address)
+            if peers and not others:
+                raise ChaosError(f"{pod.server} has no peer but itself")
+            return asdict(NetworkFault(duration_s=self.duration_s, peer_addresses=others, **given))
+
+        return {"kind": self.kind}, {pod.server: {"fault": fault(pod)} for pod in pods}
 
     def _undo(self, kubernetes: Kubernetes) -> None:
         """Rules let packets pass once nobody serves their queue, but netem would go on."""

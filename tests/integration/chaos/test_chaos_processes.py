@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
+from chaoslib.exceptions import ActivityFailed
 
 from chaos import actions, cli, probes, process_faults, register
 from chaos.disk import SlowDisk, device_of
@@ -106,3 +107,10 @@ def test_slow_disk_is_measured_and_lifted(cluster: Any) -> None:
     assert probes.durable_write_ms() > 50
     actions.heal()
     assert SlowDisk("any").home(pid) == home
+
+
+def test_a_later_fault_can_hit_what_an_earlier_one_hit(cluster: Any) -> None:
+    paused = actions.pause(targets="shard1-2", duration_s=60)
+    assert actions.kill(targets="fault:pause", duration_s=1)["targets"] == paused["targets"]
+    with pytest.raises(ActivityFailed, match="no fault of this name"):
+        actions.kill(targets="fault:latency")

@@ -109,6 +109,16 @@ def test_peers_are_addresses(targets: Targets, monkeypatch: pytest.MonkeyPatch) 
     assert peers_of(targets, monkeypatch, ["shard1-2", "shard1-3"]) == ("10.0.0.5", "10.0.0.6")
 
 
+def test_target_is_no_peer_of_itself(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its own address is on every packet: as a peer it would cut the target off from everybody.
+    given: dict[str, Any] = {"delay_ms": 0, "jitter_ms": 0, "loss": 1.0, "direction": "both", "seed": 0}
+    api = SimpleNamespace(pod=lambda server: pod(server.name, address=f"10.0.0.{server.name[-1]}"))
+    monkeypatch.setattr(pod_faults, "Kubernetes", lambda of: api)
+    cut = pod_faults.PodNetwork(targets, [targets.server("shard1-1")], 10, given | {"peers": ["shard1-1", "shard1-2"]})
+    _, per_pod = cut._orders([pod("shard1-1", address="10.0.0.1")])
+    assert per_pod["shard1-1"]["fault"]["peer_addresses"] == ("10.0.0.2",)
+
+
 def test_everybody_needs_no_address(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
     assert peers_of(targets, monkeypatch, [*(s.name for s in targets.servers), "outside"]) == ()
 
