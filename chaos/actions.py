@@ -1,8 +1,8 @@
 """Chaos Toolkit actions.  The same names on every platform; what cannot be had on one says so.
 
 Each fault action returns as soon as the fault is real, with its record; the fault goes on by itself for `duration_s`
-and ends by itself.  Selectors are those of `chaos.targets`, and `fault:NAME`, what the last fault of this name hit.  A failed action raises, and `chaos.controls` turns that
-into a failed experiment.
+and ends by itself.  Selectors are those of `chaos.targets`, and `fault:NAME`, what the last fault of this name hit.  A
+failed action raises, and `chaos.controls` turns that into a failed experiment.
 """
 
 from __future__ import annotations
