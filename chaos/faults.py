@@ -97,7 +97,11 @@ class StepDowns(Fault):
 
 
 class ChunkMoves(Fault):
-    """Move chunks of a collection between shards, one after the other, through the router as the administrator."""
+    """Move chunks of collections between shards, one after the other, through the router as the administrator.
+
+    A range that has left a shard cannot return before its old copy there is deleted (orphanCleanupDelaySecs, 900 by
+    default), so every chunk moves once in a quarter of an hour: name enough collections in `namespace` (a comma list).
+    """
 
     kind = "chunkmoves"
 
@@ -112,24 +116,44 @@ class ChunkMoves(Fault):
         ) as client:
             while not stop.is_set() and time.monotonic() < deadline:
                 try:
-                    self._move(client, turn)
-                    self.parameters["moved"] += 1
+                    if choices := self._choices(client):
+                        namespace, chunk, destination = choices[turn % len(choices)]
+                        bounds = [chunk["min"], chunk["max"]]
+                        client.admin.command("moveChunk", namespace, bounds=bounds, to=destination)
+                        self.parameters["moved"] += 1
+                    else:
+                        self._refused("every range awaits the deletion of its old copy")
                 except PyMongoError as error:
-                    self.parameters["refused"] = [*self.parameters["refused"][-4:], str(error)[:200]]
+                    self._refused(str(error)[:200])
                 turn += 1
                 stop.wait(float(self.parameters["interval_s"]))
 
-    def _move(self, client: Any, turn: int) -> None:
-        namespace = self.parameters["namespace"]
+    def _refused(self, why: str) -> None:
+        self.parameters["refused"] = [*self.parameters["refused"][-4:], why]
+
+    def _choices(self, client: Any) -> list[tuple[str, dict[str, Any], str]]:
+        """Namespace, chunk and destination of every move that may succeed now."""
         config = client["config"]
-        collection = config["collections"].find_one({"_id": namespace})
-        if collection is None:
-            raise ChaosError(f"{namespace} is not sharded: nothing to move")
-        chunks = list(config["chunks"].find({"uuid": collection["uuid"]}).sort("min", 1))
         shards = sorted(shard["_id"] for shard in config["shards"].find())
-        chunk = chunks[turn % len(chunks)]
-        destination = shards[(shards.index(chunk["shard"]) + 1) % len(shards)]
-        client.admin.command("moveChunk", namespace, bounds=[chunk["min"], chunk["max"]], to=destination)
+        awaited = {shard: self._awaited(shard) for shard in shards}
+        found = []
+        for namespace in str(self.parameters["namespace"]).split(","):
+            collection = config["collections"].find_one({"_id": namespace.strip()})
+            if collection is None:
+                raise ChaosError(f"{namespace} is not sharded: nothing to move")
+            for chunk in config["chunks"].find({"uuid": collection["uuid"]}).sort("min", 1):
+                destination = shards[(shards.index(chunk["shard"]) + 1) % len(shards)]
+                if (namespace.strip(), chunk["min"]) not in awaited[destination]:
+                    found.append((namespace.strip(), chunk, destination))
+        return found
+
+    def _awaited(self, shard: str) -> list[tuple[str, dict[str, Any]]]:
+        """Namespace and lower bound of the ranges whose deletion a shard has scheduled."""
+        primary = self.targets.primary(shard)
+        question = {"find": "rangeDeletions", "batchSize": 1000, "$db": "config"}
+        answer = self.targets.command(primary, question, 5) if primary else None
+        documents = answer["cursor"]["firstBatch"] if answer else []
+        return [(document["nss"], document["range"]["min"]) for document in documents]
 
     def evidence(self) -> dict[str, Any]:
         """How many chunks moved, and the last refusals."""
