@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
 
@@ -23,6 +24,22 @@ def test_uri_goes_through_every_router_with_the_password_quoted(state: Path) -> 
     assert (
         State(state).uri("loader") == "mongodb://loader:p%40ss%2Fword@127.0.0.1:27017,127.0.0.1:27018/?authSource=admin"
     )
+
+
+def test_uri_of_a_cluster_with_tls_trusts_its_authority(state: Path) -> None:
+    cluster = json.loads((state / "cluster.json").read_text())
+    (state / "cluster.json").write_text(json.dumps(cluster | {"tls": {"mode": "requireTLS"}}))
+    with pytest.raises(StateError, match=r"tls/ca.pem is missing: run `make up`"):
+        State(state).uri("loader")
+    (state / "tls").mkdir()
+    (state / "tls" / "ca.pem").touch()
+    assert State(state).uri("loader").endswith(f"&tls=true&tlsCAFile={quote_plus(str(state / 'tls' / 'ca.pem'))}")
+
+
+def test_left_over_authority_does_not_make_a_plain_cluster_speak_tls(state: Path) -> None:
+    (state / "tls").mkdir()
+    (state / "tls" / "ca.pem").touch()
+    assert "tls" not in State(state).uri("loader")
 
 
 def test_given_uri_comes_before_file_before_environment_before_state(

@@ -73,6 +73,13 @@ def test_every_default_member_has_its_own_loopback_port() -> None:
         ({"routers__port": 80}, "routers.port", "1024"),
         ({"routers__count": 0}, "routers.count", "greater than or equal to 1"),
         ({"election": {"timeout_ms": 1000, "heartbeat_ms": 900}}, "election", "at least twice"),
+        ({"tls": "requireTLS"}, "tls", "'requireTLS'"),
+        ({"tls": {"mode": "on"}}, "tls.mode", "'disabled' or 'requireTLS'"),
+        ({"tls": {"mode": True}}, "tls.mode", "True"),
+        ({"tls": {"mod": "requireTLS"}}, "tls.mod", "unknown key"),
+        ({"tls": {"renew_days": 90}}, "tls", "`renew_days` (90) must be less than `validity_days` (90)"),
+        ({"tls": {"validity_days": 0}}, "tls.validity_days", "0"),
+        ({"tls": {"names": ["not a name"]}}, "tls.names[0]", "'not a name'"),
     ],
 )
 def test_wrong_topology_is_refused_by_its_key(change: dict[str, Any], key: str, reason: str) -> None:
@@ -113,6 +120,18 @@ def test_appending_a_shard_moves_no_other_member() -> None:
     after = topology.parse(document, "topology.yml").resolve("embedded")
     assert after["shards"][:2] == before["shards"]
     assert [m["name"] for m in after["shards"][2]["members"]] == ["shard3-1", "shard3-2", "shard3-3"]
+
+
+def test_servers_speak_plainly_unless_the_topology_says_otherwise() -> None:
+    assert topology.parse(DEFAULT, "topology.yml").resolve("embedded")["tls"] == {"mode": "disabled"}
+
+
+def test_certificate_is_for_loopback_every_server_and_more_names() -> None:
+    document = changed(tls={"mode": "requireTLS", "names": ["db.example", "10.0.0.1"]})
+    names = topology.parse(document, "topology.yml").resolve("embedded")["tls"]["names"]
+    assert names[:3] == ["localhost", "127.0.0.1", "configsvr1"]
+    assert names[-3:] == ["mongos1", "db.example", "10.0.0.1"]
+    assert len(names) == len(set(names)) == 2 + 10 + 2
 
 
 @pytest.mark.parametrize(

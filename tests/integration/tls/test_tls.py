@@ -18,6 +18,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from cluster import certificates, rotation
 from cluster.connection import Credentials, Tls, answers_without_tls, connect
+from cluster.errors import ClusterError
 from tests.support.clusters import ROOT, EmbeddedCluster, address
 from tests.support.plays import Site
 
@@ -37,7 +38,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         assert played.code == 0, played.output
         yield made
     finally:
-        made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+        made.cluster().destroy()
 
 
 @pytest.fixture
@@ -78,11 +79,13 @@ def test_client_refuses_servers_of_another_authority(cluster: EmbeddedCluster, t
     stranger = tmp_path / "ca.pem"
     stranger.write_bytes(certificates.make_authority("somebody else").certificate)
     for server in servers(cluster):
-        with (
-            connect(server, Credentials(tls=Tls(str(stranger))), timeout_seconds=2) as client,
-            pytest.raises(PyMongoError, match="certificate verify failed"),
-        ):
-            client.admin.command("hello")
+        with pytest.raises(ClusterError, match="certificate .* is not accepted"):
+            rotation.served(server, Tls(str(stranger)))
+    with (
+        connect(cluster.router, Credentials(tls=Tls(str(stranger))), timeout_seconds=2) as client,
+        pytest.raises(PyMongoError, match="certificate verify failed"),
+    ):
+        client.admin.command("hello")
 
 
 def test_certificate_is_for_the_servers_own_names_only(cluster: EmbeddedCluster) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from cluster import embedded
@@ -50,3 +51,28 @@ def test_no_command_line_holds_a_secret() -> None:
     for process in embedded.processes(CLUSTER, Path("/state"), {"mongod": "/m/mongod", "mongos": None}):
         assert not any("password" in argument for argument in process.command)
         assert process.marker in process.command
+
+
+def test_without_tls_nothing_mentions_it() -> None:
+    for process in embedded.processes(CLUSTER, Path("/state"), {"mongod": "/m/mongod", "mongos": None}):
+        assert "tls" not in (process.configuration or "") + " ".join(process.command).lower()
+
+
+@pytest.mark.parametrize("mongos", ["/m/mongos", None])
+def test_with_tls_members_and_routers_require_it_and_keep_the_keyfile(mongos: str | None) -> None:
+    cluster = CLUSTER | {"tls": {"mode": "requireTLS"}}
+    for process in embedded.processes(cluster, Path("/state"), {"mongod": "/m/mongod", "mongos": mongos}):
+        if process.configuration:
+            document = yaml.safe_load(process.configuration)
+            assert document["net"]["tls"] == {
+                "mode": "requireTLS",
+                "certificateKeyFile": "/state/tls/server.pem",
+                "CAFile": "/state/tls/ca.pem",
+                "allowConnectionsWithoutCertificates": True,
+            }
+            assert document["security"]["keyFile"] == "/state/secrets/keyfile"
+        else:
+            command = process.command
+            assert command[command.index("--tlsMode") + 1] == "requireTLS"
+            assert command[command.index("--tlsCertificateKeyFile") + 1] == "/state/tls/server.pem"
+            assert command[command.index("--keyFile") + 1] == "/state/secrets/keyfile"

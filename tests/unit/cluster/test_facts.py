@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cluster.facts import set_facts
+from cluster.facts import certificate_problems, set_facts
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -50,3 +50,17 @@ def test_silent_and_sick_members_are_problems() -> None:
 def test_two_primaries_are_a_problem() -> None:
     both = [(member(f"m{n}"), answer(f"127.0.0.1:{n}", "PRIMARY")) for n in (1, 2)]
     assert set_facts("rs", both)["problems"] == ["rs has 2 primaries"]
+
+
+def test_certificate_that_should_have_been_renewed_is_a_problem() -> None:
+    now = datetime.now(UTC)
+    servers = [
+        {"name": "plain"},
+        {"name": "young", "certificate_ends": now + timedelta(days=16)},
+        {"name": "old", "certificate_ends": now + timedelta(days=14, minutes=1)},
+        {"name": "dead", "certificate_ends": now - timedelta(days=1)},
+    ]
+    assert certificate_problems(servers, renew_days=30) == [
+        "the certificate of old ends in 14 days: run playbooks/rotate-certificates.yml",
+        "the certificate of dead has ended: run playbooks/rotate-certificates.yml",
+    ]
