@@ -79,7 +79,7 @@ def test_client_refuses_servers_of_another_authority(cluster: EmbeddedCluster, t
     stranger = tmp_path / "ca.pem"
     stranger.write_bytes(certificates.make_authority("somebody else").certificate)
     for server in servers(cluster):
-        with pytest.raises(ClusterError, match="certificate .* is not accepted"):
+        with pytest.raises(ClusterError, match=r"certificate .* is not accepted"):
             rotation.served(server, Tls(str(stranger)))
     with (
         connect(cluster.router, Credentials(tls=Tls(str(stranger))), timeout_seconds=2) as client,
