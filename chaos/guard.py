@@ -8,6 +8,7 @@ what to undo).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import threading
@@ -44,7 +45,8 @@ def main() -> int:
     try:
         fault.begin()
     except Exception as error:  # whatever a library raises, the fault is refused with its words
-        fault.end()
+        with contextlib.suppress(Exception):  # what made it impossible may make this impossible too
+            fault.end()
         record.status, record.reason = "refused", " ".join(str(error).split())[:500]
         register.write(state, record)
         return 2

@@ -6,6 +6,7 @@ a process of its own (`chaos.guard`), in its own session: it ends at its deadlin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from cluster.errors import ClusterError
 from shardmart.state import State
 
 from . import platforms
@@ -173,9 +175,20 @@ def start(
     if record.status == "refused":
         raise ChaosError(f"{name}: {record.reason}")
     if not decided_in_time or record.status == "starting":
+        died = guard.poll() is not None
         guard.kill()
-        log_text = path(state, record.id).with_suffix(".log").read_text().strip().splitlines()
-        raise ChaosError(f"{name}: its guard did not begin it within {BEGIN_SECONDS} s: {log_text[-1:]}")
+        guard.wait()
+        said = path(state, record.id).with_suffix(".log").read_text().strip().splitlines()
+        why = f"its guard died: {said[-1] if said else 'without a word'}"
+        if not died:
+            why = f"its guard did not begin it within {BEGIN_SECONDS} s"
+        with contextlib.suppress(ChaosError, ClusterError):
+            finish(state, record.id, why)
+        record = read(state, record.id)
+        if record.status == "starting":  # it would count as active for ever
+            record.status, record.reason = "refused", why
+            write(state, record)
+        raise ChaosError(f"{name}: {why}")
     return record
 
 

@@ -114,3 +114,10 @@ def test_a_later_fault_can_hit_what_an_earlier_one_hit(cluster: Any) -> None:
     assert actions.kill(targets="fault:pause", duration_s=1)["targets"] == paused["targets"]
     with pytest.raises(ActivityFailed, match="no fault of this name"):
         actions.kill(targets="fault:latency")
+
+
+def test_fault_whose_guard_dies_does_not_stay_active(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(register.sys, "executable", "/bin/false")
+    with pytest.raises(ActivityFailed, match="its guard died"):
+        actions.pause(targets="shard1-2", duration_s=60)
+    assert register.active(cluster.state) == []
