@@ -133,8 +133,9 @@ async def shard_collection(context: Context) -> Reply:
 async def reshard_collection(context: Context) -> Reply:
     """Shard a collection by another key, while it is in use."""
     _admin_only(context)
-    context.db, collection = _split_namespace(context)
-    return await on_primary_shard(context, {"_shardsvrReshardCollection": collection, **context.options(), **MAJORITY})
+    database, collection = _split_namespace(context)
+    fields = {"_shardsvrReshardCollection": f"{database}.{collection}", **context.options(), **MAJORITY}
+    return await on_primary_shard(context, fields, db=database)  # sent to `admin`, like movePrimary
 
 
 @command("refineCollectionShardKey", access=on_namespace("refineCollectionShardKey"))
@@ -142,9 +143,9 @@ async def refine_shard_key(context: Context) -> Reply:
     """Add fields to a shard key."""
     _admin_only(context)
     context.db, collection = _split_namespace(context)
-    return await on_primary_shard(
-        context, {"_shardsvrRefineCollectionShardKey": collection, **context.options(), **MAJORITY}
-    )
+    options = context.options()
+    options["newShardKey"] = options.pop("key", None)  # the one field that has another name between members
+    return await on_primary_shard(context, {"_shardsvrRefineCollectionShardKey": collection, **options, **MAJORITY})
 
 
 @command("movePrimary", "moveprimary", access=lambda c: [Need("moveChunk", str(c.head[c.name]), "")])
@@ -157,7 +158,7 @@ async def move_primary(context: Context) -> Reply:
         raise RouterError(72, "you have to specify where you want to move it")
     await context.service.catalog.shard(to)
     fields = {"_shardsvrMovePrimary": database, "to": to, **MAJORITY}
-    # The one internal command of 6.0 that is sent to `admin` of the shard and names the database itself.
+    # Sent to `admin` of the shard; it names the database itself.
     return await on_primary_shard(context, fields, db=database)
 
 

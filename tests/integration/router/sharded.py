@@ -1,10 +1,12 @@
-"""What the router's tests do with sharded collections."""
+"""What the router's tests do with sharded collections, and how they expect a refusal."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
 
 def shard(client: MongoClient[dict[str, Any]], namespace: str, key: dict[str, Any], **options: Any) -> None:
@@ -24,4 +26,13 @@ def move_chunk(client: MongoClient[dict[str, Any]], namespace: str, index: int =
     chunk = chunks(client, namespace)[index]
     names = [entry["_id"] for entry in client.config.shards.find()]
     to = next(name for name in names if name != chunk["shard"])
-    client.admin.command("moveChunk", namespace, bounds=[chunk["min"], chunk["max"]], to=to)
+    # Orphans go at once: a chunk cannot come back where some are left, and they would be kept for 15 minutes.
+    client.admin.command("moveChunk", namespace, bounds=[chunk["min"], chunk["max"]], to=to, _waitForDelete=True)
+
+
+def failing(code: int, work: Any) -> PyMongoError:
+    """Run `work`, which has to fail with `code`."""
+    with pytest.raises(PyMongoError) as failure:
+        work()
+    assert getattr(failure.value, "code", None) == code, failure.value
+    return failure.value

@@ -13,21 +13,13 @@ import bson
 import pytest
 from bson import MinKey
 from pymongo import DeleteMany, InsertOne, MongoClient, UpdateMany, UpdateOne, WriteConcern
-from pymongo.errors import BulkWriteError, PyMongoError, WriteError
+from pymongo.errors import BulkWriteError, WriteError
 from pymongo.read_concern import ReadConcern
 
-from tests.integration.router.sharded import chunks, move_chunk, shard
+from tests.integration.router.sharded import chunks, failing, move_chunk, shard
 from tests.support.clusters import EmbeddedCluster
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def failing(code: int, work: Any) -> PyMongoError:
-    """Run `work`, which has to fail with `code`."""
-    with pytest.raises(PyMongoError) as failure:
-        work()
-    assert getattr(failure.value, "code", None) == code, failure.value
-    return failure.value
 
 
 # Protocol
