@@ -28,6 +28,7 @@ from . import platforms
 from .errors import ChaosError
 from .targets import Server, Targets
 
+EVENTS = "events.jsonl"
 BEGIN_SECONDS = 60
 SHOWN = {"delay_ms", "jitter_ms", "loss", "direction", "count", "interval_s", "namespace", "iops"}
 """Parameters that the description of a fault shows."""
@@ -72,7 +73,7 @@ def folder(state: State) -> Path:
 
 def events_file(state: State) -> Path:
     """Where events are appended."""
-    return chaos_folder(state) / "events.jsonl"
+    return chaos_folder(state) / EVENTS
 
 
 def path(state: State, fault_id: str) -> Path:
@@ -108,8 +109,13 @@ def note(state: State, event: str, at: float | None = None, **details: object) -
 
 def events(state: State, since: float, until: float) -> list[dict[str, Any]]:
     """The events between two wall-clock times."""
+    return events_in(events_file(state), since, until)
+
+
+def events_in(file: Path, since: float, until: float) -> list[dict[str, Any]]:
+    """The events of a file between two wall-clock times; none if it is not there."""
     try:
-        lines = events_file(state).read_text().splitlines()
+        lines = file.read_text().splitlines()
     except FileNotFoundError:
         return []
     return [event for line in lines if since <= (event := json.loads(line))["at"] <= until]

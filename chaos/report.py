@@ -18,8 +18,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from shardmart.state import State
-
 from . import plot, register, timeline, watcher
 from .errors import ChaosError
 
@@ -75,7 +73,9 @@ def _events(folder: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
     """The experiment's events, kept beside it the first time: a report can be repeated without the state folder."""
     kept = folder / EVENTS
     if not kept.exists():
-        kept.write_text(json.dumps(register.events(State.find(), summary["started"], summary["ended"]), indent=1))
+        # Runs lie in `runs/` beside the events of their own state folder.
+        found = register.events_in(folder.resolve().parents[1] / register.EVENTS, summary["started"], summary["ended"])
+        kept.write_text(json.dumps(found, indent=1))
     events: list[dict[str, Any]] = json.loads(kept.read_text())
     return events
 
