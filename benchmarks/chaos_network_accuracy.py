@@ -1,6 +1,7 @@
 """How exact network faults are: measured against asked delay, jitter's distribution, and loss, as Markdown.
 
     sudo python benchmarks/chaos_network_accuracy.py
+    python benchmarks/chaos_network_accuracy.py --kind STATE      # of a router's pod, measured in the toolbox
 
 Starts one echo server and the injector (`chaos.packets`) in a network namespace of its own, so that nothing else on the
 machine is touched; needs root, iptables and unshare.
@@ -17,6 +18,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from chaos.packets.flows import OUTSIDE, Endpoint
@@ -24,6 +26,7 @@ from chaos.packets.injector import NetworkFault
 
 PORT = 31950
 SAMPLES = {10: 60, 100: 30, 500: 12}
+HEAD = "| what | asked (ms) | samples | min | median | p95 | max | median - asked |\n|---|--:|--:|--:|--:|--:|--:|--:|"
 
 
 def serve() -> None:
@@ -86,8 +89,37 @@ def row(name: str, asked: float, measured: list[float], base: float) -> str:
     )
 
 
+def on_kind(state: Path) -> None:
+    """The delay of a router's pod, by handshakes from the toolbox."""
+    os.environ["SHARDMART_STATE"] = str(state)
+    from chaos import actions
+    from chaos.targets import Targets
+    from shardmart.state import State
+
+    targets = Targets(State.find())
+    router = next(server for server in targets.servers if server.role == "router")
+
+    def measure(samples: int) -> list[float]:
+        return [ms for _ in range(samples) if (ms := targets.connect_ms(router, 30)) is not None]
+
+    idle = measure(60)
+    base = statistics.median(idle)
+    print(HEAD)
+    print(row("no fault, connect to a pod", 0, idle, base), flush=True)
+    for delay, samples in SAMPLES.items():
+        via = actions.latency(router.name, delay_ms=delay, duration_s=60)["parameters"]["via"]
+        print(row("connect to a pod", delay, measure(samples), base), flush=True)
+        actions.heal()
+    print(row("after the fault", 0, measure(60), base), flush=True)
+    print(f"\nHeld by {via}.")
+
+
 def main() -> None:
     """Print the tables."""
+    if sys.argv[1:2] == ["--kind"] and len(sys.argv) == 3:
+        print(f"Load of the machine while measuring: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors.\n")
+        on_kind(Path(sys.argv[2]))
+        return
     if os.environ.get("SHARDMART_BENCHMARK_NAMESPACE") != "1":
         if os.geteuid() != 0 or not shutil.which("unshare"):
             raise SystemExit(
@@ -106,9 +138,7 @@ def main() -> None:
     idle = [connect_ms() for _ in range(100)]
     base = statistics.median(idle)
     print(f"Load of the machine while measuring: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors.\n")
-    print(
-        "| what | asked (ms) | samples | min | median | p95 | max | median - asked |\n|---|--:|--:|--:|--:|--:|--:|--:|"
-    )
+    print(HEAD)
     print(row("no fault, connect", 0, idle, base), flush=True)
     for delay, samples in SAMPLES.items():
         with fault(delay_ms=float(delay)):
