@@ -72,6 +72,7 @@ class _CheckOne:
         self.staging.fill("history", pending)
         self.staging.fill("seen", stage_seen())
         self.staging.index()
+        before = self.verdict.counts["lost"] + self.verdict.counts["doubled"]
         self._describe(effects.check(self.staging, self.workload, self.verdict))
         if self.workload == "register":
             checked = keyed.check_registers(self.staging, self.verdict)
@@ -81,7 +82,9 @@ class _CheckOne:
             self.verdict.checked.append(f"append: {reads:,} reads against the order of the final lists")
         if self.functions:
             total = next(self.staging.ask("SELECT COUNT(*) FROM expected WHERE must = 1"))[0]
-            self.verdict.checked.append(f"{self.workload}: {total:,} acknowledged effects, each there exactly once")
+            wrong = self.verdict.counts["lost"] + self.verdict.counts["doubled"] - before
+            found = f"{wrong:,} of them not there exactly once" if wrong else "each there exactly once"
+            self.verdict.checked.append(f"{self.workload}: {total:,} acknowledged effects, {found}")
 
     def _journal(self) -> Iterator[Operation]:
         for operation in read_all(self.folder, self.workload):

@@ -49,7 +49,7 @@ def prepare(client: Client, database: str, shard_keys: dict[str, dict[str, Any]]
                 continue
             raise PrepareError(
                 f"cannot shard {namespace} by {key}: {error.details.get('errmsg', error) if error.details else error}."
-                " The user needs readWrite and the action enableSharding on this database (ledger/privileges.yml)"
+                " The user needs readWrite and the action enableSharding on this database (see roles/users)"
             ) from None
         if name not in existing:
             created.append(name)

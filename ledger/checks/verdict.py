@@ -91,7 +91,7 @@ class Verdict:
             "counts": dict(self.counts),
             "anomalies": [
                 {"kind": a.kind, "workload": a.workload, "detail": a.detail, "operations": list(a.operations)}
-                for a in self.anomalies
+                for a in sorted(self.anomalies, key=lambda anomaly: list(KINDS).index(anomaly.kind))
             ],
             "checked": self.checked,
             "notes": self.notes,

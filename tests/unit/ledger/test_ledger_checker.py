@@ -35,6 +35,8 @@ def test_an_acknowledged_order_that_is_gone_is_lost_and_shown(synthetic: Make) -
     run.final["orders"] = [document(1)]
     verdict = run.check()
     assert dict(verdict.counts) == {"lost": 1}
+    assert any("1 of them not there exactly once" in line for line in verdict.checked)
+    assert not any("each there exactly once" in line for line in verdict.checked if line.startswith("orders"))
     assert "operation 0" in verdict.anomalies[0].operations[0]
 
 
