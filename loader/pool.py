@@ -40,6 +40,7 @@ class Notices(Protocol):
 
 
 _worker: BatchWorker | None = None
+_given_up: UnreachableError | None = None
 
 
 class _Lane:
@@ -129,8 +130,8 @@ class Pool:
 
 
 def _start(job: Job, notices: Notices) -> None:
-    global _worker
-    _worker = BatchWorker(job, notices.put)
+    global _worker, _given_up
+    _worker, _given_up = BatchWorker(job, notices.put), None
 
 
 def _start_process(job: Job, notices: Notices) -> None:
@@ -147,9 +148,16 @@ def _end_with_parent() -> None:
 
 
 def _run(task: Task, batch: Batch, following: Batch | None) -> Tally:
+    global _given_up
     assert _worker is not None
-    if task == "generate":
-        return _worker.generate(batch)
-    if task == "compare":
-        return _worker.compare(batch, following)
-    return _worker.write(batch, following, look_first=task == "look and write")
+    if _given_up:
+        raise _given_up  # the batch waiting behind one that failed would only wait for the same cluster as long again
+    try:
+        if task == "generate":
+            return _worker.generate(batch)
+        if task == "compare":
+            return _worker.compare(batch, following)
+        return _worker.write(batch, following, look_first=task == "look and write")
+    except UnreachableError as error:
+        _given_up = error
+        raise

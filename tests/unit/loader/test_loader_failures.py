@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from pymongo.errors import (
     AutoReconnect,
@@ -13,7 +15,10 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from loader.failures import is_passing, reason
+from loader.batches import Batch, Job, Tally, batches
+from loader.dataset import Counts
+from loader.failures import UnreachableError, is_passing, reason
+from loader.pool import Pool
 
 
 def bulk(*codes: int, concern: bool = False) -> BulkWriteError:
@@ -61,3 +66,20 @@ def test_a_reason_is_one_line_without_topology_and_password() -> None:
 
 def test_a_bulk_reason_names_the_error_that_is_not_a_duplicate() -> None:
     assert reason(bulk(11000, 121)) == "error 121 (code 121)"
+
+
+def test_a_batch_that_waits_behind_a_failed_one_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    class Unlucky:
+        def __init__(self, *_: object) -> None: ...
+
+        def compare(self, batch: Batch, _: Batch | None) -> Tally:
+            tried.append(batch.start)
+            raise UnreachableError("the cluster is away")
+
+    monkeypatch.setattr("loader.pool.BatchWorker", Unlucky)
+    job = Job("mongodb://unused", "shop", 1, Counts(), Decimal(1), ("APJ",))
+    with Pool(job, workers=1) as pool, pytest.raises(UnreachableError):
+        list(pool.run("compare", batches(Counts(users=50), "users", 10), lambda _: None, lambda: False))
+    assert tried == [0]
