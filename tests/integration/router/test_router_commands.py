@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import struct
-import subprocess
 from typing import Any
 
 import bson
@@ -58,18 +55,6 @@ def test_an_unacknowledged_write_arrives_and_gets_no_reply(database: Any) -> Non
         if database.things.find_one({"_id": 1, "a": 1}):
             return
     pytest.fail("the write did not arrive")
-
-
-def test_mongosh_shows_the_cluster(cluster: EmbeddedCluster) -> None:
-    mongosh = shutil.which("mongosh")
-    if not mongosh:
-        pytest.skip("no mongosh on PATH")
-    script = "db = connect(process.env.URI); print(EJSON.stringify(sh.status().value))"
-    environment = {"URI": cluster.uri(), "HOME": str(cluster.folder), "PATH": os.environ["PATH"]}
-    command = [mongosh, "--quiet", "--nodb", "--eval", script]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "shard1ReplSet" in done.stdout
 
 
 # Reads
