@@ -97,6 +97,10 @@ def _run(work: Any, options: argparse.Namespace) -> None:
             runner.run(work)
 
 
+def _why(error: ssl.SSLError) -> str:
+    return getattr(error, "verify_message", "") or error.reason or str(error)
+
+
 def _tls(options: argparse.Namespace) -> Tls | None:
     """TLS as the flags say; raises ValueError or OSError."""
     if options.tlsMode == "disabled":
@@ -118,7 +122,7 @@ def _tls(options: argparse.Namespace) -> Tls | None:
         return Tls(files)
     except ssl.SSLError as error:
         named = ", ".join(sorted({str(files.certificate), str(files.authority), str(files.cluster)}))
-        raise ValueError(f"no usable certificate and key in {named}: {error.reason or error}") from None
+        raise ValueError(f"no usable certificate and key in {named}: {_why(error)}") from None
 
 
 def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:

@@ -165,7 +165,7 @@ async def rotate_certificates(context: Context) -> Reply:
     message = context.head.get("message", "")
     try:
         tls.rotate()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         log.warning("certificates stay as they are: %s", error)
         raise RouterError(140, f"certificates stay as they are: {error}") from None
     log.info("certificates were read anew: the router's ends %s. %s", tls.end.isoformat(), message)

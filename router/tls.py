@@ -6,9 +6,10 @@ Made by the command line from mongos's flags, read by the listener and by `route
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 
@@ -37,10 +38,25 @@ class Files:
         return context
 
     def end(self) -> datetime:
-        """When the certificate shown to clients ends, UTC; raises OSError or ValueError."""
-        from cryptography import x509  # only with TLS: it would double the time to import the router
+        """When the certificate shown to clients ends, UTC, from a handshake in memory; raises OSError when it fails.
 
-        return x509.load_pem_x509_certificate(self.certificate.read_bytes()).not_valid_after_utc
+        The handshake is the trial of the files too: one that is signed by another authority, or over, is refused.
+        """
+        to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+        ours = self.for_members()
+        ours.check_hostname = False
+        client = ours.wrap_bio(to_client, to_server)
+        server = self.for_clients().wrap_bio(to_server, to_client, server_side=True)
+        waiting = [client, server]
+        for side in (client, server, client, server):  # hello, certificates, finished, and what the server makes of it
+            if side in waiting:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    side.do_handshake()
+                    waiting.remove(side)
+        certificate = client.getpeercert()
+        if waiting or not certificate:
+            raise ssl.SSLError("the handshake did not come to its end")
+        return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
 
 
 class Tls:
@@ -53,13 +69,12 @@ class Tls:
         self.end = files.end()
 
     def rotate(self) -> None:
-        """Read the files anew; raises OSError or ValueError, and then nothing has changed.
+        """Read the files anew; raises OSError, and then nothing has changed.
 
         The listener's context cannot be exchanged, only added to: an authority that left its file is trusted for
         clients' certificates until a restart (nobody is authenticated by one).
         """
-        self._files.for_clients()  # certificate and key are tried out before the context in use is touched
-        members, end = self._files.for_members(), self._files.end()
+        members, end = self._files.for_members(), self._files.end()  # tried out before the context in use is touched
         self.listener.load_verify_locations(cafile=str(self._files.authority))
         self.listener.load_cert_chain(self._files.certificate)
         self.members, self.end = members, end

@@ -98,14 +98,23 @@ def test_rotation_changes_what_the_next_client_sees(tmp_path: Path, authority: c
     assert tls.members is not members
 
 
+def test_end_of_the_certificate_is_known(tmp_path: Path, authority: certificates.Pair) -> None:
+    described = files(tmp_path / "tls", authority, ["127.0.0.1"])
+    ends = certificates.describe((tmp_path / "tls" / "server.pem").read_bytes()).ends
+    assert Tls(described).end.isoformat() == ends
+
+
 def test_broken_files_change_nothing(tmp_path: Path, authority: certificates.Pair) -> None:
     tls = Tls(files(tmp_path / "tls", authority, ["127.0.0.1"], clients_need_certificates=False))
     before, end = asyncio.run(shown(tls, tmp_path / "tls" / "ca.pem")), tls.end
     good = (tmp_path / "tls" / "server.pem").read_bytes()
     other = certificates.make_server_certificate(authority, ["127.0.0.1"], 2)
-    for broken in (b"", good[: len(good) // 2], good[: good.index(b"-----BEGIN CERT")] + other.certificate):
+    ended = certificates.make_server_certificate(authority, ["127.0.0.1"], 0)
+    foreign = certificates.make_server_certificate(certificates.make_authority("other"), ["127.0.0.1"], 1)
+    mixed = good[: good.index(b"-----BEGIN CERT")] + other.certificate
+    for broken in (b"", good[: len(good) // 2], mixed, ended.combined, foreign.combined):
         (tmp_path / "tls" / "server.pem").write_bytes(broken)
-        with pytest.raises((OSError, ValueError)):
+        with pytest.raises(OSError):  # noqa: PT011  ssl.SSLError and its kin
             tls.rotate()
         assert asyncio.run(shown(tls, tmp_path / "tls" / "ca.pem")) == before
         assert tls.end == end
