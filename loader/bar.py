@@ -6,25 +6,36 @@ Used by loader.progress on terminals; imported only there.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from .progress import NOTICE_SECONDS, Rate, listed
+
+
+class _Bar(Progress):
+    """A bar, and below it the documents per shard: beside it they would push everything else out of 80 columns."""
+
+    shards = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.shards:
+            yield Text(self.shards, style="dim", overflow="ellipsis", no_wrap=True)
 
 
 class BarReporter:
     """A bar that redraws itself, for terminals."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
+        self._progress = _Bar(
             TextColumn("{task.description:<16}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             TextColumn("{task.fields[rate]:>10,.0f}/s"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[shards]}", style="dim"),
             console=console,
             transient=True,
         )
@@ -37,7 +48,8 @@ class BarReporter:
     def begin(self, phase: str, total: int) -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(phase, total=total, rate=0.0, shards="")
+        self._task = self._progress.add_task(phase, total=total, rate=0.0)
+        self._progress.shards = ""
         self._done, self._rate = 0, Rate()
 
     def advance(self, documents: int) -> None:
@@ -46,8 +58,7 @@ class BarReporter:
             self._progress.update(self._task, advance=documents, rate=self._rate.update(self._done))
 
     def shards(self, counts: Mapping[str, int]) -> None:
-        if self._task is not None:
-            self._progress.update(self._task, shards=listed(counts).removeprefix("; "))
+        self._progress.shards = listed(counts).removeprefix("; ")
 
     def notice(self, line: str) -> None:
         if time.monotonic() >= self._next_notice:

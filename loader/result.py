@@ -96,13 +96,10 @@ class Result:
         console.print(Group(*self._tables()))
 
     def _tables(self) -> list[RenderableType]:
-        table = Table(
-            title=_TITLES[self.mode].format(seed=self.seed), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
-        )
-        table.add_column("collection")
+        table = _table(_TITLES[self.mode].format(seed=self.seed), "collection")
         rows = [self._cells(result) for result in self.collections.values()]
         for column in rows[0]:
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", overflow="fold")
         for name, cells in zip(self.collections, rows, strict=True):
             table.add_row(name, *cells.values())
         return [table, *(self._placement_table() if any(r.placement for r in self.collections.values()) else ())]
@@ -118,10 +115,10 @@ class Result:
         if tally.compared:
             cells["MB"] = f"{tally.bytes / 1e6:,.2f}"
         if self.mode != "check":
-            cells["seconds"] = f"{result.write_seconds:.1f}"
+            cells["write s" if self.mode == "load" else "seconds"] = f"{result.write_seconds:.1f}"
             cells["per s"] = f"{result.rate:,.0f}" if result.rate else "-"
         if self.verified:
-            cells["verified in"] = f"{result.verify_seconds:.1f} s"
+            cells["verify s"] = f"{result.verify_seconds:.1f}"
         if self.mode == "dry-run":
             cells["checksum"] = f"{tally.checksum:032x}"[:12]
         return cells
@@ -131,26 +128,29 @@ class Result:
         return any(result.tally.changed for result in self.collections.values())
 
     def _placement_table(self) -> list[RenderableType]:
-        placements = {name: r.placement for name, r in self.collections.items() if r.placement}
-        shards = sorted({shard for placement in placements.values() for shard in placement.found})
-        table = Table(
-            title="Documents per shard (predicted by zones and shard key)",
-            title_justify="left",
-            box=SIMPLE_HEAD,
-            pad_edge=False,
-        )
-        table.add_column("collection")
-        for shard in shards:
-            table.add_column(shard, justify="right")
-        table.add_column("worst off by", justify="right")
-        for name, placement in placements.items():
-            cells = []
-            for shard in shards:
-                predicted = f" ({placement.predicted.get(shard, 0):,.0f})" if placement.predicted else ""
-                cells.append(f"{placement.found.get(shard, 0):,}{predicted}")
-            deviation = placement.worst_deviation()
-            table.add_row(name, *cells, "?" if deviation is None else f"{deviation:.1%}")
+        """A row per collection and shard: any number of shards fits on any terminal."""
+        table = _table("Documents per shard, and as zones and shard key predict", "collection", "shard")
+        for column in ("documents", "predicted", "off by"):
+            table.add_column(column, justify="right", overflow="fold")
+        for name, result in self.collections.items():
+            if placement := result.placement:
+                for shard, found in sorted(placement.found.items()):
+                    table.add_row(name, shard, f"{found:,}", *_against(found, (placement.predicted or {}).get(shard)))
         return [table]
+
+
+def _against(found: int, predicted: float | None) -> tuple[str, str]:
+    """The prediction, and how far `found` is off it."""
+    if predicted is None:
+        return "?", "?"
+    return f"{predicted:,.0f}", f"{abs(found - predicted) / predicted:.1%}" if predicted else "-"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 _TITLES = {

@@ -45,15 +45,6 @@ class Placement:
     predicted: dict[str, float] | None
     """None when the user may not read the cluster's zones."""
 
-    def worst_deviation(self) -> float | None:
-        """The largest |found - predicted| / predicted over the shards; None without a prediction."""
-        if not self.predicted:
-            return None
-        return max(
-            (abs(self.found.get(s, 0) - p) / p if p else float(bool(self.found.get(s))))
-            for s, p in self.predicted.items()
-        )
-
 
 def survey(client: MongoClient[Document], model: DataModel, seed: int) -> Survey:
     """Look at the database through `client`. Raises UnreachableError when the collections are not there."""
