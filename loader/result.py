@@ -113,7 +113,7 @@ class Result:
         if self._any_changed:
             cells["changed"] = f"{tally.changed:,}"
         if tally.compared:
-            cells["MB"] = f"{tally.bytes / 1e6:,.2f}"
+            cells["MB"] = f"{tally.bytes / 1e6:,.{2 if tally.bytes < 100e6 else 0}f}"
         if self.mode != "check":
             cells["write s" if self.mode == "load" else "seconds"] = f"{result.write_seconds:.1f}"
             cells["per s"] = f"{result.rate:,.0f}" if result.rate else "-"

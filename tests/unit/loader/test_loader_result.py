@@ -23,8 +23,8 @@ def test_tables_of_ten_million_orders_and_four_shards_fit_80_columns(mode: str) 
     result.render(Console(file=output, width=80))
     text = output.getvalue()
     assert "…" not in text
-    for shown in ("10,000,000", "2,610.00", "shard4ReplSet", "2,500,123", "2,500,000"):
+    for shown in ("10,000,000", "2,610", "shard4ReplSet", "2,500,123", "2,500,000"):
         assert shown in text
     assert max(map(len, text.splitlines())) <= 80
     (orders,) = [line for line in text.splitlines() if line.strip().startswith("orders") and "10,000,000" in line]
-    assert "2,610.00" in orders, "the row is broken over two lines"
+    assert "2,610" in orders, "the row is broken over two lines"
