@@ -7,14 +7,16 @@ import struct
 from typing import Any
 
 import bson
+import pymongo
 import pytest
 from bson import MinKey
 from pymongo import DeleteMany, InsertOne, MongoClient, UpdateMany, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, WriteError
 from pymongo.read_concern import ReadConcern
 
+from cluster.connection import connect
 from tests.integration.router.sharded import chunks, failing, move_chunk, shard
-from tests.support.clusters import EmbeddedCluster
+from tests.support.clusters import EmbeddedCluster, address
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -193,7 +195,16 @@ def test_validators_hold_and_their_details_come_through(database: Any) -> None:
 # Transactions
 
 
-def test_a_transaction_over_both_shards_is_all_or_nothing(people: Any) -> None:
+def two_phase_commits(cluster: EmbeddedCluster) -> int:
+    total = 0
+    for declared in cluster.description["shards"]:
+        with connect(address(declared["members"][0]), cluster.members_credentials) as direct:
+            total += direct.admin.command("serverStatus")["twoPhaseCommitCoordinator"]["totalCommittedTwoPhaseCommit"]
+    return total
+
+
+def test_a_transaction_over_both_shards_is_all_or_nothing(cluster: EmbeddedCluster, people: Any) -> None:
+    before = two_phase_commits(cluster)
     with people.database.client.start_session() as session:
         session.start_transaction(read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority"))
         people.update_many({}, {"$inc": {"n": 1000}}, session=session)
@@ -201,12 +212,15 @@ def test_a_transaction_over_both_shards_is_all_or_nothing(people: Any) -> None:
         assert people.count_documents({"n": {"$gte": 1000}}) == 0
         session.abort_transaction()
         assert people.count_documents({"n": {"$gte": 1000}}) == 0
+        with pymongo.timeout(10):
+            assert people.update_many({}, {"$set": {"free": True}}).modified_count == 600  # nothing is held any more
         with session.start_transaction():
             people.update_many({}, {"$inc": {"n": 1000}}, session=session)
             total = people.aggregate([{"$group": {"_id": None, "n": {"$sum": "$n"}}}], session=session)
             assert list(total) == [{"_id": None, "n": sum(range(600)) + 600_000}]
         session.commit_transaction()  # once more: the same outcome
     assert people.count_documents({"n": {"$gte": 1000}}) == 600
+    assert two_phase_commits(cluster) > before
 
 
 def test_a_transaction_sees_one_moment_of_both_shards(people: Any) -> None:
