@@ -10,7 +10,7 @@ description:
   - Renders the chart against the cluster, compares the result with what Helm stored and, object by object, with what
     runs (C(kubectl diff)), and upgrades only when one of them differs. So C(changed) is the truth, and a drifted object
     (a scaled StatefulSet, an edited ConfigMap) is put back.
-  - kubernetes.core.helm 6.2 calls Helm 4 with arguments it no longer has; this module uses only what both have.
+  - kubernetes.core.helm 6.2 calls Helm 4 with arguments it no longer has; this module asks which Helm it is.
   - Values go through a file descriptor, never on the command line.
 attributes:
   check_mode: {support: full, description: Shows the difference and changes nothing.}
@@ -83,8 +83,11 @@ class Helm:
 
     def all(self):
         """What makes `helm list` show failed and pending releases: Helm 3 needs --all, Helm 4 has no such flag."""
-        version = self.run(self.module.params["helm"], "version", "--template", "{{.Version}}")[1]
-        return ["--all"] if version.startswith("v3") else []
+        return ["--all"] if self.is_version_3() else []
+
+    def is_version_3(self):
+        """Whether this is Helm 3."""
+        return self.run(self.module.params["helm"], "version", "--template", "{{.Version}}")[1].startswith("v3")
 
     def render(self):
         """The manifest that an upgrade would apply, rendered against the cluster (so the chart can look at it)."""
@@ -93,6 +96,9 @@ class Helm:
 
     def upgrade(self, *arguments):
         """`helm upgrade --install` with the values on standard input."""
+        if not self.is_version_3():
+            # Helm 4 applies on the server, which would refuse to put back a field that somebody else has edited.
+            arguments = ("--server-side=true", "--force-conflicts", *arguments)
         return self.helm(
             "upgrade",
             "--install",
@@ -112,9 +118,14 @@ class Helm:
         return re.sub(r"^(\+\+\+|---) \S*/([^/\s]+)\s.*$", r"\1 \2", out, flags=re.MULTILINE) if code else ""
 
 
-def readable(lines):
+def lines(manifest):
+    """The lines of a manifest that are not empty: Helm 3 and Helm 4 differ in the empty ones they leave."""
+    return [line for line in manifest.splitlines() if line.strip()]
+
+
+def readable(said):
     """The message of a chart's own validation, or the last lines."""
-    text = " ".join(" ".join(lines).split())
+    text = " ".join(" ".join(said).split())
     marker = "These values cannot be installed:"
     return text[text.index(marker) :] if marker in text else text[-700:]
 
@@ -149,7 +160,7 @@ def main():
     manifest = helm.render()
     drift = helm.drift(manifest)
     same = stored and stored["status"] == "deployed" and stored["values"] == module.params["values"]
-    changed = not same or stored["manifest"].strip() != manifest.strip() or bool(drift)
+    changed = not same or lines(stored["manifest"]) != lines(manifest) or bool(drift)
     if changed and not module.check_mode:
         helm.upgrade()
         stored = helm.stored()
