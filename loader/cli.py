@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
@@ -158,7 +159,9 @@ def _interruptible(run: Run, output: Reporter) -> Iterator[None]:
         for each in previous:
             signal.signal(each, signal.SIG_DFL)
         run.stop()
-        output.notice("stopping after the batches in hand; once more to stop at once")
+        # In a thread: a handler runs between any two instructions, even half way through one of rich's own imports.
+        notice = "stopping after the batches in hand; once more to stop at once"
+        threading.Thread(target=output.notice, args=(notice,)).start()
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
