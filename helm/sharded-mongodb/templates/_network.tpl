@@ -15,6 +15,7 @@ spec:
     matchLabels:
       {{- include "sharded-mongodb.selector" (dict "root" $root "component" .component) | nindent 6 }}
   policyTypes: [Ingress, Egress]
+  {{- /* Nobody may connect: no key at all. The API server takes an empty list for a change at every apply. */}}
   {{- if or .callers .from $root.Values.networkPolicy.extraIngress }}
   ingress:
     {{- if or .callers .from }}
@@ -34,8 +35,6 @@ spec:
     {{- with $root.Values.networkPolicy.extraIngress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- else }}
-  ingress: []
   {{- end }}
   egress:
     - to:
