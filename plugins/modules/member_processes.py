@@ -94,14 +94,13 @@ def body(module):
     changes = [f"start {process.name}" for process in idle]
     changes += [f"restart {process.name}: its configuration changed" for process in outdated]
     diff = [configuration_diff(process) for process in declared if process.configuration_change()]
-    description, before, after = state / "cluster.json", "", json.dumps(arguments["cluster"], indent=2) + "\n"
-    if description.exists():
-        before = description.read_text()
-    if before != after:
-        changes.append(f"describe the cluster in {description}")
-        diff.append(
-            {"before_header": str(description), "after_header": str(description), "before": before, "after": after}
-        )
+    description, after = state / "cluster.json", json.dumps(arguments["cluster"], indent=2) + "\n"
+    before = description.read_text() if description.exists() else ""
+    differs = not before or json.loads(before) != json.loads(after)
+    if differs:
+        changes.append(f"describe the cluster in {description.name}")
+        header = str(description)
+        diff.append({"before_header": header, "after_header": header, "before": before, "after": after})
     if not module.check_mode:
         running = [process for process in declared if live[process.name]]
         rotated = processes.rotate_logs(running, larger_than=arguments["rotate_logs_above_mb"] << 20)
@@ -113,7 +112,7 @@ def body(module):
         processes.refuse_ended(started)
         sets, speak = embedded.sets_of(arguments["cluster"]), embedded.tls(arguments["cluster"], state)
         restart.one_at_a_time(outdated, sets, Credentials(keyfile=state / "secrets/keyfile", tls=speak), deadline)
-        if before != after:
+        if differs:
             describe(description, after)
     return {"changed": bool(changes), "changes": changes, "diff": diff}
 
