@@ -17,9 +17,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pymongo
 from pymongo import MongoClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 from pymongo.write_concern import WriteConcern
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from ledger.collections import prepare
 
@@ -28,6 +30,8 @@ from .targets import Targets
 
 HEARTBEAT_SECONDS = 0.1
 TIMEOUT_MS = 2000
+START_SECONDS = 40
+"""Time to make and find the heartbeat documents: sharding a collection may take longer than a heartbeat."""
 ELECTION_POLL_SECONDS = 0.4
 DOCUMENTS = 64
 FILE = "writability.jsonl"
@@ -75,7 +79,15 @@ class Watcher:
 
     def start(self) -> None:
         """Find a document on each shard, then watch."""
-        places = self._places()
+        # Without a fault to answer for: a router that is late or just gone is asked again.
+        for attempt in Retrying(
+            retry=retry_if_exception_type(ConnectionFailure),
+            stop=stop_after_delay(START_SECONDS),
+            wait=wait_fixed(0.5),
+            reraise=True,
+        ):
+            with attempt, pymongo.timeout(START_SECONDS / 2):
+                places = self._places()
         self._threads = [
             threading.Thread(target=self._beat, args=item, name=f"heartbeat-{item[0]}", daemon=True)
             for item in places.items()
