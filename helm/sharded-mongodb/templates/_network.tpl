@@ -58,3 +58,11 @@ spec:
     {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end -}}
+
+{{/* Components of the chart that speak to every server, as a JSON list: the optional ones only where they are enabled. */}}
+{{- define "sharded-mongodb.operators" -}}
+{{- $operators := list "toolbox" "bootstrap" -}}
+{{- if .Values.chaos.engine.enabled }}{{ $operators = append $operators "chaos" }}{{ end -}}
+{{- if and .Values.tls.enabled .Values.tls.rotation.enabled }}{{ $operators = append $operators "rotation" }}{{ end -}}
+{{- toJson $operators -}}
+{{- end }}
