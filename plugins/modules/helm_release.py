@@ -43,6 +43,7 @@ revision: {description: The release's revision., type: int, returned: when prese
 
 import json
 import re
+from functools import cached_property
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -83,8 +84,9 @@ class Helm:
 
     def all(self):
         """What makes `helm list` show failed and pending releases: Helm 3 needs --all, Helm 4 has no such flag."""
-        return ["--all"] if self.is_version_3() else []
+        return ["--all"] if self.is_version_3 else []
 
+    @cached_property
     def is_version_3(self):
         """Whether this is Helm 3."""
         return self.run(self.module.params["helm"], "version", "--template", "{{.Version}}")[1].startswith("v3")
@@ -96,7 +98,7 @@ class Helm:
 
     def upgrade(self, *arguments):
         """`helm upgrade --install` with the values on standard input."""
-        if not self.is_version_3():
+        if not self.is_version_3:
             # Helm 4 applies on the server, which would refuse to put back a field that somebody else has edited.
             arguments = ("--server-side=true", "--force-conflicts", *arguments)
         return self.helm(
