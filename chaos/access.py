@@ -16,18 +16,17 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import bson
 from bson import json_util
 from bson.errors import InvalidBSON
 from pymongo.errors import PyMongoError
 
 from cluster.connection import Credentials, Tls, connect
+from cluster.wire import say_hello
 from shardmart.state import State
 
 from .errors import ChaosError
 from .toolbox import Toolbox, last_words
 
-OP_MSG = 2013
 START_SECONDS = 30
 """Time for `kubectl exec` and Python to start in the toolbox; both are quick unless the node is busy."""
 
@@ -45,28 +44,6 @@ class Access(Protocol):
         """How long a TCP handshake takes, milliseconds."""
 
 
-def say_hello(host: str, port: int, timeout_seconds: float, context: ssl.SSLContext | None = None) -> dict[str, Any]:
-    """One `hello` as OP_MSG over a plain socket (MongoDB wire protocol): asked many times a second, where a MongoClient
-    would start three threads each time.  Raises OSError, struct.error or InvalidBSON when there is no proper answer."""
-    body = b"\0" * 4 + b"\0" + bson.encode({"hello": 1, "$db": "admin"})
-    with socket.create_connection((host, port), timeout=timeout_seconds) as plain:
-        connection = context.wrap_socket(plain, server_hostname=host) if context else plain
-        connection.settimeout(timeout_seconds)
-        connection.sendall(struct.pack("<iiii", 16 + len(body), 1, 0, OP_MSG) + body)
-        answer = b""
-        while len(answer) < 21 or len(answer) < struct.unpack_from("<i", answer)[0]:
-            data = connection.recv(65536)
-            if not data:
-                raise OSError("the connection was closed")
-            answer += data
-    return bson.decode(answer[21:])
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host, int(port)
-
-
 class DirectAccess:
     """From a machine or pod that can open connections to every server."""
 
@@ -78,7 +55,7 @@ class DirectAccess:
     def hello(self, address: str, timeout_s: float) -> dict[str, Any] | None:
         """See Access."""
         try:
-            return say_hello(*_split(address), timeout_s, self._context)
+            return say_hello(address, timeout_s, self._context)
         except (OSError, struct.error, InvalidBSON):
             return None
 
@@ -95,8 +72,9 @@ class DirectAccess:
     def connect_ms(self, address: str, timeout_s: float) -> float | None:
         """See Access."""
         started = time.perf_counter()
+        host, _, port = address.rpartition(":")
         try:
-            socket.create_connection(_split(address), timeout=timeout_s).close()
+            socket.create_connection((host, int(port)), timeout=timeout_s).close()
         except OSError:
             return None
         return (time.perf_counter() - started) * 1000

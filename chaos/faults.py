@@ -137,14 +137,14 @@ class ChunkMoves(Fault):
         shards = sorted(shard["_id"] for shard in config["shards"].find())
         awaited = {shard: self._awaited(shard) for shard in shards}
         found = []
-        for namespace in str(self.parameters["namespace"]).split(","):
-            collection = config["collections"].find_one({"_id": namespace.strip()})
+        for namespace in map(str.strip, str(self.parameters["namespace"]).split(",")):
+            collection = config["collections"].find_one({"_id": namespace})
             if collection is None:
                 raise ChaosError(f"{namespace} is not sharded: nothing to move")
             for chunk in config["chunks"].find({"uuid": collection["uuid"]}).sort("min", 1):
                 destination = shards[(shards.index(chunk["shard"]) + 1) % len(shards)]
-                if (namespace.strip(), chunk["min"]) not in awaited[destination]:
-                    found.append((namespace.strip(), chunk, destination))
+                if (namespace, chunk["min"]) not in awaited[destination]:
+                    found.append((namespace, chunk, destination))
         return found
 
     def _awaited(self, shard: str) -> list[tuple[str, dict[str, Any]]]:

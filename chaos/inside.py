@@ -31,6 +31,7 @@ from shardmart.state import State, StateError
 from .errors import ChaosError
 from .faults import KINDS
 from .targets import Targets
+from .toolbox import last_line
 from .watcher import Watcher
 
 TAIL_SECONDS = 0.2
@@ -118,8 +119,8 @@ def observe(targets: Targets) -> None:
         if ledger.poll() is None:
             ledger.kill()
         watcher.stop()
-    lines = (folder / "ledger.log").read_text().strip().splitlines()
-    say("over", exit_code=ledger.returncode, last=lines[-1] if lines else "", asked=stop.is_set())
+    said = last_line((folder / "ledger.log").read_bytes())
+    say("over", exit_code=ledger.returncode, last=said, asked=stop.is_set())
 
 
 class _Tail:

@@ -107,8 +107,8 @@ class Here:
         """See Observation."""
         if self._ledger is None or self._ledger.poll() is None:
             return None
-        log = (self._experiment.folder / "ledger.log").read_text().strip().splitlines()
-        return f"exit code {self._ledger.returncode}: {log[-1] if log else ''}"
+        said = last_line((self._experiment.folder / "ledger.log").read_bytes())
+        return f"exit code {self._ledger.returncode}: {said}"
 
     def stop(self) -> None:
         """See Observation."""

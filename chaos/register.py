@@ -27,6 +27,7 @@ from shardmart.state import State
 from . import platforms
 from .errors import ChaosError
 from .targets import Server, Targets
+from .toolbox import last_line
 
 EVENTS = "events.jsonl"
 BEGIN_SECONDS = 60
@@ -184,8 +185,8 @@ def start(
         died = guard.poll() is not None
         guard.kill()
         guard.wait()
-        said = path(state, record.id).with_suffix(".log").read_text().strip().splitlines()
-        why = f"its guard died: {said[-1] if said else 'without a word'}"
+        said = last_line(path(state, record.id).with_suffix(".log").read_bytes())
+        why = f"its guard died: {said or 'without a word'}"
         if not died:
             why = f"its guard did not begin it within {BEGIN_SECONDS} s"
         with contextlib.suppress(ChaosError, ClusterError):

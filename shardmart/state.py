@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
+
+from cluster.description import speaks_tls
 
 
 class StateError(Exception):
@@ -66,11 +67,6 @@ class State:
         routers = ",".join(f"{router['host']}:{router['port']}" for router in self.cluster()["routers"])
         tls = f"&tls=true&tlsCAFile={quote_plus(str(authority))}" if (authority := self.authority) else ""
         return f"mongodb://{user}:{quote_plus(self.password(user))}@{routers}/?authSource=admin{tls}"
-
-
-def speaks_tls(cluster: Mapping[str, Any]) -> bool:
-    """Whether the servers of this cluster (the content of cluster.json) are to be spoken to by TLS."""
-    return bool(cluster.get("tls", {}).get("mode", "disabled") != "disabled")
 
 
 def resolve_uri(uri: str | None = None, uri_file: Path | None = None, *, user: str, state: Path | None = None) -> str:

@@ -40,11 +40,11 @@ fingerprint: {description: SHA-256 of the server certificate., type: str, return
 ends: {description: "When it ends, UTC.", type: str, returned: when there is one}
 """
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.cluster.files import write_whole
 
 try:
     from ansible.module_utils.cluster import certificates
@@ -118,8 +118,8 @@ def keep(module, folder):
         changes.append("made an authority")
         authority = certificates.make_authority(module.params["cluster"])
         if not module.check_mode:
-            write(key_file, authority.key, 0o600)
-            write(authority_file, authority.certificate, 0o644)
+            write_whole(key_file, authority.key)
+            write_whole(authority_file, authority.certificate, mode=0o644)
     if (left := certificates.days_left(authority.certificate)) < WARN_DAYS:
         module.warn(f"the authority {authority_file} ends in {left} days, and every certificate with it")
     names = module.params["names"]
@@ -139,7 +139,7 @@ def keep(module, folder):
         changes.append(f"made a server certificate: {why}")
         current = certificates.make_server_certificate(authority, names, module.params["validity_days"]).combined
         if not module.check_mode:
-            write(server_file, current, 0o600)
+            write_whole(server_file, current)
     return changes, before, described(current)
 
 
@@ -149,15 +149,6 @@ def described(certificate):
         return asdict(certificates.describe(certificate)) if certificate else None
     except ValueError:
         return None
-
-
-def write(path, content, mode):
-    """Write the file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-    partial.rename(path)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ from pathlib import Path
 from ansible.module_utils.cluster import embedded, processes, restart
 from ansible.module_utils.cluster.connection import Credentials, Deadline
 from ansible.module_utils.cluster.errors import ClusterError
+from ansible.module_utils.cluster.files import write_whole
 from ansible.module_utils.cluster.module import run
 
 ARGUMENTS = {
@@ -113,16 +114,9 @@ def body(module):
         sets, speak = embedded.sets_of(arguments["cluster"]), embedded.tls(arguments["cluster"], state)
         restart.one_at_a_time(outdated, sets, Credentials(keyfile=state / "secrets/keyfile", tls=speak), deadline)
         if differs:
-            describe(description, after)
+            # For the shardmart command; last, so that it goes on telling what runs when something was refused above.
+            write_whole(description, after)
     return {"changed": bool(changes), "changes": changes, "diff": diff}
-
-
-def describe(file, text):
-    """For the shardmart command, last: what cannot be had was refused above, and the file goes on telling what runs."""
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text)
-    partial.chmod(0o600)
-    partial.rename(file)
 
 
 def refuse_switched_tls(outdated):

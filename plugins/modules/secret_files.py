@@ -43,12 +43,12 @@ changes: {description: Files made and modes repaired., type: list, returned: alw
 """
 
 import base64
-import os
 import secrets
 import string
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.cluster.files import write_whole
 
 KEYFILE_BYTES = 756
 PASSWORD_LENGTH = 32
@@ -92,7 +92,7 @@ def main():
                 if not path.exists():
                     changes.append(f"generate {name}")
                     if not module.check_mode:
-                        write_once(path, make())
+                        write_whole(path, make() + "\n")
                 elif path.stat().st_mode & 0o077:
                     changes.append(f"{name}: mode 0600")
                     if not module.check_mode:
@@ -100,16 +100,6 @@ def main():
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}")
     module.exit_json(changed=bool(changes), changes=changes)
-
-
-def write_once(path, secret):
-    """Write the file whole or not at all: a run that is killed leaves no half secret, and none is replaced."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secret + "\n")
-    partial.rename(path)
 
 
 if __name__ == "__main__":

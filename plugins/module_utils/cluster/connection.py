@@ -9,7 +9,6 @@ white space is stripped).
 
 from __future__ import annotations
 
-import socket
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -18,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import bson
+from bson.errors import InvalidBSON
 from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
 from .errors import ClusterError, DeadlineError, SecretMissingError
+from .wire import say_hello
 
 Document = dict[str, Any]
 Client = MongoClient[Document]
@@ -32,9 +32,6 @@ UNAUTHORIZED = 13
 NOT_YET_INITIALIZED = 94
 ALREADY_INITIALIZED = 23
 POLL_SECONDS = 0.05
-OP_MSG = 2013
-REQUIRE_TLS = "requireTLS"
-"""`net.tls.mode` of a server that answers nothing but TLS."""
 
 
 @dataclass(frozen=True)
@@ -140,16 +137,12 @@ def hello(address: str, tls: Tls | None = None, *, timeout_seconds: float = 2) -
 
 
 def answers_without_tls(address: str, *, timeout_seconds: float = 5) -> bool:
-    """Whether the server answers a plain `hello` (OP_MSG, wire protocol); one that wants TLS closes the connection."""
-    host, _, port = address.rpartition(":")
-    body = b"\0" * 4 + b"\0" + bson.encode({"hello": 1, "$db": "admin"})
+    """Whether the server answers a plain `hello`; one that wants TLS closes the connection."""
     try:
-        with socket.create_connection((host, int(port)), timeout=timeout_seconds) as connection:
-            connection.sendall(struct.pack("<iiii", 16 + len(body), 1, 0, OP_MSG) + body)
-            answer = connection.recv(16, socket.MSG_WAITALL)
-    except OSError:
+        say_hello(address, timeout_seconds)
+    except (OSError, struct.error, InvalidBSON):
         return False
-    return len(answer) == 16 and struct.unpack("<iiii", answer)[3] == OP_MSG
+    return True
 
 
 def describe(error: PyMongoError) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from .connection import REQUIRE_TLS, Tls
+from .connection import Tls
+from .description import REQUIRE_TLS, speaks_tls
 from .processes import Process
 
 SHUTDOWN_MILLISECONDS = 1000
@@ -43,11 +44,6 @@ def processes(cluster: Mapping[str, Any], state: Path, binaries: Mapping[str, st
         for router in cluster["routers"]
     ]
     return members + routers
-
-
-def speaks_tls(cluster: Mapping[str, Any]) -> bool:
-    """Whether every server of this cluster (the content of cluster.json) speaks TLS and nothing else."""
-    return bool(cluster.get("tls", {}).get("mode") == REQUIRE_TLS)
 
 
 def tls(cluster: Mapping[str, Any], state: Path) -> Tls | None:

@@ -116,7 +116,8 @@ def set_facts(name: str, answers: list[tuple[Mapping[str, Any], Document]]) -> D
         else:
             facts |= {"state": view.get("stateStr", "UNKNOWN"), "uptime_seconds": answer["uptime_seconds"]}
             facts["version"] = answer["version"]
-            facts |= {key: answer[key] for key in ("certificate_ends",) if key in answer}
+            if "certificate_ends" in answer:
+                facts["certificate_ends"] = answer["certificate_ends"]
             if facts["state"] not in {"PRIMARY", "SECONDARY"}:
                 problems.append(f"{member['name']} ({address}) is {facts['state']}")
         if newest and "optimeDate" in view and facts["state"] in {"PRIMARY", "SECONDARY"}:

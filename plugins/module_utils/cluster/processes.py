@@ -20,6 +20,7 @@ import psutil
 
 from .connection import Deadline
 from .errors import ClusterError
+from .files import write_whole
 
 KEPT_LOGS = 3
 TAIL_LINES = 8
@@ -145,10 +146,7 @@ def write_configuration(process: Process) -> None:
     if process.configuration_file is None or process.configuration is None:
         return
     process.configuration_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = process.configuration_file.with_suffix(".partial")
-    partial.touch(mode=0o600)
-    partial.write_text(process.configuration)
-    partial.replace(process.configuration_file)
+    write_whole(process.configuration_file, process.configuration)
 
 
 def wait_until_listening(started: Iterable[Started], deadline: Deadline) -> None:

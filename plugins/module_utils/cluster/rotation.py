@@ -9,13 +9,13 @@ certificate, key and authority for new connections and leaves the open ones alon
 from __future__ import annotations
 
 import hashlib
-import re
 import socket
 import ssl
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from .certificates import describe as describe_certificate
 from .connection import Credentials, Deadline, Tls, connect
 from .errors import ClusterError
 
@@ -23,7 +23,6 @@ HANDSHAKE_SECONDS = 5
 POLL_SECONDS = 0.5
 """Between two tries: a file may take a minute to reach a pod, and each try reads files and writes a log line."""
 MESSAGE = "shardmart: a new certificate"
-PEM_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 SHOWN = 12
 """Characters of a fingerprint that are shown."""
 
@@ -57,12 +56,11 @@ def served(address: str, tls: Tls) -> str:
 def fingerprint_of(file: str) -> str:
     """SHA-256 (hexadecimal) of the first certificate in a PEM file, which may hold a key too; raises ClusterError."""
     try:
-        found = PEM_CERTIFICATE.search(Path(file).read_text())
+        return describe_certificate(Path(file).read_bytes()).fingerprint
     except OSError as error:
         raise ClusterError(f"cannot read the certificate {file}: {error.strerror}") from None
-    if not found:
-        raise ClusterError(f"{file} holds no certificate")
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found.group())).hexdigest()
+    except ValueError:
+        raise ClusterError(f"{file} holds no certificate") from None
 
 
 def converge(
