@@ -156,7 +156,9 @@ def check(
     journal: Annotated[Path, typer.Argument(help="Folder of the journals.")],
     offline: Annotated[bool, typer.Option(help="Judge by the final documents an earlier check kept.")] = False,
     skip_members: Annotated[bool, typer.Option(help="Do not look at the members behind the router.")] = False,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds the members may take to become equal.")] = 60,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds the members may take to become equal.")
+    ] = members.WAIT_SECONDS,
     uri: Uri = None,
     uri_file: UriFile = None,
     state: StateFolder = None,

@@ -16,6 +16,12 @@ from cluster.connection import Client, Credentials, Deadline, connect, describe
 from cluster.errors import DeadlineError
 
 INTERNAL_DATABASES = {"admin", "config", "local"}
+WAIT_SECONDS = 120.0
+"""A transaction whose client or router vanished keeps its locks, and dbHash waits for them, until the server ends it:
+when it is `transactionLifetimeLimitSeconds` (60) old, looked at every half of that (MongoDB 6.0, "Production
+Considerations")."""
+HASH_MILLISECONDS = 20_000
+"""The server gives up too: a dbHash that waits for a lock holds up every writer behind it."""
 
 
 @dataclass
@@ -32,7 +38,7 @@ def check(
     credentials: Credentials,
     router: Client | None,
     databases: Iterable[str],
-    wait_seconds: float = 60,
+    wait_seconds: float = WAIT_SECONDS,
 ) -> MembersReport:
     """Look at every member of `cluster` (the content of cluster.json).
 
@@ -95,7 +101,10 @@ def _hashes(replica_set: Mapping[str, Any], credentials: Credentials) -> list[st
         try:
             with connect(address, credentials, timeout_seconds=15) as client:
                 names = set(client.list_database_names()) - INTERNAL_DATABASES
-                hashes[address] = {name: client[name].command("dbHash")["collections"] for name in sorted(names)}
+                hashes[address] = {
+                    name: client[name].command("dbHash", maxTimeMS=HASH_MILLISECONDS)["collections"]
+                    for name in sorted(names)
+                }
         except PyMongoError as error:
             return [f"no dbHash of {address}: {describe(error)}"]
     first, *others = hashes.items()

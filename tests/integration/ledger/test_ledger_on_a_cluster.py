@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cluster.connection import connect
-from ledger import cli
+from ledger import cli, members
 from ledger.metrics import read_windows
 from tests.support.clusters import EmbeddedCluster
 
@@ -169,6 +169,15 @@ def test_tampered_document_is_caught(cluster: EmbeddedCluster, run: Callable[...
         accounts.update_one({"_id": richer["_id"]}, {"$inc": {"balance_cents": 1}})
     verdict = running.check()
     assert verdict["counts"] == {"tampered": 1, "unbalanced": 2}
+
+
+def test_members_are_given_longer_than_an_abandoned_transaction_lives(cluster: EmbeddedCluster) -> None:
+    """A router that was killed leaves open transactions, and dbHash waits for their locks."""
+    server = cluster.set_of(SHARD)["members"][0]
+    with connect(f"{server['host']}:{server['port']}", cluster.members_credentials) as client:
+        limit = client.admin.command("getParameter", transactionLifetimeLimitSeconds=1)
+    lives = limit["transactionLifetimeLimitSeconds"] * 1.5  # looked at every half of the limit
+    assert lives + members.HASH_MILLISECONDS / 1000 < members.WAIT_SECONDS
 
 
 def test_bad_use_is_one_line_and_an_exit_code(

@@ -1,0 +1,140 @@
+"""TLS on pods, with the certificate made inside the cluster (issuer "own"). A cluster of its own, five minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.kind_site import KindSite
+
+NAME = "shardmart-tls"
+MADE_BY_THE_CHART = ("-e", "chart_tls_issuer=chart", "-e", json.dumps({"chart_values": {"tls": {"issuer": "own"}}}))
+CERTIFICATE_DAYS = 90
+
+ADDRESSES = """
+import json
+from pathlib import Path
+from cluster.connection import Tls, answers_without_tls
+from cluster.rotation import served
+from shardmart.state import State
+cluster = State(Path("/state")).cluster()
+servers = [m for s in (cluster["config_servers"], *cluster["shards"]) for m in s["members"]] + cluster["routers"]
+found = {}
+for server in servers:
+    address = f"{server['host']}:{server['port']}"
+    about = {"plaintext": answers_without_tls(address), "serves": served(address, Tls("/state/tls/ca.pem"))}
+    found[server["name"]] = about
+print(json.dumps(found))
+"""
+
+WRITER = """
+import json, sys, threading, time
+from pathlib import Path
+from pymongo import MongoClient, WriteConcern
+from pymongo.errors import PyMongoError
+from shardmart.state import State
+over = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+uri, written, errors = State(Path("/state")).uri("admin"), 0, []
+print("writing", flush=True)
+while not over.is_set():
+    client = MongoClient(uri)  # a new handshake each time: an open connection would not notice
+    try:
+        acknowledged = WriteConcern("majority")
+        client.renewal.get_collection("writes", write_concern=acknowledged).insert_one({"_id": written})
+        written += 1
+    except PyMongoError as error:
+        errors.append(str(error)[:200])
+    client.close()
+found = MongoClient(uri).renewal.writes.count_documents({})
+print(json.dumps({"written": written, "found": found, "errors": errors}), flush=True)
+"""
+
+pytestmark = [
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif("SHARDMART_E2E_TLS" not in os.environ, reason="takes five minutes: set SHARDMART_E2E_TLS=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindSite]:
+    """One config server, a shard of three members, a router; TLS required of everybody."""
+    document = {
+        "config_servers": {"name": "configReplSet", "member_name": "configsvr{n}", "members": 1},
+        "shards": [
+            {"name": "shard1ReplSet", "member_name": "shard1-{n}", "members": 3, "zones": ["APJ", "EMEA", "LATAM"]}
+        ],
+        "tls": {"mode": "requireTLS", "validity_days": CERTIFICATE_DAYS},
+    }
+    site = KindSite(tmp_path_factory.mktemp("tls"), NAME, **document)
+    site.destroy()
+    try:
+        made = site.play("site.yml", *MADE_BY_THE_CHART)
+        assert made.code == 0, made.output
+        yield site
+    finally:
+        site.destroy()
+
+
+def servers(site: KindSite) -> dict[str, dict[str, Any]]:
+    """Of every server: does it answer plaintext, and which certificate does it serve (verified)?"""
+    found: dict[str, dict[str, Any]] = json.loads(site.toolbox("python3", "-", text=ADDRESSES))
+    return found
+
+
+def test_every_server_speaks_tls_only_and_serves_one_certificate(site: KindSite) -> None:
+    found = servers(site)
+    assert set(found) == {"configsvr1", "shard1-1", "shard1-2", "shard1-3", "mongos1"}
+    assert not [name for name, about in found.items() if about["plaintext"]]
+    assert len({about["serves"] for about in found.values()}) == 1
+    assert json.loads(site.toolbox("shardmart", "status", "--json"))["problems"] == []
+    site.assert_data_complete()
+
+
+def test_second_run_changes_nothing(site: KindSite) -> None:
+    again = site.play("site.yml", *MADE_BY_THE_CHART)
+    assert again.code == 0, again.output
+    assert set(again.changed.values()) == {0}, again.output
+
+
+def test_certificate_that_is_due_is_renewed_without_a_restart_or_a_failed_write(site: KindSite) -> None:
+    before, pods = (
+        servers(site),
+        site.get("pods", "--selector=app.kubernetes.io/component in (config-server,shard,router)"),
+    )
+    job = json.loads(
+        site.kubectl("create", "job", "renew", f"--from=cronjob/{NAME}-rotation", "--dry-run=client", "-o", "json")
+    )
+    renew = job["spec"]["template"]["spec"]["initContainers"][0]
+    renew["args"] = [a for a in renew["args"] if not a.startswith("--renew-days")] + [
+        f"--renew-days={CERTIFICATE_DAYS}"
+    ]
+    writer = subprocess.Popen(
+        ["kubectl", f"--namespace={NAME}", "exec", "-i", f"deploy/{NAME}-toolbox", "--", "python3", "-c", WRITER],
+        env=site.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert writer.stdout
+    assert writer.stdout.readline() == "writing\n"
+    site.kubectl("apply", "-f", "-", text=json.dumps(job))
+    site.kubectl("wait", "job/renew", "--for=condition=Complete", "--timeout=600s")
+    told, _ = writer.communicate("", timeout=60)
+    wrote = json.loads(told)
+    assert wrote["errors"] == []
+    assert wrote["found"] == wrote["written"] > 0
+    after = servers(site)
+    assert len({about["serves"] for about in after.values()}) == 1
+    assert {about["serves"] for about in after.values()}.isdisjoint(about["serves"] for about in before.values())
+    for pod in pods:
+        now = json.loads(site.kubectl("get", "pod", pod["metadata"]["name"], "-o", "json"))
+        assert now["metadata"]["uid"] == pod["metadata"]["uid"]
+        assert [c["restartCount"] for c in now["status"]["containerStatuses"]] == [
+            c["restartCount"] for c in pod["status"]["containerStatuses"]
+        ]
