@@ -58,11 +58,11 @@ class Helm:
         self.release = module.params["name"]
         self.namespace = module.params["namespace"]
 
-    def run(self, program, *arguments, data=None, accept=(0,)):
-        """Output of a command; any other exit code ends the module with what it said."""
+    def run(self, program, *arguments, data=None, accept=(0,), unless=None):
+        """Exit code and output; a code that is not accepted ends the module, unless the command said that."""
         command = [program, *arguments]
         code, out, error = self.module.run_command(command, data=data, environ_update=self.environment)
-        if code not in accept:
+        if code not in accept and not (unless and unless in error):
             said = [line for line in (error or out).splitlines() if line.strip() and not line.startswith("WARNING")]
             self.module.fail_json(msg=f"{program} {arguments[0]} failed: {readable(said)}")
         return code, out
@@ -73,18 +73,16 @@ class Helm:
 
     def stored(self):
         """The release as Helm stored it: {revision, status, manifest, values}; None when there is none."""
-        only_this = ("--filter", f"^{re.escape(self.release)}$", "--output", "json")
-        listed = json.loads(self.helm("list", *only_this, *self.all())[1])
-        if not listed:
+        code, out = self.helm("status", self.release, "--output", "json", unless="release: not found")
+        if code:
             return None
-        values = json.loads(self.helm("get", "values", self.release, "--output", "json")[1]) or {}
-        manifest = self.helm("get", "manifest", self.release)[1]
-        revision, status = int(listed[0]["revision"]), listed[0]["status"]
-        return {"revision": revision, "status": status, "manifest": manifest, "values": values}
-
-    def all(self):
-        """What makes `helm list` show failed and pending releases: Helm 3 needs --all, Helm 4 has no such flag."""
-        return ["--all"] if self.is_version_3 else []
+        found = json.loads(out)
+        return {
+            "revision": int(found["version"]),
+            "status": found["info"]["status"],
+            "manifest": found["manifest"],
+            "values": found.get("config") or {},
+        }
 
     @cached_property
     def is_version_3(self):

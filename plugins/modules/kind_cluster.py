@@ -9,6 +9,7 @@ short_description: Create or delete a kind cluster, and never touch somebody els
 description:
   - Creates the cluster if it is absent and writes its kubeconfig (mode 0600) to a file of its own, so that the user's
     own kubeconfig and context stay as they are.
+  - It is there when its API answers. The nodes become ready meanwhile; whoever needs pods waits for them.
   - A cluster counts as ours when every node carries the label C(shardmart/made-by=site.yml), which the
     configuration file gives. One of the same name without it is refused.
   - A creation that was killed left a note beside the kubeconfig, so the next run removes the torso and begins anew.
@@ -21,7 +22,7 @@ options:
   config: {description: Configuration file of kind., type: path}
   image: {description: "Node image; default: kind's own.", type: str}
   kubeconfig: {description: File to write the kubeconfig to., type: path, required: true}
-  wait_seconds: {description: How long to wait for the nodes., type: int, default: 180}
+  wait_seconds: {description: How long to wait for the API of a cluster that is there., type: int, default: 180}
 author: Shardmart
 """
 
@@ -90,7 +91,7 @@ def main():
     kubeconfig.unlink(missing_ok=True)
     begun.touch(mode=0o600)
     command = ["kind", "create", "cluster", "--name", name, "--config", module.params["config"]]
-    command += ["--kubeconfig", str(kubeconfig), "--wait", f"{module.params['wait_seconds']}s"]
+    command += ["--kubeconfig", str(kubeconfig)]
     if module.params["image"]:
         command += ["--image", module.params["image"]]
     run(module, command)
