@@ -1,1 +1,1 @@
-database_module.py
+local_module.py

@@ -114,7 +114,8 @@ class Helm:
 
     def drift(self, manifest):
         """How what runs differs from `manifest`, as a unified diff; empty when it does not. kubectl masks Secrets."""
-        code, out = self.run("kubectl", "diff", "--namespace", self.namespace, "-f", "-", data=manifest, accept=(0, 1))
+        compare = ("diff", "--concurrency=8", "--namespace", self.namespace, "-f", "-")
+        code, out = self.run("kubectl", *compare, data=manifest, accept=(0, 1))
         return re.sub(r"^(\+\+\+|---) \S*/([^/\s]+)\s.*$", r"\1 \2", out, flags=re.MULTILINE) if code else ""
 
 

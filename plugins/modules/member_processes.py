@@ -58,13 +58,11 @@ RETURN = r"""
 changes: {description: What was done., type: list, returned: always, sample: [start shard1-1]}
 """
 
-import json
 from pathlib import Path
 
 from ansible.module_utils.cluster import embedded, processes, restart
 from ansible.module_utils.cluster.connection import Credentials, Deadline
 from ansible.module_utils.cluster.errors import ClusterError
-from ansible.module_utils.cluster.files import write_whole
 from ansible.module_utils.cluster.module import run
 
 ARGUMENTS = {
@@ -95,13 +93,6 @@ def body(module):
     changes = [f"start {process.name}" for process in idle]
     changes += [f"restart {process.name}: its configuration changed" for process in outdated]
     diff = [configuration_diff(process) for process in declared if process.configuration_change()]
-    description, after = state / "cluster.json", json.dumps(arguments["cluster"], indent=2) + "\n"
-    before = description.read_text() if description.exists() else ""
-    differs = not before or json.loads(before) != json.loads(after)
-    if differs:
-        changes.append(f"describe the cluster in {description.name}")
-        header = str(description)
-        diff.append({"before_header": header, "after_header": header, "before": before, "after": after})
     if not module.check_mode:
         running = [process for process in declared if live[process.name]]
         rotated = processes.rotate_logs(running, larger_than=arguments["rotate_logs_above_mb"] << 20)
@@ -113,9 +104,6 @@ def body(module):
         processes.refuse_ended(started)
         sets, speak = embedded.sets_of(arguments["cluster"]), embedded.tls(arguments["cluster"], state)
         restart.one_at_a_time(outdated, sets, Credentials(keyfile=state / "secrets/keyfile", tls=speak), deadline)
-        if differs:
-            # For the shardmart command; last, so that it goes on telling what runs when something was refused above.
-            write_whole(description, after)
     return {"changed": bool(changes), "changes": changes, "diff": diff}
 
 

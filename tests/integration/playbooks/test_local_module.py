@@ -1,4 +1,4 @@
-"""The action plugin `database_module`: a module runs in Ansible's worker, or is sent where it belongs."""
+"""The action plugin `local_module`: a module runs in Ansible's worker, or is sent where it belongs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,67 @@
+#!/usr/bin/python
+"""Ansible module: cluster.json, which says to every command of this project what the cluster is."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_description
+short_description: Keep the description of the cluster in the state folder
+description:
+  - Writes C(cluster.json), mode 0600, when it is missing or says something else. The order of keys and white space do
+    not count.
+  - The last step of provisioning, so that it goes on telling what runs when something was refused before.
+attributes:
+  check_mode: {support: full, description: Says whether it would be written.}
+  diff_mode: {support: full, description: Shows the change.}
+options:
+  cluster: {description: The cluster as the inventory describes it., type: dict, required: true}
+  path: {description: The file., type: path, required: true}
+author: Shardmart
+"""
+
+EXAMPLES = r"""
+- name: Describe the cluster for the shardmart command
+  cluster_description:
+    cluster: "{{ cluster }}"
+    path: .shardmart/cluster.json
+"""
+
+RETURN = r"""
+"""
+
+import json
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.cluster.files import write_whole
+
+
+def main():
+    """Compare, then write or not."""
+    module = AnsibleModule(
+        argument_spec={"cluster": {"type": "dict", "required": True}, "path": {"type": "path", "required": True}},
+        supports_check_mode=True,
+    )
+    file, after = Path(module.params["path"]), json.dumps(module.params["cluster"], indent=2) + "\n"
+    header = {"before_header": str(file), "after_header": str(file)}
+    try:
+        before = file.read_text() if file.exists() else ""
+        if says(before) == json.loads(after):
+            module.exit_json(changed=False)
+        if not module.check_mode:
+            write_whole(file, after)
+    except OSError as error:
+        module.fail_json(msg=f"{file}: {error.strerror}")
+    module.exit_json(changed=True, diff=header | {"before": before, "after": after})
+
+
+def says(text):
+    """The content of a description; None when there is none, or it cannot be read."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
+
+
+if __name__ == "__main__":
+    main()
