@@ -89,6 +89,19 @@ class Cluster:
                 return address.split(".")[0]
         raise SystemExit("waited 120 s for a primary")
 
+    def identity(self, pod: str) -> str:
+        """The pod's uid; empty while there is none of that name."""
+        return self.kubectl("get", "pod", pod, "--ignore-not-found", "-o", "jsonpath={.metadata.uid}")
+
+    def wait_until_replaced(self, pod: str, identity: str) -> None:
+        """Until another pod of this name is ready: with a second member away the set would have no majority."""
+        deadline = time.monotonic() + 180
+        while self.identity(pod) in ("", identity):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"waited 180 s for another {pod}")
+            time.sleep(0.2)
+        self.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", "--timeout=180s")
+
 
 class Writer:
     """The writer in the toolbox pod, and the moments at which its writes were acknowledged."""
@@ -136,6 +149,7 @@ class Writer:
 def measure(cluster: Cluster, writer: Writer) -> tuple[float, float]:
     """One deletion: seconds until writable again, and the longest pause between two writes."""
     pod = cluster.primary_pod()
+    identity = cluster.identity(pod)
     writer.wait_for_writes(20, 60)
     begun = time.time()
     cluster.kubectl("delete", "pod", pod, "--wait=false")
@@ -146,7 +160,7 @@ def measure(cluster: Cluster, writer: Writer) -> tuple[float, float]:
     moments = [moment for moment in writer.acknowledged if moment > begun - 1]
     pause, end = max((later - earlier, later) for earlier, later in itertools.pairwise(moments))
     print(f"{pod} -> {after}: writable again {end - begun:.2f} s, pause {pause:.2f} s", file=sys.stderr, flush=True)
-    cluster.kubectl("rollout", "status", f"statefulset/{pod.rsplit('-', 1)[0]}", "--timeout=180s")
+    cluster.wait_until_replaced(pod, identity)
     return end - begun, pause
 
 
