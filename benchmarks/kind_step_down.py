@@ -52,12 +52,13 @@ PRIMARIES = """
 import json
 from pathlib import Path
 from cluster import replica_set
-from cluster.connection import Credentials
+from cluster.connection import Credentials, Tls
 from shardmart.state import State
 state = State(Path("/state"))
 members = state.cluster()["shards"][%(position)d]["members"]
 addresses = [f"{m['host']}:{m['port']}" for m in members]
-print(replica_set.primary_of(addresses, Credentials(keyfile=state.keyfile)))
+keyfile = Credentials(keyfile=state.keyfile, tls=Tls.trusting(state.authority))
+print(replica_set.primary_of(addresses, keyfile))
 """
 
 
