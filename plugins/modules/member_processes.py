@@ -11,6 +11,7 @@ description:
     survive the play. A running member whose configuration changed is restarted, one at a time, secondaries first.
   - A process is recognised by its command line, so a stale pid file never leads to another program.
   - A port that another program holds is an error that names the program.
+  - A router that an earlier topology had is stopped; C(stopped) also stops members that only an earlier one had.
 attributes:
   check_mode: {support: full, description: Says what would be started, restarted or stopped.}
   diff_mode: {support: full, description: Shows changed configurations.}
@@ -84,14 +85,16 @@ def body(module):
         arguments["cluster"], state, {"mongod": arguments["mongod"] or "mongod", "mongos": arguments["mongos"]}
     )
     if arguments["state"] == "stopped":
-        return stopped(declared, arguments["wait_seconds"], module.check_mode)
+        return stopped([*embedded.left_over(declared, state), *declared], arguments["wait_seconds"], module.check_mode)
     deadline = Deadline(arguments["wait_seconds"])
     live = {process.name: process.running() for process in declared}
     idle = [process for process in declared if not live[process.name]]
+    leaving = [process for process in embedded.left_over(declared, state) if process.data_folder is None]
     outdated = [process for process in declared if live[process.name] and process.configuration_change()]
     refuse_switched_tls(outdated)
     changes = [f"start {process.name}" for process in idle]
     changes += [f"restart {process.name}: its configuration changed" for process in outdated]
+    changes += [f"stop {router.name}: the topology has it no more" for router in leaving]
     diff = [configuration_diff(process) for process in declared if process.configuration_change()]
     if not module.check_mode:
         running = [process for process in declared if live[process.name]]
@@ -103,6 +106,7 @@ def body(module):
         processes.wait_until_listening([s for s in started if s.process.name not in routers], deadline)
         processes.refuse_ended(started)
         sets, speak = embedded.sets_of(arguments["cluster"]), embedded.tls(arguments["cluster"], state)
+        processes.stop(leaving, wait_seconds=deadline.remaining)
         restart.one_at_a_time(outdated, sets, Credentials(keyfile=state / "secrets/keyfile", tls=speak), deadline)
     return {"changed": bool(changes), "changes": changes, "diff": diff}
 

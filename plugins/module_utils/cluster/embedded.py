@@ -7,7 +7,7 @@ the tests and the chaos actions share it, so that a member's command line, files
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,36 @@ def processes(cluster: Mapping[str, Any], state: Path, binaries: Mapping[str, st
         for router in cluster["routers"]
     ]
     return members + routers
+
+
+def left_over(declared: Iterable[Process], state: Path) -> list[Process]:
+    """What an earlier topology started in this state folder, and still runs, but is not `declared`.
+
+    A router is one without a data folder.
+    """
+    names = {process.name for process in declared}
+    found = []
+    for pid_file in sorted((state / "run").glob("*.pid")):
+        if (name := pid_file.stem) in names:
+            continue
+        configuration, log, data = (
+            state / "config" / f"{name}.yaml",
+            state / "logs" / f"{name}.log",
+            state / "data" / name,
+        )
+        process = Process(
+            name=name,
+            command=(),
+            host="",
+            port=0,
+            marker=str(configuration if configuration.exists() else log),
+            pid_file=pid_file,
+            log_file=log,
+            data_folder=data if data.exists() else None,
+        )
+        if process.running():
+            found.append(process)
+    return found
 
 
 def tls(cluster: Mapping[str, Any], state: Path) -> Tls | None:

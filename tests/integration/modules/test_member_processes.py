@@ -29,10 +29,8 @@ def stopped(tmp_path: Path) -> Iterator[EmbeddedCluster]:
         cluster.destroy()
 
 
-def arguments(cluster: EmbeddedCluster, **changes: Any) -> dict[str, Any]:
-    return (
-        {"cluster": cluster.description, "state_folder": str(cluster.folder), "wait_seconds": 60} | servers() | changes
-    )
+def arguments(made: EmbeddedCluster, /, **changes: Any) -> dict[str, Any]:
+    return {"cluster": made.description, "state_folder": str(made.folder), "wait_seconds": 60} | servers() | changes
 
 
 def running(cluster: EmbeddedCluster) -> dict[str, int]:
@@ -72,6 +70,28 @@ def test_processes_start_once_and_stop_cleanly(stopped: EmbeddedCluster) -> None
     assert not run_module("member_processes", **arguments(stopped, state="stopped"))["changed"]
     log = stopped.processes["shard1-1"].log_file.read_text()
     assert '"Shutting down","attr":{"exitCode":0}' in log, "the member ended by itself"
+
+
+def test_what_an_earlier_topology_started_is_not_forgotten(tmp_path: Path) -> None:
+    larger = EmbeddedCluster(tmp_path / "state", small_topology(shards=2, routers=2))
+    larger.write_secrets()
+    shards, routers = larger.description["shards"], larger.description["routers"]
+    smaller = larger.description | {"shards": shards[:1], "routers": routers[:1]}
+    try:
+        run_module("member_processes", **arguments(larger))
+        assert sorted(running(larger)) == ["configsvr1", "mongos1", "mongos2", "shard1-1", "shard2-1"]
+        change = ["stop mongos2: the topology has it no more"]
+        assert run_module("member_processes", check=True, **arguments(larger, cluster=smaller))["changes"] == change
+        assert "mongos2" in running(larger)
+        assert run_module("member_processes", **arguments(larger, cluster=smaller))["changes"] == change
+        # A member has data: it is never stopped because a topology does not mention it.
+        assert sorted(running(larger)) == ["configsvr1", "mongos1", "shard1-1", "shard2-1"]
+        assert not run_module("member_processes", **arguments(larger, cluster=smaller))["changed"]
+        ended = run_module("member_processes", **arguments(larger, cluster=smaller, state="stopped"))
+        assert sorted(ended["changes"]) == ["stop configsvr1", "stop mongos1", "stop shard1-1", "stop shard2-1"]
+        assert running(larger) == {}
+    finally:
+        larger.destroy()
 
 
 def test_stale_pid_file_of_another_program_is_never_signalled(stopped: EmbeddedCluster) -> None:
