@@ -110,17 +110,24 @@ def _last(name: str) -> register.Record:
     return found[-1]
 
 
-def is_gone(fault: str = "kill") -> bool:
-    """Whether the processes (on kind: the containers) that the last fault of this name killed run no more."""
+def is_gone(fault: str = "kill", wait_s: float = 20) -> bool:
+    """Whether the processes (on kind: the containers) that the last fault of this name killed run no more.
+
+    On kind within `wait_s`: the kubelet looks at its containers once a second or so, and tells the API after that.
+    """
     targets, record = _targets(), _last(fault)
     servers = [targets.server(name) for name in record.targets]
     if targets.platform == "embedded":
         return all(targets.process(server) is None for server in servers)
     from .pods import Kubernetes
 
-    now = {server.name: Kubernetes(targets).pod(server) for server in servers}
-    before = record.parameters["before"]
-    return all(pod is None or pod.container != before[name]["container"] for name, pod in now.items())
+    kubernetes, before = Kubernetes(targets), record.parameters["before"]
+
+    def gone() -> bool:
+        now = {server.name: kubernetes.pod(server) for server in servers}
+        return all(pod is None or pod.container != before[name]["container"] for name, pod in now.items())
+
+    return _await(gone, float(wait_s))
 
 
 def is_stopped(fault: str = "pause") -> bool:
