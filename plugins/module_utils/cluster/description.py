@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-REQUIRE_TLS = "requireTLS"
-"""`net.tls.mode` of a server that answers nothing but TLS."""
+DISABLED, REQUIRE_TLS = "disabled", "requireTLS"
+"""Of `net.tls.mode`; the chart also has `allowTLS` and `preferTLS`, whose servers answer both ways."""
 
 
 def speaks_tls(cluster: Mapping[str, Any]) -> bool:
-    """Whether every server of this cluster (the content of cluster.json) speaks TLS and nothing else."""
+    """Whether the servers of this cluster (the content of cluster.json) are to be spoken to by TLS."""
+    return bool(cluster.get("tls", {}).get("mode", DISABLED) != DISABLED)
+
+
+def requires_tls(cluster: Mapping[str, Any]) -> bool:
+    """Whether every server of this cluster speaks TLS and nothing else."""
     return bool(cluster.get("tls", {}).get("mode") == REQUIRE_TLS)

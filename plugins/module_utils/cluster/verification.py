@@ -25,7 +25,7 @@ from .connection import (
     describe,
     is_code,
 )
-from .description import speaks_tls
+from .description import requires_tls
 from .errors import ClusterError
 from .facts import gather
 from .sharding import CollectionSpec, converge_collections
@@ -94,7 +94,7 @@ def verify(
                 partial(_refuse_anonymous, f"{member['host']}:{member['port']}", members),
             )
         )
-    if speaks_tls(cluster):
+    if requires_tls(cluster):
         servers = [*(s["members"][0] for s in (cluster["config_servers"], *cluster["shards"])), *cluster["routers"]]
         checks += [
             _check(
