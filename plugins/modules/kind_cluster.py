@@ -38,11 +38,11 @@ RETURN = r"""
 nodes: {description: Names of the nodes., type: list, returned: when present}
 """
 
-import os
 import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.cluster.files import write_whole
 
 LABEL = "shardmart/made-by=site.yml"
 
@@ -153,8 +153,7 @@ def keep_kubeconfig(module, name, path):
         return False
     if not module.check_mode:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(wanted)
+        write_whole(path, wanted)
     return True
 
 

@@ -56,11 +56,8 @@ def left_over(declared: Iterable[Process], state: Path) -> list[Process]:
     for pid_file in sorted((state / "run").glob("*.pid")):
         if (name := pid_file.stem) in names:
             continue
-        configuration, log, data = (
-            state / "config" / f"{name}.yaml",
-            state / "logs" / f"{name}.log",
-            state / "data" / name,
-        )
+        configuration = state / "config" / f"{name}.yaml"
+        log, data = state / "logs" / f"{name}.log", state / "data" / name
         process = Process(
             name=name,
             command=(),

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .certificates import describe as describe_certificate
+from .certificates import fingerprint as fingerprint_of_pem
 from .connection import Credentials, Deadline, Tls, connect
 from .errors import ClusterError
 
@@ -56,7 +56,7 @@ def served(address: str, tls: Tls) -> str:
 def fingerprint_of(file: str) -> str:
     """SHA-256 (hexadecimal) of the first certificate in a PEM file, which may hold a key too; raises ClusterError."""
     try:
-        return describe_certificate(Path(file).read_bytes()).fingerprint
+        return fingerprint_of_pem(Path(file).read_bytes())
     except OSError as error:
         raise ClusterError(f"cannot read the certificate {file}: {error.strerror}") from None
     except ValueError:
