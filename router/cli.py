@@ -64,8 +64,8 @@ def main(arguments: list[str]) -> int:
         options = parser().parse_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
-    _log_to(options.logpath)
     try:
+        _log_to(options.logpath)
         runner = _prepare(options, arguments)
     except (OSError, ValueError) as error:
         print(f"router: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -33,4 +34,14 @@ def main() -> None:
         print(f"shardmart: no command {arguments[0]!r}\n\n{usage()}", file=sys.stderr)
         raise SystemExit(2)
     module = importlib.import_module(COMMANDS[arguments[0]][0])
-    raise SystemExit(module.main(arguments[1:]))
+    try:
+        code = module.main(arguments[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # `shardmart status | head -1`: nobody reads on, and the interpreter must not flush again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:  # a full disk, a folder that is not ours
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        print(f"shardmart {arguments[0]}: {what}", file=sys.stderr)
+        raise SystemExit(1) from None
+    raise SystemExit(code)
