@@ -27,6 +27,7 @@ BATCHES_AHEAD = 2
 """Batches handed out per worker: one being worked on, one waiting, so that memory does not grow with the load."""
 
 TICK_SECONDS = 0.25
+WORKER_KILLED = "a worker process was killed"
 
 
 class Notices(Protocol):
@@ -104,9 +105,12 @@ class Pool:
         while True:
             if failure is None and not stopped():
                 # In turns, so that a load of few batches does not end up with one worker.
-                for lane in self._lanes * BATCHES_AHEAD:
-                    if lane.in_hand < BATCHES_AHEAD and (handed := lane.submit(task, source)):
-                        pending[handed[1]] = (handed[0], lane)
+                try:
+                    for lane in self._lanes * BATCHES_AHEAD:
+                        if lane.in_hand < BATCHES_AHEAD and (handed := lane.submit(task, source)):
+                            pending[handed[1]] = (handed[0], lane)
+                except BrokenProcessPool:  # killed while it had nothing in hand
+                    failure = UnreachableError(WORKER_KILLED)
             if not pending:
                 break
             done, _ = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
@@ -117,7 +121,7 @@ class Pool:
                 try:
                     yield batch, future.result()
                 except BrokenProcessPool:
-                    failure = failure or UnreachableError("a worker process was killed")
+                    failure = failure or UnreachableError(WORKER_KILLED)
                 except Exception as error:
                     failure = failure or error
         if failure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import psutil
 import pytest
 from pymongo.errors import (
     AutoReconnect,
@@ -83,3 +84,18 @@ def test_a_batch_that_waits_behind_a_failed_one_is_not_tried(monkeypatch: pytest
     with Pool(job, workers=1) as pool, pytest.raises(UnreachableError):
         list(pool.run("compare", batches(Counts(users=50), "users", 10), lambda _: None, lambda: False))
     assert tried == [0]
+
+
+def test_worker_killed_between_two_batches_is_named() -> None:
+    job = Job("mongodb://unused", "shop", 1, Counts(users=40), Decimal(1), ("APJ",))
+    few = list(batches(Counts(users=40), "users", 10))
+    before = set(psutil.Process().children(recursive=True))
+    with Pool(job, workers=2) as pool:
+        assert len(list(pool.run("generate", few, lambda _: None, lambda: False))) == len(few)
+        started = set(psutil.Process().children(recursive=True)) - before
+        workers = [child for child in started if not child.children() and "forkserver" in " ".join(child.cmdline())]
+        for worker in workers:
+            worker.kill()
+        psutil.wait_procs(workers, timeout=10)
+        with pytest.raises(UnreachableError, match="worker process was killed"):
+            list(pool.run("generate", few, lambda _: None, lambda: False))
