@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import suppress
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("shardmart.status", "Show sets, members, lag, chunks and documents."),
@@ -37,11 +38,13 @@ def main() -> None:
     try:
         code = module.main(arguments[1:])
         sys.stdout.flush()
-    except BrokenPipeError:  # `shardmart status | head -1`: nobody reads on, and the interpreter must not flush again
+    except OSError as error:  # a full disk, a folder that is not ours, a reader that went away
+        with suppress(OSError):
+            sys.stdout.flush()
+        # What could not be written is dropped, or the interpreter's last flush fails once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
-    except OSError as error:  # a full disk, a folder that is not ours
-        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-        print(f"shardmart {arguments[0]}: {what}", file=sys.stderr)
+        if not isinstance(error, BrokenPipeError):
+            what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+            print(f"shardmart {arguments[0]}: {what}", file=sys.stderr)
         raise SystemExit(1) from None
     raise SystemExit(code)

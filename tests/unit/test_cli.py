@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,19 @@ import pytest
 from shardmart import topology
 
 ROOT = Path(__file__).parents[2]
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+"""An environment in which output is kept until it is flushed, as is usual outside of containers."""
+
 
 SHARDMART = [sys.executable, "-c", "from shardmart.cli import main; main()"]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state folder that knows the default cluster, which does not run."""
+    description = topology.load(ROOT / "inventories" / "topology.yml").resolve("embedded")
+    (tmp_path / "cluster.json").write_text(json.dumps(description))
+    return tmp_path
 
 
 def test_unknown_command_is_named() -> None:
@@ -22,28 +34,27 @@ def test_unknown_command_is_named() -> None:
     assert done.stderr.startswith("shardmart: no command 'lod'\n")
 
 
-@pytest.mark.parametrize("arguments", [["load", "--dry-run", "--json"], ["status", "--help"]])
-def test_full_disk_is_one_line(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["load", "--dry-run", "--json"], ["chaos", "faults", "--json"]])
+def test_full_disk_is_one_line(state: Path, arguments: list[str]) -> None:
+    command = [*SHARDMART, *arguments, f"--state={state}"]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*SHARDMART, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=BUFFERED, check=False)
     assert done.returncode == 1
     assert done.stderr == f"shardmart {arguments[0]}: No space left on device\n"
 
 
-def test_file_that_is_in_the_way_is_named(tmp_path: Path) -> None:
-    description = topology.load(ROOT / "inventories" / "topology.yml").resolve("embedded")
-    (tmp_path / "cluster.json").write_text(json.dumps(description))
-    (tmp_path / "chaos").touch()
-    command = [*SHARDMART, "chaos", "run", "chaos/embedded/kill-primary.json", f"--state={tmp_path}"]
+def test_file_that_is_in_the_way_is_named(state: Path) -> None:
+    (state / "chaos").touch()
+    command = [*SHARDMART, "chaos", "run", "chaos/embedded/kill-primary.json", f"--state={state}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"shardmart chaos: {tmp_path / 'chaos'}: File exists\n"
+    assert done.stderr == f"shardmart chaos: {state / 'chaos'}: File exists\n"
 
 
-def test_reader_that_went_away_is_no_traceback() -> None:
-    with subprocess.Popen(
-        [*SHARDMART, "load", "--dry-run", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
+@pytest.mark.parametrize("arguments", [["load", "--dry-run", "--json"], ["chaos", "faults", "--json"]])
+def test_reader_that_went_away_is_no_traceback(state: Path, arguments: list[str]) -> None:
+    command = [*SHARDMART, *arguments, f"--state={state}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=BUFFERED) as running:
         assert running.stdout
         assert running.stderr
         running.stdout.close()
