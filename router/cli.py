@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     tls = result.add_argument_group("TLS")
     tls.add_argument(
-        "--tlsMode", choices=("disabled", "requireTLS"), default="disabled", help="for clients and members alike"
+        "--tlsMode", choices=("disabled", "allowTLS", "preferTLS", "requireTLS"), default="disabled", help="for clients and members alike"
     )
     tls.add_argument("--tlsCertificateKeyFile", type=Path, help="PEM file with the router's certificate and key")
     tls.add_argument("--tlsClusterFile", type=Path, help="PEM file to show to members (default: the same)")
@@ -105,6 +105,8 @@ def _tls(options: argparse.Namespace) -> Tls | None:
     """TLS as the flags say; raises ValueError or OSError."""
     if options.tlsMode == "disabled":
         return None
+    if options.tlsMode != "requireTLS":
+        raise ValueError(f"--tlsMode {options.tlsMode} needs mongos: this router speaks TLS to everybody or to nobody")
     if not options.tlsCertificateKeyFile or not options.tlsCAFile:
         raise ValueError("--tlsMode requireTLS needs --tlsCertificateKeyFile and --tlsCAFile")
     from router.tls import Files, Tls

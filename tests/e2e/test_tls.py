@@ -13,6 +13,7 @@ import pytest
 from tests.support.kind_site import KindSite
 
 NAME = "shardmart-tls"
+MADE_BY_THE_CHART = ("-e", "chart_tls_issuer=chart", "-e", json.dumps({"chart_values": {"tls": {"issuer": "own"}}}))
 CERTIFICATE_DAYS = 90
 
 ADDRESSES = """
@@ -54,12 +55,6 @@ found = MongoClient(uri).renewal.writes.count_documents({})
 print(json.dumps({"written": written, "found": found, "errors": errors}), flush=True)
 """
 
-
-def made_by_the_chart(**tls: Any) -> tuple[str, ...]:
-    """Arguments for a play whose certificate the chart makes, with more values of `tls`."""
-    return ("-e", "chart_tls_issuer=chart", "-e", json.dumps({"chart_values": {"tls": {"issuer": "own"} | tls}}))
-
-
 pytestmark = [
     pytest.mark.timeout(1500),
     pytest.mark.skipif("SHARDMART_E2E_TLS" not in os.environ, reason="takes five minutes: set SHARDMART_E2E_TLS=1"),
@@ -79,7 +74,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindSite]:
     site = KindSite(tmp_path_factory.mktemp("tls"), NAME, **document)
     site.destroy()
     try:
-        made = site.play("site.yml", *made_by_the_chart())
+        made = site.play("site.yml", *MADE_BY_THE_CHART)
         assert made.code == 0, made.output
         yield site
     finally:
@@ -102,7 +97,7 @@ def test_every_server_speaks_tls_only_and_serves_one_certificate(site: KindSite)
 
 
 def test_second_run_changes_nothing(site: KindSite) -> None:
-    again = site.play("site.yml", *made_by_the_chart())
+    again = site.play("site.yml", *MADE_BY_THE_CHART)
     assert again.code == 0, again.output
     assert set(again.changed.values()) == {0}, again.output
 
@@ -143,15 +138,3 @@ def test_certificate_that_is_due_is_renewed_without_a_restart_or_a_failed_write(
         assert [c["restartCount"] for c in now["status"]["containerStatuses"]] == [
             c["restartCount"] for c in pod["status"]["containerStatuses"]
         ]
-
-
-@pytest.mark.parametrize("mode", ["preferTLS", "allowTLS"])
-def test_servers_answer_both_ways_while_clients_are_moved_over(site: KindSite, mode: str) -> None:
-    """The way from requireTLS down, which is the way up backwards."""
-    played = site.play("site.yml", *made_by_the_chart(mode=mode))
-    assert played.code == 0, played.output
-    found = servers(site)
-    assert all(about["plaintext"] for about in found.values())
-    assert len({about["serves"] for about in found.values()}) == 1
-    assert json.loads(site.toolbox("shardmart", "status", "--json"))["problems"] == []
-    site.assert_data_complete()

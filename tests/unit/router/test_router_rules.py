@@ -112,6 +112,7 @@ def test_a_keyfile_others_may_read_is_refused(tmp_path: Path) -> None:
         (["--configdb", "set/h:1", "--port", "0"], "--port"),
         (["--configdb", "set/h:1", "--setParameter", "x=1"], "cursorGraceSeconds"),
         (["--configdb", "set/h:1", "--tlsMode", "requireTLS"], "--tlsCertificateKeyFile"),
+        (["--configdb", "set/h:1", "--tlsMode", "preferTLS"], "preferTLS needs mongos"),
     ],
 )
 def test_wrong_flags_cost_one_line_and_exit_code_2(arguments: list[str], words: str, capsys: Any) -> None:
