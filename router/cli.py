@@ -44,7 +44,10 @@ def parser() -> argparse.ArgumentParser:
     )
     tls = result.add_argument_group("TLS")
     tls.add_argument(
-        "--tlsMode", choices=("disabled", "allowTLS", "preferTLS", "requireTLS"), default="disabled", help="for clients and members alike"
+        "--tlsMode",
+        choices=("disabled", "allowTLS", "preferTLS", "requireTLS"),
+        default="disabled",
+        help="for clients and members alike; disabled or requireTLS",
     )
     tls.add_argument("--tlsCertificateKeyFile", type=Path, help="PEM file with the router's certificate and key")
     tls.add_argument("--tlsClusterFile", type=Path, help="PEM file to show to members (default: the same)")
