@@ -15,7 +15,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from .timeline import Timeline
+from .timeline import Election, Timeline
 
 INK, GREY, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 OK, BAD, UNKNOWN = "#2f855a", "#c53030", "#dd6b20"
@@ -107,18 +107,34 @@ def _label_faults(axis: Axes, timeline: Timeline) -> None:
         for window in timeline.faults:
             text = f"{window.name}: {', '.join(window.targets[:3])}{' …' if len(window.targets) > 3 else ''}"
             _label(axis, timeline, window.start, 0.985, text, INK, 9)
-    # Elections often come in bursts: each label takes the first line that is free where it begins.
-    free = [float("-inf")] * len(ELECTION_LINES)
+    for election, line in election_labels(timeline):
+        _label(axis, timeline, election.at, ELECTION_LINES[line], f"elected {election.primary}", ELECTION, 8)
+
+
+def election_labels(timeline: Timeline) -> list[tuple[Election, int]]:
+    """Which elections have a label, and in which of `ELECTION_LINES`.
+
+    They often come in bursts: each takes the first line where it covers no other, and has none if every line is taken.
+    """
+    width = ELECTION_LABEL_SHARE * timeline.duration
+    taken: list[list[float]] = [[] for _ in ELECTION_LINES]
+    found = []
     for election in timeline.elections:
-        line = next((n for n, until in enumerate(free) if election.at >= until), None)
+        start = election.at - width if _is_left(timeline, election.at) else election.at
+        line = next((n for n, starts in enumerate(taken) if all(abs(start - other) >= width for other in starts)), None)
         if line is not None:
-            _label(axis, timeline, election.at, ELECTION_LINES[line], f"elected {election.primary}", ELECTION, 8)
-            free[line] = election.at + ELECTION_LABEL_SHARE * timeline.duration
+            taken[line].append(start)
+            found.append((election, line))
+    return found
+
+
+def _is_left(timeline: Timeline, at: float) -> bool:
+    return at > 0.8 * timeline.duration
 
 
 def _label(axis: Axes, timeline: Timeline, at: float, height: float, text: str, colour: str, size: int) -> None:
     """A label beside a moment, on the side that has room; it never widens the figure."""
-    left = at > 0.8 * timeline.duration
+    left = _is_left(timeline, at)
     label = axis.text(
         at,
         axis.get_ylim()[1] * height,
