@@ -27,7 +27,6 @@ BATCHES_AHEAD = 2
 """Batches handed out per worker: one being worked on, one waiting, so that memory does not grow with the load."""
 
 TICK_SECONDS = 0.25
-WORKER_KILLED = "a worker process was killed"
 
 
 class Notices(Protocol):
@@ -53,13 +52,18 @@ class _Lane:
         self.reserved: Batch | None = None
 
     def submit(self, task: Task, source: Iterator[Batch]) -> tuple[Batch, Future[Tally]] | None:
-        """Hand out the next batch; None when there is none."""
+        """Hand out the next batch; None when there is none. A killed worker is told by the future, always."""
         batch = self.reserved or next(source, None)
         if batch is None:
             return None
         self.reserved = next(source, None)
         self.in_hand += 1
-        return batch, self.executor.submit(_run, task, batch, self.reserved)
+        try:
+            return batch, self.executor.submit(_run, task, batch, self.reserved)
+        except BrokenProcessPool as error:
+            refused: Future[Tally] = Future()
+            refused.set_exception(error)
+            return batch, refused
 
 
 class Pool:
@@ -105,12 +109,9 @@ class Pool:
         while True:
             if failure is None and not stopped():
                 # In turns, so that a load of few batches does not end up with one worker.
-                try:
-                    for lane in self._lanes * BATCHES_AHEAD:
-                        if lane.in_hand < BATCHES_AHEAD and (handed := lane.submit(task, source)):
-                            pending[handed[1]] = (handed[0], lane)
-                except BrokenProcessPool:  # killed while it had nothing in hand
-                    failure = UnreachableError(WORKER_KILLED)
+                for lane in self._lanes * BATCHES_AHEAD:
+                    if lane.in_hand < BATCHES_AHEAD and (handed := lane.submit(task, source)):
+                        pending[handed[1]] = (handed[0], lane)
             if not pending:
                 break
             done, _ = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
@@ -121,7 +122,7 @@ class Pool:
                 try:
                     yield batch, future.result()
                 except BrokenProcessPool:
-                    failure = failure or UnreachableError(WORKER_KILLED)
+                    failure = failure or UnreachableError("a worker process was killed")
                 except Exception as error:
                     failure = failure or error
         if failure:

@@ -15,8 +15,6 @@ from shardmart import topology
 ROOT = Path(__file__).parents[2]
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 """An environment in which output is kept until it is flushed, as is usual outside of containers."""
-
-
 SHARDMART = [sys.executable, "-c", "from shardmart.cli import main; main()"]
 
 
