@@ -113,6 +113,7 @@ def test_a_keyfile_others_may_read_is_refused(tmp_path: Path) -> None:
         (["--configdb", "set/h:1", "--setParameter", "x=1"], "cursorGraceSeconds"),
         (["--configdb", "set/h:1", "--tlsMode", "requireTLS"], "--tlsCertificateKeyFile"),
         (["--configdb", "set/h:1", "--tlsMode", "preferTLS"], "preferTLS needs mongos"),
+        (["--configdb", "set/h:1", "--logpath", "/no/such/folder/log"], "/no/such/folder/log"),
     ],
 )
 def test_wrong_flags_cost_one_line_and_exit_code_2(arguments: list[str], words: str, capsys: Any) -> None:
