@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from .cli import main
+from shardmart.cli import run
 
-raise SystemExit(main(sys.argv[1:]))
+run("ledger", sys.argv[1:])

@@ -1,7 +1,9 @@
-"""`python -m loader`: the same as `shardmart load`."""
+"""`python -m loader` is `shardmart load`: what the loader's image runs."""
+
+from __future__ import annotations
 
 import sys
 
-from .cli import main
+from shardmart.cli import run
 
-sys.exit(main(sys.argv[1:]))
+run("load", sys.argv[1:])

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from contextlib import suppress
+from typing import NoReturn
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("shardmart.status", "Show sets, members, lag, chunks and documents."),
@@ -34,9 +35,14 @@ def main() -> None:
     if arguments[0] not in COMMANDS:
         print(f"shardmart: no command {arguments[0]!r}\n\n{usage()}", file=sys.stderr)
         raise SystemExit(2)
-    module = importlib.import_module(COMMANDS[arguments[0]][0])
+    run(arguments[0], arguments[1:])
+
+
+def run(command: str, arguments: list[str]) -> NoReturn:
+    """Exit as `command` does; where the machine under it fails, with one line and exit code 1."""
+    module = importlib.import_module(COMMANDS[command][0])
     try:
-        code = module.main(arguments[1:])
+        code = module.main(arguments)
         sys.stdout.flush()
     except OSError as error:  # a full disk, a folder that is not ours, a reader that went away
         with suppress(OSError):
@@ -45,6 +51,6 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-            print(f"shardmart {arguments[0]}: {what}", file=sys.stderr)
+            print(f"shardmart {command}: {what}", file=sys.stderr)
         raise SystemExit(1) from None
     raise SystemExit(code)

@@ -41,6 +41,16 @@ def test_full_disk_is_one_line(state: Path, arguments: list[str]) -> None:
     assert done.stderr == f"shardmart {arguments[0]}: No space left on device\n"
 
 
+def test_module_says_it_as_the_command_does() -> None:
+    command = [sys.executable, "-m", "loader", "--dry-run", "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, env=BUFFERED, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "shardmart load: No space left on device\n"
+
+
 def test_file_that_is_in_the_way_is_named(state: Path) -> None:
     (state / "chaos").touch()
     command = [*SHARDMART, "chaos", "run", "chaos/embedded/kill-primary.json", f"--state={state}"]
