@@ -20,8 +20,8 @@ from bson.raw_bson import RawBSONDocument
 
 from router import rawbson, wire
 from router.context import Context, Reply
-from router.dispatch import checked, cursor_id, failure
-from router.errors import RouterError
+from router.dispatch import checked, cursor_id
+from router.errors import RouterError, failure
 from router.member import Member
 from router.replica_set import error_of
 from router.shard_key import comparable

@@ -16,23 +16,12 @@ from bson import Int64
 from router import rawbson, wire
 from router.catalog import Routing
 from router.context import Context
-from router.errors import STALE, MemberUnreachableError, RouterError
+from router.errors import STALE, MemberUnreachableError, RouterError, failure
 from router.member import Member
 from router.replica_set import ReplicaSet, error_of
 
 T = TypeVar("T")
 STALE_SECONDS = 30.0
-_REPLY_FIELDS = frozenset({
-    "ok", "code", "codeName", "errmsg", "errorLabels", "$clusterTime", "operationTime", "lastCommittedOpTime",
-    "$gleStats", "$configServerState", "$configTime", "$topologyTime", "electionId", "opTime",
-})  # fmt: skip
-
-
-def failure(reply: dict[str, Any]) -> RouterError:
-    """The error in a member's reply, with its labels and details."""
-    extra = {k: v for k, v in reply.items() if k not in _REPLY_FIELDS}
-    labels = tuple(reply.get("errorLabels", ()))
-    return RouterError(int(reply.get("code", 8)), str(reply.get("errmsg", "unknown error")), labels=labels, extra=extra)
 
 
 def checked(reply: wire.Message) -> wire.Message:

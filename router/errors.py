@@ -44,8 +44,13 @@ CODE_NAMES: dict[int, str] = {
     11000: "DuplicateKey",
     11601: "Interrupted",
     13388: "StaleConfig",
-    40415: "Location40415",
 }
+
+_REPLY_FIELDS = frozenset({
+    "ok", "code", "codeName", "errmsg", "errorLabels", "$clusterTime", "operationTime", "lastCommittedOpTime",
+    "$gleStats", "$configServerState", "$configTime", "$topologyTime", "electionId", "opTime",
+    "topologyVersion",
+})  # fmt: skip
 
 # A member says one of these when it is not, or no longer, the primary (drivers' specification "SDAM").
 NOT_PRIMARY = frozenset({10107, 13435, 11602, 189, 91, 11600, 10058, 13436})
@@ -60,17 +65,25 @@ TRANSIENT = RETRYABLE | STALE | {24, 112, 246, 251, 267, 239}
 class RouterError(Exception):
     """An error reply: `code` as MongoDB numbers it, `labels` as drivers read them, `extra` fields of the reply."""
 
-    def __init__(self, code: int, message: str, *, labels: tuple[str, ...] = (), extra: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        code: int,
+        message: str,
+        *,
+        name: str | None = None,
+        labels: tuple[str, ...] = (),
+        extra: dict[str, Any] | None = None,
+    ):
         super().__init__(message)
         self.code = code
+        self.name = name or CODE_NAMES.get(code, f"Location{code}")
         self.message = message
         self.labels = labels
         self.extra = extra or {}
 
     def reply(self) -> dict[str, Any]:
         """The document a client receives."""
-        document: dict[str, Any] = {"ok": 0.0, "errmsg": self.message, "code": self.code}
-        document["codeName"] = CODE_NAMES.get(self.code, f"Location{self.code}")
+        document: dict[str, Any] = {"ok": 0.0, "errmsg": self.message, "code": self.code, "codeName": self.name}
         document.update(self.extra)
         if self.labels:
             document["errorLabels"] = list(self.labels)
@@ -83,6 +96,17 @@ class MemberUnreachableError(RouterError):
     def __init__(self, message: str, *, sent: bool = True):
         super().__init__(6, message)
         self.sent = sent
+
+
+def failure(reply: dict[str, Any]) -> RouterError:
+    """The error in a member's reply, with its name, labels and details."""
+    return RouterError(
+        int(reply.get("code", 8)),
+        str(reply.get("errmsg", "unknown error")),
+        name=reply.get("codeName"),
+        labels=tuple(reply.get("errorLabels", ())),
+        extra={k: v for k, v in reply.items() if k not in _REPLY_FIELDS},
+    )
 
 
 def unauthorized(db: str, command: str) -> RouterError:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from router import rawbson, scram, wire
 from router.cluster_time import ClusterClock
-from router.errors import MemberUnreachableError, RouterError
+from router.errors import MemberUnreachableError, RouterError, failure
 from router.tls import Tls
 
 CONNECT_SECONDS = 5.0
@@ -154,8 +154,7 @@ class Member:
         """Run a command and return the reply as a dict; raises RouterError when it says `ok: 0`."""
         reply = rawbson.decode((await self.call(wire.command(document), seconds)).body)
         if reply.get("ok") != 1:
-            labels = tuple(reply.get("errorLabels", ()))
-            raise RouterError(int(reply.get("code", 8)), str(reply.get("errmsg", "unknown error")), labels=labels)
+            raise failure(reply)
         return reply
 
     def _checkout(self) -> Connection | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router import rawbson, wire
-from router.errors import NOT_PRIMARY, RETRYABLE, MemberUnreachableError, RouterError
+from router.errors import NOT_PRIMARY, RETRYABLE, MemberUnreachableError, RouterError, failure
 from router.member import Credentials, Member
 
 FIND_PRIMARY_SECONDS = 20.0
@@ -188,8 +188,7 @@ class ReplicaSet:
             (await self.call_primary(wire.command(document), retryable=retryable, seconds=seconds)).body
         )
         if reply.get("ok") != 1:
-            labels = tuple(reply.get("errorLabels", ()))
-            raise RouterError(int(reply.get("code", 8)), str(reply.get("errmsg", "unknown error")), labels=labels)
+            raise failure(reply)
         return reply
 
     async def read(self, document: dict[str, Any], seconds: float = FIND_PRIMARY_SECONDS) -> dict[str, Any]:

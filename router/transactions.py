@@ -20,7 +20,7 @@ from bson.raw_bson import RawBSONDocument
 from router import rawbson, wire
 from router.authorization import public
 from router.context import Context, Reply, command
-from router.errors import RouterError
+from router.errors import RouterError, failure
 from router.replica_set import error_of
 
 if TYPE_CHECKING:
@@ -146,8 +146,6 @@ class Transactions:
         self, context: Context, shard: str, command: dict[str, Any], sequences: dict[str, list[bytes]] | None
     ) -> tuple[Member, wire.Message]:
         """Send a statement to a shard, which joins the transaction if it is new; raises RouterError."""
-        from router.dispatch import failure
-
         transaction = self.known(context)
         assert transaction is not None
         transaction.used = time.monotonic()

@@ -140,6 +140,7 @@ def test_a_shard_is_added_filled_and_removed(cluster: EmbeddedCluster, things: A
         cluster.folder, {**cluster.description, "shards": [*cluster.description["shards"], declared]}
     )
     spare = declared["members"][0]["name"]
+    admin.command("balancerStop")  # it would move the same chunks at the same time
     cluster.processes[spare] = wider.processes[spare]  # ended with the cluster
     wider.start(spare)
     wider.form(declared)
@@ -158,12 +159,13 @@ def test_a_shard_is_added_filled_and_removed(cluster: EmbeddedCluster, things: A
     while (state := admin.command("removeShard", "spare")["state"]) != "completed":
         assert state == "ongoing"
         deadline.pause("the shard to be drained")
-        for chunk in things.database.client.config.chunks.find({"shard": "spare"}):  # quicker than the balancer
+        for chunk in things.database.client.config.chunks.find({"shard": "spare"}):
             entry = things.database.client.config.collections.find_one({"uuid": chunk["uuid"]})
             bounds = {"bounds": [chunk["min"], chunk["max"]], "to": first["shard"]}
             admin.command("moveChunk", entry["_id"], **bounds)
     assert {s["_id"] for s in admin.command("listShards")["shards"]} == {"shard1ReplSet", "shard2ReplSet"}
     assert things.count_documents({}) == 200
+    admin.command("balancerStart")
     wider.kill(spare)
 
 

@@ -15,7 +15,7 @@ from router import cli, rawbson
 from router.authorization import Need, Privileges, pipeline_needs
 from router.client import for_client
 from router.cluster_time import ClusterClock
-from router.errors import RouterError
+from router.errors import RouterError, failure
 from router.replica_set import parse_connection_string
 from router.scram import read_keyfile
 from router.transaction_aggregation import split
@@ -85,7 +85,13 @@ def test_a_time_from_the_future_is_not_believed() -> None:
 
 def test_a_members_change_of_state_is_not_the_routers() -> None:
     shown = for_client(RouterError(10107, "not primary"), None)
-    assert shown.code == 6
+    assert (shown.code, shown.reply()["codeName"]) == (6, "HostUnreachable")
+
+
+def test_a_members_error_keeps_its_name_and_details() -> None:
+    reply = {"ok": 0.0, "code": 117, "codeName": "ConflictingOperationInProgress", "errmsg": "busy", "why": "moving"}
+    shown = for_client(failure(reply | {"operationTime": Timestamp(1, 1)}), None)
+    assert shown.reply() == reply
 
 
 @pytest.mark.parametrize("text", ["", "host:1", "set/", "set/host", "set/host:x", "set/host:99999", "/host:1"])
