@@ -83,7 +83,7 @@ def load(
         bool, typer.Option("--dry-run", help="Generate everything, connect to nothing; shows the checksums.")
     ] = False,
     retry_seconds: Annotated[
-        float, typer.Option(min=0, help="How long to keep trying while a primary or router is away.")
+        float, typer.Option(min=0, help="How long to try again while a primary or router is away.")
     ] = 120,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

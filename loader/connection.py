@@ -25,7 +25,9 @@ def connect(uri: str) -> MongoClient[Document]:
             # A router that hangs is a failed attempt, not the end of the load; 60 s is longer than a majority write
             # waits (batches.WRITE_CONCERN).
             socketTimeoutMS=60_000,
-            retryWrites=True,
+            # loader.patience tries again, and says so; a driver that did it too would double every wait.
+            retryWrites=False,
+            retryReads=False,
         )
     except (InvalidURI, ConfigurationError, ValueError) as error:
         raise WrongArgumentsError(f"not a usable MongoDB connection string: {type(error).__name__}") from None

@@ -5,6 +5,7 @@ Called by loader.batches for every batch and by loader.run for what it asks the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -19,9 +20,10 @@ T = TypeVar("T")
 def persist(attempt: Callable[[int], T], what: str, *, seconds: float, notice: Callable[[str], None]) -> T:
     """The result of `attempt(1)`, or of `attempt(2)` and so on while it raises what waiting may mend.
 
-    `notice` gets a line before each further attempt.  Raises UnreachableError when `seconds` are over, RefusedError for
-    what waiting does not mend; both name `what` was tried.
+    `notice` gets a line before each further attempt; one that has begun is waited for.  Raises UnreachableError when
+    `seconds` are over, RefusedError for what waiting does not mend; both name `what` was tried.
     """
+    begun = time.monotonic()
 
     def tell(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -45,5 +47,5 @@ def persist(attempt: Callable[[int], T], what: str, *, seconds: float, notice: C
         return retrying(numbered)
     except PyMongoError as error:
         if is_passing(error):
-            raise UnreachableError(f"{what}: gave up after {seconds:g} s: {reason(error)}") from None
+            raise UnreachableError(f"{what}: gave up after {time.monotonic() - begun:.0f} s: {reason(error)}") from None
         raise RefusedError(f"{what}: {reason(error)}") from None
