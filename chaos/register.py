@@ -218,7 +218,7 @@ def heal(state: State) -> list[str]:
     for record in active(state):
         if guard := guard_of(record):
             guard.send_signal(signal.SIGTERM)
-            psutil.wait_procs([guard], timeout=END_SECONDS)
+            _await(lambda record=record: guard_of(record) is None, END_SECONDS)  # type: ignore[misc]
         if read(state, record.id).status in {"starting", "active"}:
             finish(state, record.id, "healed after its guard had died")
         ended.append(record.id)

@@ -50,14 +50,15 @@ class Process:
         """The live process, by its pid file or else by its command line; None when it does not run."""
         try:
             process = psutil.Process(int(self.pid_file.read_text().split()[0]))
-            if self._is(process):
+            if self.is_itself(process):
                 return process
         except (OSError, ValueError, IndexError, psutil.Error):
             pass
         # Whoever started it may have been killed before the pid file was written.
-        return next((process for process in psutil.process_iter() if self._is(process)), None)
+        return next((process for process in psutil.process_iter() if self.is_itself(process)), None)
 
-    def _is(self, process: psutil.Process) -> bool:
+    def is_itself(self, process: psutil.Process) -> bool:
+        """Whether `process` is this one and has not ended."""
         try:
             return self.marker in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
@@ -182,20 +183,22 @@ def refuse_ended(started: Iterable[Started]) -> None:
 def stop(processes: Iterable[Process], *, wait_seconds: float = 60) -> list[str]:
     """Ask those that run to end cleanly (SIGTERM), wait, and name them.
 
+    One that has ended and is a zombie has ended, also where nobody ever collects it (containers without an init).
     A process that is still there at the deadline is reported, not killed: it may be writing. Raises ClusterError.
     """
     running = [(process, found) for process in processes if (found := process.running()) is not None]
     for _, found in running:
         found.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs([found for _, found in running], timeout=wait_seconds)
-    for process, found in running:
-        if found not in alive:
-            process.pid_file.unlink(missing_ok=True)
-    if alive:
-        names = [process.name for process, found in running if found in alive]
-        raise ClusterError(
-            f"waited {wait_seconds:g} s for {', '.join(names)} to end; still there, see their logs (nothing was killed)"
-        )
+    end = time.monotonic() + wait_seconds
+    while alive := [process for process, found in running if process.is_itself(found)]:
+        if time.monotonic() >= end:
+            names = ", ".join(process.name for process in alive)
+            raise ClusterError(
+                f"waited {wait_seconds:g} s for {names} to end; still there, see their logs (nothing was killed)"
+            )
+        time.sleep(0.05)
+    for process, _ in running:
+        process.pid_file.unlink(missing_ok=True)
     return [process.name for process, _ in running]
 
 

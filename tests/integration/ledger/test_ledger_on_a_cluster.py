@@ -16,7 +16,7 @@ import pytest
 from cluster.connection import connect
 from ledger import cli, members
 from ledger.metrics import read_windows
-from tests.support.clusters import EmbeddedCluster
+from tests.support.clusters import EmbeddedCluster, address
 
 SHARD = "shard1ReplSet"
 
@@ -105,6 +105,16 @@ def test_majority_writes_survive_kill_9_of_a_primary(cluster: EmbeddedCluster, r
     assert verdict["clean"], verdict["anomalies"]
 
 
+@pytest.fixture
+def forgetful(cluster: EmbeddedCluster) -> None:
+    """Servers that end a transaction nobody goes on with after 5 s, not after 60 (until they are started again)."""
+    for shard in cluster.description["shards"]:
+        for member in shard["members"]:
+            with connect(address(member), cluster.members_credentials) as client:
+                client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=5)
+
+
+@pytest.mark.usefixtures("forgetful")
 def test_client_killed_with_9_leaves_a_journal_that_is_checked_to_the_last_operation(
     run: Callable[..., LedgerRun],
 ) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from cluster.connection import connect
-from tests.support.clusters import EmbeddedCluster, address, servers, small_topology
+from tests.support.clusters import ROOT, EmbeddedCluster, address, servers, small_topology
 from tests.support.modules import run_module
 
 
@@ -35,6 +35,29 @@ def arguments(made: EmbeddedCluster, /, **changes: Any) -> dict[str, Any]:
 
 def running(cluster: EmbeddedCluster) -> dict[str, int]:
     return {name: found.pid for name, p in cluster.processes.items() if (found := p.running())}
+
+
+STOP = """
+import json, sys
+from pathlib import Path
+from cluster import processes
+from tests.support.clusters import EmbeddedCluster
+folder = Path(sys.argv[1])
+cluster = EmbeddedCluster(folder, json.loads((folder / "cluster.json").read_text()))
+print(*processes.stop(cluster.processes.values(), wait_seconds=30))
+"""
+
+
+def test_server_whose_parent_does_not_collect_it_has_ended(stopped: EmbeddedCluster) -> None:
+    """As in a container whose first process is no init: what ended stays in the process table."""
+    stopped.start("shard1-1")  # a child of this process
+    process = stopped.processes["shard1-1"].running()
+    assert process
+    command = [sys.executable, "-c", STOP, str(stopped.folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.status() == psutil.STATUS_ZOMBIE
+    assert (done.stdout, done.returncode) == ("shard1-1\n", 0), done.stderr
+    assert not stopped.processes["shard1-1"].pid_file.exists()
 
 
 def test_processes_start_once_and_stop_cleanly(stopped: EmbeddedCluster) -> None:
