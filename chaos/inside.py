@@ -4,7 +4,8 @@
     observe     the ledger workload and the watcher of one experiment, for `chaos.observation`
     hold        a fault that needs only a way to the servers, for `chaos.pod_faults`
 
-Each ends when its standard input does, so that nothing outlives an experimenter that was killed.
+Each ends when its standard input does, so that nothing outlives an experimenter that was killed; the last two also at a
+line after their orders.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def hold(targets: Targets) -> None:
     try:
         fault.begin()
         say("started", parameters=fault.parameters)
-        threading.Thread(target=_until_input_ends, args=(stop,), daemon=True).start()
+        threading.Thread(target=_until_told, args=(stop,), daemon=True).start()
         fault.hold(stop, deadline)
     except (ChaosError, ClusterError, PyMongoError) as error:
         say("refused", reason=str(error))
@@ -80,9 +81,8 @@ def hold(targets: Targets) -> None:
     say("ended", evidence=fault.evidence())
 
 
-def _until_input_ends(stop: threading.Event) -> None:
-    for _ in sys.stdin:
-        continue
+def _until_told(stop: threading.Event) -> None:
+    sys.stdin.readline()  # `chaos.toolbox.STOP_LINE`, or the end of input
     stop.set()
 
 
@@ -107,7 +107,7 @@ def observe(targets: Targets) -> None:
         )
     try:
         say("ready", at=time.time())
-        threading.Thread(target=_until_input_ends, args=(stop,), daemon=True).start()
+        threading.Thread(target=_until_told, args=(stop,), daemon=True).start()
         tail = _Tail(journal / METRICS_FILE)
         while not stop.wait(TAIL_SECONDS) and ledger.poll() is None:
             tail.report()

@@ -24,7 +24,7 @@ from . import register
 from .errors import ChaosError
 from .running import RunningExperiment
 from .targets import Targets
-from .toolbox import Toolbox, inside_kubernetes, last_line, last_words
+from .toolbox import STOP_LINE, Toolbox, inside_kubernetes, last_line, last_words
 from .watcher import FILE, Election, Watcher
 
 logger = logging.getLogger("chaostoolkit")
@@ -198,6 +198,7 @@ class InToolbox:
         if self._process is None or self._process.stdin is None or self._process.stdin.closed:
             return
         try:
+            self._process.stdin.write(STOP_LINE)
             self._process.stdin.close()
         except OSError as error:
             logger.warning("the toolbox's stream was broken: %s", error)

@@ -24,7 +24,7 @@ from .faults import ChunkMoves, Connections, Fault, Nothing, StepDowns
 from .packets.injector import NetworkFault
 from .pods import Injectors, Kubernetes, Pod, describe
 from .targets import OUTSIDE, Server
-from .toolbox import Toolbox, last_words
+from .toolbox import STOP_LINE, Toolbox, last_words
 
 RESTART_SECONDS = 120
 GOING_SECONDS = 30
@@ -300,7 +300,8 @@ class ThroughToolbox(Fault):
         if process is None:
             return
         try:
-            output, _ = process.communicate(timeout=GOING_SECONDS + math.ceil(self.parameters.get("interval_s", 0)))
+            longest = GOING_SECONDS + math.ceil(self.parameters.get("interval_s", 0))
+            output, _ = process.communicate(STOP_LINE, timeout=longest)
         except (subprocess.TimeoutExpired, ValueError):
             process.kill()
             return

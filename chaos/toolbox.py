@@ -20,6 +20,12 @@ from shardmart.state import State
 from .errors import ChaosError
 
 CONTAINER = "toolbox"
+STOP_LINE = b"\n"
+"""Said before the standard input of `chaos.inside` is closed, and means the same.
+
+`kubectl exec` sends the end of input under the time limit of its last write, 60 s (client-go's WebSocket streams; seen
+with kubectl 1.34): later than that it is lost, and the connection breaks a minute after.  A line renews the limit.
+"""
 
 
 def inside_kubernetes(state: State) -> bool:
@@ -86,8 +92,8 @@ class Toolbox:
         ]
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """A process in the toolbox with pipes to it.  It has to end when its standard input does: a signal to `kubectl`
-        does not reach it."""
+        """A process in the toolbox with pipes to it.  It has to end at STOP_LINE and when its standard input does: a
+        signal to `kubectl` does not reach it."""
         return subprocess.Popen(  # noqa: S603
             self.exec_command(*words),
             stdin=subprocess.PIPE,
