@@ -115,8 +115,9 @@ class Injector:
         self._last_due[flow] = due
         return due
 
-    def _take(self, queue: PacketQueue, now: float) -> None:
+    def _take(self, queue: PacketQueue) -> None:
         for packet in queue.receive():
+            now = time.monotonic()  # after it was received: with an earlier time a late reader would shorten its delay
             self.counters.seen += 1
             header = parse(packet.header)
             if header is None:
@@ -170,7 +171,7 @@ class Injector:
             wake = min(deadline, self._held[0][0]) if self._held else deadline
             ready, _, _ = select.select([queue], [], [], max(0.0, min(wake - time.monotonic(), 0.5)))
             if ready:
-                self._take(queue, time.monotonic())
+                self._take(queue)
         for _, number in sorted(self._held):
             queue.decide(number, ACCEPT)
         self._held.clear()

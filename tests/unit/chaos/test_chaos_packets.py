@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import struct
+import time
+from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from chaos.packets.flows import OUTSIDE, Endpoint, Header, parse
 from chaos.packets.injector import Injector, NetworkFault
+from chaos.packets.queue import Packet, PacketQueue
 
 ENDPOINTS = (Endpoint("a", 1001), Endpoint("b", 1002), Endpoint("c", 1003))
 
@@ -67,6 +71,22 @@ def test_everybody_includes_outside() -> None:
     everybody = injector("both", peers=("a", "b", "c", OUTSIDE))
     assert everybody.concerns(header(1001, 40000)) == (True, True)
     assert everybody.concerns(header(1002, 40000)) == (False, False)
+
+
+def test_delay_begins_when_a_packet_was_received_however_late_its_reader() -> None:
+    """A reader that is held up between two packets must not count the second one's delay from before it came."""
+    made, received = injector(delay_ms=100.0), []
+
+    class Queue:
+        def receive(self) -> Iterator[Packet]:
+            for number in (1, 2):
+                time.sleep(0.02)
+                received.append(time.monotonic())
+                yield Packet(number, packet(1001, 50002))
+
+    made._take(cast("PacketQueue", Queue()))
+    assert [number for _, number in sorted(made._held)] == [1, 2]
+    assert all(due >= came + 0.1 for (due, _), came in zip(sorted(made._held), received, strict=True))
 
 
 def test_delay_is_added_to_now() -> None:
