@@ -145,8 +145,10 @@ class BatchWorker:
                     return
                 before = set(found) if before is None else before
             duplicates = self._insert(batch, missing)
-            # What came to be since the first attempt is ours, also where its acknowledgement was lost on the way.
-            present = sum(document["_id"].binary in before for document in documents) + duplicates
+            # What came to be since the first attempt is ours, also where its acknowledgement was lost on the way, and
+            # where it is not on a majority yet, so that it could not be read.
+            present = sum(document["_id"].binary in before for document in documents)
+            present += duplicates if number == 1 else 0
             tally = Tally(written=len(documents) - present, present=present)
 
         self._persist(attempt, batch)

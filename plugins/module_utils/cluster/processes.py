@@ -50,15 +50,14 @@ class Process:
         """The live process, by its pid file or else by its command line; None when it does not run."""
         try:
             process = psutil.Process(int(self.pid_file.read_text().split()[0]))
-            if self.is_itself(process):
+            if self._is(process):
                 return process
         except (OSError, ValueError, IndexError, psutil.Error):
             pass
         # Whoever started it may have been killed before the pid file was written.
-        return next((process for process in psutil.process_iter() if self.is_itself(process)), None)
+        return next((process for process in psutil.process_iter() if self._is(process)), None)
 
-    def is_itself(self, process: psutil.Process) -> bool:
-        """Whether `process` is this one and has not ended."""
+    def _is(self, process: psutil.Process) -> bool:
         try:
             return self.marker in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
@@ -183,14 +182,13 @@ def refuse_ended(started: Iterable[Started]) -> None:
 def stop(processes: Iterable[Process], *, wait_seconds: float = 60) -> list[str]:
     """Ask those that run to end cleanly (SIGTERM), wait, and name them.
 
-    One that has ended and is a zombie has ended, also where nobody ever collects it (containers without an init).
     A process that is still there at the deadline is reported, not killed: it may be writing. Raises ClusterError.
     """
     running = [(process, found) for process in processes if (found := process.running()) is not None]
     for _, found in running:
         found.send_signal(signal.SIGTERM)
     end = time.monotonic() + wait_seconds
-    while alive := [process for process, found in running if process.is_itself(found)]:
+    while alive := [process for process, found in running if not has_ended(found)]:
         if time.monotonic() >= end:
             names = ", ".join(process.name for process in alive)
             raise ClusterError(
@@ -200,6 +198,19 @@ def stop(processes: Iterable[Process], *, wait_seconds: float = 60) -> list[str]
     for process, _ in running:
         process.pid_file.unlink(missing_ok=True)
     return [process.name for process, _ in running]
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process is gone, or a zombie that nobody collects (containers without an init).
+
+    The first thread of a process may be a zombie while others still hold its port and its locks (proc(5), `Threads`).
+    """
+    try:
+        return not process.is_running() or (
+            process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1  # none but the zombie
+        )
+    except psutil.NoSuchProcess:
+        return True
 
 
 def rotate_logs(processes: Iterable[Process], *, larger_than: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 import psutil
@@ -16,7 +17,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from loader.batches import Batch, Job, Tally, batches
+from loader.batches import Batch, BatchWorker, Job, Tally, batches
 from loader.dataset import Counts
 from loader.failures import UnreachableError, is_passing, reason
 from loader.pool import Pool
@@ -99,3 +100,27 @@ def test_worker_killed_between_two_batches_is_named() -> None:
         psutil.wait_procs(workers, timeout=10)
         with pytest.raises(UnreachableError, match="worker process was killed"):
             list(pool.run("generate", few, lambda _: None, lambda: False))
+
+
+class Ambiguous(BatchWorker):
+    """The first insert is done and not acknowledged; no majority has it yet when the batch is read again."""
+
+    inserts = 0
+
+    def _read(self, _: Batch) -> tuple[dict[bytes, bytes], int]:
+        return {}, 0
+
+    def _insert(self, _: Batch, documents: Sequence[object]) -> int:
+        self.inserts += 1
+        if self.inserts == 1:
+            raise AutoReconnect("the primary is away")
+        return len(documents)
+
+
+def test_what_the_first_attempt_wrote_is_counted_as_written() -> None:
+    worker = Ambiguous(Job("mongodb://unused", "shop", 1, Counts(users=10), Decimal(1), ("APJ",)), lambda _: None)
+    try:
+        tally = worker.write(Batch("users", 0, 10), look_first=False)
+    finally:
+        worker.close()
+    assert (tally.written, tally.present, worker.inserts) == (10, 0, 2)
