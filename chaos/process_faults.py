@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from cluster.connection import Deadline
-from cluster.processes import Process, start, wait_until_listening
+from cluster.processes import Process, has_ended, start, wait_until_listening
 
 from .disk import SlowDisk, device_of
 from .errors import ChaosError
@@ -50,7 +50,7 @@ class Kill(Fault):
         for victim in victims:
             victim.send_signal(signal.SIGKILL)
         end = time.monotonic() + DEATH_SECONDS
-        while alive := [victim.pid for victim in victims if not _is_dead(victim)]:
+        while alive := [victim.pid for victim in victims if not has_ended(victim)]:
             if time.monotonic() > end:
                 raise ChaosError(f"waited {DEATH_SECONDS} s for the processes {alive} to die after SIGKILL")
             time.sleep(0.01)
@@ -71,14 +71,6 @@ class Kill(Fault):
             if (command := self.parameters.get("commands", {}).get(server.name)) and not self.targets.process(server)
         ]
         wait_until_listening(start(idle), Deadline(RESTART_SECONDS))
-
-
-def _is_dead(process: psutil.Process) -> bool:
-    """Gone, or a zombie that only its parent can bury."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def _marker(command: list[str]) -> str:

@@ -16,12 +16,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from cluster.errors import ClusterError
+from cluster.processes import has_ended
 from shardmart.state import State
 
 from . import platforms
@@ -218,7 +220,7 @@ def heal(state: State) -> list[str]:
     for record in active(state):
         if guard := guard_of(record):
             guard.send_signal(signal.SIGTERM)
-            _await(lambda record=record: guard_of(record) is None, END_SECONDS)  # type: ignore[misc]
+            _await(partial(has_ended, guard), END_SECONDS)
         if read(state, record.id).status in {"starting", "active"}:
             finish(state, record.id, "healed after its guard had died")
         ended.append(record.id)

@@ -21,7 +21,7 @@ from bson.raw_bson import RawBSONDocument
 
 from router import rawbson, wire
 from router.context import COMMANDS, Command, Context, Reply, clean
-from router.errors import CODE_NAMES, NOT_PRIMARY, RETRYABLE, TRANSIENT, MemberUnreachableError, RouterError
+from router.errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, MemberUnreachableError, RouterError
 from router.member import Connection
 from router.replica_set import error_of
 from router.service import Service
@@ -277,7 +277,7 @@ class Client(asyncio.Protocol):
 
 def for_client(error: RouterError, context: Context | None) -> RouterError:
     """The error as mongos shows it: labelled for retries, a member's change of state turned into HostUnreachable."""
-    code, name, message, labels = error.code, error.name, error.message, set(error.labels)
+    code, message, labels = error.code, error.message, set(error.labels)
     if context and context.in_transaction:
         if context.name == "commitTransaction":
             if code in RETRYABLE:
@@ -287,7 +287,8 @@ def for_client(error: RouterError, context: Context | None) -> RouterError:
     elif context and context.retryable and code in RETRYABLE:
         labels.add("RetryableWriteError")
     if code in NOT_PRIMARY:
-        code, name, message = 6, CODE_NAMES[6], f"the primary of a shard changed: {message}"
+        code, message = 6, f"the primary of a shard changed: {message}"
+    name = error.name if code == error.code else None
     return RouterError(code, message, name=name, labels=tuple(sorted(labels)), extra=error.extra)
 
 

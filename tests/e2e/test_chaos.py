@@ -72,6 +72,7 @@ def test_reference_experiment_passes_as_it_stands(site: KindSite, tmp_path: Path
 
 
 def test_delay_is_the_one_asked_for_and_heals_though_its_experimenter_is_dead(site: KindSite) -> None:
+    without = min(round_trips(site))
     experimenter = subprocess.Popen(
         [sys.executable, "-c", BEGIN_AND_WAIT], env=site.environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -84,8 +85,7 @@ def test_delay_is_the_one_asked_for_and_heals_though_its_experimenter_is_dead(si
     os.kill(guard, signal.SIGKILL)
     delayed = round_trips(site)
     # The machine may add to a handshake but never take from it: the quickest of forty shows the delay itself.
-    # How exact it is, benchmarks/chaos_network_accuracy.py measures on a quiet machine.
-    assert 100 <= min(delayed) <= 110, sorted(delayed)[:5]
+    assert 100 <= min(delayed) <= 102 + without, (without, sorted(delayed)[:5])
     site.wait("the delay to end by itself", lambda: min(round_trips(site)) < 50, seconds=60)
     assert site.run("shardmart", "chaos", "heal").strip(), "the record of the dead guard's fault was not closed"
     assert site.kubectl("get", "pods", "--namespace", f"{site.name}-chaos", "-o", "name") == ""

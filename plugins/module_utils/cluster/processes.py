@@ -187,14 +187,9 @@ def stop(processes: Iterable[Process], *, wait_seconds: float = 60) -> list[str]
     running = [(process, found) for process in processes if (found := process.running()) is not None]
     for _, found in running:
         found.send_signal(signal.SIGTERM)
-    end = time.monotonic() + wait_seconds
-    while alive := [process for process, found in running if not has_ended(found)]:
-        if time.monotonic() >= end:
-            names = ", ".join(process.name for process in alive)
-            raise ClusterError(
-                f"waited {wait_seconds:g} s for {names} to end; still there, see their logs (nothing was killed)"
-            )
-        time.sleep(0.05)
+    deadline = Deadline(wait_seconds)
+    while alive := [process.name for process, found in running if not has_ended(found)]:
+        deadline.pause(f"{', '.join(alive)} to end; still there, see their logs (nothing was killed)")
     for process, _ in running:
         process.pid_file.unlink(missing_ok=True)
     return [process.name for process, _ in running]
