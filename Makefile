@@ -1,6 +1,6 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install up down destroy status test unit integration molecule e2e lint format bench lock lint-chart
+.PHONY: help install up down destroy status test unit integration molecule e2e lint format bench lock lock-images lint-chart
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -49,9 +49,10 @@ molecule: $(STAMP) ## Role tests
 e2e: $(STAMP) ## Tests on a real kind cluster (needs a container engine and kind)
 	$(BIN)/pytest tests/e2e
 
-lint: $(STAMP) ## ruff, mypy --strict, yamllint, ansible-lint
+lint: $(STAMP) ## ruff, mypy --strict, import-linter, yamllint, ansible-lint
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline
 
@@ -69,5 +70,13 @@ format: $(STAMP) ## Format the Python code
 bench: $(STAMP) ## Measure the start of the default cluster
 	$(BIN)/python benchmarks/bootstrap.py
 
-lock: ## Resolve the lock file anew
-	$(BIN)/uv pip compile --quiet --all-extras --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --universal --upgrade -o requirements.lock pyproject.toml
+# One lock for this machine, and for each image the part of it that the image installs.
+COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --universal
+lock: ## Resolve the lock files anew
+	$(COMPILE) --all-extras --upgrade -o requirements.lock pyproject.toml
+	$(MAKE) lock-images
+
+lock-images: ## Take from the lock what each image installs
+	$(COMPILE) --extra router -c requirements.lock -o k8s/images/database/requirements.lock pyproject.toml
+	$(COMPILE) --extra toolbox -c requirements.lock -o k8s/images/toolbox/requirements.lock pyproject.toml
+	$(COMPILE) --extra loader -c requirements.lock -o loader/requirements.lock pyproject.toml

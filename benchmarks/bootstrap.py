@@ -21,7 +21,7 @@ import psutil
 from pymongo import MongoClient, WriteConcern
 from pymongo.errors import PyMongoError
 
-from shardmart.state import State, StateError
+from shardmart.platforms.state import State, StateError
 
 ROOT = Path(__file__).parents[1]
 RUNS = int(os.environ.get("RUNS", "3"))

@@ -17,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from ledger import checker, final_state
-from ledger.journal import CLIENT_BITS, Run, journal_path
+from shardmart.ledger import checker, final_state
+from shardmart.ledger.journal import CLIENT_BITS, Run, journal_path
 
 CLIENTS = 4
 PER_KEY = 100

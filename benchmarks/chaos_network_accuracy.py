@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from chaos.packets.flows import OUTSIDE, Endpoint
-from chaos.packets.injector import NetworkFault
+from shardmart.chaos.packets.flows import OUTSIDE, Endpoint
+from shardmart.chaos.packets.injector import NetworkFault
 
 PORT = 31950
 SAMPLES = {10: 60, 100: 30, 500: 12}
@@ -49,7 +49,7 @@ def fault(**options: Any) -> Any:
         duration_s=300, targets=("echo",), peers=("echo", OUTSIDE), endpoints=(Endpoint("echo", PORT),), **options
     )
     injector = subprocess.Popen(
-        [sys.executable, "-m", "chaos.packets", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "shardmart.chaos.packets", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert injector.stdin
     assert injector.stdout
@@ -92,9 +92,9 @@ def row(name: str, asked: float, measured: list[float], base: float) -> str:
 def on_kind(state: Path) -> None:
     """The delay of a router's pod, by handshakes from the toolbox."""
     os.environ["SHARDMART_STATE"] = str(state)
-    from chaos import actions
-    from chaos.targets import Targets
-    from shardmart.state import State
+    from shardmart.chaos import actions
+    from shardmart.chaos.targets import Targets
+    from shardmart.platforms.state import State
 
     targets = Targets(State.find())
     router = next(server for server in targets.servers if server.role == "router")

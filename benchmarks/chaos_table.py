@@ -17,10 +17,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import chaos
-from chaos.report import Row, summarize
+from shardmart.chaos.report import Row, summarize
 
-FOLDER = Path(chaos.__file__).parent
+FOLDER = Path(__file__).parents[1] / "chaos"
 LONG = {"soak"}
 HEAD = [
     "experiment", "platform", "runs", "proof of fault (last run)", "without writes, median (s)", "worst (s)",

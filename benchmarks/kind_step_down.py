@@ -20,7 +20,7 @@ import threading
 import time
 from typing import Any
 
-from shardmart.state import State
+from shardmart.platforms.state import State
 
 RUNS = int(sys.argv[1]) if len(sys.argv) > 1 else 10
 SET_POSITION = 0  # of the shard whose primary is deleted
@@ -30,7 +30,7 @@ import json, os, sys, threading, time
 from pathlib import Path
 from pymongo import MongoClient, WriteConcern
 from pymongo.errors import PyMongoError
-from shardmart.state import State
+from shardmart.platforms.state import State
 state = State(Path("/state"))
 client = MongoClient(state.uri("admin"), serverSelectionTimeoutMS=500)
 shard = state.cluster()["shards"][%(position)d]["name"]
@@ -51,9 +51,9 @@ while True:
 PRIMARIES = """
 import json
 from pathlib import Path
-from cluster import replica_set
-from cluster.connection import Credentials, Tls
-from shardmart.state import State
+from shardmart.cluster.converge import replica_set
+from shardmart.cluster.protocol.connection import Credentials, Tls
+from shardmart.platforms.state import State
 state = State(Path("/state"))
 members = state.cluster()["shards"][%(position)d]["members"]
 addresses = [f"{m['host']}:{m['port']}" for m in members]
@@ -177,7 +177,7 @@ def main() -> None:
     cluster.python("""
 from pathlib import Path
 from pymongo import MongoClient
-from shardmart.state import State
+from shardmart.platforms.state import State
 MongoClient(State(Path("/state")).uri("admin")).drop_database("benchmark")
 """)
     print(

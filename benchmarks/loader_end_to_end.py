@@ -28,14 +28,14 @@ import bson
 from pymongo import MongoClient
 from rich.console import Console
 
-from loader.batches import WRITE_CONCERN, Job
-from loader.connection import connect
-from loader.dataset import Counts, DataSet
-from loader.progress import LineReporter
-from loader.run import Options, Run
-from loader.survey import empty
-from shardmart import data_model
-from shardmart.state import resolve_uri
+from shardmart.declare import data_model
+from shardmart.loader.batches import WRITE_CONCERN, Job
+from shardmart.loader.connection import connect
+from shardmart.loader.dataset import Counts, DataSet
+from shardmart.loader.progress import LineReporter
+from shardmart.loader.run import Options, Run
+from shardmart.loader.survey import empty
+from shardmart.platforms.state import resolve_uri
 
 MODEL = data_model.load()
 PER_USER = 10

@@ -17,9 +17,9 @@ from typing import Any
 import bson
 from faker import Faker
 
-from loader import pools
-from loader.dataset import Counts, DataSet
-from shardmart import data_model
+from shardmart.declare import data_model
+from shardmart.loader import pools
+from shardmart.loader.dataset import Counts, DataSet
 
 SECONDS = 3.0
 STATUSES = ("pending", "paid", "shipped", "delivered")

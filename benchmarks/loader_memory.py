@@ -23,7 +23,17 @@ WORKERS = 2
 def run(orders: int) -> tuple[float, float, float]:
     """(seconds, peak MB of the largest process, peak MB of all processes)."""
     sizes = ["--users", str(orders // ORDERS_PER_USER), "--orders-per-user", str(ORDERS_PER_USER)]
-    command = [sys.executable, "-m", "loader", "--dry-run", "--json", "--products", "1000", "--workers", str(WORKERS)]
+    command = [
+        sys.executable,
+        "-m",
+        "shardmart.loader",
+        "--dry-run",
+        "--json",
+        "--products",
+        "1000",
+        "--workers",
+        str(WORKERS),
+    ]
     started = time.monotonic()
     largest = together = 0
     with subprocess.Popen([*command, *sizes], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

@@ -108,7 +108,7 @@ def measure(cluster: EmbeddedCluster, count: int) -> dict[str, Any]:
         "find_router_p95_ms": statistics.quantiles(latencies["router"], n=20)[-1],
         "memory_mb": memory_with_clients(cluster),
         "load_average": os.getloadavg()[0],
-        "router": "development router" if "router" in cluster.processes["mongos1"].command else "mongos",
+        "router": "development router" if "shardmart.router" in cluster.processes["mongos1"].command else "mongos",
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from shardmart import status
-from shardmart.state import State
+from shardmart.platforms.state import State
 
 if __name__ == "__main__":
     console = Console(record=True, width=84, file=io.StringIO(), force_terminal=True)

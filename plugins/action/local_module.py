@@ -26,7 +26,7 @@ from ansible.plugins.loader import module_loader
 PLUGINS = Path(__file__).resolve().parents[1]
 if str(PLUGINS / "module_utils") not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(str(PLUGINS / "module_utils"))
-importlib.import_module("ansible.module_utils.cluster.module")
+importlib.import_module("ansible.module_utils.shardmart.cluster.module")
 
 
 class ActionModule(ActionBase):

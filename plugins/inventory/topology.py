@@ -38,9 +38,10 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.utils.vars import load_extra_vars
 
-from cluster.description import speaks_tls
-from shardmart import data_model, kind, topology
-from shardmart.state import State
+from shardmart.cluster.description import speaks_tls
+from shardmart.declare import chart as kind
+from shardmart.declare import data_model, topology
+from shardmart.platforms.state import State
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOOLBOX_STATE = "/state"

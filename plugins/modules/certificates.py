@@ -44,10 +44,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible.module_utils.cluster.files import write_whole
+from ansible.module_utils.shardmart.cluster.host.files import write_whole
 
 try:
-    from ansible.module_utils.cluster import certificates
+    from ansible.module_utils.shardmart.cluster.host import certificates
 
     CRYPTOGRAPHY = True
 except ImportError:

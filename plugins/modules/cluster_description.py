@@ -33,7 +33,7 @@ import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.cluster.files import write_whole
+from ansible.module_utils.shardmart.cluster.host.files import write_whole
 
 
 def main():

@@ -36,14 +36,14 @@ sharding: {description: "Shards, balancer, collections; null when no router answ
 problems: {description: What is not as it should be., type: list, returned: always}
 """
 
-from ansible.module_utils.cluster import facts
-from ansible.module_utils.cluster.module import (
+from ansible.module_utils.shardmart.cluster.module import (
     KEYFILE_ARGUMENTS,
     LOGIN_ARGUMENTS,
     keyfile_credentials,
     login_credentials,
     run,
 )
+from ansible.module_utils.shardmart.cluster.observe import facts
 
 ARGUMENTS = {"cluster": {"type": "dict", "required": True}}
 

@@ -45,8 +45,7 @@ RETURN = r"""
 verified: {description: The claims that hold., type: list, returned: success}
 """
 
-from ansible.module_utils.cluster import verification
-from ansible.module_utils.cluster.module import (
+from ansible.module_utils.shardmart.cluster.module import (
     KEYFILE_ARGUMENTS,
     LOGIN_ARGUMENTS,
     collection_specs,
@@ -54,6 +53,7 @@ from ansible.module_utils.cluster.module import (
     login_credentials,
     run,
 )
+from ansible.module_utils.shardmart.cluster.observe import verification
 
 ARGUMENTS = {
     "cluster": {"type": "dict", "required": True},

@@ -42,7 +42,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.cluster.files import write_whole
+from ansible.module_utils.shardmart.cluster.host.files import write_whole
 
 LABEL = "shardmart/made-by=site.yml"
 

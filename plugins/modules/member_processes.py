@@ -61,10 +61,12 @@ changes: {description: What was done., type: list, returned: always, sample: [st
 
 from pathlib import Path
 
-from ansible.module_utils.cluster import embedded, processes, restart
-from ansible.module_utils.cluster.connection import Credentials, Deadline
-from ansible.module_utils.cluster.errors import ClusterError
-from ansible.module_utils.cluster.module import run
+from ansible.module_utils.shardmart.cluster.converge import restart
+from ansible.module_utils.shardmart.cluster.errors import ClusterError
+from ansible.module_utils.shardmart.cluster.host import processes
+from ansible.module_utils.shardmart.cluster.module import run
+from ansible.module_utils.shardmart.cluster.protocol.connection import Credentials, Deadline
+from ansible.module_utils.shardmart.platforms import embedded
 
 ARGUMENTS = {
     "cluster": {"type": "dict", "required": True},

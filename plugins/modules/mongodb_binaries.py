@@ -58,8 +58,8 @@ passed_over: {description: "Sources that had nothing, and why.", type: list, ret
 
 from pathlib import Path
 
-from ansible.module_utils.cluster import binaries
-from ansible.module_utils.cluster.module import run
+from ansible.module_utils.shardmart.cluster.host import binaries
+from ansible.module_utils.shardmart.cluster.module import run
 
 ARGUMENTS = {
     "cache": {"type": "path", "required": True},

@@ -59,8 +59,8 @@ changes:
 
 from pathlib import Path
 
-from ansible.module_utils.cluster import replica_set, users
-from ansible.module_utils.cluster.module import (
+from ansible.module_utils.shardmart.cluster.converge import replica_set, users
+from ansible.module_utils.shardmart.cluster.module import (
     KEYFILE_ARGUMENTS,
     LOGIN_ARGUMENTS,
     WAIT_ARGUMENT,

@@ -76,8 +76,8 @@ primary:
   returned: always
 """
 
-from ansible.module_utils.cluster import replica_set
-from ansible.module_utils.cluster.module import (
+from ansible.module_utils.shardmart.cluster.converge import replica_set
+from ansible.module_utils.shardmart.cluster.module import (
     KEYFILE_ARGUMENTS,
     WAIT_ARGUMENT,
     keyfile_credentials,

@@ -48,7 +48,7 @@ import string
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.cluster.files import write_whole
+from ansible.module_utils.shardmart.cluster.host.files import write_whole
 
 KEYFILE_BYTES = 756
 PASSWORD_LENGTH = 32

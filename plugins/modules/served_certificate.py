@@ -42,9 +42,9 @@ RETURN = r"""
 changes: {description: Servers that rotated., type: list, returned: always}
 """
 
-from ansible.module_utils.cluster import connection, rotation
-from ansible.module_utils.cluster.errors import ClusterError
-from ansible.module_utils.cluster.module import (
+from ansible.module_utils.shardmart.cluster.converge import rotation
+from ansible.module_utils.shardmart.cluster.errors import ClusterError
+from ansible.module_utils.shardmart.cluster.module import (
     KEYFILE_ARGUMENTS,
     LOGIN_ARGUMENTS,
     WAIT_ARGUMENT,
@@ -52,6 +52,7 @@ from ansible.module_utils.cluster.module import (
     login_credentials,
     run,
 )
+from ansible.module_utils.shardmart.cluster.protocol import connection
 
 ARGUMENTS = {
     "addresses": {"type": "list", "elements": "str", "required": True},

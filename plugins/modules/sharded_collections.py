@@ -65,8 +65,8 @@ changes:
   sample: ["ecommerce.orders: shard by {region: 1, user_id: hashed}"]
 """
 
-from ansible.module_utils.cluster import connection, sharding
-from ansible.module_utils.cluster.module import (
+from ansible.module_utils.shardmart.cluster.converge import sharding
+from ansible.module_utils.shardmart.cluster.module import (
     LOGIN_ARGUMENTS,
     WAIT_ARGUMENT,
     collection_specs,
@@ -74,6 +74,7 @@ from ansible.module_utils.cluster.module import (
     result,
     run,
 )
+from ansible.module_utils.shardmart.cluster.protocol import connection
 
 ARGUMENTS = {
     "router": {"type": "str", "required": True},

@@ -48,14 +48,9 @@ changes:
   sample: [add shard shard1ReplSet]
 """
 
-from ansible.module_utils.cluster import connection, sharding
-from ansible.module_utils.cluster.module import (
-    LOGIN_ARGUMENTS,
-    WAIT_ARGUMENT,
-    login_credentials,
-    result,
-    run,
-)
+from ansible.module_utils.shardmart.cluster.converge import sharding
+from ansible.module_utils.shardmart.cluster.module import LOGIN_ARGUMENTS, WAIT_ARGUMENT, login_credentials, result, run
+from ansible.module_utils.shardmart.cluster.protocol import connection
 
 ARGUMENTS = {
     "router": {"type": "str", "required": True},

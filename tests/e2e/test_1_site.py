@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from shardmart import kind, topology
+from shardmart.declare import chart as kind
+from shardmart.declare import topology
 from tests.support.kind_site import ROOT, KindSite, Made
 
 COMPONENTS = {"config-server", "shard", "router", "toolbox"}

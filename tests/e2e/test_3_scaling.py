@@ -16,7 +16,7 @@ THROUGH_THE_SERVICE = """
 import json, sys
 from pathlib import Path
 from pymongo import MongoClient
-from shardmart.state import State
+from shardmart.platforms.state import State
 state = State(Path("/state"))
 name = state.cluster()["name"]
 answers = {"orders": [], "transactions": 0}

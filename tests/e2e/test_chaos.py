@@ -19,15 +19,15 @@ pytestmark = pytest.mark.timeout(900)
 
 BEGIN_AND_WAIT = """
 import time
-from chaos import actions
+from shardmart.chaos import actions
 print(actions.latency("mongos1", delay_ms=100, duration_s=20)["guard"], flush=True)
 time.sleep(600)
 """
 
 MEASURE = """
 import json
-from chaos.targets import Targets
-from shardmart.state import State
+from shardmart.chaos.targets import Targets
+from shardmart.platforms.state import State
 targets = Targets(State.find())
 router = targets.server("mongos1")
 print(json.dumps([targets.connect_ms(router, 10) for _ in range(40)]))

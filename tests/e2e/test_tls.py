@@ -19,9 +19,9 @@ CERTIFICATE_DAYS = 90
 ADDRESSES = """
 import json
 from pathlib import Path
-from cluster.connection import Tls, answers_without_tls
-from cluster.rotation import served
-from shardmart.state import State
+from shardmart.cluster.protocol.connection import Tls, answers_without_tls
+from shardmart.cluster.converge.rotation import served
+from shardmart.platforms.state import State
 cluster = State(Path("/state")).cluster()
 servers = [m for s in (cluster["config_servers"], *cluster["shards"]) for m in s["members"]] + cluster["routers"]
 found = {}
@@ -37,7 +37,7 @@ import json, sys, threading, time
 from pathlib import Path
 from pymongo import MongoClient, WriteConcern
 from pymongo.errors import PyMongoError
-from shardmart.state import State
+from shardmart.platforms.state import State
 over = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
 uri, written, errors = State(Path("/state")).uri("admin"), 0, []

@@ -17,10 +17,12 @@ from typing import Any
 import yaml
 from pymongo import MongoClient
 
-from cluster import binaries, certificates, embedded, processes, replica_set, sharding, users
-from cluster.connection import Credentials, Deadline
-from shardmart import data_model, topology
-from shardmart.state import State
+from shardmart.cluster.converge import replica_set, sharding, users
+from shardmart.cluster.host import binaries, certificates, processes
+from shardmart.cluster.protocol.connection import Credentials, Deadline
+from shardmart.declare import data_model, topology
+from shardmart.platforms import embedded
+from shardmart.platforms.state import State
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("SHARDMART_BINARIES") or ROOT / ".shardmart" / "binaries")

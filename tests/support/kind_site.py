@@ -23,9 +23,9 @@ SEED = ("--seed=1", "--users=10", "--orders-per-user=3", "--products=20")
 SETS = """
 import json
 from pathlib import Path
-from cluster.connection import Credentials, Tls, connect
+from shardmart.cluster.protocol.connection import Credentials, Tls, connect
 from pymongo.errors import PyMongoError
-from shardmart.state import State
+from shardmart.platforms.state import State
 state = State(Path("/state"))
 keyfile = Credentials(keyfile=state.keyfile, tls=Tls.trusting(state.authority))
 found = {}

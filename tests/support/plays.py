@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from shardmart.state import State
+from shardmart.platforms.state import State
 from tests.support.clusters import CACHE, ROOT, EmbeddedCluster, free_ports
 
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)

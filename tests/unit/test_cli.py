@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shardmart import topology
+from shardmart.declare import topology
 
 ROOT = Path(__file__).parents[2]
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -42,7 +42,7 @@ def test_full_disk_is_one_line(state: Path, arguments: list[str]) -> None:
 
 
 def test_module_says_it_as_the_command_does() -> None:
-    command = [sys.executable, "-m", "loader", "--dry-run", "--json"]
+    command = [sys.executable, "-m", "shardmart.loader", "--dry-run", "--json"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, env=BUFFERED, check=False

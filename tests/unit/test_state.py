@@ -8,7 +8,7 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from shardmart.state import State, StateError, resolve_uri
+from shardmart.platforms.state import State, StateError, resolve_uri
 
 
 @pytest.fixture

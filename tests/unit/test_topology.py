@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from shardmart import topology
+from shardmart.declare import topology
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "inventories" / "topology.yml").read_text())

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos import process_faults, register
-from chaos.targets import Targets
-from shardmart.state import State
+from shardmart.chaos import process_faults, register
+from shardmart.chaos.targets import Targets
+from shardmart.platforms.state import State
 
 NAMES = ("configsvr1", "shard1-1", "shard1-2", "shard1-3", "mongos1")
 FIRST_PORT = 31500
@@ -43,7 +43,7 @@ def needs_network_faults() -> None:
     """Skip where network faults cannot be had, with the words a user would read."""
     if lacking := process_faults.requirement("network"):
         pytest.skip(lacking)
-    from chaos.packets import rules
+    from shardmart.chaos.packets import rules
 
     try:
         rules.already_installed()

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from echo_cluster import needs_network_faults
 
-from chaos import actions, register
-from chaos.errors import ChaosError
+from shardmart.chaos import actions, register
+from shardmart.chaos.errors import ChaosError
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("network_faults")]
 
@@ -83,7 +83,10 @@ def test_fault_ends_at_its_deadline(cluster: Any, await_true: Any) -> None:
 
 
 def test_fault_goes_on_and_heals_when_the_experimenter_is_killed_with_9(cluster: Any, await_true: Any) -> None:
-    code = "import time; from chaos import actions; actions.partition(targets='mongos1', duration_s=4); time.sleep(600)"
+    code = (
+        "import time; from shardmart.chaos import actions; "
+        "actions.partition(targets='mongos1', duration_s=4); time.sleep(600)"
+    )
     experimenter = subprocess.Popen([sys.executable, "-c", code])
     await_true(lambda: bool(register.active(cluster.state)), 30, "the fault to begin")
     await_true(lambda: cluster.connect_ms("mongos1", 0.5) is None, 10, "the partition to be real")

@@ -10,10 +10,10 @@ import psutil
 import pytest
 from chaoslib.exceptions import ActivityFailed
 
-from chaos import actions, cli, probes, process_faults, register
-from chaos.disk import SlowDisk, device_of
-from chaos.engine import Engine, Plan
-from chaos.errors import ChaosError
+from shardmart.chaos import actions, cli, probes, process_faults, register
+from shardmart.chaos.disk import SlowDisk, device_of
+from shardmart.chaos.engine import Engine, Plan
+from shardmart.chaos.errors import ChaosError
 
 pytestmark = pytest.mark.integration
 

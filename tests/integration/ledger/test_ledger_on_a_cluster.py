@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from cluster.connection import connect
-from ledger import cli, members
-from ledger.metrics import read_windows
+from shardmart.cluster.protocol.connection import connect
+from shardmart.ledger import cli, members
+from shardmart.ledger.metrics import read_windows
 from tests.support.clusters import EmbeddedCluster, address
 
 SHARD = "shard1ReplSet"
@@ -28,7 +28,16 @@ class LedgerRun:
         self.cluster, self.folder = cluster, folder
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "ledger", "run", "--state", str(cluster.folder), "--journal", str(folder)),
+                *(
+                    sys.executable,
+                    "-m",
+                    "shardmart.ledger",
+                    "run",
+                    "--state",
+                    str(cluster.folder),
+                    "--journal",
+                    str(folder),
+                ),
                 *("--duration", "600", "--clients", "2", "--operation-timeout", "5", *options),
             ]
         )

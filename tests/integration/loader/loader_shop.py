@@ -13,8 +13,8 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from loader.cli import main
-from shardmart import data_model
+from shardmart.declare import data_model
+from shardmart.loader.cli import main
 from tests.support.clusters import EmbeddedCluster
 
 Document = dict[str, Any]
@@ -40,7 +40,7 @@ class Shop:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `shardmart load --json` as a process of its own."""
-        command = [sys.executable, "-m", "loader", "--json", "--state", str(self.cluster.folder), *arguments]
+        command = [sys.executable, "-m", "shardmart.loader", "--json", "--state", str(self.cluster.folder), *arguments]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def counts(self) -> dict[str, int]:

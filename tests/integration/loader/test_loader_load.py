@@ -10,8 +10,8 @@ import pytest
 from loader_shop import MODEL, Shop, wait_for_orders, written
 from pymongo import MongoClient
 
-from cluster.connection import connect
-from loader import identity
+from shardmart.cluster.protocol.connection import connect
+from shardmart.loader import identity
 from tests.support.clusters import address
 
 REFERENCE = {"users": 10, "products": 20, "orders": 30}
@@ -236,7 +236,7 @@ def test_a_wrong_password_ends_with_3_and_is_not_shown(shop: Shop, capsys: pytes
 
 
 def test_a_cluster_without_collections_ends_with_3(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loader.survey.COLLECTIONS", ("users", "products", "invoices"))
+    monkeypatch.setattr("shardmart.loader.survey.COLLECTIONS", ("users", "products", "invoices"))
     shop.load(code=3)
     assert sum(shop.counts().values()) == 0
 

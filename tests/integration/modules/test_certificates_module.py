@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster import certificates
+from shardmart.cluster.host import certificates
 from tests.support.modules import run_module
 
 NAMES = ["localhost", "127.0.0.1"]

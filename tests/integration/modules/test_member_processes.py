@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.connection import connect
+from shardmart.cluster.protocol.connection import connect
 from tests.support.clusters import ROOT, EmbeddedCluster, address, servers, small_topology
 from tests.support.modules import run_module
 
@@ -40,7 +40,7 @@ def running(cluster: EmbeddedCluster) -> dict[str, int]:
 STOP = """
 import json, sys
 from pathlib import Path
-from cluster import processes
+from shardmart.cluster.host import processes
 from tests.support.clusters import EmbeddedCluster
 folder = Path(sys.argv[1])
 cluster = EmbeddedCluster(folder, json.loads((folder / "cluster.json").read_text()))

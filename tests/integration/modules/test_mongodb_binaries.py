@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cluster import binaries
+from shardmart.cluster.host import binaries
 from tests.support.clusters import servers
 from tests.support.modules import run_module
 

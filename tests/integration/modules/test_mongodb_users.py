@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cluster import users
-from cluster.connection import Credentials, connect
+from shardmart.cluster.converge import users
+from shardmart.cluster.protocol.connection import Credentials, connect
 from tests.support.clusters import EmbeddedCluster, address, small_topology
 from tests.support.modules import run_module
 

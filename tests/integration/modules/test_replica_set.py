@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.connection import connect
+from shardmart.cluster.protocol.connection import connect
 from tests.support.clusters import EmbeddedCluster, address
 from tests.support.modules import run_module
 

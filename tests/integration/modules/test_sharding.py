@@ -130,7 +130,7 @@ def test_facts_name_what_is_wrong(cluster: EmbeddedCluster) -> None:
 
 
 def test_verification_passes_a_whole_cluster_and_fails_an_ill_one(cluster: EmbeddedCluster) -> None:
-    from shardmart import data_model
+    from shardmart.declare import data_model
 
     model = data_model.load()
     arguments = {

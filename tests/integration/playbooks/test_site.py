@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster import users
-from cluster.connection import Credentials, connect
+from shardmart.cluster.converge import users
+from shardmart.cluster.protocol.connection import Credentials, connect
 from tests.support.clusters import ROOT, address
 from tests.support.plays import Site
 
@@ -97,7 +97,7 @@ def kill_play(site: Site, after_seconds: float) -> None:
     for process in [root, *root.children(recursive=True)]:
         try:
             command = process.cmdline()
-            if "mongod" not in Path(command[0]).name and "router" not in command:
+            if "mongod" not in Path(command[0]).name and "shardmart.router" not in command:
                 process.kill()
         except (psutil.Error, IndexError):
             continue

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from cluster import embedded
+from shardmart.platforms import embedded
 from tests.support.clusters import EmbeddedCluster, small_topology
 
 MONGOS = shutil.which("mongos")

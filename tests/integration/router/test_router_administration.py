@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from cluster.connection import Deadline, connect
+from shardmart.cluster.protocol.connection import Deadline, connect
 from tests.integration.router.sharded import chunks, failing, move_chunk, shard
 from tests.support.clusters import EmbeddedCluster, address, free_ports, small_topology
 

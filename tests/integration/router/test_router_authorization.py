@@ -10,8 +10,8 @@ from bson import Int64
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from router import commands
-from router.context import COMMANDS
+from shardmart.router import commands
+from shardmart.router.context import COMMANDS
 from tests.support.clusters import EmbeddedCluster
 
 assert commands

@@ -14,7 +14,7 @@ from pymongo import DeleteMany, InsertOne, MongoClient, UpdateMany, UpdateOne, W
 from pymongo.errors import BulkWriteError, WriteError
 from pymongo.read_concern import ReadConcern
 
-from cluster.connection import connect
+from shardmart.cluster.protocol.connection import connect
 from tests.integration.router.sharded import chunks, failing, move_chunk, shard
 from tests.support.clusters import EmbeddedCluster, address
 

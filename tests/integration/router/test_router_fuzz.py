@@ -16,11 +16,11 @@ import bson
 import pytest
 from bson import Binary, Int64
 
-from router import commands
-from router.client import Client
-from router.member import Credentials
-from router.replica_set import ReplicaSet
-from router.service import Service
+from shardmart.router import commands
+from shardmart.router.client import Client
+from shardmart.router.member import Credentials
+from shardmart.router.replica_set import ReplicaSet
+from shardmart.router.service import Service
 from tests.support.clusters import EmbeddedCluster
 
 assert commands

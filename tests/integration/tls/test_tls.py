@@ -16,9 +16,10 @@ import pytest
 from pymongo import MongoClient, WriteConcern
 from pymongo.errors import OperationFailure, PyMongoError
 
-from cluster import certificates, rotation
-from cluster.connection import Credentials, Tls, answers_without_tls, connect
-from cluster.errors import ClusterError
+from shardmart.cluster.converge import rotation
+from shardmart.cluster.errors import ClusterError
+from shardmart.cluster.host import certificates
+from shardmart.cluster.protocol.connection import Credentials, Tls, answers_without_tls, connect
 from tests.support.clusters import ROOT, EmbeddedCluster, address
 from tests.support.plays import Site
 

@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from chaos import controls
+from shardmart.chaos import controls
 
 
 @pytest.fixture

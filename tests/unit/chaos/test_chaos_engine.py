@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from test_chaos_selectors import targets
 
-from chaos import register
-from chaos.engine import FAULTS, Choice, Engine, Plan
-from chaos.register import Record
-from chaos.targets import Targets
+from shardmart.chaos import register
+from shardmart.chaos.engine import FAULTS, Choice, Engine, Plan
+from shardmart.chaos.register import Record
+from shardmart.chaos.targets import Targets
 
 __all__ = ["targets"]  # the fixture
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chaos.packets import netem
+from shardmart.chaos.packets import netem
 
 SHOWN = "qdisc netem 8001: root refcnt 2 limit 100000 delay 100ms\\n Sent 4200 bytes 42 pkt (dropped 0)"
 

@@ -9,9 +9,9 @@ from typing import cast
 
 import pytest
 
-from chaos.packets.flows import OUTSIDE, Endpoint, Header, parse
-from chaos.packets.injector import Injector, NetworkFault
-from chaos.packets.queue import Packet, PacketQueue
+from shardmart.chaos.packets.flows import OUTSIDE, Endpoint, Header, parse
+from shardmart.chaos.packets.injector import Injector, NetworkFault
+from shardmart.chaos.packets.queue import Packet, PacketQueue
 
 ENDPOINTS = (Endpoint("a", 1001), Endpoint("b", 1002), Endpoint("c", 1003))
 

@@ -16,14 +16,14 @@ from typing import Any, cast
 
 import pytest
 
-from chaos import faults, inside, node, platforms, pod_faults, process_faults
-from chaos.errors import ChaosError
-from chaos.observation import InToolbox
-from chaos.pods import CAPABILITIES, Injectors, Pod
-from chaos.running import RunningExperiment
-from chaos.targets import Targets
-from chaos.toolbox import STOP_LINE, Release, Toolbox, last_line
-from shardmart.state import State
+from shardmart.chaos import faults, inside, node, platforms, pod_faults, process_faults
+from shardmart.chaos.errors import ChaosError
+from shardmart.chaos.observation import InToolbox
+from shardmart.chaos.pods import CAPABILITIES, Injectors, Pod
+from shardmart.chaos.running import RunningExperiment
+from shardmart.chaos.targets import Targets
+from shardmart.chaos.toolbox import STOP_LINE, Release, Toolbox, last_line
+from shardmart.platforms.state import State
 
 
 def host(component: str, ordinal: int) -> str:
@@ -193,7 +193,7 @@ def test_last_word_is_not_what_kubectl_adds(text: bytes) -> None:
 @pytest.fixture
 def answering(targets: Targets) -> Iterator[Callable[[], Any]]:
     """The toolbox's side of the stream, on this machine."""
-    from chaos.access import ToolboxAccess
+    from shardmart.chaos.access import ToolboxAccess
 
     class Local:
         def __init__(self) -> None:

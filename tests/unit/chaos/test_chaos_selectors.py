@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from chaos.errors import ChaosError
-from chaos.targets import Server, Targets
-from shardmart.state import State
+from shardmart.chaos.errors import ChaosError
+from shardmart.chaos.targets import Server, Targets
+from shardmart.platforms.state import State
 
 
 def members(prefix: str, port: int) -> list[dict[str, Any]]:

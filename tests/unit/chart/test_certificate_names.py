@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shardmart import topology
-from shardmart.kind import Release, chart_values
+from shardmart.declare import topology
+from shardmart.declare.chart import Release, chart_values
 
 ROOT = Path(__file__).parents[3]
 

@@ -17,7 +17,7 @@ from typing import Any
 import bson
 import pytest
 
-from cluster import certificates
+from shardmart.cluster.host import certificates
 
 PROBE = Path(__file__).parents[3] / "helm" / "sharded-mongodb" / "files" / "probe.sh"
 PR_SET_CHILD_SUBREAPER = 36

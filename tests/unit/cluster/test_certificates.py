@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 
-from cluster import certificates
-from cluster.certificates import Pair, make_authority, make_server_certificate, why_renew
+from shardmart.cluster.host import certificates
+from shardmart.cluster.host.certificates import Pair, make_authority, make_server_certificate, why_renew
 
 NAMES = ["localhost", "127.0.0.1", "*.shard1.example"]
 

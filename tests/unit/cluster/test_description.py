@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.description import requires_tls, speaks_tls
+from shardmart.cluster.description import requires_tls, speaks_tls
 
 
 @pytest.mark.parametrize(

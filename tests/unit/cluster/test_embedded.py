@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import embedded
-from shardmart import topology
+from shardmart.declare import topology
+from shardmart.platforms import embedded
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = topology.load(ROOT / "inventories" / "topology.yml").resolve("embedded")
@@ -43,7 +43,7 @@ def test_router_is_mongos_where_there_is_one() -> None:
     assert document["sharding"]["configDB"] == "configReplSet/127.0.0.1:27101,127.0.0.1:27102,127.0.0.1:27103"
     found = {p.name: p for p in embedded.processes(CLUSTER, Path("/state"), {"mongod": "/m/mongod", "mongos": None})}
     command = found["mongos1"].command
-    assert command[1:3] == ("-m", "router")
+    assert command[1:3] == ("-m", "shardmart.router")
     assert command[command.index("--configdb") + 1] == document["sharding"]["configDB"]
 
 

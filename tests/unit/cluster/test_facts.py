@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cluster.facts import certificate_problems, set_facts
+from shardmart.cluster.observe.facts import certificate_problems, set_facts
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

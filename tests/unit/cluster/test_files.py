@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.files import write_whole
+from shardmart.cluster.host.files import write_whole
 
 
 def test_file_has_content_and_mode_and_leaves_nothing_beside_it(tmp_path: Path) -> None:

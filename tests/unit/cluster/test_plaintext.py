@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import bson
 import pytest
 
-from cluster.connection import answers_without_tls
+from shardmart.cluster.protocol.connection import answers_without_tls
 
 ANSWER = b"\0" * 5 + bson.encode({"isWritablePrimary": True, "ok": 1.0})
 PLAIN = struct.pack("<iiii", 16 + len(ANSWER), 7, 1, 2013) + ANSWER

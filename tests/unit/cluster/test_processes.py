@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from cluster.processes import has_ended
+from shardmart.cluster.host.processes import has_ended
 
 LEADER_LEAVES = """
 import ctypes, os, sys, threading

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cluster.errors import ClusterError
-from cluster.replica_set import MemberSpec, ReplicaSetSpec, next_step, unhealthy
+from shardmart.cluster.converge.replica_set import MemberSpec, ReplicaSetSpec, next_step, unhealthy
+from shardmart.cluster.errors import ClusterError
 
 
 def spec(*members: MemberSpec, **options: Any) -> ReplicaSetSpec:

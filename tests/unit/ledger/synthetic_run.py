@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ledger import checker, final_state
-from ledger.checks.verdict import Verdict
-from ledger.journal import JournalWriter, Run
-from ledger.workloads import WORKLOADS
-from ledger.workloads.transfer import ACCOUNTS, INITIAL_CENTS
+from shardmart.ledger import checker, final_state
+from shardmart.ledger.checks.verdict import Verdict
+from shardmart.ledger.journal import JournalWriter, Run
+from shardmart.ledger.workloads import WORKLOADS
+from shardmart.ledger.workloads.transfer import ACCOUNTS, INITIAL_CENTS
 
 Op = tuple[str, dict[str, Any], str, Any]
 """Function, value, outcome, result."""

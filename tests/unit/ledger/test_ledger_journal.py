@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ledger.journal import JournalError, JournalWriter, Run, read
+from shardmart.ledger.journal import JournalError, JournalWriter, Run, read
 
 WRITER = """
 import sys
 from pathlib import Path
-from ledger.journal import JournalWriter
+from shardmart.ledger.journal import JournalWriter
 writer = JournalWriter(Path(sys.argv[1]), "orders", 0)
 n = 0
 while True:

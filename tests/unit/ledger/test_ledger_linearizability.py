@@ -7,7 +7,7 @@ from itertools import permutations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.checks.linearizability import Call, check
+from shardmart.ledger.checks.linearizability import Call, check
 
 
 def test_sequential_history_is_linearizable() -> None:

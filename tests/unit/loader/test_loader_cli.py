@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from loader.cli import main
+from shardmart.loader.cli import main
 
-SHARDMART_LOAD = [sys.executable, "-m", "loader"]
+SHARDMART_LOAD = [sys.executable, "-m", "shardmart.loader"]
 
 
 def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def test_no_cluster_ends_with_3_and_says_what_to_do(tmp_path: Path, capsys: pyte
 def test_a_cluster_that_does_not_answer_ends_with_3_without_the_password(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("loader.connection.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("shardmart.loader.connection.CONNECT_SECONDS", 0.2)
     monkeypatch.setenv("SHARDMART_URI", "mongodb://loader:hunter2@127.0.0.1:9/?authSource=admin")
     assert main(["--json"]) == 3
     captured = capsys.readouterr()

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loader import pools
-from loader.batches import batches
-from loader.catalogue import CATEGORIES, weights
-from loader.dataset import COLLECTIONS, Counts, DataSet, Document
-from loader.people import FIRST_DAY_MS, LAST_DAY_MS
-from shardmart import data_model
+from shardmart.declare import data_model
+from shardmart.loader import pools
+from shardmart.loader.batches import batches
+from shardmart.loader.catalogue import CATEGORIES, weights
+from shardmart.loader.dataset import COLLECTIONS, Counts, DataSet, Document
+from shardmart.loader.people import FIRST_DAY_MS, LAST_DAY_MS
 
 REGIONS = data_model.load().regions
 

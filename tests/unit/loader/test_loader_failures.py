@@ -17,10 +17,10 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from loader.batches import Batch, BatchWorker, Job, Tally, batches
-from loader.dataset import Counts
-from loader.failures import UnreachableError, is_passing, reason
-from loader.pool import Pool
+from shardmart.loader.batches import Batch, BatchWorker, Job, Tally, batches
+from shardmart.loader.dataset import Counts
+from shardmart.loader.failures import UnreachableError, is_passing, reason
+from shardmart.loader.pool import Pool
 
 
 def bulk(*codes: int, concern: bool = False) -> BulkWriteError:
@@ -80,7 +80,7 @@ def test_a_batch_that_waits_behind_a_failed_one_is_not_tried(monkeypatch: pytest
             tried.append(batch.start)
             raise UnreachableError("the cluster is away")
 
-    monkeypatch.setattr("loader.pool.BatchWorker", Unlucky)
+    monkeypatch.setattr("shardmart.loader.pool.BatchWorker", Unlucky)
     job = Job("mongodb://unused", "shop", 1, Counts(), Decimal(1), ("APJ",))
     with Pool(job, workers=1) as pool, pytest.raises(UnreachableError):
         list(pool.run("compare", batches(Counts(users=50), "users", 10), lambda _: None, lambda: False))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pymongo.errors
 import pytest
 
-from loader.failures import RefusedError, UnreachableError
-from loader.patience import persist
+from shardmart.loader.failures import RefusedError, UnreachableError
+from shardmart.loader.patience import persist
 
 
 def test_the_time_that_was_waited_is_said_not_the_one_that_was_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import sys
 import faker
 import pytest
 
-from loader import freeze, pools
-from shardmart import data_model
+from shardmart.declare import data_model
+from shardmart.loader import freeze, pools
 
 
 def test_frozen_pools_are_what_faker_gives() -> None:
@@ -25,5 +25,5 @@ def test_every_region_of_the_data_model_has_locales() -> None:
 
 
 def test_generating_does_not_import_faker() -> None:
-    code = "import sys, loader.cli; loader.cli.main(['--dry-run', '--json']); sys.exit('faker' in sys.modules)"
+    code = "import sys; from shardmart.loader.cli import main\nmain(['--dry-run', '--json'])\nsys.exit('faker' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0

@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from loader.batches import Tally
-from loader.result import CollectionResult, Result
-from loader.survey import Placement
+from shardmart.loader.batches import Tally
+from shardmart.loader.result import CollectionResult, Result
+from shardmart.loader.survey import Placement
 
 
 @pytest.mark.parametrize("mode", ["load", "check", "dry-run"])

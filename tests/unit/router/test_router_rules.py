@@ -11,14 +11,14 @@ import pytest
 from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
 
-from router import cli, rawbson
-from router.authorization import Need, Privileges, pipeline_needs
-from router.client import for_client
-from router.cluster_time import ClusterClock
-from router.errors import RouterError, failure
-from router.replica_set import parse_connection_string
-from router.scram import read_keyfile
-from router.transaction_aggregation import split
+from shardmart.router import cli, rawbson
+from shardmart.router.authorization import Need, Privileges, pipeline_needs
+from shardmart.router.client import for_client
+from shardmart.router.cluster_time import ClusterClock
+from shardmart.router.errors import RouterError, failure
+from shardmart.router.replica_set import parse_connection_string
+from shardmart.router.scram import read_keyfile
+from shardmart.router.transaction_aggregation import split
 
 
 def privileges(resource: dict[str, Any], *actions: str) -> Privileges:

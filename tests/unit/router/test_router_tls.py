@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster import certificates
-from router.errors import MemberUnreachableError
-from router.member import Credentials, Member
-from router.tls import Files, Tls
+from shardmart.cluster.host import certificates
+from shardmart.router.errors import MemberUnreachableError
+from shardmart.router.member import Credentials, Member
+from shardmart.router.tls import Files, Tls
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from bson import Binary, Int64, Timestamp
 
-from router import rawbson, wire
-from router.catalog import Database, Routing
-from router.client import Client
-from router.context import Context
-from router.errors import RouterError
-from router.member import Credentials
-from router.replica_set import ReplicaSet
-from router.service import Service
+from shardmart.router import rawbson, wire
+from shardmart.router.catalog import Database, Routing
+from shardmart.router.client import Client
+from shardmart.router.context import Context
+from shardmart.router.errors import RouterError
+from shardmart.router.member import Credentials
+from shardmart.router.replica_set import ReplicaSet
+from shardmart.router.service import Service
 
 LSID = {"id": Binary(bytes(16), 4)}
 

@@ -1,0 +1,225 @@
+"""`shardmart chaos`: run experiments, heal, engine, reports.  Exit codes: 0 passed or done, 1 an experiment failed,
+2 bad use, 3 the cluster or a file failed, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pymongo.errors import PyMongoError
+from rich.console import Console
+from rich.table import Table
+
+from shardmart.cluster.errors import ClusterError
+from shardmart.cluster.protocol.connection import describe
+from shardmart.platforms.state import State, StateError
+
+from . import register
+from .engine import FAULTS, Engine, Plan
+from .errors import ChaosError
+from .targets import Targets
+
+FAULT_HELP = f"What may happen; repeatable: {', '.join(FAULTS)}, all."
+EXPERIMENT_FAILED, BAD_USE, FAILED, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    help="Faults that are proved, and a verdict on every acknowledged write.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+StateFolder = Annotated[
+    Path | None, typer.Option("--state", help="State folder (default $SHARDMART_STATE, .shardmart).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Result as JSON on standard output.")]
+
+
+def _use(state: Path | None) -> State:
+    """The state folder; actions and probes, which Chaos Toolkit calls, find the same one."""
+    found = State.find(state)
+    os.environ["SHARDMART_STATE"] = str(found.folder)
+    return found
+
+
+def _chaos_toolkit() -> str:
+    beside = Path(sys.executable).with_name("chaos")
+    program = str(beside) if beside.exists() else shutil.which("chaos")
+    if program is None:
+        raise ChaosError("Chaos Toolkit is not installed: pip install 'shardmart[chaos]'")
+    return program
+
+
+@app.command("run")
+def run_experiments(
+    experiments: Annotated[list[Path], typer.Argument(help="Experiment files.", exists=True, dir_okay=False)],
+    times: Annotated[int, typer.Option(min=1, help="How often to run each.")] = 1,
+    expect_failure: Annotated[bool, typer.Option(help="Negative controls: exit 0 only if every run fails.")] = False,
+    var: Annotated[
+        list[str] | None, typer.Option(help="Another value of the experiment's configuration, as KEY:TYPE=VALUE.")
+    ] = None,
+    state: StateFolder = None,
+) -> None:
+    """Run experiments one after the other with Chaos Toolkit, and sum them up in a table.
+
+    Each run leaves a report in chaos/runs of the state folder.  Exit 1 if any failed.
+    """
+    from . import report as reports
+
+    found = _use(state)
+    Targets(found)
+    program = _chaos_toolkit()
+    failed = passed = 0
+    started = time.time()
+    for path in experiments:
+        for _ in range(times):
+            journal = found.folder / "chaos" / f"journal-{path.stem}.json"
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            done = subprocess.run(  # noqa: S603
+                [
+                    *(program, "--no-version-check", "--log-file", str(journal.with_suffix(".log"))),
+                    *("run", "--journal-path", str(journal), "--rollback-strategy", "always"),
+                    *(f"--var={each}" for each in var or []),
+                    str(path),
+                ],
+            )
+            failed, passed = failed + bool(done.returncode), passed + (not done.returncode)
+    print(f"\n{passed} passed, {failed} failed; reports in {found.folder / 'chaos' / 'runs'}\n")
+    print(reports.markdown(reports.summarize(found.folder / "chaos" / "runs", started)))
+    if passed if expect_failure else failed:
+        raise typer.Exit(EXPERIMENT_FAILED)
+
+
+@app.command()
+def heal(state: StateFolder = None) -> None:
+    """Stop button: end every fault now, also those whose guard was killed."""
+    ended = register.heal(_use(state))
+    print("\n".join(ended) if ended else "no fault is active")
+
+
+@app.command()
+def faults(state: StateFolder = None, as_json: Json = False) -> None:
+    """The faults of this cluster so far, newest last."""
+    found = register.records(_use(state))
+    if as_json:
+        print(json.dumps([asdict(record) for record in found]))
+        return
+    table = Table(title="Faults", title_justify="left")
+    for column in ("id", "fault", "status", "ended by"):
+        table.add_column(column, overflow="fold")
+    for record in found:
+        table.add_row(record.id, record.words(), record.status, record.reason or "")
+    Console().print(table)
+
+
+@app.command()
+def engine(
+    fault: Annotated[list[str], typer.Option(help=FAULT_HELP)] = ["latency"],  # noqa: B006
+    every: Annotated[str, typer.Option(help="Seconds between faults, least-most.")] = "120-300",
+    length: Annotated[str, typer.Option(help="Seconds a fault lasts, least-most.")] = "15-90",
+    delay_ms: Annotated[float, typer.Option(min=1, max=10_000, help="Delay of latency faults.")] = 100,
+    seed: Annotated[int, typer.Option(help="Same seed, same choices.")] = 0,
+    duration: Annotated[float | None, typer.Option(min=1, help="Seconds; for ever if not given.")] = None,
+    maximum: Annotated[int | None, typer.Option(min=1, help="Stop after so many faults.")] = None,
+    calm: Annotated[float, typer.Option(min=0, help="Seconds a set is left alone after a fault on it.")] = 90,
+    state: StateFolder = None,
+) -> None:
+    """Inject faults at random until stopped (Ctrl-C, SIGTERM, or `shardmart chaos heal` for the one that is active).
+
+    Never two faults at a time, never two members of one set within --calm seconds, none while a set has no primary.
+    """
+    wanted = tuple(FAULTS) if "all" in fault else tuple(fault)
+    if unknown := [name for name in wanted if name not in FAULTS]:
+        print(f"shardmart chaos: no fault {unknown[0]!r}; there are {', '.join(FAULTS)} and all", file=sys.stderr)
+        raise typer.Exit(BAD_USE)
+    targets = Targets(_use(state))
+    stop = threading.Event()
+    interrupted = False
+
+    def on_signal(number: int, _: Any) -> None:
+        nonlocal interrupted
+        interrupted = number == signal.SIGINT
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    plan = Plan(
+        faults=wanted,
+        pause_s=_range(every, "--every"),
+        length_s=_range(length, "--length"),
+        delay_ms=delay_ms,
+        seed=seed,
+        duration_s=duration,
+        calm_s=calm,
+        maximum_faults=maximum,
+    )
+    print(f"engine: seed {seed}, faults {', '.join(wanted)}; stop with Ctrl-C", flush=True)
+    Engine(targets, plan, lambda text: print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)).run(stop)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _range(text: str, option: str) -> tuple[float, float]:
+    try:
+        least, _, most = text.partition("-")
+        bounds = float(least), float(most or least)
+    except ValueError:
+        bounds = 0.0, 0.0
+    if not 0 < bounds[0] <= bounds[1]:
+        print(f"shardmart chaos: {option} is seconds like 120-300, not {text!r}", file=sys.stderr)
+        raise typer.Exit(BAD_USE)
+    return bounds
+
+
+@app.command()
+def report(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="One experiment's folder, or a folder of many; default: all of this state folder."),
+    ] = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Write an experiment's page and picture again, or sum up many runs in one table."""
+    from . import report as reports
+
+    found = _use(state)
+    folder = folder or found.folder / "chaos" / "runs"
+    if (folder / reports.SUMMARY).exists():
+        print(reports.write_report(folder))
+        return
+    rows = reports.summarize(folder)
+    if not rows:
+        raise ChaosError(f"{folder} holds no finished experiment")
+    print(json.dumps([asdict(row) for row in rows]) if as_json else reports.markdown(rows))
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; returns the exit code.  A user's mistake or a broken cluster is one line."""
+    try:
+        result = app(arguments, prog_name="shardmart chaos", standalone_mode=False)
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except (StateError, ClusterError, ChaosError) as error:
+        print(f"shardmart chaos: {error}", file=sys.stderr)
+        return FAILED
+    except PyMongoError as error:
+        print(f"shardmart chaos: {describe(error)}", file=sys.stderr)
+        return FAILED
+    except Exception as error:  # click's own usage errors carry an exit code and a message
+        if not hasattr(error, "exit_code") or not hasattr(error, "format_message"):
+            raise
+        print(f"shardmart chaos: {error.format_message()} (see --help)", file=sys.stderr)
+        return BAD_USE
+    return int(result or 0)

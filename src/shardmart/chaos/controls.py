@@ -1,0 +1,213 @@
+"""The control of every experiment: the ledger around it, a verdict at the end, and no failure that ends with exit 0.
+
+Chaos Toolkit calls these functions (`"module": "chaos.controls"`).  Before: a folder, the ledger workload, the watcher.
+After each activity: a failed action, a probe out of its tolerance, or a proof that shows no fault fails the experiment.
+After all: heal, stop the workload, check the ledger, write the report, and set the status from which `chaos run` makes
+its exit code.  Chaos Toolkit itself would call an experiment with a failed action "completed".
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chaoslib.exceptions import InterruptExecution  # type: ignore[import-untyped]
+from chaoslib.hypothesis import within_tolerance  # type: ignore[import-untyped]
+from pymongo.errors import PyMongoError
+
+from shardmart.cluster.errors import ClusterError
+from shardmart.ledger.metrics import METRICS_FILE, read_windows
+from shardmart.platforms.state import State, StateError
+
+from . import register, running
+from .errors import ChaosError
+from .observation import Observation, observation
+from .running import RunningExperiment
+from .targets import Targets
+
+logger = logging.getLogger("chaostoolkit")
+
+START_SECONDS = 60
+
+
+@dataclass
+class _Session:
+    experiment: RunningExperiment
+    state: State
+    observation: Observation
+    cool_down_s: float
+    workload: dict[str, Any]
+    problems: list[str] = field(default_factory=list)
+    measured: list[dict[str, Any]] = field(default_factory=list)
+    began: bool = False
+    finished: bool = False
+
+
+_session: _Session | None = None
+
+
+def before_experiment_control(
+    context: dict[str, Any],
+    workloads: str = "all",
+    clients: int = 2,
+    rate: float = 200,
+    warm_up_s: float = 5,
+    cool_down_s: float = 3,
+    write_concern: str = "majority",
+    operation_timeout_s: float = 10,
+    **_: Any,
+) -> None:
+    """Start the ledger and the watcher, and wait until writes are acknowledged.  Interrupts the experiment if not."""
+    global _session
+    workload = {
+        "workloads": workloads,
+        "clients": clients,
+        "rate": rate,
+        "write_concern": write_concern,
+        "operation_timeout_s": operation_timeout_s,
+    }
+    try:
+        state = State.find()
+        if left := register.heal(state):
+            logger.warning("ended faults that were still active: %s", ", ".join(left))
+        folder = _folder(state, context["title"])
+        experiment = RunningExperiment(folder, context["title"], time.time())
+        targets = Targets(state)
+        made = observation(targets, experiment, _arguments(workload))
+        _session = _Session(experiment, state, made, float(cool_down_s), workload)
+        atexit.register(_stop_everything)
+        running.begin(state, experiment)
+        made.start()
+        _wait_for_writes(_session)
+        logger.info("the ledger writes to %s", folder)
+        _session.began = True
+        time.sleep(float(warm_up_s))
+    except (ChaosError, StateError, ClusterError, PyMongoError, OSError) as error:
+        _stop_everything()
+        raise InterruptExecution(f"the experiment cannot begin: {' '.join(str(error).split())[:300]}") from None
+
+
+def after_activity_control(context: dict[str, Any], state: dict[str, Any], **_: Any) -> None:
+    """Hold every activity to its word."""
+    if _session is None or not isinstance(state, dict):
+        return
+    name = context["name"]
+    status = state.get("status")
+    if status != "succeeded":
+        error = (state.get("exception") or ["no reason given"])[-1].strip()
+        _problem(f"{context['type']} {name!r} failed: {error}")
+        return
+    if context["type"] != "probe":
+        return
+    output = state.get("output")
+    met = True
+    if "tolerance" in context:
+        met = bool(within_tolerance(context["tolerance"], output, configuration={}, secrets={}))
+        state["tolerance_met"] = met
+    _session.measured.append(
+        {"at": time.time(), "name": name, "value": output, "tolerance": context.get("tolerance"), "met": met}
+    )
+    logger.info("%s: %s%s", name, output, "" if met else "  OUT OF TOLERANCE")
+    if not met:
+        no_fault = "NO FAULT: " if name.startswith("proof") else ""
+        _problem(f"{no_fault}{name!r} is {output!r}, expected {json.dumps(context['tolerance'])}")
+
+
+def _problem(text: str) -> None:
+    assert _session is not None
+    if text not in _session.problems:
+        _session.problems.append(text)
+        logger.error(text)
+
+
+def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_: Any) -> None:
+    """Heal, stop, check, report; and make the status say what was found."""
+    if _session is None or not _session.began:
+        state["status"] = "failed"
+        _stop_everything()
+        return
+    session = _session
+    verdict: dict[str, Any] | None = None
+    try:
+        register.heal(session.state)
+        if reason := session.observation.ended():
+            _problem(f"the ledger workload ended by itself: {reason}")
+        else:
+            time.sleep(session.cool_down_s)
+        ended = time.time()
+        _stop_everything()
+        verdict = session.observation.check()
+        if not verdict.get("clean"):
+            _problem(f"ledger: {verdict.get('sentence', 'no verdict')}")
+        if state["status"] in {"interrupted", "aborted"}:
+            _problem(f"the experiment was {state['status']}")
+        elif session.problems:
+            state["status"] = "failed"
+        summary = {
+            "title": session.experiment.title,
+            "description": context.get("description", ""),
+            "started": session.experiment.started,
+            "ended": ended,
+            "status": "passed" if state["status"] == "completed" and not state.get("deviated") else state["status"],
+            "deviated": bool(state.get("deviated")),
+            "problems": session.problems,
+            "measured": session.measured,
+            "workload": session.workload,
+            "verdict": verdict,
+            "source": str((context.get("configuration") or {}).get("source", "")),
+        }
+        (session.experiment.folder / "summary.json").write_text(json.dumps(summary, indent=1, default=str) + "\n")
+        from .report import write_report
+
+        html = write_report(session.experiment.folder)
+        logger.info("verdict: %s", verdict.get("sentence", "none"))
+        logger.info("report: %s", html)
+    except Exception as error:  # Chaos Toolkit hides what a control raises: a hidden failure must not pass.
+        logger.exception("the control failed")
+        state["status"] = "failed"
+        session.problems.append(f"the control failed: {error}")
+    finally:
+        _stop_everything()
+
+
+def _folder(state: State, title: str) -> Path:
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-")
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    folder = register.chaos_folder(state) / "runs" / f"{stamp}-{slug}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _arguments(workload: dict[str, Any]) -> list[str]:
+    return [
+        *("--duration", "86400", "--workload", str(workload["workloads"]), "--clients", str(workload["clients"])),
+        *("--rate", str(workload["rate"]), "--write-concern", str(workload["write_concern"])),
+        *("--operation-timeout", str(workload["operation_timeout_s"])),
+    ]
+
+
+def _wait_for_writes(session: _Session) -> None:
+    end = time.monotonic() + START_SECONDS
+    metrics = session.experiment.ledger / METRICS_FILE
+    while not (metrics.exists() and any(window.ok for window in read_windows(session.experiment.ledger))):
+        if reason := session.observation.ended():
+            raise ChaosError(f"the ledger ended with {reason}")
+        if time.monotonic() > end:
+            raise ChaosError(f"waited {START_SECONDS} s for the ledger's first acknowledged write")
+        time.sleep(0.1)
+
+
+def _stop_everything() -> None:
+    """End workload and watcher; called once more at exit, so that nothing is left running."""
+    session = _session
+    if session is None or session.finished:
+        return
+    session.finished = True
+    session.observation.stop()
+    running.end(session.state)

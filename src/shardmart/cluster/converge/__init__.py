@@ -1,0 +1,1 @@
+"""What makes a running cluster as declared: one idempotent step a module."""

@@ -1,0 +1,214 @@
+"""Keep users as declared: log in first, the localhost exception second, repair third.
+
+The `mongodb_users` Ansible module calls `converge`.  Logging in proves a password without changing anything.  When
+it fails, whoever may change users does: the administrator given, else the localhost exception (open on a loopback
+connection until the first user exists), else `__system` by the keyfile, which can always repair.  Passwords are
+read from their files where the module runs; they are compared by logging in and never returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pymongo.errors import OperationFailure, PyMongoError
+
+from ..errors import ClusterError, SecretMissingError
+from ..protocol.connection import (
+    AUTHENTICATION_FAILED,
+    UNAUTHORIZED,
+    Client,
+    Credentials,
+    Deadline,
+    Document,
+    connect,
+    describe,
+    is_code,
+    read_secret,
+)
+
+MAJORITY = {"w": "majority"}
+LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
+
+
+@dataclass(frozen=True)
+class UserSpec:
+    """A declared user of the `admin` database.
+
+    `roles` are {"role", "db"} documents. `privileges`, privilege documents, make a custom role with the user's own
+    name, which is kept with the user.
+    """
+
+    name: str
+    password_file: Path
+    roles: tuple[Document, ...]
+    privileges: tuple[Document, ...] = ()
+
+    def all_roles(self) -> list[Document]:
+        """The roles to grant: the declared ones and, with privileges, the user's own role."""
+        own = [{"role": self.name, "db": "admin"}] if self.privileges else []
+        return [*self.roles, *own]
+
+    def credentials(self, like: Credentials) -> Credentials:
+        """This user's login, with the transport of `like`."""
+        return Credentials(username=self.name, password_file=self.password_file, tls=like.tls)
+
+
+@dataclass(frozen=True)
+class Administrators:
+    """Who may change users: an administrator's login, and `__system` by the keyfile as the last resort."""
+
+    login: Credentials | None = None
+    keyfile: Credentials | None = None
+
+    def transport(self) -> Credentials:
+        """Nobody, with the TLS settings that were given."""
+        return (self.login or self.keyfile or Credentials()).anonymous()
+
+
+def converge(
+    users: Sequence[UserSpec],
+    address: str,
+    administrators: Administrators,
+    *,
+    wait_seconds: float = 60,
+    check_mode: bool = False,
+) -> list[str]:
+    """Create the users, or repair their passwords, roles and privileges; what was changed, a line each.
+
+    `address` is a router or the primary of the config servers. Raises ClusterError when nobody given may change
+    users, DeadlineError when the server does not answer in time.
+    """
+    deadline = Deadline(wait_seconds)
+    while True:
+        try:
+            changes: list[str] = []
+            for spec in users:
+                changes += _converge_one(spec, address, administrators, check_mode=check_mode)
+            return changes
+        except OperationFailure as error:
+            raise ClusterError(f"{address}: users cannot be changed: {describe(error)}") from None
+        except SecretMissingError:
+            if not check_mode:
+                raise
+            return [f"create user {spec.name}" for spec in users]
+        except PyMongoError as error:
+            if check_mode:
+                return [f"create user {spec.name}" for spec in users]
+            deadline.pause(f"{address} to keep users: {describe(error)}")
+
+
+def accepts(credentials: Credentials, address: str) -> bool:
+    """Whether the server at `address` accepts this login; PyMongoError when it does not answer."""
+    with connect(address, credentials) as client:
+        try:
+            client.admin.command("ping")
+        except OperationFailure as error:
+            if is_code(error, AUTHENTICATION_FAILED, UNAUTHORIZED):
+                return False
+            raise
+    return True
+
+
+def _converge_one(spec: UserSpec, address: str, administrators: Administrators, *, check_mode: bool) -> list[str]:
+    own = spec.credentials(administrators.transport())
+    accepted = accepts(own, address)
+    changes: list[str] = []
+    if not accepted and not check_mode and _created_by_localhost_exception(spec, address, administrators):
+        changes.append(f"create user {spec.name} (localhost exception)")
+        accepted = True
+    with _administrator(own if accepted else None, address, administrators) as client:
+        if client is None:
+            return [*changes, f"create user {spec.name}"] if check_mode else changes
+        return changes + _repair(client, spec, accepted=accepted, check_mode=check_mode)
+
+
+def _created_by_localhost_exception(spec: UserSpec, address: str, administrators: Administrators) -> bool:
+    """Create the very first user without authentication; False where that is not, or no longer, possible."""
+    if spec.privileges or not address.startswith(LOOPBACK):
+        return False
+    with connect(address, administrators.transport()) as client:
+        try:
+            client.admin.command(_create_user(spec))
+        except OperationFailure:  # Unauthorized: a user exists; or the exception is switched off
+            return False
+    return True
+
+
+def _create_user(spec: UserSpec) -> Document:
+    return {
+        "createUser": spec.name,
+        "pwd": read_secret(spec.password_file).strip(),
+        "roles": spec.all_roles(),
+        "mechanisms": ["SCRAM-SHA-256"],
+        "writeConcern": MAJORITY,
+    }
+
+
+@contextmanager
+def _administrator(own: Credentials | None, address: str, administrators: Administrators) -> Iterator[Client | None]:
+    """A client that may change users: the administrator, `__system`, or the user itself when nobody else is given.
+
+    None when no login works: on a cluster without users and without a keyfile.
+    """
+    for credentials in (administrators.login, administrators.keyfile, own):
+        if credentials is not None and accepts(credentials, address):
+            with connect(address, credentials) as client:
+                yield client
+                return
+    if own is None and (administrators.login or administrators.keyfile):
+        raise ClusterError(f"{address}: neither the administrator's password nor the keyfile is accepted")
+    yield None
+
+
+def _repair(client: Client, spec: UserSpec, *, accepted: bool, check_mode: bool) -> list[str]:
+    """Compare what the server knows of the user with what is declared, and mend the difference."""
+    admin = client.admin
+    commands: list[tuple[str, Document]] = []
+    if spec.privileges:
+        commands += _role_commands(client, spec)
+    found = admin.command("usersInfo", {"user": spec.name, "db": "admin"})["users"]
+    if not found:
+        commands.append((f"create user {spec.name}", _create_user(spec)))
+    else:
+        if not accepted:
+            password = read_secret(spec.password_file).strip()
+            commands.append(
+                (
+                    f"{spec.name}: change the password",
+                    {"updateUser": spec.name, "pwd": password, "mechanisms": ["SCRAM-SHA-256"]},
+                )
+            )
+        before, after = _role_names(found[0]["roles"]), _role_names(spec.all_roles())
+        if before != after:
+            change = f"{spec.name}: roles {_listed(before)} -> {_listed(after)}"
+            commands.append((change, {"updateUser": spec.name, "roles": spec.all_roles()}))
+    if not check_mode:
+        for _, command in commands:
+            admin.command(command | {"writeConcern": MAJORITY})
+    return [change for change, _ in commands]
+
+
+def _role_commands(client: Client, spec: UserSpec) -> list[tuple[str, Document]]:
+    role = {"role": spec.name, "db": "admin"}
+    found = client.admin.command("rolesInfo", role, showPrivileges=True)["roles"]
+    body = {"privileges": list(spec.privileges), "roles": []}
+    if not found:
+        return [(f"create role {spec.name}", {"createRole": spec.name} | body)]
+    if _privilege_set(found[0]["privileges"]) != _privilege_set(spec.privileges):
+        return [(f"role {spec.name}: change the privileges", {"updateRole": spec.name} | body)]
+    return []
+
+
+def _privilege_set(privileges: Sequence[Document]) -> set[tuple[tuple[tuple[str, object], ...], frozenset[str]]]:
+    return {(tuple(sorted(p["resource"].items())), frozenset(p["actions"])) for p in privileges}
+
+
+def _role_names(roles: Sequence[Document]) -> set[str]:
+    return {f"{role['role']}@{role['db']}" for role in roles}
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -1,0 +1,235 @@
+"""Run members and routers as processes of this machine, without root, surviving the play that started them.
+
+The `member_processes` Ansible module calls `start` and `stop`.  A process is known by its pid file and recognised
+by its command line: it must hold the marker argument (the path of its own configuration or log), so a pid that the
+system has given to another program is never signalled.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from ..errors import ClusterError
+from ..protocol.connection import Deadline
+from .files import write_whole
+
+KEPT_LOGS = 3
+TAIL_LINES = 8
+
+
+@dataclass(frozen=True)
+class Process:
+    """One server process: its name, command line, port, and the files it lives from.
+
+    `marker` is an argument of `command` that no other process has; `configuration` is written to
+    `configuration_file` (mode 0600) before a start when both are given.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    host: str
+    port: int
+    marker: str
+    pid_file: Path
+    log_file: Path
+    data_folder: Path | None = None
+    configuration_file: Path | None = None
+    configuration: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def running(self) -> psutil.Process | None:
+        """The live process, by its pid file or else by its command line; None when it does not run."""
+        try:
+            process = psutil.Process(int(self.pid_file.read_text().split()[0]))
+            if self._is(process):
+                return process
+        except (OSError, ValueError, IndexError, psutil.Error):
+            pass
+        # Whoever started it may have been killed before the pid file was written.
+        return next((process for process in psutil.process_iter() if self._is(process)), None)
+
+    def _is(self, process: psutil.Process) -> bool:
+        try:
+            return self.marker in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    def configuration_change(self) -> tuple[str, str] | None:
+        """The configuration on disk and the declared one when they differ, else None."""
+        if self.configuration_file is None or self.configuration is None:
+            return None
+        before = self.configuration_file.read_text() if self.configuration_file.exists() else ""
+        return None if before == self.configuration else (before, self.configuration)
+
+    def log_tail(self) -> str:
+        """The last lines of the log, for a failure message."""
+        try:
+            lines = self.log_file.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        except OSError:
+            return f"no log at {self.log_file}"
+        return "\n".join(lines)
+
+
+def holder_of(host: str, port: int) -> str | None:
+    """Who listens on `host:port`: "name (pid N)", "another user's process", or None when nobody does."""
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            pass
+    except OSError:
+        return None
+    for connection in psutil.net_connections(kind="tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+            if connection.pid is None:
+                break
+            try:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+            except psutil.Error:
+                break
+    return "another user's process"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A process just started, and the handle that knows how it ends."""
+
+    process: Process
+    popen: subprocess.Popen[bytes]
+
+
+def start(processes: Iterable[Process]) -> list[Started]:
+    """Start those that do not run, all at once, without waiting.
+
+    Raises ClusterError when a port is held by another program, which it names.
+    """
+    idle = [process for process in processes if process.running() is None]
+    for process in idle:
+        if holder := holder_of(process.host, process.port):
+            raise ClusterError(
+                f"port {process.port} of {process.name} is held by {holder}; stop it or change the port in the topology"
+            )
+    return [Started(process, _launch(process)) for process in idle]
+
+
+def _launch(process: Process) -> subprocess.Popen[bytes]:
+    folders = [process.pid_file.parent, process.log_file.parent]
+    if process.data_folder is not None:
+        folders += [process.data_folder.parent, process.data_folder]
+    for folder in folders:  # each by itself: `parents=True` would make the outer ones readable by others
+        folder.mkdir(exist_ok=True, mode=0o700)
+    write_configuration(process)
+    rotate_logs([process], larger_than=0)
+    with process.log_file.open("ab") as log:
+        popen = subprocess.Popen(  # noqa: S603  the command is built from the topology, no shell is involved
+            process.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # survives the play and its Ctrl-C
+            env=os.environ | process.environment,
+            umask=0o077,
+        )
+    process.pid_file.write_text(f"{popen.pid}\n")
+    return popen
+
+
+def write_configuration(process: Process) -> None:
+    """Write the configuration file, readable by its owner only."""
+    if process.configuration_file is None or process.configuration is None:
+        return
+    process.configuration_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_whole(process.configuration_file, process.configuration)
+
+
+def wait_until_listening(started: Iterable[Started], deadline: Deadline) -> None:
+    """Wait until each accepts connections.
+
+    Raises ClusterError when one ends first (with the end of its log), DeadlineError when one is too slow.
+    """
+    waiting = list(started)
+    while waiting:
+        for item in list(waiting):
+            refuse_ended([item])
+            try:
+                with socket.create_connection((item.process.host, item.process.port), timeout=1):
+                    waiting.remove(item)
+            except OSError:
+                continue
+        if waiting:
+            names = ", ".join(item.process.name for item in waiting)
+            deadline.pause(f"{names} to listen; see {waiting[0].process.log_file}")
+
+
+def refuse_ended(started: Iterable[Started]) -> None:
+    """ClusterError, with the end of its log, when one of the processes has ended."""
+    for item in started:
+        if item.popen.poll() is not None:
+            process = item.process
+            raise ClusterError(
+                f"{process.name} ended with exit code {item.popen.returncode} right after its start; "
+                f"its log {process.log_file} ends with:\n{process.log_tail()}"
+            )
+
+
+def stop(processes: Iterable[Process], *, wait_seconds: float = 60) -> list[str]:
+    """Ask those that run to end cleanly (SIGTERM), wait, and name them.
+
+    A process that is still there at the deadline is reported, not killed: it may be writing. Raises ClusterError.
+    """
+    running = [(process, found) for process in processes if (found := process.running()) is not None]
+    for _, found in running:
+        found.send_signal(signal.SIGTERM)
+    deadline = Deadline(wait_seconds)
+    while alive := [process.name for process, found in running if not has_ended(found)]:
+        deadline.pause(f"{', '.join(alive)} to end; still there, see their logs (nothing was killed)")
+    for process, _ in running:
+        process.pid_file.unlink(missing_ok=True)
+    return [process.name for process, _ in running]
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process is gone, or a zombie that nobody collects (containers without an init).
+
+    The first thread of a process may be a zombie while others still hold its port and its locks (proc(5), `Threads`).
+    """
+    try:
+        return not process.is_running() or (
+            process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1  # none but the zombie
+        )
+    except psutil.NoSuchProcess:
+        return True
+
+
+def rotate_logs(processes: Iterable[Process], *, larger_than: int) -> list[str]:
+    """Rotate logs of more than `larger_than` bytes, keep KEPT_LOGS old ones each, and name the processes.
+
+    A running server is told by SIGUSR1 to open its log anew (mongod and mongos with `logRotate: reopen`, and the
+    development router).
+    """
+    rotated = []
+    for process in processes:
+        if not process.log_file.exists() or process.log_file.stat().st_size <= larger_than:
+            continue
+        for n in range(KEPT_LOGS - 1, 0, -1):
+            older = process.log_file.with_name(f"{process.log_file.name}.{n}")
+            if older.exists():
+                older.replace(process.log_file.with_name(f"{process.log_file.name}.{n + 1}"))
+        process.log_file.replace(process.log_file.with_name(f"{process.log_file.name}.1"))
+        if found := process.running():
+            found.send_signal(signal.SIGUSR1)
+        rotated.append(process.name)
+    return rotated
+
+
+def uptime_seconds(process: Process) -> float | None:
+    """How long the process has been running, None when it does not."""
+    found = process.running()
+    return time.time() - found.create_time() if found else None

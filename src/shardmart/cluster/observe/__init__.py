@@ -1,0 +1,1 @@
+"""What a running cluster is: read, and changed by nothing here."""

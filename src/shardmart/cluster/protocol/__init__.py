@@ -1,0 +1,1 @@
+"""How to speak with servers: connections, identities, the wire."""

@@ -1,0 +1,194 @@
+"""The embedded platform: every member of a cluster as a process of this machine, in one state folder.
+
+`processes` turns the content of cluster.json into the processes to run; the `member_processes` Ansible module,
+the tests and the chaos actions share it, so that a member's command line, files and port have one home.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..cluster.description import REQUIRE_TLS, speaks_tls
+from ..cluster.host.processes import Process
+from ..cluster.protocol.connection import Tls
+
+SHUTDOWN_MILLISECONDS = 1000
+"""How long a member told to end lets its clients leave (server default 15000: clients of a laptop need less)."""
+OPLOG_MB = 512
+NO_WARNING_ABOUT_CLIENTS = {"suppressNoTLSPeerCertificateWarning": True}
+"""Clients have no certificate of their own here; without this every connection is a warning in the log."""
+
+
+def processes(cluster: Mapping[str, Any], state: Path, binaries: Mapping[str, str | None]) -> list[Process]:
+    """Every member, then every router; `binaries` has paths: "mongod", "mongos" (None: the development router)."""
+    config_servers = cluster["config_servers"]
+    sets = [(config_servers, "configsvr"), *((shard, "shardsvr") for shard in cluster["shards"])]
+    mongod = binaries["mongod"]
+    if mongod is None:
+        raise ValueError("no path of mongod was given")
+    members = [
+        member_process(member, replica_set["name"], role, state, mongod, speaks_tls=speaks_tls(cluster))
+        for replica_set, role in sets
+        for member in replica_set["members"]
+    ]
+    seeds = ",".join(f"{member['host']}:{member['port']}" for member in config_servers["members"])
+    config_db = f"{config_servers['name']}/{seeds}"
+    mongos = binaries.get("mongos")
+    routers = [
+        router_process(router, config_db, state, mongos, speaks_tls=speaks_tls(cluster))
+        for router in cluster["routers"]
+    ]
+    return members + routers
+
+
+def left_over(declared: Iterable[Process], state: Path) -> list[Process]:
+    """What an earlier topology started in this state folder, and still runs, but is not `declared`.
+
+    A router is one without a data folder.
+    """
+    names = {process.name for process in declared}
+    found = []
+    for pid_file in sorted((state / "run").glob("*.pid")):
+        if (name := pid_file.stem) in names:
+            continue
+        configuration = state / "config" / f"{name}.yaml"
+        log, data = state / "logs" / f"{name}.log", state / "data" / name
+        process = Process(
+            name=name,
+            command=(),
+            host="",
+            port=0,
+            marker=str(configuration if configuration.exists() else log),
+            pid_file=pid_file,
+            log_file=log,
+            data_folder=data if data.exists() else None,
+        )
+        if process.running():
+            found.append(process)
+    return found
+
+
+def tls(cluster: Mapping[str, Any], state: Path) -> Tls | None:
+    """How to connect to the servers of this cluster."""
+    return Tls.trusting(state / "tls" / "ca.pem" if speaks_tls(cluster) else None)
+
+
+def sets_of(cluster: Mapping[str, Any]) -> dict[str, list[str]]:
+    """For each member's name, the addresses ("host:port") of its replica set."""
+    return {
+        member["name"]: [f"{m['host']}:{m['port']}" for m in replica_set["members"]]
+        for replica_set in (cluster["config_servers"], *cluster["shards"])
+        for member in replica_set["members"]
+    }
+
+
+def member_process(
+    member: Mapping[str, Any], set_name: str, role: str, state: Path, mongod: str, *, speaks_tls: bool = False
+) -> Process:
+    """One mongod of replica set `set_name`; `role` is "configsvr" or "shardsvr"."""
+    name = member["name"]
+    configuration_file = state / "config" / f"{name}.yaml"
+    configuration = _common(member, state, speaks_tls=speaks_tls) | {
+        "storage": {
+            "dbPath": str(state / "data" / name),
+            "wiredTiger": {"engineConfig": {"cacheSizeGB": member["cache_mb"] / 1024}},
+        },
+        "replication": {"replSetName": set_name, "oplogSizeMB": OPLOG_MB},
+        "sharding": {"clusterRole": role},
+        "setParameter": {
+            # Users live on the config servers: on a shard the localhost exception would only open a back door.
+            "enableLocalhostAuthBypass": role == "configsvr",
+            "shutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS,
+        }
+        | (NO_WARNING_ABOUT_CLIENTS if speaks_tls else {}),
+    }
+    configuration["security"]["authorization"] = "enabled"
+    return Process(
+        name=name,
+        command=(mongod, "--config", str(configuration_file)),
+        host=member["host"],
+        port=member["port"],
+        marker=str(configuration_file),
+        pid_file=state / "run" / f"{name}.pid",
+        log_file=state / "logs" / f"{name}.log",
+        data_folder=state / "data" / name,
+        configuration_file=configuration_file,
+        configuration=_yaml(configuration),
+    )
+
+
+def router_process(
+    router: Mapping[str, Any], config_db: str, state: Path, mongos: str | None, *, speaks_tls: bool = False
+) -> Process:
+    """One router: mongos with a configuration file, or the development router with the same settings as flags."""
+    name = router["name"]
+    log_file = state / "logs" / f"{name}.log"
+    pid_file = state / "run" / f"{name}.pid"
+    if mongos is None:
+        command: tuple[str, ...] = (
+            sys.executable, "-m", "shardmart.router",
+            "--configdb", config_db,
+            "--bind_ip", router["host"],
+            "--port", str(router["port"]),
+            "--keyFile", str(state / "secrets" / "keyfile"),
+            "--logpath", str(log_file),
+        )  # fmt: skip
+        if speaks_tls:
+            command += (
+                "--tlsMode", REQUIRE_TLS,
+                "--tlsCertificateKeyFile", str(state / "tls" / "server.pem"),
+                "--tlsCAFile", str(state / "tls" / "ca.pem"),
+                "--tlsAllowConnectionsWithoutCertificates",
+            )  # fmt: skip
+        return Process(name, command, router["host"], router["port"], str(log_file), pid_file, log_file)
+    configuration_file = state / "config" / f"{name}.yaml"
+    configuration = _common(router, state, speaks_tls=speaks_tls) | {
+        "sharding": {"configDB": config_db},
+        "setParameter": {"mongosShutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS}
+        | (NO_WARNING_ABOUT_CLIENTS if speaks_tls else {}),
+    }
+    return Process(
+        name=name,
+        command=(mongos, "--config", str(configuration_file)),
+        host=router["host"],
+        port=router["port"],
+        marker=str(configuration_file),
+        pid_file=pid_file,
+        log_file=log_file,
+        configuration_file=configuration_file,
+        configuration=_yaml(configuration),
+    )
+
+
+def _common(server: Mapping[str, Any], state: Path, *, speaks_tls: bool) -> dict[str, Any]:
+    """What mongod and mongos configure alike: loopback only, TLS, keyfile, a log that SIGUSR1 reopens."""
+    net: dict[str, Any] = {"bindIp": server["host"], "port": server["port"], "unixDomainSocket": {"enabled": False}}
+    if speaks_tls:
+        net["tls"] = {
+            "mode": REQUIRE_TLS,
+            "certificateKeyFile": str(state / "tls" / "server.pem"),
+            "CAFile": str(state / "tls" / "ca.pem"),
+            # Who somebody is, is proved by keyfile or SCRAM; the certificate is the servers'.
+            "allowConnectionsWithoutCertificates": True,
+        }
+    return {
+        "net": net,
+        "security": {"keyFile": str(state / "secrets" / "keyfile")},
+        "systemLog": {
+            "destination": "file",
+            "path": str(state / "logs" / f"{server['name']}.log"),
+            "logAppend": True,
+            "logRotate": "reopen",
+        },
+    }
+
+
+def _yaml(configuration: Mapping[str, Any]) -> str:
+    return "# Written by Shardmart from the topology; changed there, not here.\n" + yaml.safe_dump(
+        configuration, sort_keys=True
+    )

@@ -1,0 +1,86 @@
+"""The state folder: secrets, and what `provision` wrote about the cluster it made.
+
+Everything the embedded platform keeps lives in one folder of mode 0700 (default `.shardmart/` in the working
+directory, or `$SHARDMART_STATE`).  The kind role keeps its secrets file and `cluster.json` there too, so every
+`shardmart` command finds the cluster the same way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+from ..cluster.description import speaks_tls
+
+
+class StateError(Exception):
+    """The state folder does not hold what was asked for; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A state folder.  Nothing is read before it is asked for."""
+
+    folder: Path
+
+    @classmethod
+    def find(cls, folder: Path | None = None) -> State:
+        """The folder given, else `$SHARDMART_STATE`, else `.shardmart` in the working directory."""
+        return cls((folder or Path(os.environ.get("SHARDMART_STATE") or ".shardmart")).absolute())
+
+    @property
+    def keyfile(self) -> Path:
+        """The keyfile members authenticate each other with."""
+        return self.folder / "secrets" / "keyfile"
+
+    def cluster(self) -> dict[str, Any]:
+        """What `provision` wrote: name, platform, config_servers, shards, routers (see docs/decisions/001)."""
+        try:
+            document: dict[str, Any] = json.loads((self.folder / "cluster.json").read_text())
+        except FileNotFoundError:
+            raise StateError(f"no cluster in {self.folder}: run `make up`, or name another state folder") from None
+        return document
+
+    @property
+    def authority(self) -> Path | None:
+        """The certificate of the authority that clients trust; None when the cluster does not speak TLS."""
+        if not speaks_tls(self.cluster()):
+            return None
+        file = self.folder / "tls" / "ca.pem"
+        if not file.exists():
+            raise StateError(f"the cluster speaks TLS and {file} is missing: run `make up`")
+        return file
+
+    def password(self, user: str) -> str:
+        """The generated password of `user`."""
+        try:
+            return (self.folder / "secrets" / f"{user}.password").read_text().strip()
+        except FileNotFoundError:
+            raise StateError(f"no password of {user} in {self.folder / 'secrets'}: run `make up`") from None
+
+    def uri(self, user: str) -> str:
+        """A connection string for `user` through every router. It holds the password: never print it."""
+        routers = ",".join(f"{router['host']}:{router['port']}" for router in self.cluster()["routers"])
+        tls = f"&tls=true&tlsCAFile={quote_plus(str(authority))}" if (authority := self.authority) else ""
+        return f"mongodb://{user}:{quote_plus(self.password(user))}@{routers}/?authSource=admin{tls}"
+
+
+def resolve_uri(uri: str | None = None, uri_file: Path | None = None, *, user: str, state: Path | None = None) -> str:
+    """The connection string: `uri`, else the content of `uri_file`, else `$SHARDMART_URI`, else the state folder's.
+
+    Raises StateError when none of them says where the cluster is.
+    """
+    if uri:
+        return uri
+    if uri_file:
+        try:
+            return uri_file.read_text().strip()
+        except OSError as error:
+            raise StateError(f"cannot read the URI file {uri_file}: {error.strerror}") from None
+    if from_environment := os.environ.get("SHARDMART_URI"):
+        return from_environment
+    return State.find(state).uri(user)

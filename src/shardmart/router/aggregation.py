@@ -1,0 +1,193 @@
+"""aggregate and explain.
+
+A shard member carries mongos's own aggregation code as `clusterAggregate`: it splits the pipeline, asks all shards
+and merges, $lookup, $out and $merge included.  One member is asked to do that; which one matters only for speed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson import Int64
+from bson.raw_bson import RawBSONDocument
+
+from . import rawbson, wire
+from .authorization import Need, pipeline_needs
+from .catalog import Routing
+from .context import COMMANDS, Context, Reply, command
+from .cursors import ClusterCursor
+from .dispatch import ask, checked, cursor_id, empty_cursor, until_fresh
+from .errors import MemberUnreachableError, RouterError
+from .reads import keep_cursor, owners_of, routing_of
+from .transaction_aggregation import aggregate_in_transaction
+
+
+def _pipeline(context: Context) -> list[Any]:
+    pipeline = context.head.get("pipeline")
+    if not isinstance(pipeline, list) or not all(isinstance(stage, RawBSONDocument) for stage in pipeline):
+        raise RouterError(14, "'pipeline' option must be specified as an array")
+    return pipeline
+
+
+def _collection(context: Context) -> str | None:
+    return None if context.head["aggregate"] == 1 else context.collection
+
+
+def _needs(context: Context) -> list[Need]:
+    bypass = bool(context.head.get("bypassDocumentValidation"))
+    return pipeline_needs(context.db, _collection(context), _pipeline(context), bypass=bypass)
+
+
+def write_target(context: Context) -> tuple[str, Any] | None:
+    """(database, stage argument) of the $out or $merge that ends the pipeline; None when it only reads."""
+    pipeline = _pipeline(context)
+    stage = rawbson.decode(pipeline[-1]) if pipeline else {}
+    argument = stage.get("$out", stage.get("$merge"))
+    if argument is None:
+        return None
+    into = argument.get("into", argument) if isinstance(argument, dict) else argument
+    return (str(into.get("db", context.db)) if isinstance(into, dict) else context.db), argument
+
+
+@command("aggregate", access=_needs, transaction=True, cancel=True)
+async def aggregate(context: Context) -> Reply:
+    """An aggregation pipeline."""
+    context.service.counters["query"] += 1
+    collection = _collection(context)
+    if not isinstance(context.head.get("cursor"), RawBSONDocument) and not context.head.get("explain"):
+        raise RouterError(9, "The 'cursor' option is required, except for aggregate with the explain argument")
+    if context.in_transaction:
+        return await aggregate_in_transaction(context)
+    concern = {} if context.head.get("explain") else await context.read_concern()
+    if _pipeline(context) and "$changeStream" in _pipeline(context)[0]:
+        # clusterGetMore on a change stream ends mongod 6.0.5 by an invariant (haveClient), so none is opened.
+        raise RouterError(115, "change streams are not served by the development router; watch the shards themselves")
+    if target := write_target(context):
+        await context.service.catalog.create_database(target[0])
+        concern |= await context.write_concern()
+
+    async def attempt() -> Reply:
+        if context.db == "config" or (context.db == "admin" and collection is not None):
+            fields = {"aggregate": collection or 1, **context.options(), **concern}
+            return keep_cursor(context, *await ask(context, "config", fields))
+        first = _pipeline(context)[:1]
+        match = first[0].get("$match") if first else None
+        if collection is None:
+            shards = await context.service.catalog.load_shards()
+            owners = sorted(shards)[:1]
+            if not owners:
+                return empty_cursor(f"{context.db}.$cmd.aggregate")
+        else:
+            routing = await routing_of(context, concern)
+            if routing is None:
+                return empty_cursor(context.namespace)
+            owners = owners_of(context, routing, match)
+            if not routing.sharded or (len(owners) == 1 and write_target(context) is None):
+                # One shard has it all, and reaches other collections itself where a stage names one.
+                fields = {"aggregate": collection, **context.options(), **concern, **routing.versions(owners[0])}
+                writes = write_target(context) is not None
+                return keep_cursor(context, *await ask(context, owners[0], fields, write=writes))
+        return await _on_member(context, owners[0], concern)
+
+    if collection is None:
+        return await attempt()
+    return await until_fresh(context, context.namespace, attempt)
+
+
+async def _on_member(context: Context, shard: str, concern: dict[str, Any]) -> Reply:
+    service = context.service
+    replica_set = await service.catalog.shard(shard)
+    mode, tags = context.read_preference()
+    session = service.cursors.take_session()
+    fields = {"clusterAggregate": context.head["aggregate"], **context.options(), **concern, **service.clock.gossip()}
+    fields |= {"lsid": {"id": session}, "$db": context.db}
+    if mode != "primary":
+        fields["$readPreference"] = {"mode": mode, **({"tags": tags} if tags else {})}
+    writes = write_target(context) is not None
+    kept = False
+    try:
+        for attempt in range(3):
+            # The member that merges need not be one the read preference allows: it asks those itself.
+            member = await (replica_set.primary() if mode == "primary" or writes else replica_set.readable(mode, tags))
+            try:
+                reply = checked(await member.call(wire.command(fields)))
+                break
+            except MemberUnreachableError as error:
+                replica_set.failed(member)
+                if attempt == 2 or (writes and error.sent):
+                    raise
+        if identity := cursor_id(reply.body):
+            cursor = rawbson.find(reply.body, frozenset({b"cursor"}))[b"cursor"]
+            name = rawbson.value_of(reply.body, rawbson.find(reply.body, frozenset({b"ns"}), cursor[1])[b"ns"])
+            service.cursors.add(ClusterCursor(context, member, identity, name, session))
+            kept = True
+        return reply.body
+    finally:
+        if not kept:
+            service.cursors.release_session(session)
+
+
+def _explained(context: Context) -> Context:
+    inner = context.head["explain"]
+    if not isinstance(inner, RawBSONDocument):
+        raise RouterError(14, "BSON field 'explain.explain' must be a document")
+    body = rawbson.encode({**rawbson.head(inner), "$db": context.db})
+    return Context(context.service, context.client, wire.Message(0, 0, body))
+
+
+def _explain_needs(context: Context) -> list[Need]:
+    inner = _explained(context)
+    found = COMMANDS.get(inner.name)
+    if found is None:
+        raise RouterError(59, f"Explain failed due to unknown command: {inner.name}")
+    return found.access(inner)
+
+
+@command("explain", access=_explain_needs, cancel=True)
+async def explain(context: Context) -> Reply:
+    """The plans of every shard the command would go to."""
+    inner = _explained(context)
+    verbosity = context.head.get("verbosity", "allPlansExecution")
+    if inner.name == "aggregate":
+        fields = {**{k: v for k, v in inner.head.items() if k != "$db"}, "explain": True, "$db": context.db}
+        return await aggregate(Context(context.service, context.client, wire.Message(0, 0, rawbson.encode(fields))))
+    if inner.name not in ("find", "count", "distinct", "update", "delete", "findAndModify", "findandmodify"):
+        raise RouterError(20, f"command {inner.name} cannot be explained")
+
+    async def attempt() -> Reply:
+        routing = await routing_of(inner)
+        if routing is None:
+            return {"queryPlanner": {"winningPlan": {"stage": "EOF"}}, "ok": 1.0}
+        return await _explain_on(context, inner, routing, verbosity)
+
+    return await until_fresh(context, inner.namespace, attempt)
+
+
+async def _explain_on(context: Context, inner: Context, routing: Routing, verbosity: Any) -> Reply:
+    query = inner.head.get("filter", inner.head.get("query"))
+    if inner.name in ("update", "delete"):
+        statements = inner.documents(inner.name + "s")
+        query = rawbson.head(statements[0]).get("q") if statements else None
+    owners = owners_of(inner, routing, query)
+    own = {k: v for k, v in inner.head.items() if k != "$db"}
+    plans: list[dict[str, Any]] = []
+    statistics: list[dict[str, Any]] = []
+    for shard in owners:
+        asked = {"explain": own | routing.versions(shard), "verbosity": verbosity}
+        member, answer = await ask(context, shard, asked)
+        reply = rawbson.decode(answer.body)
+        name = {"shardName": shard, "connectionString": member.address, "serverInfo": reply.get("serverInfo", {})}
+        plans.append({**name, **reply.get("queryPlanner", {})})
+        if "executionStats" in reply:
+            statistics.append({"shardName": shard, **reply["executionStats"]})
+    stage = "SINGLE_SHARD" if len(owners) == 1 else ("SHARD_MERGE_SORT" if "sort" in inner.head else "SHARD_MERGE")
+    result: dict[str, Any] = {"queryPlanner": {"winningPlan": {"stage": stage, "shards": plans}}}
+    if statistics:
+        sums = {
+            k: Int64(sum(int(s.get(k, 0)) for s in statistics))
+            for k in ("nReturned", "totalKeysExamined", "totalDocsExamined")
+        }
+        slowest = max(int(s.get("executionTimeMillis", 0)) for s in statistics)
+        stages = {"stage": stage, "shards": statistics}
+        result["executionStats"] = {**sums, "executionTimeMillis": slowest, "executionStages": stages}
+    return {**result, "ok": 1.0}

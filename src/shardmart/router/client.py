@@ -1,0 +1,303 @@
+"""A client's connection: reads its commands one after the other, authenticates it, runs them, writes the replies.
+
+The SCRAM conversation is forwarded to a config server word for word; the router sees the name of the user,
+never the password.  Source: MongoDB 6.0 manual, "hello"; drivers' specification "Authentication".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import itertools
+import logging
+from collections import deque
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import bson.errors
+from bson import Binary
+from bson.raw_bson import RawBSONDocument
+
+from . import rawbson, wire
+from .context import COMMANDS, Command, Context, Reply, clean
+from .errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, MemberUnreachableError, RouterError
+from .member import Connection
+from .replica_set import error_of
+from .service import Service
+
+log = logging.getLogger("router")
+
+MAXIMUM_WIRE_VERSION = 17  # MongoDB 6.0
+MAXIMUM_BSON_BYTES = 16 * 1024 * 1024
+MAXIMUM_BATCH = 100_000
+_MAXIMUM_QUEUED = 8
+_HANDSHAKE = frozenset({"hello", "isMaster", "ismaster"})
+_connection_ids = itertools.count(1)
+
+
+class Client(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.connection_id = next(_connection_ids)
+        self.user: tuple[str, str] | None = None
+        self.digest = Binary(hashlib.sha256(b"").digest())
+        self.loopback = False
+        self.peer = ""
+        self.metadata: Any = None
+        self.gone = False
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._queue: deque[wire.Message] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._running: Command | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._conversation: Connection | None = None
+        self._candidate: tuple[str, str] | None = None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing
+        host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
+        self.peer = f"{host}:{port}"
+        try:
+            self.loopback = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            self.loopback = host == ""  # a Unix socket
+        self.service.clients.add(self)
+        self.service.connections_created += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone = True
+        self._writable.set()
+        self._end_conversation()
+        self.service.clients.discard(self)
+        self._queue.clear()
+        # A read is of no use to anybody now; a write is carried to its end, as mongos does.
+        if self._task and self._running and self._running.cancel:
+            self._task.cancel()
+        self.service.cursors.client_gone(self, self.service)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        try:
+            while len(self._buffer) >= wire.HEADER.size:
+                length = wire.message_length(self._buffer)
+                if len(self._buffer) < length:
+                    break
+                message = wire.parse(bytes(memoryview(self._buffer)[:length]))
+                del self._buffer[:length]
+                self._queue.append(message)
+        except wire.MalformedMessageError as error:
+            log.info("client %s: %s; connection closed", self.peer, error)
+            self.close()
+            return
+        if len(self._queue) > _MAXIMUM_QUEUED and self._transport:
+            self._transport.pause_reading()
+        if self._queue and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._serve())
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._transport:
+            self._transport.abort()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command is being served."""
+        return self._running is not None
+
+    # commands
+
+    async def _serve(self) -> None:
+        while self._queue and not self.gone:
+            message = self._queue.popleft()
+            reply = await self._answer(message)
+            if self.gone or self._transport is None:
+                return
+            if not message.more_to_come:
+                self._transport.write(wire.build_reply(reply, message))
+                await self._writable.wait()
+            if len(self._queue) <= _MAXIMUM_QUEUED:
+                self._transport.resume_reading()
+
+    async def _answer(self, message: wire.Message) -> bytes:
+        gossip = self.service.clock.gossip if self.user or not self.service.users.enabled else dict
+        context: Context | None = None
+        try:
+            context = Context(self.service, self, message)
+            reply = await self._run(context)
+        except RouterError as error:
+            reply = for_client(error, context).reply()
+            if context and context.joined:
+                self.service.transactions.failed(context)
+        except bson.errors.BSONError as error:
+            reply = RouterError(22, f"InvalidBSON: {error}").reply()
+        except Exception:
+            log.exception("client %s: internal error", self.peer)
+            reply = RouterError(1, "internal error of the development router; its log has the details").reply()
+        clock = gossip()
+        if context and context.joined:
+            clock |= self.service.transactions.recovery_token(context)
+        if isinstance(reply, bytes):
+            return clean(reply, clock)
+        if "$clusterTime" in clock and "operationTime" not in reply:
+            reply["operationTime"] = clock["$clusterTime"]["clusterTime"]
+        return rawbson.encode({**reply, **clock})
+
+    async def _run(self, context: Context) -> Reply:
+        name = context.name
+        if context.message.legacy and name not in _HANDSHAKE:
+            raise RouterError(352, f"Unsupported OP_QUERY command: {name}. The client driver may require an upgrade.")
+        self.service.counters["command"] += 1
+        if name in _HANDSHAKE:
+            return await self._hello(context)
+        if name in ("saslStart", "saslContinue"):
+            return await self._authenticate(context)
+        if name == "logout":
+            self.user, self.digest = None, Binary(hashlib.sha256(b"").digest())
+            return {"ok": 1.0}
+        found = COMMANDS.get(name)
+        if found is None:
+            if self.service.users.enabled and self.user is None:
+                raise RouterError(13, f"command {name} requires authentication")
+            raise RouterError(59, f"no such command: '{name}'")
+        if not found.public:
+            if self.user or not self.service.users.enabled:
+                self.service.clock.observe_client(context.head.get("$clusterTime"))
+            await self.service.users.check(context, found.access)
+        if context.in_transaction and not found.transaction:
+            raise RouterError(263, f"Cannot run '{name}' in a multi-document transaction.")
+        if context.in_transaction:
+            self.service.transactions.begin(context)
+            context.joined = True
+        self._running = found
+        try:
+            limit = 0 if name == "getMore" else context.integer("maxTimeMS")
+            if not limit:
+                return await found.handler(context)
+            try:
+                async with asyncio.timeout(limit / 1000 + 0.05):
+                    return await found.handler(context)
+            except TimeoutError:
+                raise RouterError(50, "operation exceeded time limit") from None
+        finally:
+            self._running = None
+
+    async def _hello(self, context: Context) -> dict[str, Any]:
+        head = context.head
+        if isinstance(head.get("client"), RawBSONDocument) and self.metadata is None:
+            self.metadata = rawbson.decode(head["client"])
+        reply: dict[str, Any] = {"isWritablePrimary" if context.name == "hello" else "ismaster": True}
+        if head.get("helloOk"):
+            reply["helloOk"] = True
+        reply |= {
+            "msg": "isdbgrid",
+            "maxBsonObjectSize": MAXIMUM_BSON_BYTES,
+            "maxMessageSizeBytes": wire.MAXIMUM_MESSAGE_BYTES,
+            "maxWriteBatchSize": MAXIMUM_BATCH,
+            "localTime": datetime.now(UTC),
+            "logicalSessionTimeoutMinutes": 30,
+            "connectionId": self.connection_id,
+            "maxWireVersion": MAXIMUM_WIRE_VERSION,
+            "minWireVersion": 0,
+        }
+        mechanisms = head.get("saslSupportedMechs")
+        if isinstance(mechanisms, str):
+            try:
+                ask = {"hello": 1, "saslSupportedMechs": mechanisms, "$db": "admin"}
+                asked = await self.service.config.read(ask, 5.0)
+                reply["saslSupportedMechs"] = asked.get("saslSupportedMechs", [])
+            except RouterError as error:
+                log.info("cannot ask the config servers for mechanisms: %s", error.message)
+        return {**reply, "ok": 1.0}
+
+    # authentication
+
+    async def _authenticate(self, context: Context) -> Reply:
+        starting = context.name == "saslStart"
+        fields = ("mechanism", "payload", "options", "autoAuthorize", "conversationId")
+        command = {context.name: 1, **{k: context.head[k] for k in fields if k in context.head}, "$db": context.db}
+        payload = context.head.get("payload")
+        if not isinstance(payload, bytes | str):
+            raise RouterError(14, f"BSON field '{context.name}.payload' must be binary data")
+        if starting:
+            self._end_conversation()
+            if context.head.get("mechanism") not in ("SCRAM-SHA-256", "SCRAM-SHA-1"):
+                raise RouterError(334, "the development router authenticates with SCRAM-SHA-256 and SCRAM-SHA-1 only")
+            self._candidate = (_user_of(bytes(payload) if isinstance(payload, bytes) else b""), context.db)
+            if self._candidate == ("__system", "local"):
+                raise RouterError(18, "Authentication failed.")
+            self._conversation = await self._connect_to_config()
+        elif self._conversation is None:
+            raise RouterError(17, "No SASL session state found")
+        assert self._conversation is not None
+        try:
+            reply = await self._conversation.call(wire.command(command), 30.0)
+        except MemberUnreachableError as error:
+            self._end_conversation()
+            raise RouterError(6, f"config server: {error.message}") from None
+        if error_of(reply):
+            self._end_conversation()
+            return rawbson.without(reply.body, frozenset({b"operationTime"}))
+        if rawbson.decode(reply.body).get("done"):
+            assert self._candidate is not None
+            await self.service.users.load(*self._candidate)
+            self.user = self._candidate
+            self.digest = Binary(hashlib.sha256("@".join(self.user).encode()).digest())
+            self._end_conversation()
+        return rawbson.without(reply.body, frozenset({b"operationTime"}))
+
+    async def _connect_to_config(self) -> Connection:
+        for attempt in range(3):
+            member = await self.service.config.readable("primaryPreferred", [], 10.0)
+            try:
+                return await member.connect(authenticate=False)
+            except MemberUnreachableError:
+                self.service.config.failed(member)
+                if attempt == 2:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _end_conversation(self) -> None:
+        if self._conversation:
+            self._conversation.close()
+        self._conversation = None
+
+
+def for_client(error: RouterError, context: Context | None) -> RouterError:
+    """The error as mongos shows it: labelled for retries, a member's change of state turned into HostUnreachable."""
+    code, message, labels = error.code, error.message, set(error.labels)
+    if context and context.in_transaction:
+        if context.name == "commitTransaction":
+            if code in RETRYABLE:
+                labels.add("RetryableWriteError")
+        elif code in TRANSIENT and context.name != "abortTransaction":
+            labels.add("TransientTransactionError")
+    elif context and context.retryable and code in RETRYABLE:
+        labels.add("RetryableWriteError")
+    if code in NOT_PRIMARY:
+        code, message = 6, f"the primary of a shard changed: {message}"
+    name = error.name if code == error.code else None
+    return RouterError(code, message, name=name, labels=tuple(sorted(labels)), extra=error.extra)
+
+
+def _user_of(client_first: bytes) -> str:
+    """The user of a SCRAM client-first message `n,,n=user,r=nonce` (RFC 5802, section 5.1)."""
+    try:
+        for attribute in client_first.decode().split(","):
+            if attribute.startswith("n="):
+                return attribute[2:].replace("=2C", ",").replace("=3D", "=")
+    except UnicodeDecodeError:
+        pass
+    raise RouterError(18, "Authentication failed.")

@@ -1,0 +1,1 @@
+"""Importing this module fills the table of commands."""

@@ -1,0 +1,226 @@
+"""find, count, distinct, getMore and killCursors; aggregate and explain are in `aggregation`.
+
+One owner: the client's command with the shard's version. Several: every owner is asked and the answers are merged
+here, as mongos does it.  `config` and `admin` are read on the config servers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson import Int64
+from bson.raw_bson import RawBSONDocument
+
+from . import rawbson
+from .authorization import Need, on_collection
+from .catalog import Routing
+from .context import Context, Reply, command
+from .cursors import FIRST_BATCH, MemberCursor, MergedCursor, Part
+from .dispatch import ask, cursor_id, empty_cursor, everywhere, routing_for, until_fresh
+from .errors import RouterError
+from .member import Member
+from .shard_key import comparable
+from .wire import Message
+
+EMPTY = rawbson.encode({})
+
+
+async def routing_of(context: Context, concern: dict[str, Any] | None = None) -> Routing | None:
+    """The routing table of the command's collection; None when its database does not exist.
+
+    With a snapshot's `concern` outside a transaction, the owners are those of its time: a shard that has given a chunk
+    away since then still shows it at that time, and the one that has it now does not.
+    """
+    try:
+        routing = await routing_for(context)
+    except RouterError as error:
+        if error.code == 26:
+            return None
+        raise
+    time = (concern or {}).get("readConcern", {}).get("atClusterTime")
+    return routing.at(time) if time and not context.in_transaction else routing
+
+
+def owners_of(context: Context, routing: Routing, query: Any) -> list[str]:
+    """The shards that a query has to ask."""
+    if routing.pattern is None:
+        return [routing.database.primary]
+    raw = rawbson.raw(query) if isinstance(query, RawBSONDocument) else EMPTY
+    simple = routing.simple_collation and "collation" not in context.head
+    return routing.owners_of_prefix(routing.pattern.prefix_of_query(raw, simple_collation=simple))
+
+
+def keep_cursor(context: Context, member: Member, reply: Message) -> Reply:
+    """Remember a cursor that a member left open, and pass its reply on."""
+    if identity := cursor_id(reply.body):
+        cursor = rawbson.find(reply.body, frozenset({b"cursor"}))[b"cursor"]
+        namespace = rawbson.value_of(reply.body, rawbson.find(reply.body, frozenset({b"ns"}), cursor[1])[b"ns"])
+        context.service.cursors.add(MemberCursor(context, member, identity, namespace))
+    return reply.body
+
+
+@command("find", access=on_collection("find"), transaction=True, cancel=True)
+async def find(context: Context) -> Reply:
+    """A query."""
+    context.service.counters["query"] += 1
+    concern = await context.read_concern()
+
+    async def attempt() -> Reply:
+        routing = await routing_of(context, concern)
+        if routing is None:
+            return empty_cursor(context.namespace)
+        owners = owners_of(context, routing, context.head.get("filter"))
+        if len(owners) == 1:
+            fields = {**context.options(), **concern, **routing.versions(owners[0])}
+            return keep_cursor(context, *await ask(context, owners[0], {"find": context.collection, **fields}))
+        return await _merged_find(context, routing, owners, concern)
+
+    return await until_fresh(context, context.namespace, attempt)
+
+
+def sort_directions(sort: Any) -> list[int]:
+    """1 or -1 for each field of a sort specification; empty without one, or for the natural order."""
+    if not isinstance(sort, RawBSONDocument):
+        return []
+    specification = rawbson.decode(sort)
+    if "$natural" in specification:
+        return []
+    if not all(isinstance(order, int | float | dict) for order in specification.values()):
+        raise RouterError(15974, f"Illegal key in $sort specification: {specification}")
+    return [-1 if isinstance(order, dict) or order < 0 else 1 for order in specification.values()]
+
+
+async def _merged_find(context: Context, routing: Routing, owners: list[str], concern: dict[str, Any]) -> Reply:
+    options = context.options()
+    skip, limit = context.integer("skip"), context.integer("limit")
+    directions = sort_directions(options.get("sort"))
+    options.pop("skip", None)
+    if limit:
+        options["limit"] = Int64(skip + limit)
+    if directions:
+        given = options.get("projection")
+        projection = rawbson.decode(given) if isinstance(given, RawBSONDocument) else {}
+        options["projection"] = {**projection, "$sortKey": {"$meta": "sortKey"}}
+    if "batchSize" in options and skip:
+        options["batchSize"] = Int64(context.integer("batchSize") + skip)
+    parts: list[Part] = []
+
+    async def open_part(shard: str) -> bytes:
+        fields = {"find": context.collection, **options, **concern, **routing.versions(shard)}
+        member, reply = await ask(context, shard, fields)
+        parts.append(Part(member, reply.body, directions))
+        return reply.body
+
+    try:
+        replies = await everywhere(open_part(shard) for shard in owners)
+    except BaseException:
+        if parts:
+            abandoned = MergedCursor(context, context.namespace, parts, skip=0, limit=0)
+            context.service.in_background(abandoned.kill(context.service))
+        raise
+    merged = MergedCursor(context, context.namespace, parts, skip=skip, limit=limit)
+    size = context.integer("batchSize", FIRST_BATCH)
+    batch = await merged.batch(context, size)
+    keep = not merged.exhausted and not context.head.get("singleBatch")
+    if keep:
+        context.service.cursors.add(merged)
+    else:
+        await merged.kill(context.service)
+    cursor: dict[str, Any] = {"firstBatch": batch, "id": Int64(merged.id if keep else 0), "ns": context.namespace}
+    if time := _at_cluster_time(replies[0]):
+        cursor["atClusterTime"] = time
+    return {"cursor": cursor, "ok": 1.0}
+
+
+def _at_cluster_time(reply: bytes) -> Any:
+    cursor = rawbson.find(reply, frozenset({b"cursor"}))[b"cursor"]
+    element = rawbson.find(reply, frozenset({b"atClusterTime"}), cursor[1]).get(b"atClusterTime")
+    return rawbson.value_of(reply, element) if element else None
+
+
+@command("count", access=on_collection("find"), cancel=True)
+async def count(context: Context) -> Reply:
+    """Every owner counts; limit and skip are applied to the sum, as mongos does."""
+    concern = await context.read_concern()
+    skip, limit = context.integer("skip"), abs(context.integer("limit", negative=True))
+    options = {k: v for k, v in context.options().items() if k not in ("skip", "limit")}
+
+    async def attempt() -> int:
+        routing = await routing_of(context)
+        if routing is None:
+            return 0
+        if limit:
+            options["limit"] = Int64(limit + skip)
+        owners = owners_of(context, routing, context.head.get("query"))
+        replies = await everywhere(
+            ask(context, shard, {"count": context.collection, **options, **concern, **routing.versions(shard)})
+            for shard in owners
+        )
+        return sum(int(rawbson.decode(reply.body)["n"]) for _, reply in replies)
+
+    total = max(0, await until_fresh(context, context.namespace, attempt) - skip)
+    return {"n": min(total, limit) if limit else total, "ok": 1.0}
+
+
+@command("distinct", access=on_collection("find"), transaction=True, cancel=True)
+async def distinct(context: Context) -> Reply:
+    """Every owner finds its values; equal ones are merged."""
+    concern = await context.read_concern()
+
+    async def attempt() -> dict[str, Any]:
+        routing = await routing_of(context)
+        if routing is None:
+            return {"values": [], "ok": 1.0}
+        owners = owners_of(context, routing, context.head.get("query"))
+        if len(owners) > 1 and "collation" in context.head:
+            raise RouterError(115, "the development router does not merge distinct values under a collation")
+        options = context.options()
+        replies = await everywhere(
+            ask(context, shard, {"distinct": context.collection, **options, **concern, **routing.versions(shard)})
+            for shard in owners
+        )
+        values: dict[Any, Any] = {}
+        extra: dict[str, Any] = {}
+        for _, reply in replies:
+            found = rawbson.find(reply.body, frozenset({b"values", b"atClusterTime"}))
+            if b"atClusterTime" in found:
+                extra["atClusterTime"] = rawbson.value_of(reply.body, found[b"atClusterTime"])
+            for _, kind, start, end in rawbson.walk(reply.body, found[b"values"][1]):
+                values.setdefault(comparable(reply.body, kind, start, end), (reply.body, (kind, start, end)))
+        ordered = [rawbson.value_of(*values[key]) for key in sorted(values)]
+        return {"values": ordered, **extra, "ok": 1.0}
+
+    return await until_fresh(context, context.namespace, attempt)
+
+
+def _of_named_collection(context: Context) -> list[Need]:
+    return []  # a cursor belongs to the user who opened it, and that user was allowed to
+
+
+@command("getMore", access=_of_named_collection, transaction=True, cancel=True)
+async def get_more(context: Context) -> Reply:
+    """The next batch of a cursor."""
+    context.service.counters["getmore"] += 1
+    identity = context.head["getMore"]
+    if isinstance(identity, bool) or not isinstance(identity, int):
+        raise RouterError(14, "BSON field 'getMore.getMore' must be a 64-bit integer")
+    return await context.service.cursors.more(context)
+
+
+@command("killCursors", access=_of_named_collection, transaction=True)
+async def kill_cursors(context: Context) -> Reply:
+    """Close cursors of the client's user."""
+    identities = context.head.get("cursors")
+    if not isinstance(identities, list) or not all(isinstance(i, int) for i in identities):
+        raise RouterError(14, "BSON field 'killCursors.cursors' must be an array of 64-bit integers")
+    killed, missing = [], []
+    for identity in identities:
+        try:
+            cursor = context.service.cursors.get(context, identity)
+        except RouterError:
+            missing.append(Int64(identity))
+            continue
+        context.service.cursors.forget(cursor)
+        await cursor.kill(context.service)
+        killed.append(Int64(identity))
+    return {"cursorsKilled": killed, "cursorsNotFound": missing, "cursorsAlive": [], "cursorsUnknown": [], "ok": 1.0}

@@ -1,0 +1,254 @@
+"""insert, update and delete: each document to its owner, results merged as if one server had done it all.
+
+Ordered batches go out in runs of neighbours with the same owner, one after the other; unordered ones to all owners
+at once.  `stmtIds` keep the client's numbering, so that members recognise a statement they have seen, wherever
+its chunk is now.  Source: MongoDB 6.0 manual, "insert", "update", "delete"; drivers' "Retryable writes".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import rawbson
+from .authorization import Need
+from .catalog import IGNORED, Routing
+from .context import Context, Reply, command
+from .dispatch import STALE_SECONDS, ask, routing_for
+from .errors import STALE, RouterError
+from .targeting import owners_of_statement
+
+MAXIMUM_BATCH_BYTES = 44_000_000
+FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
+ACTIONS = {"insert": "insert", "update": "update", "delete": "remove"}
+
+
+@dataclass
+class Batch:
+    """A write command in progress: what is left to do, and the reply so far."""
+
+    context: Context
+    statements: list[bytes]
+    ordered: bool
+    first_statement_id: int
+    statement_ids: list[int] | None
+    n: int = 0
+    modified: int = 0
+    upserted: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    concern_error: dict[str, Any] | None = None
+    retried: list[int] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+
+    def statement_id(self, index: int) -> int:
+        """The number members know statement `index` by."""
+        return self.statement_ids[index] if self.statement_ids else self.first_statement_id + index
+
+    def take(self, reply: dict[str, Any], indexes: list[int], *, broadcast: bool) -> list[int]:
+        """Merge the reply of one shard; returns the statements it refused because the router was stale."""
+        self.n += int(reply.get("n", 0))
+        self.modified += int(reply.get("nModified", 0))
+        for upsert in reply.get("upserted", ()):
+            self.upserted.append({**upsert, "index": indexes[upsert["index"]]})
+        self.retried += [int(i) for i in reply.get("retriedStmtIds", ())]
+        self.concern_error = self.concern_error or reply.get("writeConcernError")
+        self.labels |= set(reply.get("errorLabels", ()))
+        stale: list[int] = []
+        errors = reply.get("writeErrors", [])
+        for error in errors:
+            if error.get("code") in STALE and not broadcast:
+                stale.append(indexes[error["index"]])
+            else:
+                self.errors.append({**error, "index": indexes[error["index"]]})
+        if stale and self.ordered:
+            # An ordered batch stops at the first refusal; what follows it was not tried.
+            stale = indexes[indexes.index(stale[0]) :]
+        return stale
+
+    def fail(self, indexes: list[int], error: RouterError) -> None:
+        """Record the same error for some statements."""
+        for index in indexes if not self.ordered else indexes[:1]:
+            self.errors.append({"index": index, "code": error.code, "errmsg": error.message, **error.extra})
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an ordered batch has met an error."""
+        return self.ordered and bool(self.errors)
+
+    def reply(self, name: str) -> dict[str, Any]:
+        """The reply for the client."""
+        document: dict[str, Any] = {"n": self.n}
+        if name == "update":
+            document["nModified"] = self.modified
+            if self.upserted:
+                document["upserted"] = sorted(self.upserted, key=lambda upsert: upsert["index"])
+        if self.errors:
+            document["writeErrors"] = sorted(self.errors, key=lambda error: error["index"])
+        if self.concern_error:
+            document["writeConcernError"] = self.concern_error
+        if self.retried:
+            document["retriedStmtIds"] = sorted(self.retried)
+        if self.labels:
+            document["errorLabels"] = sorted(self.labels)
+        return {**document, "ok": 1.0}
+
+
+def _needs(context: Context) -> list[Need]:
+    needs = [Need(ACTIONS[context.name], context.db, context.collection)]
+    if context.head.get("bypassDocumentValidation"):
+        needs.append(Need("bypassDocumentValidation", context.db, context.collection))
+    if context.name == "update":
+        statements = context.documents("updates")
+        if any(rawbson.find(s, frozenset({b"upsert"})).get(b"upsert") for s in statements):
+            needs.append(Need("insert", context.db, context.collection))
+    return needs
+
+
+@command("insert", "update", "delete", access=_needs, transaction=True)
+async def write(context: Context) -> Reply:
+    """A batch of writes."""
+    name = context.name
+    statements = context.documents(FIELDS[name])
+    if not 1 <= len(statements) <= 100_000:
+        raise RouterError(16, f"Write batch sizes must be between 1 and 100000. Got {len(statements)} operations.")
+    context.service.counters[name] += len(statements)
+    if context.in_transaction and "writeConcern" in context.head:
+        raise RouterError(72, "writeConcern is not allowed within a multi-statement transaction")
+    if context.collection.startswith("system.") and context.db in ("admin", "config"):
+        raise RouterError(73, f"cannot write to '{context.namespace}'")
+    batch = Batch(
+        context,
+        statements,
+        bool(context.head.get("ordered", True)),
+        context.integer("stmtId"),
+        _statement_ids(context.head.get("stmtIds"), len(statements)),
+    )
+    await _run(batch, name)
+    return batch.reply(name)
+
+
+def _statement_ids(values: Any, count: int) -> list[int] | None:
+    usable = isinstance(values, list) and len(values) == count and all(isinstance(value, int) for value in values)
+    return values if usable else None
+
+
+async def _run(batch: Batch, name: str) -> None:
+    context = batch.context
+    catalog = context.service.catalog
+    left = list(range(len(batch.statements)))
+    options = context.options()
+    concern = {} if context.in_transaction else await context.write_concern()
+    deadline, pause = time.monotonic() + STALE_SECONDS, 0.0
+    while left and not batch.stopped:
+        await catalog.create_database(context.db) if name != "delete" else None
+        try:
+            routing = await routing_for(context)
+        except RouterError as error:
+            if error.code == 26 and name == "delete":
+                return
+            raise
+        stale: list[int] = []
+        for group in _groups(batch, name, routing, left):
+            sends = [_send(batch, name, routing, *share, options, concern) for share in group]
+            outcomes = await asyncio.gather(*sends, return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                stale += outcome
+            if batch.stopped:
+                return
+            if stale and batch.ordered:
+                stale = left[left.index(min(stale)) :]
+                break
+        left = sorted(stale)
+        if left:
+            catalog.forget(context.namespace)
+            if context.in_transaction and not await context.service.transactions.restart(context):
+                raise RouterError(13388, f"{context.namespace} moved during the transaction")
+            if time.monotonic() > deadline:
+                batch.fail(
+                    left, RouterError(13388, f"no agreement about who owns {context.namespace} in {STALE_SECONDS:g} s")
+                )
+                return
+            await asyncio.sleep(pause)
+            pause = min(0.5, pause * 2 + 0.01)
+
+
+Share = tuple[str, list[int], bool]  # shard, statements, whether others get the same statements
+
+
+def _groups(batch: Batch, name: str, routing: Routing, left: list[int]) -> list[list[Share]]:
+    """Shares to send at the same time, group after group."""
+    groups: list[list[Share]] = []
+    at_once: dict[str, list[int]] = {}
+    for index in left:
+        try:
+            owners = owners_of_statement(batch.context, name, batch.statements[index], routing)
+        except RouterError as error:
+            batch.fail([index], error)
+            if batch.ordered:
+                break
+            continue
+        if len(owners) > 1:
+            groups.append([(shard, [index], True) for shard in owners])
+        elif not batch.ordered:
+            at_once.setdefault(owners[0], []).append(index)
+        elif groups and len(groups[-1]) == 1 and groups[-1][0][0] == owners[0] and not groups[-1][0][2]:
+            groups[-1][0][1].append(index)
+        else:
+            groups.append([(owners[0], [index], False)])
+    if at_once:
+        groups.append([(shard, indexes, False) for shard, indexes in at_once.items()])
+    return groups
+
+
+async def _send(
+    batch: Batch,
+    name: str,
+    routing: Routing,
+    shard: str,
+    indexes: list[int],
+    broadcast: bool,
+    options: dict[str, Any],
+    concern: dict[str, Any],
+) -> list[int]:
+    context = batch.context
+    stale: list[int] = []
+    for part in _slices(batch, indexes):
+        fields: dict[str, Any] = {name: context.collection, **options, **concern, "ordered": batch.ordered}
+        fields |= routing.versions(shard)
+        if broadcast and not context.in_transaction:
+            fields["shardVersion"] = IGNORED
+        if context.retryable or context.in_transaction:
+            fields["stmtIds"] = [batch.statement_id(i) for i in part]
+        try:
+            sequences = {FIELDS[name]: [batch.statements[i] for i in part]}
+            _, answer = await ask(context, shard, fields, sequences, write=True)
+        except RouterError as error:
+            if error.code in STALE and not broadcast:
+                stale += part
+                if batch.ordered:
+                    break
+                continue
+            raise
+        refused = batch.take(rawbson.decode(answer.body), part, broadcast=broadcast)
+        stale += refused
+        if batch.stopped or (refused and batch.ordered):
+            break
+    return stale
+
+
+def _slices(batch: Batch, indexes: list[int]) -> list[list[int]]:
+    """`indexes` cut so that no message grows beyond what a member accepts."""
+    slices: list[list[int]] = [[]]
+    size = 0
+    for index in indexes:
+        length = len(batch.statements[index])
+        if slices[-1] and size + length > MAXIMUM_BATCH_BYTES:
+            slices.append([])
+            size = 0
+        slices[-1].append(index)
+        size += length
+    return slices

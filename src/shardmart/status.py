@@ -1,0 +1,155 @@
+"""`shardmart status`: sets, members, state, lag, uptime, and chunks and documents per shard and collection.
+
+Exit codes: 0 healthy, 1 something is not as it should be (each problem is a line), 2 wrong arguments, 3 no cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from shardmart.cluster.errors import ClusterError
+from shardmart.cluster.observe.facts import gather
+from shardmart.cluster.protocol.connection import Credentials, Tls
+from shardmart.platforms.state import State, StateError
+
+app = typer.Typer(add_completion=False)
+WIDTH_OF_A_PIPE = 160
+"""Nobody resizes a log: rich's 80 columns would cut the table of a cluster with many shards."""
+IN_KUBERNETES = ".svc."
+"""Part of every name that a headless Service gives to a pod; the first label is the pod's own name."""
+STATE_COLOURS = {"PRIMARY": "bold green", "SECONDARY": "green", "ROUTER": "green", "DOWN": "bold red"}
+
+
+@app.command()
+def status(
+    state: Annotated[Path | None, typer.Option(help="State folder (default: $SHARDMART_STATE or .shardmart).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
+    watch: Annotated[float | None, typer.Option(help="Show it again every so many seconds.", min=0.5)] = None,
+) -> None:
+    """Show sets, members, state, lag, uptime, and chunks and documents per shard and collection."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH_OF_A_PIPE
+    folder = State.find(state)
+    if watch is None:
+        facts = read(folder)
+        if as_json:
+            console.print_json(json.dumps(facts, default=str))
+        else:
+            console.print(render(facts))
+        raise typer.Exit(1 if facts["problems"] else 0)
+    if as_json or not console.is_terminal:
+        while True:
+            print(json.dumps(read(folder), default=str), flush=True)
+            time.sleep(watch)
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(render(read(folder)), refresh=True)
+            time.sleep(watch)
+
+
+def read(state: State) -> dict[str, Any]:
+    """The facts of the cluster in this state folder; StateError when there is none."""
+    tls = Tls.trusting(state.authority)
+    monitor = Credentials("monitor", state.folder / "secrets" / "monitor.password", tls=tls)
+    return gather(state.cluster(), router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
+
+
+def render(facts: dict[str, Any]) -> RenderableType:
+    """The facts as tables."""
+    parts: list[RenderableType] = [_members(facts)]
+    if facts["sharding"]:
+        parts.append(_collections(facts["sharding"]))
+    if facts["problems"]:
+        parts += [Text(f"✗ {problem}", style="red") for problem in facts["problems"]]
+    else:
+        parts.append(Text("✓ every member is healthy, every shard is present, the balancer is on", style="green"))
+    return Group(*parts)
+
+
+def _members(facts: dict[str, Any]) -> Table:
+    table = Table(
+        title=f"Cluster {facts['name']}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    pods = all(IN_KUBERNETES in server["address"] for server in facts["sets"][0]["members"])
+    for column in ("Set", "Member", "Pod" if pods else "Address", "State", "Version"):
+        table.add_column(column, no_wrap=True)
+    for column in ("Lag", "Uptime"):
+        table.add_column(column, justify="right")
+    for replica_set in facts["sets"]:
+        _add_rows(table, replica_set["name"], replica_set["members"])
+    _add_rows(table, "routers", facts["routers"])
+    return table
+
+
+def _add_rows(table: Table, group: str, servers: list[dict[str, Any]]) -> None:
+    for position, server in enumerate(servers):
+        state = server.get("state", "DOWN")
+        table.add_row(
+            group if position == 0 else "",
+            server["name"],
+            server["address"].split(".")[0] if IN_KUBERNETES in server["address"] else server["address"],
+            Text(state, style=STATE_COLOURS.get(state, "yellow")),
+            server.get("version", "-"),
+            f"{server['lag_seconds']:.0f} s" if "lag_seconds" in server else "-",
+            _duration(server.get("uptime_seconds")),
+        )
+
+
+def _collections(sharding: dict[str, Any]) -> Table:
+    table = Table(
+        title="Sharded collections", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column("Collection", no_wrap=True)
+    table.add_column("Shard key")
+    for shard in sharding["shards"]:
+        zones = f"\n{', '.join(shard['zones'])}" if shard["zones"] else ""
+        table.add_column(f"{shard['name']}{' (draining)' if shard['draining'] else ''}{zones}", justify="right")
+    table.add_column("Documents", justify="right")
+    for collection in sharding["collections"]:
+        chunks, documents = collection["chunks"], collection["documents"]
+        cells = [f"{documents[s['name']]:,}\n{_counted(chunks[s['name']], 'chunk')}" for s in sharding["shards"]]
+        key = ", ".join(f"{field}: {way}" for field, way in collection["key"].items())
+        table.add_row(collection["namespace"], f"{{{key}}}", *cells, f"{sum(documents.values()):,}")
+    return table
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours}h"
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest}s" if minutes else f"{rest}s"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit code."""
+    try:
+        app(arguments, prog_name="shardmart status")
+    except (StateError, ClusterError) as error:
+        print(f"shardmart status: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as ending:
+        return int(ending.code or 0)
+    return 0
