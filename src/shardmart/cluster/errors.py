@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ..errors import ShardmartError
 
-class ClusterError(Exception):
+
+class ClusterError(ShardmartError):
     """Something about the cluster is not as it should be, and converging cannot or must not change that."""
 
 

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from shardmart.errors import BadUseError
+
 MAX_VOTING_MEMBERS = 7
 """MongoDB manual, "Replica Set Members": at most 7 members vote (and at most 50 members in all)."""
 
@@ -30,7 +32,7 @@ Port = Annotated[int, Field(ge=1024, le=65535)]
 Platform = Literal["embedded", "kind"]
 
 
-class TopologyError(Exception):
+class TopologyError(BadUseError):
     """The topology file cannot be used; every line of the message names the key that is wrong."""
 
 

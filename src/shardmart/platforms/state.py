@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-from ..cluster.description import speaks_tls
+from ..cluster.description import Cluster, read, speaks_tls
+from ..errors import UnreachableError
 
 
-class StateError(Exception):
+class StateError(UnreachableError):
     """The state folder does not hold what was asked for; the message says what to do."""
 
 
@@ -44,6 +45,13 @@ class State:
         except FileNotFoundError:
             raise StateError(f"no cluster in {self.folder}: run `make up`, or name another state folder") from None
         return document
+
+    def description(self) -> Cluster:
+        """The cluster that `provision` made.  StateError or DescriptionError when there is none."""
+        try:
+            return read(self.folder / "cluster.json")
+        except FileNotFoundError:
+            raise StateError(f"no cluster in {self.folder}: run `make up`, or name another state folder") from None
 
     @property
     def authority(self) -> Path | None:

@@ -1,10 +1,103 @@
-"""What a description says about TLS."""
+"""What a description says, and that it is read back as it was written, in its version and in the one before."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from shardmart.cluster.description import requires_tls, speaks_tls
+from shardmart.cluster.description import (
+    Cluster,
+    DescriptionError,
+    Election,
+    Kubernetes,
+    Member,
+    Node,
+    Pod,
+    ReplicaSet,
+    Role,
+    TlsSettings,
+    parse,
+    read,
+    requires_tls,
+    speaks_tls,
+)
+
+
+def cluster(platform: str = "embedded") -> Cluster:
+    def pod(name: str, workload: str) -> Pod | None:
+        return Pod(name, workload, "shop") if platform == "kubernetes" else None
+
+    def members(role: Role, group: str, workload: str) -> tuple[Member, ...]:
+        return tuple(
+            Member(
+                f"{workload}-{n}",
+                role,
+                group,
+                f"shop-{workload}-{n}.shop-{workload}.shop.svc.cluster.local",
+                27017,
+                pod(f"shop-{workload}-{n}", f"shop-{workload}"),
+                priority=n,
+                tags={"use": "report"},
+            )
+            for n in (1, 2, 3)
+        )
+
+    host = "shop-mongos-1.shop-mongos.shop.svc.cluster.local"
+    return Cluster(
+        name="shop",
+        platform=platform,
+        config_servers=ReplicaSet("configReplSet", Role.CONFIG, members(Role.CONFIG, "configReplSet", "configsvr")),
+        shards=(ReplicaSet("s1", Role.SHARD, members(Role.SHARD, "s1", "s1"), ("APJ",)),),
+        routers=(Node("mongos1", Role.ROUTER, "routers", host, 27017, pod("shop-mongos-1", "shop-mongos")),),
+        zones=("APJ",),
+        election=Election(2000, 500),
+        tls=TlsSettings("requireTLS", ("localhost",), 80, 20),
+        kubernetes=Kubernetes("shop", "shop", "shop-toolbox") if platform == "kubernetes" else None,
+    )
+
+
+@pytest.mark.parametrize("platform", ["embedded", "kubernetes"])
+def test_what_was_written_is_read_back_equal(platform: str, tmp_path: Path) -> None:
+    (tmp_path / "cluster.json").write_text(cluster(platform).dumps())
+    assert read(tmp_path / "cluster.json") == cluster(platform)
+
+
+def as_version_1(document: dict[str, Any]) -> dict[str, Any]:
+    """What Shardmart 0.1 wrote: no version, platform `kind`, no pods."""
+    old = json.loads(json.dumps(document))
+    for key in ("version", "kubernetes"):
+        old.pop(key)
+    old["platform"] = "kind"
+    for node in [*old["config_servers"]["members"], *old["shards"][0]["members"], *old["routers"]]:
+        node.pop("pod")
+    return dict(old)
+
+
+def test_a_file_of_the_version_before_is_read_as_the_same_cluster() -> None:
+    assert parse(as_version_1(cluster("kubernetes").as_document())) == cluster("kubernetes")
+
+
+def test_a_file_of_a_newer_version_is_refused_with_what_to_do() -> None:
+    with pytest.raises(
+        DescriptionError, match=r"cluster\.json has version 3, this Shardmart reads up to 2: use a newer"
+    ):
+        parse(cluster().as_document() | {"version": 3}, "cluster.json")
+
+
+def test_a_missing_fact_is_named() -> None:
+    document = cluster().as_document()
+    del document["routers"]
+    with pytest.raises(DescriptionError, match="lacks 'routers'"):
+        parse(document)
+
+
+def test_a_wrong_name_is_answered_with_the_names_there_are() -> None:
+    assert cluster().node("s1-2").group == "s1"
+    with pytest.raises(DescriptionError, match="no replica set 's2'; there are configReplSet, s1"):
+        cluster().replica_set("s2")
 
 
 @pytest.mark.parametrize(

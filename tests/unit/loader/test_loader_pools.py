@@ -25,5 +25,8 @@ def test_every_region_of_the_data_model_has_locales() -> None:
 
 
 def test_generating_does_not_import_faker() -> None:
-    code = "import sys; from shardmart.loader.cli import main\nmain(['--dry-run', '--json'])\nsys.exit('faker' in sys.modules)"
+    code = (
+        "import sys; from shardmart.loader.cli import main; "
+        "main(['--dry-run', '--json']); sys.exit('faker' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
