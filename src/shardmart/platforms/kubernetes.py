@@ -92,8 +92,8 @@ class KubernetesPlatform:
         return self._scale(chosen(self.cluster, names), wait_s, up=True)
 
     def stop(self, names: Iterable[str] = (), *, wait_s: float = 180) -> list[str]:
-        """See Platform: take all pods from StatefulSets.  One pod alone would be replaced at once, so PlatformError unless
-        all servers of a set are named."""
+        """See Platform: take all pods from StatefulSets.  One pod alone would be replaced at once, so PlatformError
+        unless all servers of a set are named."""
         nodes = chosen(self.cluster, names)
         wanted = {node.name for node in nodes}
         for node in self.cluster.nodes:

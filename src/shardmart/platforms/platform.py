@@ -50,7 +50,7 @@ class Way:
 
 
 class Platform(Protocol):
-    """One cluster on its platform.  Methods raise PlatformError; `start` and `stop` ClusterError too (DeadlineError)."""
+    """One cluster on its platform.  Methods raise PlatformError; `start`, `stop` also ClusterError (DeadlineError)."""
 
     cluster: Cluster
     direct: bool
