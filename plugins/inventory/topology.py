@@ -85,8 +85,9 @@ class InventoryModule(BaseInventoryPlugin):
         for variable in filter(names_another, list(os.environ)):
             del os.environ[variable]  # for modules, kubectl and helm alike, which inherit this process's
         name = self.get_option("release") or declared.name
-        place = release.Release(name, self.get_option("namespace") or declared.name, fullname=name)
-        values = chart.chart_values(declared, self.get_option("cluster_domain"))
+        namespace, domain = self.get_option("namespace") or declared.name, self.get_option("cluster_domain")
+        place = release.Release(name, namespace, fullname=name, cluster_domain=domain)
+        values = chart.chart_values(declared, domain)
         given, context = self.get_option("kubeconfig"), self.get_option("context")
         if given:
             given = str((self._folder / Path(given).expanduser()).resolve())

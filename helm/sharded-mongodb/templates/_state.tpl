@@ -9,11 +9,11 @@ the description of the cluster; no other template knows what a description looks
 {{- end -}}
 {{- dict
   "version" 1
-  "release" (dict "name" .Release.Name "namespace" .Release.Namespace "fullname" (include "sharded-mongodb.fullname" .))
+  "release" (dict "name" .Release.Name "namespace" .Release.Namespace "fullname" (include "sharded-mongodb.fullname" .) "cluster_domain" .Values.clusterDomain "port" (int .Values.port))
   "sets" $sets
   "routers" (pick .Values.routers "name" "memberName" "replicas")
   "tls" (pick .Values.tls "enabled" "mode" "names" "validityDays" "renewDays")
-  | merge (pick .Values "clusterName" "clusterDomain" "port" "zones" "election") | toPrettyJson -}}
+  | merge (pick .Values "clusterName" "zones" "election") | toPrettyJson -}}
 {{- end -}}
 
 {{/* The state folder of a pod that works on the cluster: the description, the inventory and the secrets. */}}

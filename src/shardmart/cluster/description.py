@@ -156,7 +156,8 @@ class Kubernetes:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A whole cluster.  `platform` is `embedded` or `kubernetes`; `kubernetes` is None for the former."""
+    """A whole cluster.  Its `platform`, `embedded` or `kubernetes`, has a module in `shardmart.platforms`; the fact
+    `kubernetes` is None for the former."""
 
     name: str
     platform: str
@@ -297,10 +298,13 @@ def _node_arguments(document: Mapping[str, Any], role: Role, group: str) -> dict
 
 
 def _from_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The same cluster in the shape of version 2.  A pod's host name was POD.WORKLOAD.NAMESPACE.svc.DOMAIN, and the
-    last word of a router's workload its component."""
-    if document.get("platform") != "kind":
-        return dict(document)
+    """The same cluster in the shape of version 2."""
+    return {"kind": _from_kind}.get(document["platform"], dict)(document)
+
+
+def _from_kind(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What version 1 said of pods: host names POD.WORKLOAD.NAMESPACE.svc.DOMAIN; a router's workload was
+    RELEASE-COMPONENT."""
     namespace = ""
 
     def with_pod(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,15 +12,13 @@ from dataclasses import asdict
 from typing import Any
 
 from ..cluster.description import REQUIRE_TLS
-from .release import VERSION, Release
+from .release import PORT, VERSION, Release
 from .topology import ReplicaSet, Shard, Topology, TopologyError
 
-PORT = 27_017
-"""Every pod has an address of its own, so every server listens at MongoDB's default port."""
 ROUTERS = "mongos"
 CONFIG_SERVERS = "configsvr"
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
-SETTINGS = ("clusterName", "clusterDomain", "port", "zones", "election", "tls")
+SETTINGS = ("clusterName", "zones", "election", "tls")
 """Values that the document has as they are."""
 
 

@@ -34,6 +34,10 @@ VERSION = 1
 """Of the document in it; helm/sharded-mongodb/templates/_release.tpl writes it."""
 
 
+PORT = 27_017
+"""Every pod has an address of its own, so every server listens at MongoDB's default port unless told otherwise."""
+
+
 @dataclass(frozen=True)
 class Release:
     """Where a Helm release of the chart lives; `fullname` begins the name of every object of it."""
@@ -41,6 +45,8 @@ class Release:
     name: str
     namespace: str
     fullname: str
+    cluster_domain: str = "cluster.local"
+    port: int = PORT
 
 
 def read(path: Path) -> Cluster:
@@ -58,6 +64,8 @@ def describe(document: Mapping[str, Any]) -> Cluster:
         raise DescriptionError(f"{RELEASE_FILE} has version {version}, this Shardmart reads {VERSION}: use the chart's")
     try:
         return _Description(document).cluster()
+    except TypeError as error:
+        raise DescriptionError(f"{RELEASE_FILE} cannot be understood: {error}") from None
     except KeyError as error:
         raise DescriptionError(f"{RELEASE_FILE} lacks {error.args[0]!r}") from None
 
@@ -68,8 +76,7 @@ class _Description:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.document = document
         self.release = Release(**document["release"])
-        self.domain = f"{self.release.namespace}.svc.{document['clusterDomain']}"
-        self.port = int(document["port"])
+        self.domain = f"{self.release.namespace}.svc.{self.release.cluster_domain}"
 
     def cluster(self) -> Cluster:
         document, release = self.document, self.release
@@ -115,7 +122,7 @@ class _Description:
             "role": role,
             "group": group,
             "host": f"{pod.name}.{workload}.{self.domain}",
-            "port": self.port,
+            "port": self.release.port,
             "pod": pod,
         }
 
