@@ -185,6 +185,8 @@ def _repair(client: Client, spec: UserSpec, *, accepted: bool, check_mode: bool)
         if before != after:
             change = f"{spec.name}: roles {_listed(before)} -> {_listed(after)}"
             commands.append((change, {"updateUser": spec.name, "roles": spec.all_roles()}))
+            if f"{spec.name}@admin" in before - after:
+                commands.append((f"drop role {spec.name}", {"dropRole": spec.name}))
     if not check_mode:
         for _, command in commands:
             admin.command(command | {"writeConcern": MAJORITY})
