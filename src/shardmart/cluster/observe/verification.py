@@ -148,7 +148,7 @@ def _refuse_reading(address: str, stranger: Credentials, database: str, collecti
             try:
                 client[database][name].find_one({}, {"_id": 1})
             except PyMongoError as error:
-                if not is_code(error, UNAUTHORIZED):
+                if not is_code(error, codes.UNAUTHORIZED):
                     return describe(error)
             else:
                 return f"it reads {name}"
