@@ -10,7 +10,9 @@ description:
     router, a group of every replica set, and the groups C(config_servers), C(shards), C(routers), C(members) and
     C(set_leaders) (the first member of each set, on which a set is formed).
   - C(controller) is this machine; C(toolbox) is where the database modules run.
-  - The whole cluster is the variable C(cluster), the data model is C(data_model).
+  - The whole cluster is the variable C(cluster), the data model is C(data_model), C(access) says which users there are
+    and who holds their passwords; the pins of versions.yml are C(mongodb_version), C(mongodb_tarball), C(mongodb_wheel)
+    and C(image_pins).
 options:
   plugin: {description: Must be C(topology)., required: true, choices: [topology]}
   platform: {description: What the members are., choices: [embedded, kubernetes], default: embedded}
@@ -43,7 +45,7 @@ from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.utils.vars import load_extra_vars
 
 from shardmart.cluster.description import DescriptionError
-from shardmart.declare import chart, data_model, release, topology
+from shardmart.declare import access, chart, data_model, release, topology, versions
 from shardmart.platforms.kubernetes import CONTAINER, TOOLBOX_STATE, names_another
 from shardmart.platforms.state import State, StateError
 
@@ -72,6 +74,7 @@ class InventoryModule(BaseInventoryPlugin):
             file = Path(extra["topology"]) if "topology" in extra else self._folder / self.get_option("topology")
             declared = topology.load(file.resolve())
             {"embedded": self._embedded, "kubernetes": self._kubernetes}[self.get_option("platform")](declared)
+            self._set("all", versions.load().as_variables(declared.mongodb.version))
         except (topology.TopologyError, StateError, DescriptionError) as error:
             # An exception would be shown three times over and hide the line that matters (ansible-core 2.19).
             self.display.error(str(error), wrap_text=False)
@@ -142,6 +145,7 @@ class InventoryModule(BaseInventoryPlugin):
                     "database": model.database,
                     "collections": [collection.as_task_argument() for collection in model.collections],
                 },
+                "access": access.load(model.database).as_variable(model.database),
                 "shardmart_checkout": str(CHECKOUT),
                 "ansible_python_interpreter": sys.executable,
             }

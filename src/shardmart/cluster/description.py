@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..errors import UNREACHABLE
 from .errors import ClusterError
 
 _T = TypeVar("_T", bound="Node | ReplicaSet")
@@ -32,6 +33,8 @@ ROUTERS = "routers"
 
 class DescriptionError(ClusterError):
     """The description is missing a fact, holds one that cannot be, or was written by a newer Shardmart."""
+
+    exit_code = UNREACHABLE
 
 
 class Role(StrEnum):

@@ -53,6 +53,7 @@ def chart_values(topology: Topology, cluster_domain: str = "cluster.local") -> d
         "clusterName": topology.name,
         "clusterDomain": cluster_domain,
         "port": PORT,
+        "image": {"tag": topology.mongodb.version},
         "tls": {
             "enabled": topology.tls.mode != "disabled",
             "mode": REQUIRE_TLS,
