@@ -1,4 +1,4 @@
-"""Claims of access.yml: users have what their work needs, components the secrets they use, and nothing else lists them."""
+"""Claims of access.yml: users and components have what they need and no more, and nothing else lists the users."""
 
 from __future__ import annotations
 
