@@ -92,8 +92,8 @@ def row(name: str, asked: float, measured: list[float], base: float) -> str:
 def on_kind(state: Path) -> None:
     """The delay of a router's pod, by handshakes from the toolbox."""
     os.environ["SHARDMART_STATE"] = str(state)
-    from shardmart.chaos import actions
-    from shardmart.chaos.targets import Targets
+    from shardmart.chaos.targets.selectors import Targets
+    from shardmart.chaos.toolkit import actions
     from shardmart.platforms.state import State
 
     targets = Targets(State.find())

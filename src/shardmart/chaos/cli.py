@@ -24,10 +24,10 @@ from shardmart.cluster.errors import ClusterError
 from shardmart.cluster.protocol.connection import describe
 from shardmart.platforms.state import State, StateError
 
-from . import register
-from .engine import FAULTS, Engine, Plan
 from .errors import ChaosError
-from .targets import Targets
+from .lifecycle import register
+from .lifecycle.engine import FAULTS, Engine, Plan
+from .targets.selectors import Targets
 
 FAULT_HELP = f"What may happen; repeatable: {', '.join(FAULTS)}, all."
 EXPERIMENT_FAILED, BAD_USE, FAILED, INTERRUPTED = 1, 2, 3, 130
@@ -73,7 +73,7 @@ def run_experiments(
 
     Each run leaves a report in chaos/runs of the state folder.  Exit 1 if any failed.
     """
-    from . import report as reports
+    from .report import page as reports
 
     found = _use(state)
     Targets(found)
@@ -190,7 +190,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write an experiment's page and picture again, or sum up many runs in one table."""
-    from . import report as reports
+    from .report import page as reports
 
     found = _use(state)
     folder = folder or found.folder / "chaos" / "runs"

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shardmart.chaos import process_faults, register
-from shardmart.chaos.targets import Targets
+from shardmart.chaos.faults import processes as process_faults
+from shardmart.chaos.lifecycle import register
+from shardmart.chaos.targets.selectors import Targets
 from shardmart.platforms.state import State
 
 NAMES = ("configsvr1", "shard1-1", "shard1-2", "shard1-3", "mongos1")

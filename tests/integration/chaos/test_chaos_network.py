@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from echo_cluster import needs_network_faults
 
-from shardmart.chaos import actions, register
 from shardmart.chaos.errors import ChaosError
+from shardmart.chaos.lifecycle import register
+from shardmart.chaos.toolkit import actions
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("network_faults")]
 

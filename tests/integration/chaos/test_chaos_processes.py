@@ -10,10 +10,13 @@ import psutil
 import pytest
 from chaoslib.exceptions import ActivityFailed
 
-from shardmart.chaos import actions, cli, probes, process_faults, register
-from shardmart.chaos.disk import SlowDisk, device_of
-from shardmart.chaos.engine import Engine, Plan
+from shardmart.chaos import cli
 from shardmart.chaos.errors import ChaosError
+from shardmart.chaos.faults import processes as process_faults
+from shardmart.chaos.faults.disk import SlowDisk, device_of
+from shardmart.chaos.lifecycle import register
+from shardmart.chaos.lifecycle.engine import Engine, Plan
+from shardmart.chaos.toolkit import actions, probes
 
 pytestmark = pytest.mark.integration
 

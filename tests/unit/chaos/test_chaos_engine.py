@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from test_chaos_selectors import targets
 
-from shardmart.chaos import register
-from shardmart.chaos.engine import FAULTS, Choice, Engine, Plan
-from shardmart.chaos.register import Record
-from shardmart.chaos.targets import Targets
+from shardmart.chaos.lifecycle import register
+from shardmart.chaos.lifecycle.engine import FAULTS, Choice, Engine, Plan
+from shardmart.chaos.lifecycle.register import Record
+from shardmart.chaos.targets.selectors import Targets
 
 __all__ = ["targets"]  # the fixture
 

@@ -16,13 +16,18 @@ from typing import Any, cast
 
 import pytest
 
-from shardmart.chaos import faults, inside, node, platforms, pod_faults, process_faults
+from shardmart.chaos.agents import node
+from shardmart.chaos.agents import toolbox as inside
 from shardmart.chaos.errors import ChaosError
-from shardmart.chaos.observation import InToolbox
-from shardmart.chaos.pods import CAPABILITIES, Injectors, Pod
-from shardmart.chaos.running import RunningExperiment
-from shardmart.chaos.targets import Targets
-from shardmart.chaos.toolbox import STOP_LINE, Release, Toolbox, last_line
+from shardmart.chaos.faults import database as faults
+from shardmart.chaos.faults import kinds as platforms
+from shardmart.chaos.faults import pods as pod_faults
+from shardmart.chaos.faults import processes as process_faults
+from shardmart.chaos.lifecycle.running import RunningExperiment
+from shardmart.chaos.observation.workload import InToolbox
+from shardmart.chaos.targets.kubernetes import CAPABILITIES, Injectors, Pod
+from shardmart.chaos.targets.selectors import Targets
+from shardmart.chaos.targets.toolbox import STOP_LINE, Release, Toolbox, last_line
 from shardmart.platforms.state import State
 
 
@@ -193,7 +198,7 @@ def test_last_word_is_not_what_kubectl_adds(text: bytes) -> None:
 @pytest.fixture
 def answering(targets: Targets) -> Iterator[Callable[[], Any]]:
     """The toolbox's side of the stream, on this machine."""
-    from shardmart.chaos.access import ToolboxAccess
+    from shardmart.chaos.targets.access import ToolboxAccess
 
     class Local:
         def __init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shardmart.chaos.errors import ChaosError
-from shardmart.chaos.targets import Server, Targets
+from shardmart.chaos.targets.selectors import Server, Targets
 from shardmart.platforms.state import State
 
 

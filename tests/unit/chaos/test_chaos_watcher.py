@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shardmart.chaos.timeline import build
-from shardmart.chaos.watcher import FILE, outages
+from shardmart.chaos.observation.watcher import FILE, outages
+from shardmart.chaos.report.timeline import build
 
 
 def write(folder: Path, *beats: tuple[str, float, bool]) -> None:

@@ -1,34 +1,26 @@
-"""Faults of the platform kind: members and routers are pods.
+"""Faults on the pods of members and routers: what must be done on a node is done by a pod that is started there.
 
-`chaos.platforms` offers them.  What must be done on a node is done by `chaos.node` in a pod that `chaos.pods` starts;
-what only needs a way to the servers runs in the toolbox (`chaos.inside`).  Whoever holds a fault holds its deadline
-too: kill this process with -9, and pods and toolbox end the fault by themselves.  Only a cordoned node stays so, until
-`shardmart chaos heal`.
+Whoever holds a fault holds its deadline too: kill this process with -9, and the pods end the fault by themselves.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
-import subprocess
 import threading
 import time
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any
 
-from kubernetes.client.exceptions import ApiException
+from shardmart.cluster.description import Node
 
-from .errors import ChaosError
-from .faults import ChunkMoves, Connections, Fault, Nothing, StepDowns
-from .packets.injector import NetworkFault
-from .pods import Injectors, Kubernetes, Pod, describe
-from .targets import OUTSIDE, Server
-from .toolbox import STOP_LINE, Toolbox, last_words
+from ..errors import ChaosError
+from ..packets.injector import NetworkFault
+from ..targets.kubernetes import KubernetesApi, Pod
+from ..targets.selectors import OUTSIDE
+from .fault import Fault
+from .injectors import START_SECONDS, Injectors
 
 RESTART_SECONDS = 120
 GOING_SECONDS = 30
-DRAIN_SECONDS = 180
 LEAD_SECONDS = 4
 """Kills on several nodes happen at one moment, this long after the pods that do it were asked for."""
 
@@ -36,7 +28,7 @@ LEAD_SECONDS = 4
 class PodFault(Fault):
     """A fault that pods on the nodes hold."""
 
-    kind: ClassVar[str]
+    begin_seconds = START_SECONDS + LEAD_SECONDS + 30
     _injectors: Injectors | None = None
 
     def _orders(self, pods: list[Pod]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -44,11 +36,16 @@ class PodFault(Fault):
         del pods
         return {"kind": self.kind}, {}
 
+    def prepare(self) -> None:
+        """Note the pods as they are now."""
+        pods = KubernetesApi(self.targets).pods(self.servers)
+        self._orders(pods)  # raises what can be known before a pod is started
+        self.parameters["before"] = {pod.server: asdict(pod) for pod in pods}
+
     def begin(self) -> None:
         """Start the injectors."""
-        kubernetes = Kubernetes(self.targets)
+        kubernetes = KubernetesApi(self.targets)
         pods = kubernetes.pods(self.servers)
-        self.parameters["before"] = {pod.server: asdict(pod) for pod in pods}
         orders, per_pod = self._orders(pods)
         self._injectors = Injectors(kubernetes, self.parameters["id"])
         self._injectors.start(pods, orders | {"duration_s": self.duration_s}, per_pod)
@@ -65,16 +62,22 @@ class PodFault(Fault):
 
     def end(self) -> None:
         """Tell the injectors to end; undo what a dead one could not."""
-        kubernetes = Kubernetes(self.targets)
+        if self._injectors is not None and not self._injectors.started:
+            return
+        kubernetes = KubernetesApi(self.targets)
         injectors = self._injectors or Injectors(kubernetes, self.parameters["id"])
-        clean = injectors.stop()
-        if not clean and "via" in self.parameters:  # without it the fault was refused, and nothing is left
+        if not injectors.stop() and not self._refused:
             self._undo(kubernetes)
 
-    def _undo(self, kubernetes: Kubernetes) -> None:
+    @property
+    def _refused(self) -> bool:
+        """Whether nothing became of it; another process than the one that began it does not know."""
+        return self._injectors is not None and self._injectors.refused
+
+    def _undo(self, kubernetes: KubernetesApi) -> None:
         """Undo what an injector left that was killed before it could end; nothing by default."""
 
-    def _afterwards(self, kubernetes: Kubernetes, kind: str) -> None:
+    def _afterwards(self, kubernetes: KubernetesApi, kind: str) -> None:
         """Have the nodes do `kind` for the targets that run."""
         pods = [pod for server in self.servers if (pod := kubernetes.pod(server)) and pod.container]
         if pods:
@@ -107,7 +110,7 @@ class PodNetwork(PodFault):
 
         return {"kind": self.kind}, {pod.server: {"fault": fault(pod)} for pod in pods}
 
-    def _undo(self, kubernetes: Kubernetes) -> None:
+    def _undo(self, kubernetes: KubernetesApi) -> None:
         """Rules let packets pass once nobody serves their queue, but netem would go on."""
         self._afterwards(kubernetes, "clear")
 
@@ -119,7 +122,7 @@ class PodNetwork(PodFault):
             if not others <= peers:
                 raise ChaosError("peers: on pods `outside` goes only with everybody else (`all`)")
             return ()
-        kubernetes = Kubernetes(self.targets)
+        kubernetes = KubernetesApi(self.targets)
         found = [kubernetes.pod(self.targets.server(name)) for name in sorted(peers)]
         return tuple(pod.address for pod in found if pod and pod.address)
 
@@ -141,9 +144,8 @@ class PodKill(PodFault):
             return
         from chaosk8s.pod.actions import terminate_pods  # type: ignore[import-untyped]
 
-        kubernetes = Kubernetes(self.targets)
+        kubernetes = KubernetesApi(self.targets)
         pods = kubernetes.pods(self.servers)
-        self.parameters["before"] = {pod.server: asdict(pod) for pod in pods}
         self.parameters["via"] = "terminate_pods of chaostoolkit-kubernetes, grace 0"
         self._injectors = Injectors(kubernetes, self.parameters["id"])
         self.begun = time.time()
@@ -166,9 +168,10 @@ class PodKill(PodFault):
     def end(self) -> None:
         """Wait until every server runs again; a container in crash back-off gets a new pod, or that takes minutes."""
         super().end()
-        if "via" not in self.parameters:  # refused before anything was killed
+        if self._refused:
             return
-        kubernetes = Kubernetes(self.targets)
+        killed = "via" in self.parameters  # else nobody knows: then it is enough that every server runs
+        kubernetes = KubernetesApi(self.targets)
         exit_codes: dict[str, int] = {}
         replaced: list[str] = []
         end = time.monotonic() + RESTART_SECONDS
@@ -178,7 +181,7 @@ class PodKill(PodFault):
                 pod = kubernetes.pod(server)
                 if pod and pod.exit_code is not None:
                     exit_codes[server.name] = pod.exit_code
-                if pod and pod.container and pod.container != self._before(server).get("container"):
+                if pod and pod.container and not (killed and pod.container == self._before(server)):
                     waiting.remove(server)
                 elif pod and pod.waiting == "CrashLoopBackOff":
                     replaced.append(server.name)
@@ -194,8 +197,15 @@ class PodKill(PodFault):
         could not start again without a new pod."""
         return super().evidence() | {key: self.parameters.get(key) for key in ("exit_codes", "replaced")}
 
-    def _before(self, server: Server) -> dict[str, Any]:
-        found: dict[str, Any] = self.parameters.get("before", {}).get(server.name, {})
+    def is_gone(self) -> bool:
+        """See Fault; another container, or none, has taken the place of each."""
+        kubernetes = KubernetesApi(self.targets)
+        now = [(server, kubernetes.pod(server)) for server in self.servers]
+        return all(pod is None or pod.container != self._before(server) for server, pod in now)
+
+    def _before(self, server: Node) -> str | None:
+        """The container that was there before."""
+        found: str | None = self.parameters["before"].get(server.name, {}).get("container")
         return found
 
 
@@ -204,121 +214,10 @@ class PodPause(PodFault):
 
     kind = "pause"
 
-    def _undo(self, kubernetes: Kubernetes) -> None:
+    def is_stopped(self) -> bool:
+        """See Fault; the node saw it before the injector said that it had begun."""
+        return "via" in self.parameters
+
+    def _undo(self, kubernetes: KubernetesApi) -> None:
         """Let processes go on whose injector was killed while it held them."""
         self._afterwards(kubernetes, "continue")
-
-
-class Drain(Fault):
-    """Cordon the node of the first target that is not beside the toolbox, where the workload runs, and evict what runs
-    there (drain_nodes of chaostoolkit-kubernetes).
-
-    The disruption budgets decide how fast pods
-    go; volumes of the node stay there, so its members wait for it.
-    """
-
-    kind = "drain"
-
-    def begin(self) -> None:
-        """Choose the node and cordon it.  Raises ChaosError when none may be drained."""
-        from chaosk8s.node.actions import cordon_node  # type: ignore[import-untyped]
-
-        kubernetes = Kubernetes(self.targets)
-        core, release = kubernetes.core, kubernetes.release
-        if len(core.list_node().items) < 2:
-            raise ChaosError("drain-node needs a second node: -e kind_cluster_config=k8s/kind/three-nodes.yaml")
-        component = "app.kubernetes.io/component=toolbox"
-        toolbox = core.list_namespaced_pod(release.namespace, label_selector=component).items
-        taken = {pod.spec.node_name for pod in toolbox}
-        node = next((pod.node for pod in kubernetes.pods(self.servers) if pod.node not in taken), None)
-        if node is None:
-            raise ChaosError(f"every target is on {', '.join(sorted(taken))}, beside the toolbox")
-        self.parameters |= {"node": node, "via": "drain_nodes of chaostoolkit-kubernetes"}
-        self.begun = time.time()
-        cordon_node(name=node)
-
-    def hold(self, stop: threading.Event, deadline: float) -> None:
-        """Evict, then keep the node empty."""
-        from chaosk8s.node.actions import drain_nodes
-        from chaoslib.exceptions import ActivityFailed  # type: ignore[import-untyped]
-
-        Kubernetes(self.targets)
-        try:
-            drain_nodes(name=self.parameters["node"], delete_pods_with_local_storage=True, timeout=DRAIN_SECONDS)
-        except ActivityFailed as error:
-            raise ChaosError(" ".join(str(error).split())) from None
-        super().hold(stop, deadline)
-
-    def end(self) -> None:
-        """Uncordon."""
-        if node := self.parameters.get("node"):
-            kubernetes = Kubernetes(self.targets)
-            try:
-                kubernetes.core.patch_node(node, {"spec": {"unschedulable": False}})
-            except ApiException as error:
-                raise ChaosError(describe(error)) from None
-
-
-class ThroughToolbox(Fault):
-    """A fault that needs only a way to the servers: the same class as on the embedded platform, run in the toolbox."""
-
-    _process: subprocess.Popen[bytes] | None = None
-    _seen: dict[str, Any] | None = None
-
-    def begin(self) -> None:
-        """Start it there.  Its standard input is its stop button: it ends when this process does."""
-        self._process = Toolbox.of(self.targets.state, self.targets.cluster).start(
-            "python3", "-m", "shardmart.chaos.inside", "hold"
-        )
-        orders = {
-            "kind": self.kind,
-            "servers": [server.name for server in self.servers],
-            "duration_s": self.duration_s,
-            "parameters": self.parameters,
-        }
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(orders).encode() + b"\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {"event": "died"}
-        if answer["event"] != "started":
-            self._process.stdin.close()
-            self._process.wait(GOING_SECONDS)
-            raise ChaosError(answer.get("reason") or last_words(self._process) or "the toolbox does not answer")
-        self.parameters |= answer["parameters"] | {"via": "the toolbox"}
-
-    def hold(self, stop: threading.Event, deadline: float) -> None:
-        """It holds itself; wait until it says what it saw."""
-        assert self._process
-        while not stop.wait(0.1) and self._process.poll() is None and time.monotonic() < deadline + GOING_SECONDS:
-            continue
-
-    def end(self) -> None:
-        """End it and keep what it saw."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        try:
-            longest = GOING_SECONDS + math.ceil(self.parameters.get("interval_s", 0))
-            output, _ = process.communicate(STOP_LINE, timeout=longest)
-        except (subprocess.TimeoutExpired, ValueError):
-            process.kill()
-            return
-        for line in output.splitlines():
-            with contextlib.suppress(ValueError):
-                self._seen = (self._seen or {}) | json.loads(line).get("evidence", {})
-
-    def evidence(self) -> dict[str, Any]:
-        """What it saw."""
-        return self._seen or {}
-
-
-def _through_toolbox(fault: type[Fault]) -> type[Fault]:
-    return type(f"{fault.__name__}ThroughToolbox", (ThroughToolbox,), {"kind": fault.kind, "__doc__": fault.__doc__})
-
-
-KINDS: dict[str, type[Fault]] = {fault.kind: fault for fault in (PodNetwork, PodKill, PodPause, Drain)}
-THROUGH_TOOLBOX: dict[str, type[Fault]] = {
-    fault.kind: _through_toolbox(fault) for fault in (Connections, StepDowns, ChunkMoves)
-} | {Nothing.kind: Nothing}

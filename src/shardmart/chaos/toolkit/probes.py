@@ -1,6 +1,6 @@
 """Chaos Toolkit probes: what is measured before, during and after a fault, each fit for a tolerance.
 
-A probe whose name begins with "proof" says whether the fault is real; `chaos.controls` calls the experiment's fault
+A probe whose name begins with "proof" says whether the fault is real; `toolkit.controls` calls the experiment's fault
 "no fault" when it misses its tolerance.  Probes only read.
 """
 
@@ -15,10 +15,11 @@ from shardmart.ledger.metrics import Window, read_windows
 from shardmart.ledger.metrics import percentile as nearest_rank
 from shardmart.platforms.state import State
 
-from . import register, watcher
-from .errors import ChaosError
-from .running import current_run
-from .targets import Targets
+from ..errors import ChaosError
+from ..lifecycle import register
+from ..lifecycle.running import current_run
+from ..observation import watcher
+from ..targets.selectors import Targets
 
 __all__ = [
     "becomes_writable",
@@ -120,7 +121,7 @@ def is_gone(fault: str = "kill", wait_s: float = 20) -> bool:
     servers = [targets.server(name) for name in record.targets]
     if targets.platform == "embedded":
         return all(targets.process(server) is None for server in servers)
-    from .pods import Kubernetes
+    from ..targets.kubernetes import Kubernetes
 
     kubernetes, before = Kubernetes(targets), record.parameters["before"]
 
@@ -149,7 +150,7 @@ def is_stopped(fault: str = "pause") -> bool:
 
 def is_drained(wait_s: float = 180) -> bool:
     """Whether the node of the last drain is cordoned and runs no server, within `wait_s` (kind)."""
-    from .pods import Kubernetes
+    from ..targets.kubernetes import Kubernetes
 
     targets, record = _targets(), _last("drain-node")
     kubernetes, node = Kubernetes(targets), record.parameters["node"]
@@ -272,7 +273,7 @@ def becomes_writable(shard: str | None = None, wait_s: float = 60) -> bool:
 def time_without_writes_s(shard: str | None = None) -> float:
     """The longest time between two acknowledged writes to `shard` (or to the worst one) since the first fault began.
 
-    Measured by a heartbeat through the router every 100 ms (`chaos.watcher`).
+    Measured by a heartbeat through the router every 100 ms (`observation.watcher`).
     """
     run = current_run()
     begun = run.first_fault()

@@ -25,11 +25,11 @@ from shardmart.cluster.errors import ClusterError
 from shardmart.ledger.metrics import METRICS_FILE, read_windows
 from shardmart.platforms.state import State, StateError
 
-from . import register, running
-from .errors import ChaosError
-from .observation import Observation, observation
-from .running import RunningExperiment
-from .targets import Targets
+from ..errors import ChaosError
+from ..lifecycle import register, running
+from ..lifecycle.running import RunningExperiment
+from ..observation.workload import Observation, observation
+from ..targets.selectors import Targets
 
 logger = logging.getLogger("chaostoolkit")
 
@@ -163,7 +163,7 @@ def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_
             "source": str((context.get("configuration") or {}).get("source", "")),
         }
         (session.experiment.folder / "summary.json").write_text(json.dumps(summary, indent=1, default=str) + "\n")
-        from .report import write_report
+        from ..report.page import write_report
 
         html = write_report(session.experiment.folder)
         logger.info("verdict: %s", verdict.get("sentence", "none"))

@@ -17,7 +17,7 @@ from typing import Any
 from shardmart.ledger.journal import JournalError, Run, read_all
 from shardmart.ledger.metrics import percentile
 
-from .watcher import Beat, beats
+from ..observation.watcher import Beat, beats
 
 BUCKETS = 240
 MINIMUM_BUCKET_SECONDS = 0.5

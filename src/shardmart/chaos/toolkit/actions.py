@@ -1,8 +1,8 @@
 """Chaos Toolkit actions.  The same names on every platform; what cannot be had on one says so.
 
 Each fault action returns as soon as the fault is real, with its record; the fault goes on by itself for `duration_s`
-and ends by itself.  Selectors are those of `chaos.targets`, and `fault:NAME`, what the last fault of this name hit.  A
-failed action raises, and `chaos.controls` turns that into a failed experiment.
+and ends by itself.  Selectors are those of `targets.selectors`, and `fault:NAME`, what the last fault of this name hit.  A
+failed action raises, and `toolkit.controls` turns that into a failed experiment.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from chaoslib.exceptions import ActivityFailed  # type: ignore[import-untyped]
 from shardmart.cluster.errors import ClusterError
 from shardmart.platforms.state import State, StateError
 
-from . import register
-from .errors import ChaosError
-from .targets import OUTSIDE, Targets
+from ..errors import ChaosError
+from ..lifecycle import register
+from ..targets.selectors import OUTSIDE, Targets
 
 __all__ = [
     "await_end",
@@ -173,7 +173,7 @@ def random_faults(
     seed: int = 0,
 ) -> dict[str, int]:
     """Let the engine inject faults at random for `duration_s`; returns how many began and how many were skipped."""
-    from .engine import FAULTS, Engine, Plan
+    from ..lifecycle.engine import FAULTS, Engine, Plan
 
     names = FAULTS if faults == "all" else tuple(name.strip() for name in faults.split(","))
     plan = Plan(

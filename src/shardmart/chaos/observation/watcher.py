@@ -25,8 +25,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from shardmart.ledger.collections import prepare
 
-from .errors import ChaosError
-from .targets import Targets
+from ..errors import ChaosError
+from ..targets.selectors import Targets
 
 HEARTBEAT_SECONDS = 0.1
 TIMEOUT_MS = 2000

@@ -1,6 +1,6 @@
 """The ledger workload and the watcher of one experiment, beside the cluster: here, or in the toolbox on kind.
 
-`chaos.controls` starts one, stops it, and asks for the verdict.  Both leave the same files in the experiment's folder:
+`toolkit.controls` starts one, stops it, and asks for the verdict.  Both leave the same files in the experiment's folder:
 `ledger/` (journals, metrics, verdict), `writability.jsonl`, `ledger.log`; and elections in the register of events.
 """
 
@@ -20,11 +20,11 @@ from typing import Any, Protocol
 
 from shardmart.ledger.metrics import METRICS_FILE
 
-from . import register
-from .errors import ChaosError
-from .running import RunningExperiment
-from .targets import Targets
-from .toolbox import STOP_LINE, Toolbox, inside_kubernetes, last_line, last_words
+from ..errors import ChaosError
+from ..lifecycle import register
+from ..lifecycle.running import RunningExperiment
+from ..targets.selectors import Targets
+from ..targets.toolbox import STOP_LINE, Toolbox, inside_kubernetes, last_line, last_words
 from .watcher import FILE, Election, Watcher
 
 logger = logging.getLogger("chaostoolkit")
@@ -147,7 +147,7 @@ class InToolbox:
     def start(self) -> None:
         """See Observation."""
         self._experiment.ledger.mkdir()
-        self._process = self._toolbox.start("python3", "-m", "shardmart.chaos.inside", "observe")
+        self._process = self._toolbox.start("python3", "-m", "shardmart.chaos.agents.toolbox", "observe")
         assert self._process.stdin
         self._process.stdin.write(json.dumps(self._orders).encode() + b"\n")
         self._process.stdin.flush()

@@ -16,9 +16,9 @@ from typing import Any
 
 from shardmart.cluster.errors import ClusterError
 
+from ..errors import ChaosError
+from ..targets.selectors import OUTSIDE, Server, Targets
 from . import register
-from .errors import ChaosError
-from .targets import OUTSIDE, Server, Targets
 
 Say = Callable[[str], None]
 

@@ -1,6 +1,6 @@
 """The report of an experiment: one self-contained HTML page and one PNG; and a summary over many runs.
 
-`chaos.controls` writes it after every run, `shardmart chaos report` again from the same folder.  It reads what the
+`toolkit.controls` writes it after every run, `shardmart chaos report` again from the same folder.  It reads what the
 experiment left (summary.json, journals, heartbeats, events) and never the cluster.
 """
 
@@ -18,8 +18,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from . import plot, register, timeline, watcher
-from .errors import ChaosError
+from ..errors import ChaosError
+from ..lifecycle import register
+from ..observation import watcher
+from . import plot, timeline
 
 PACKAGES = ("shardmart", "chaostoolkit", "chaostoolkit-lib", "pymongo")
 SUMMARY = "summary.json"
@@ -155,7 +157,7 @@ def evidence_in_words(evidence: dict[str, Any]) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("shardmart.chaos", "templates"),
+        loader=PackageLoader("shardmart.chaos.report"),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,6 +1,6 @@
-"""What runs in the toolbox pod for an experimenter outside: `kubectl exec -i … python3 -m shardmart.chaos.inside WORD`:
+"""What runs in the toolbox pod for an experimenter outside: `kubectl exec -i … python3 -m shardmart.chaos.agents.toolbox WORD`:
 
-    answer      questions to servers, one line of JSON each, for `chaos.access`
+    answer      questions to servers, one line of JSON each, for `targets.access`
     observe     the ledger workload and the watcher of one experiment, for `chaos.observation`
     hold        a fault that needs only a way to the servers, for `chaos.pod_faults`
 
@@ -29,11 +29,11 @@ from shardmart.cluster.errors import ClusterError
 from shardmart.ledger.metrics import METRICS_FILE
 from shardmart.platforms.state import State, StateError
 
-from .errors import ChaosError
-from .faults import KINDS
-from .targets import Targets
-from .toolbox import last_line
-from .watcher import Watcher
+from ..errors import ChaosError
+from ..faults.database import KINDS
+from ..observation.watcher import Watcher
+from ..targets.selectors import Targets
+from ..targets.toolbox import last_line
 
 TAIL_SECONDS = 0.2
 STOP_SECONDS = 60
@@ -82,7 +82,7 @@ def hold(targets: Targets) -> None:
 
 
 def _until_told(stop: threading.Event) -> None:
-    sys.stdin.readline()  # `chaos.toolbox.STOP_LINE`, or the end of input
+    sys.stdin.readline()  # `targets.toolbox.STOP_LINE`, or the end of input
     stop.set()
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .packets.injector import report
+from ..packets.injector import report
 
 SCAN_SECONDS = 0.1
 DEATH_SECONDS = 20

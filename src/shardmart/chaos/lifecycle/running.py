@@ -1,6 +1,6 @@
 """The experiment that runs now: its folder, its ledger workload, and its first fault.
 
-`chaos.controls` begins and ends it; probes, which Chaos Toolkit calls without context, find it here.  One experiment
+`toolkit.controls` begins and ends it; probes, which Chaos Toolkit calls without context, find it here.  One experiment
 per state folder at a time.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shardmart.platforms.state import State
 
-from .errors import ChaosError
+from ..errors import ChaosError
 from .register import records
 
 

@@ -1,6 +1,6 @@
 """The chart's toolbox pod, from outside: where it is, and processes in it by `kubectl exec`.
 
-On kind a laptop cannot reach pods, the toolbox can: `chaos.access`, `chaos.observation` and some faults use it.
+A laptop cannot reach pods, the toolbox can.
 Exec, not port-forward: a forwarded port dies with the router pod it leads to, which is what experiments kill.
 """
 
@@ -9,19 +9,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from shardmart.declare.chart import ROUTERS
+from shardmart.cluster.description import Cluster, Kubernetes
 from shardmart.platforms.state import State
 
-from .errors import ChaosError
+from ..errors import ChaosError
 
 CONTAINER = "toolbox"
+AGENT = ("python3", "-m", "shardmart.chaos.agents.toolbox")
+"""The program that works there; a word follows that says what it does."""
 STOP_LINE = b"\n"
-"""Said before the standard input of `chaos.inside` is closed, and means the same.
+"""Said before the standard input of the agent is closed, and means the same.
 
 `kubectl exec` sends the end of input under the time limit of its last write, 60 s (client-go's WebSocket streams; seen
 with kubectl 1.34): later than that it is lost, and the connection breaks a minute after.  A line renews the limit.
@@ -46,48 +46,30 @@ def last_words(process: subprocess.Popen[bytes]) -> str:
 
 
 @dataclass(frozen=True)
-class Release:
-    """Where the chart was installed, read from the pods' addresses: RELEASE-mongos-1.RELEASE-mongos.NAMESPACE.svc."""
-
-    name: str
-    namespace: str
-
-    @classmethod
-    def of(cls, cluster: Mapping[str, Any]) -> Release:
-        """The release of a cluster.json of the platform kind."""
-        pod, workload, namespace, *_ = cluster["routers"][0]["host"].split(".")
-        del pod
-        return cls(workload.removesuffix(f"-{ROUTERS}"), namespace)
-
-    @property
-    def chaos_namespace(self) -> str:
-        """The namespace of the pods that hold faults: not the database's, which forbids what they need."""
-        return f"{self.namespace}-chaos"
-
-
-@dataclass(frozen=True)
 class Toolbox:
-    """The toolbox of one release.  Raises ChaosError when there is no kubectl."""
+    """The toolbox of one release, and the kubeconfig that leads there: None is the user's own."""
 
-    release: Release
+    release: Kubernetes
     kubeconfig: Path | None
 
     @classmethod
-    def of(cls, state: State, cluster: Mapping[str, Any]) -> Toolbox:
-        """The toolbox of the cluster in this state folder: `kubeconfig` there, else the user's own."""
+    def between(cls, state: State, cluster: Cluster) -> Toolbox | None:
+        """The toolbox that stands between this process and the cluster; None when it reaches the servers by itself."""
+        if cluster.kubernetes is None or inside_kubernetes(state):
+            return None
         kubeconfig = state.folder / "kubeconfig"
-        return cls(Release.of(cluster), kubeconfig if kubeconfig.exists() else None)
+        return cls(cluster.kubernetes, kubeconfig if kubeconfig.exists() else None)
 
     def exec_command(self, *words: str) -> list[str]:
-        """The command line that runs `words` in the toolbox."""
+        """The command line that runs `words` in the toolbox.  ChaosError when there is no kubectl."""
         program = shutil.which("kubectl")
         if program is None:
-            raise ChaosError("kubectl is not on PATH: a cluster on kind cannot be reached without it")
+            raise ChaosError("kubectl is not on PATH: pods cannot be reached without it")
         return [
             program,
             *([f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []),
             f"--namespace={self.release.namespace}",
-            *("exec", "--stdin", "--quiet", f"--container={CONTAINER}", f"deploy/{self.release.name}-toolbox", "--"),
+            *("exec", "--stdin", "--quiet", f"--container={CONTAINER}", f"deploy/{self.release.toolbox}", "--"),
             *words,
         ]
 

@@ -1,9 +1,5 @@
-"""What a fault is, and the kinds that need nothing but a way to the servers: connections, step-downs, moving chunks.
-
-Created from a JSON record by `chaos.guard`, which holds them, and by `chaos.register.finish`, which ends what a dead
-guard left behind: `end` must therefore work from the record alone, in another process, and twice.  Kinds that break
-processes and packets depend on the platform: `chaos.process_faults` and `chaos.pod_faults`.
-"""
+"""Faults that a client of the database makes, with nothing but a way to the servers: connections, step-downs, moving
+chunks, and the one that does nothing.  There is nothing to undo in any of them once their process has ended."""
 
 from __future__ import annotations
 
@@ -11,40 +7,14 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from .errors import ChaosError
-from .targets import Server, Targets
+from shardmart.cluster.description import Role
 
-
-@dataclass
-class Fault:
-    """One fault.  `parameters` is what the record keeps; `begin` may add to it what `end` needs."""
-
-    targets: Targets
-    servers: list[Server]
-    duration_s: float
-    parameters: dict[str, Any] = field(default_factory=dict)
-    begun: float | None = None
-    """When it became real (wall clock), if `begin` goes on after that."""
-    kind: ClassVar[str]
-
-    def begin(self) -> None:
-        """Make the fault real.  Raises ChaosError if it cannot be."""
-
-    def hold(self, stop: threading.Event, deadline: float) -> None:
-        """Keep it until `deadline` (monotonic seconds) or `stop`."""
-        stop.wait(max(0.0, deadline - time.monotonic()))
-
-    def end(self) -> None:
-        """Undo it, whatever state it is in."""
-
-    def evidence(self) -> dict[str, Any]:
-        """What the fault itself saw, for the record."""
-        return {}
+from ..errors import ChaosError
+from .fault import Fault
 
 
 class Connections(Fault):
@@ -84,7 +54,7 @@ class StepDowns(Fault):
     def hold(self, stop: threading.Event, deadline: float) -> None:
         """Step down again and again; `done` counts the primaries that obeyed."""
         self.parameters["done"] = 0
-        sets = sorted({server.set_name for server in self.servers if server.set_name})
+        sets = sorted({server.group for server in self.servers if server.role is not Role.ROUTER})
         while not stop.is_set() and time.monotonic() < deadline:
             for name in sets:
                 if (primary := self.targets.primary(name)) and self.targets.command(primary, STEP_DOWN, 10):

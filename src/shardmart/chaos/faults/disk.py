@@ -1,6 +1,6 @@
 """A slow disk for some processes: their writes to one block device are limited by the kernel (cgroup I/O throttling).
 
-Used by `chaos.process_faults`.  A commit waits for fdatasync, so that a few writes a second make every journaled write
+A commit waits for fdatasync, so that a few writes a second make every journaled write
 wait; other processes on the same disk are not touched.  Files: blkio.throttle.write_iops_device (cgroup v1, kernel
 Documentation/admin-guide/cgroup-v1/blkio-controller.rst) or io.max (v2, cgroup-v2.rst).  Only v1 was ever run, in the
 laboratory.
@@ -13,9 +13,14 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
-from .errors import ChaosError
+from ..errors import ChaosError
+from ..targets.selectors import Targets
+from .fault import Fault
+from .processes import processes_of
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEASURE = """
@@ -40,7 +45,7 @@ def device_of(folder: Path) -> str:
     return device
 
 
-class SlowDisk:
+class ControlGroup:
     """A control group whose processes write at most `iops` times a second to `device`."""
 
     def __init__(self, name: str, root: Path = CGROUPS) -> None:
@@ -110,3 +115,49 @@ def _words(file: Path) -> list[str]:
         return file.read_text().split()
     except OSError:
         return []
+
+
+class SlowWrites(Fault):
+    """Durable writes of the targets wait: the kernel lets them write a few times a second."""
+
+    kind = "slowdisk"
+
+    begin_seconds = MEASURE_SECONDS + 30
+
+    @property
+    def _group(self) -> ControlGroup:
+        return ControlGroup(self.parameters["id"])
+
+    @property
+    def _folder(self) -> Path:
+        return self.targets.state.folder / "data"
+
+    @classmethod
+    def requirement(cls, targets: Targets) -> str | None:
+        """See Fault."""
+        del targets
+        return ControlGroup("any").requirement()
+
+    def prepare(self) -> None:
+        """Note the device, and the groups that the processes are in now."""
+        running = processes_of(self.targets.state, self.servers, "to slow")
+        self.parameters["device"] = device_of(self._folder)
+        # As text: keys of JSON are.
+        self.parameters["homes"] = {str(process.pid): self._group.home(process.pid) for process in running.values()}
+
+    def begin(self) -> None:
+        """Limit the processes, then measure what a write in their place takes."""
+        pids = [int(pid) for pid in self.parameters["homes"]]
+        self._group.slow(pids, self.parameters["device"], int(self.parameters["iops"]))
+        self.begun = time.time()
+        self.parameters["write_ms"] = self._group.write_ms(self._folder)
+        self.parameters["via"] = f"at most {self.parameters['iops']} writes a second to {self.parameters['device']}"
+
+    def end(self) -> None:
+        """Lift the limit."""
+        homes = {int(pid): home for pid, home in self.parameters.get("homes", {}).items()}
+        self._group.release(homes, self.parameters.get("device", "0:0"))
+
+    def evidence(self) -> dict[str, Any]:
+        """What a durable write took while it lasted, milliseconds."""
+        return {"write_ms": self.parameters.get("write_ms")}

@@ -1,6 +1,6 @@
-"""How this process reaches members and routers: directly, or on kind from a laptop through the chart's toolbox pod.
+"""How this process reaches members and routers: directly, or from a laptop to pods through the chart's toolbox.
 
-`chaos.targets` picks one by the state folder and asks everything through it.  Both only ask: nothing here writes.
+Both ways only ask: nothing here writes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from shardmart.cluster.protocol.connection import Credentials, Tls, connect
 from shardmart.cluster.protocol.wire import say_hello
 from shardmart.platforms.state import State
 
-from .errors import ChaosError
-from .toolbox import Toolbox, last_words
+from ..errors import ChaosError
+from .toolbox import AGENT, Toolbox, last_words
 
 START_SECONDS = 30
 """Time for `kubectl exec` and Python to start in the toolbox; both are quick unless the node is busy."""
@@ -81,7 +81,7 @@ class DirectAccess:
 
 
 class ToolboxAccess:
-    """Through one long-lived `kubectl exec` into the toolbox, where `chaos.inside` asks; times are measured there.
+    """Through one long-lived `kubectl exec` into the toolbox, where an agent asks; times are measured there.
 
     Raises ChaosError when the toolbox cannot be reached.  A broken stream is opened again once per question.
     """
@@ -132,9 +132,9 @@ class ToolboxAccess:
     def _open(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self._close()
-            self._process = self._toolbox.start("python3", "-m", "shardmart.chaos.inside", "answer")
+            self._process = self._toolbox.start(*AGENT, "answer")
             if json.loads(self._line(START_SECONDS)).get("event") != "ready":
-                raise ChaosError("chaos.inside did not start in the toolbox")
+                raise ChaosError("the agent did not start in the toolbox")
         return self._process
 
     def _line(self, seconds: float) -> bytes:
