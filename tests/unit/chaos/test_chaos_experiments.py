@@ -12,7 +12,7 @@ from chaoslib.experiment import ensure_experiment_is_valid
 from shardmart.chaos.toolkit import actions, probes
 
 FOLDER = Path(__file__).parents[3] / "chaos"
-EXPERIMENTS = sorted([*FOLDER.glob("*.json"), *FOLDER.glob("embedded/*.json")])
+EXPERIMENTS = sorted(FOLDER.glob("*.json"))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def load(path: Path) -> dict[str, Any]:
     return document
 
 
-@pytest.fixture(params=EXPERIMENTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.fixture(params=EXPERIMENTS, ids=lambda path: path.stem)
 def experiment(request: pytest.FixtureRequest) -> dict[str, Any]:
     return load(request.param)
 
@@ -41,7 +41,9 @@ def test_its_activities_exist_and_take_what_they_are_given(experiment: dict[str,
 
     steps = [*experiment["method"], *experiment["rollbacks"], *experiment["steady-state-hypothesis"]["probes"]]
     for step in steps:
-        module = {"shardmart.chaos.toolkit.actions": actions, "shardmart.chaos.toolkit.probes": probes}[step["provider"]["module"]]
+        module = {"shardmart.chaos.toolkit.actions": actions, "shardmart.chaos.toolkit.probes": probes}[
+            step["provider"]["module"]
+        ]
         function = getattr(module, step["provider"]["func"])
         inspect.signature(function).bind(**step["provider"].get("arguments", {}))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shardmart.chaos.observation.watcher import FILE, outages
+from shardmart.chaos.observation.heartbeats import FILE, outages
 from shardmart.chaos.report.timeline import build
 
 

@@ -1,6 +1,6 @@
 """The process that holds a fault on a Kubernetes node: kill or pause the processes of pods, or impair their network.
 
-`chaos.pods` starts it in a pod of its own (toolbox image, the node's process namespace, a handful of capabilities); the
+It runs in a pod of its own (toolbox image, the node's process namespace, a handful of capabilities); the
 database's pods and their namespace stay as they are.  It reads its orders from `$ORDERS`, reports in lines of JSON on
 standard output and ends, with everything undone, at its own deadline or on SIGTERM, whoever asked for it may be dead.
 It imports nothing but the standard library and `chaos.packets`.

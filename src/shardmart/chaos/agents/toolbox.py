@@ -1,8 +1,8 @@
-"""What runs in the toolbox pod for an experimenter outside: `kubectl exec -i … python3 -m shardmart.chaos.agents.toolbox WORD`:
+"""What works in the toolbox pod for an experimenter outside, `python3 -m shardmart.chaos.agents.toolbox WORD`:
 
-    answer      questions to servers, one line of JSON each, for `targets.access`
-    observe     the ledger workload and the watcher of one experiment, for `chaos.observation`
-    hold        a fault that needs only a way to the servers, for `chaos.pod_faults`
+    answer      questions to servers, one line of JSON each
+    observe     the ledger workload and the watcher of one experiment
+    hold        a fault that needs only a way to the servers
 
 Each ends when its standard input does, so that nothing outlives an experimenter that was killed; the last two also at a
 line after their orders.
@@ -25,15 +25,14 @@ from typing import Any
 from bson import json_util
 from pymongo.errors import PyMongoError
 
-from shardmart.cluster.errors import ClusterError
+from shardmart.errors import ShardmartError
 from shardmart.ledger.metrics import METRICS_FILE
-from shardmart.platforms.state import State, StateError
+from shardmart.platforms.platform import last_line
+from shardmart.platforms.state import State
 
-from ..errors import ChaosError
 from ..faults.database import KINDS
 from ..observation.watcher import Watcher
 from ..targets.selectors import Targets
-from ..targets.toolbox import last_line
 
 TAIL_SECONDS = 0.2
 STOP_SECONDS = 60
@@ -70,11 +69,12 @@ def hold(targets: Targets) -> None:
     stop = threading.Event()
     deadline = time.monotonic() + fault.duration_s
     try:
+        fault.prepare()
         fault.begin()
         say("started", parameters=fault.parameters)
         threading.Thread(target=_until_told, args=(stop,), daemon=True).start()
         fault.hold(stop, deadline)
-    except (ChaosError, ClusterError, PyMongoError) as error:
+    except (ShardmartError, PyMongoError) as error:
         say("refused", reason=str(error))
     finally:
         fault.end()
@@ -82,7 +82,7 @@ def hold(targets: Targets) -> None:
 
 
 def _until_told(stop: threading.Event) -> None:
-    sys.stdin.readline()  # `targets.toolbox.STOP_LINE`, or the end of input
+    sys.stdin.readline()  # `platforms.platform.STOP_LINE`, or the end of input
     stop.set()
 
 
@@ -144,13 +144,13 @@ class _Tail:
 
 def main() -> int:
     """Do what the word says; 3 with one line on standard error when the cluster cannot be used."""
-    parser = argparse.ArgumentParser(prog="chaos.inside", description=__doc__)
+    parser = argparse.ArgumentParser(prog="shardmart.chaos.agents.toolbox", description=__doc__)
     words = {"answer": answer, "observe": observe, "hold": hold}
     parser.add_argument("word", choices=words)
     arguments = parser.parse_args()
     try:
         words[arguments.word](Targets(State.find()))
-    except (ChaosError, ClusterError, StateError, PyMongoError) as error:
+    except (ShardmartError, PyMongoError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 3
     return 0

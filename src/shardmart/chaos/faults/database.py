@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
 from pymongo.errors import PyMongoError
 
 from shardmart.cluster.description import Role
@@ -36,6 +37,17 @@ class Connections(Fault):
         self.parameters["opened"] = len(opened)
         if not opened:
             raise ChaosError(f"no connection to {', '.join(s.name for s in self.servers)} could be opened")
+
+    def count(self) -> int:
+        """How many established connections lead to the targets, those not accepted yet included; for pods, how many
+        were opened."""
+        if any(server.pod for server in self.servers):
+            return int(self.parameters.get("opened", 0))
+        ports = {(server.port,) for server in self.servers}
+        return sum(
+            connection.status == psutil.CONN_ESTABLISHED and tuple(connection.laddr)[1:2] in ports
+            for connection in psutil.net_connections(kind="tcp")
+        )
 
     def end(self) -> None:
         """Close them; a dead guard's are closed by the kernel."""

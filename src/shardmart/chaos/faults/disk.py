@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import ChaosError
 from ..targets.selectors import Targets
 from .fault import Fault
-from .processes import processes_of
+from .processes import running
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEASURE = """
@@ -140,10 +140,10 @@ class SlowWrites(Fault):
 
     def prepare(self) -> None:
         """Note the device, and the groups that the processes are in now."""
-        running = processes_of(self.targets.state, self.servers, "to slow")
+        found = running(self, "to slow")
         self.parameters["device"] = device_of(self._folder)
         # As text: keys of JSON are.
-        self.parameters["homes"] = {str(process.pid): self._group.home(process.pid) for process in running.values()}
+        self.parameters["homes"] = {str(process.pid): self._group.home(process.pid) for process in found.values()}
 
     def begin(self) -> None:
         """Limit the processes, then measure what a write in their place takes."""

@@ -1,4 +1,6 @@
-"""The drain of a Kubernetes node, as for a kernel upgrade.  A node whose guard was killed stays cordoned until it is healed."""
+"""The drain of a Kubernetes node, as for a kernel upgrade.
+
+A node whose guard was killed stays cordoned until it is healed."""
 
 from __future__ import annotations
 

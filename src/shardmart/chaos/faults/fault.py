@@ -1,8 +1,8 @@
 """What a fault is.
 
 A fault is made from a record and lives in three steps: `prepare` breaks nothing and puts into `parameters` what `end`
-will need, `begin` makes it real, `end` undoes it.  Between `prepare` and `begin` the record is written, so that whatever
-happens to the process that holds a fault, `end` works from the record alone, in another process, and twice.
+will need, `begin` makes it real, `end` undoes it.  Between `prepare` and `begin` the record is written, so that
+whatever happens to the process that holds a fault, `end` works from the record alone, in another process, and twice.
 """
 
 from __future__ import annotations

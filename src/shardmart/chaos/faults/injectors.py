@@ -1,8 +1,8 @@
 """The pods that hold a fault: one on each node that has a target, for the time of the fault.
 
-Such a pod (an injector) runs `shardmart.chaos.agents.node` on the node of its targets, in the namespace NAMESPACE-chaos,
-which may hold privileged pods; the database's namespace stays "restricted" (docs/decisions/045).  It has no service
-account and ends by itself.
+Such a pod (an injector) runs `shardmart.chaos.agents.node` on the node of its targets, in the namespace
+NAMESPACE-chaos, which may hold privileged pods; the database's namespace stays "restricted" (docs/decisions/045).  It
+has no service account and ends by itself.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from shardmart.platforms.kubernetes import KubernetesPlatform
+
 from ..errors import ChaosError, ImpossibleError
 from ..targets.selectors import Targets
 from . import database
@@ -14,10 +16,11 @@ from .fault import Fault
 
 @dataclass(frozen=True)
 class Faults:
-    """The kinds of one platform, and why it has none of some others."""
+    """The kinds of one platform, why it has none of some others, and the environment of a process that holds one."""
 
     kinds: Mapping[str, type[Fault]]
-    without: Mapping[str, str] = field(default_factory=dict)
+    without: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
 def _of_processes(targets: Targets) -> Faults:
@@ -34,10 +37,14 @@ def _of_processes(targets: Targets) -> Faults:
 def _of_pods(targets: Targets) -> Faults:
     from . import drain, pods, through_toolbox  # they need the Kubernetes client, which the others do without
 
+    assert isinstance(targets.platform, KubernetesPlatform)
+    # chaostoolkit-kubernetes reads it.
+    environment = targets.platform.environment() | ({"CHAOSTOOLKIT_IN_POD": "true"} if targets.platform.inside else {})
     own = (pods.PodNetwork, pods.PodKill, pods.PodPause, drain.Drain)
     return Faults(
-        (through_toolbox.KINDS if targets.toolbox else database.KINDS) | {fault.kind: fault for fault in own},
+        (database.KINDS if targets.platform.direct else through_toolbox.KINDS) | {fault.kind: fault for fault in own},
         {"slowdisk": "there is no slow disk on pods: the control groups of their nodes are the kubelet's"},
+        environment,
     )
 
 
@@ -45,7 +52,7 @@ PLATFORMS: dict[str, Callable[[Targets], Faults]] = {"embedded": _of_processes, 
 
 
 def _faults(targets: Targets) -> Faults:
-    platform = targets.cluster.platform
+    platform = targets.platform.name
     if platform not in PLATFORMS:
         raise ChaosError(f"no faults for the platform {platform!r}; there are some for {' and '.join(PLATFORMS)}")
     return PLATFORMS[platform](targets)
@@ -68,6 +75,5 @@ def requirement(targets: Targets, kind: str) -> str | None:
 
 
 def environment(targets: Targets) -> dict[str, str]:
-    """Environment of the process that holds a fault: chaostoolkit-kubernetes reads `$KUBECONFIG` on import."""
-    kubeconfig = targets.state.folder / "kubeconfig"
-    return os.environ | ({"KUBECONFIG": str(kubeconfig)} if kubeconfig.exists() else {})
+    """Environment of the process that holds a fault."""
+    return dict(_faults(targets).environment)

@@ -16,7 +16,7 @@ from ..packets.injector import Injector, NetworkFault
 from ..packets.queue import ACCEPT, PacketQueue, QueueError
 from ..targets.selectors import Targets
 from .fault import Fault
-from .processes import pid_file
+from .processes import embedded
 
 
 class Network(Fault):
@@ -39,7 +39,7 @@ class Network(Fault):
     def begin(self) -> None:
         """Take the queue and install the rules.  Needs root or CAP_NET_ADMIN."""
         endpoints = tuple(
-            Endpoint(server.name, server.port, None, str(pid_file(self.targets.state, server)))
+            Endpoint(server.name, server.port, None, str(embedded(self.targets).pid_file(server)))
             for server in self.targets.servers
         )
         fault = NetworkFault(

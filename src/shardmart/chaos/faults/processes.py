@@ -8,17 +8,15 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterable
-from pathlib import Path
 
 import psutil
 
 from shardmart.cluster.description import Node
-from shardmart.cluster.host.processes import Process, has_ended, start, wait_until_listening
-from shardmart.cluster.protocol.connection import Deadline
-from shardmart.platforms.state import State
+from shardmart.cluster.host.processes import has_ended
+from shardmart.platforms.embedded import EmbeddedPlatform
 
 from ..errors import ChaosError
+from ..targets.selectors import Targets
 from .fault import Fault
 
 RESTART_SECONDS = 60
@@ -31,13 +29,12 @@ class Kill(Fault):
     kind = "kill"
 
     def prepare(self) -> None:
-        """Note the command lines."""
-        running = processes_of(self.targets.state, self.servers, "to kill")
-        self.parameters["commands"] = {name: process.cmdline() for name, process in running.items()}
+        """See that every target runs; how to start it again is the platform's knowledge."""
+        running(self, "to kill")
 
     def begin(self) -> None:
         """Kill, and wait until they are gone."""
-        victims = list(processes_of(self.targets.state, self.servers, "to kill").values())
+        victims = list(running(self, "to kill").values())
         self.begun = time.time()
         for victim in victims:
             victim.send_signal(signal.SIGKILL)
@@ -49,32 +46,11 @@ class Kill(Fault):
 
     def end(self) -> None:
         """Start what does not run."""
-        idle = [
-            Process(
-                name=server.name,
-                command=tuple(command),
-                host=server.host,
-                port=server.port,
-                marker=_marker(command),
-                pid_file=pid_file(self.targets.state, server),
-                log_file=self.targets.state.folder / "logs" / f"{server.name}.log",
-            )
-            for server in self.servers
-            if (command := self.parameters.get("commands", {}).get(server.name)) and not process_of(self.targets.state, server)
-        ]
-        wait_until_listening(start(idle), Deadline(RESTART_SECONDS))
+        self.targets.platform.start([server.name for server in self.servers], wait_s=RESTART_SECONDS)
 
     def is_gone(self) -> bool:
         """See Fault."""
-        return all(process_of(self.targets.state, server) is None for server in self.servers)
-
-
-def _marker(command: list[str]) -> str:
-    """The argument no other server has: its configuration file, or the router's log."""
-    for option in ("--config", "-f", "--logpath"):
-        if option in command:
-            return command[command.index(option) + 1]
-    return command[-1]
+        return not any(process_of(self.targets, server) for server in self.servers)
 
 
 class Pause(Fault):
@@ -84,8 +60,8 @@ class Pause(Fault):
 
     def prepare(self) -> None:
         """Note which processes they are."""
-        running = processes_of(self.targets.state, self.servers, "to pause")
-        self.parameters["processes"] = {name: [p.pid, p.create_time()] for name, p in running.items()}
+        found = running(self, "to pause")
+        self.parameters["processes"] = {name: [p.pid, p.create_time()] for name, p in found.items()}
 
     def begin(self) -> None:
         """Stop the processes."""
@@ -114,26 +90,21 @@ class Pause(Fault):
         return found
 
 
-def pid_file(state: State, server: Node) -> Path:
-    """Where the pid of a server lies."""
-    return state.folder / "run" / f"{server.name}.pid"
+def embedded(targets: Targets) -> EmbeddedPlatform:
+    """The platform whose servers are processes; ChaosError for another one."""
+    if not isinstance(targets.platform, EmbeddedPlatform):
+        raise ChaosError(f"the servers of {targets.cluster.name} are no processes of this machine")
+    return targets.platform
 
 
-def process_of(state: State, server: Node) -> psutil.Process | None:
+def process_of(targets: Targets, server: Node) -> psutil.Process | None:
     """The server's live process; None when it is down."""
-    try:
-        process = psutil.Process(int(pid_file(state, server).read_text().split()[0]))
-        # The pid may have been given to another program: a server's command line names the state folder.
-        if str(state.folder) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
-            return process
-    except (OSError, ValueError, IndexError, psutil.Error):
-        pass
-    return None
+    return embedded(targets).process(server).running()
 
 
-def processes_of(state: State, servers: Iterable[Node], words: str) -> dict[str, psutil.Process]:
-    """The process of each server, by name; ChaosError that names those that do not run, so nothing `words`."""
-    found = {server.name: process_of(state, server) for server in servers}
+def running(fault: Fault, words: str) -> dict[str, psutil.Process]:
+    """The process of each target, by name; ChaosError that names those that do not run, so nothing `words`."""
+    found = {server.name: process_of(fault.targets, server) for server in fault.servers}
     if down := [name for name, process in found.items() if process is None]:
         raise ChaosError(f"{', '.join(down)} does not run: nothing {words}")
     return {name: process for name, process in found.items() if process is not None}

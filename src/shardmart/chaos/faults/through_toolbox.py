@@ -10,8 +10,10 @@ import threading
 import time
 from typing import Any
 
+from shardmart.platforms.platform import STOP_LINE, last_words
+
 from ..errors import ChaosError
-from ..targets.toolbox import AGENT, STOP_LINE, last_words
+from ..targets.selectors import start_agent
 from .database import ChunkMoves, Connections, Nothing, StepDowns
 from .fault import Fault
 
@@ -26,8 +28,7 @@ class ThroughToolbox(Fault):
 
     def begin(self) -> None:
         """Start it there.  Its standard input is its stop button: it ends when this process does."""
-        assert self.targets.toolbox, "this process reaches the servers by itself"
-        self._process = self.targets.toolbox.start(*AGENT, "hold")
+        self._process = start_agent(self.targets.platform, "hold")
         orders = {
             "kind": self.kind,
             "servers": [server.name for server in self.servers],

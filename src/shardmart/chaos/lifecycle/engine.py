@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shardmart.cluster.errors import ClusterError
+from shardmart.cluster.description import Node, Role
+from shardmart.errors import ShardmartError
 
 from ..errors import ChaosError
-from ..targets.selectors import OUTSIDE, Server, Targets
-from . import register
+from ..targets.selectors import OUTSIDE, Targets
+from . import heal, records, register
 
 Say = Callable[[str], None]
 
@@ -46,7 +47,7 @@ class Choice:
 
     fault: str
     kind: str
-    servers: tuple[Server, ...]
+    servers: tuple[Node, ...]
     length_s: float
     parameters: dict[str, Any] = field(default_factory=dict)
 
@@ -81,7 +82,7 @@ class Engine:
                     return
                 self._once(stop)
         finally:
-            ended = register.heal(self.targets.state)
+            ended = heal.heal(self.targets.state)
             self.say(f"stopped after {self.begun} faults; healed {len(ended)} that were active")
 
     def _once(self, stop: threading.Event) -> None:
@@ -95,16 +96,16 @@ class Engine:
             record = register.start(
                 self.targets, choice.kind, choice.fault, list(choice.servers), choice.length_s, **choice.parameters
             )
-        except (ChaosError, ClusterError) as error:
+        except ShardmartError as error:
             self.skipped += 1
             self.say(f"no fault: {error}")
             return
         self.begun += 1
         for server in choice.servers:
-            self._touched[server.set_name or "routers"] = time.monotonic() + choice.length_s
+            self._touched[server.group] = time.monotonic() + choice.length_s
         self.say(f"{record.id}: {choice.words()}")
         if not stop.wait(choice.length_s):
-            register.wait_until_ended(self.targets.state, 120)
+            heal.wait_until_ended(self.targets.state, 120)
 
     def _wait_until_whole(self, stop: threading.Event, seconds: float = 120) -> None:
         end = time.monotonic() + seconds
@@ -119,12 +120,12 @@ class Engine:
 
     def choose(self) -> Choice | None:
         """The next fault; None if the limits forbid every target now."""
-        if register.active(self.targets.state):
+        if records.active(self.targets.state):
             return None
         fault = self._dice.choice(self.plan.faults)
         length = self._dice.uniform(*self.plan.length_s)
         now = time.monotonic()
-        routers = [server for server in self.targets.servers if server.role == "router"]
+        routers = [server for server in self.targets.servers if server.role is Role.ROUTER]
         calm = [name for name in self.targets.set_names if now - self._touched.get(name, -1e9) > self.plan.calm_s]
         if fault == "latency":
             return self._network(fault, routers, length, delay_ms=self.plan.delay_ms, direction="egress")
@@ -151,7 +152,7 @@ class Engine:
         return Choice(fault, kind, (member,), length, parameters)
 
     def _network(
-        self, fault: str, servers: Sequence[Server], length: float, *, outside: bool = True, **parameters: Any
+        self, fault: str, servers: Sequence[Node], length: float, *, outside: bool = True, **parameters: Any
     ) -> Choice:
         peers = [server.name for server in self.targets.servers] + ([OUTSIDE] if outside else [])
         defaults = {"delay_ms": 0.0, "jitter_ms": 0.0, "loss": 0.0, "direction": "both", "seed": self.plan.seed}

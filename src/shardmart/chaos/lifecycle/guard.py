@@ -1,8 +1,8 @@
 """The process that holds one fault: notes what it will break, breaks it, keeps it until its deadline, ends it.
 
 `python -m shardmart.chaos.lifecycle.guard --state FOLDER ID`, started in a session of its own.  SIGTERM ends the fault
-early.  Killed with -9 it leaves the rest to the kernel (network faults), to the pods that hold faults, and to `shardmart
-chaos heal`: the record says what to undo from before the fault begins.
+early.  Killed with -9 it leaves the rest to the kernel (network faults), to the pods that hold faults, and to
+`shardmart chaos heal`: the record says what to undo from before the fault begins.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def await_true(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def guard_of(record: Record) -> psutil.Process | None:
-    """The process that holds a fault, if it lives.  One that has not written its number yet is known by its arguments."""
+    """The process that holds a fault, if it lives; one that has not noted its number yet is known by its arguments."""
     candidates = psutil.process_iter() if record.guard is None else _process(record.guard)
     for process in candidates:
         try:

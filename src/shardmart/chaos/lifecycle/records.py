@@ -1,4 +1,4 @@
-"""What is written down of faults: one JSON record each in `chaos/faults/` of the state folder, and one line per event."""
+"""What is written down of faults: one JSON record each in `chaos/faults/` of the state folder, one line per event."""
 
 from __future__ import annotations
 
@@ -106,14 +106,14 @@ def note(state: State, event: str, at: float | None = None, **details: object) -
 
 def note_started(state: State, record: Record) -> None:
     """The event that a fault is real since `record.begun`."""
-    details = {"id": record.id, "name": record.name, "targets": record.targets, "words": record.words()}
+    details: dict[str, Any] = {"id": record.id, "name": record.name, "targets": record.targets, "words": record.words()}
     note(state, "fault-started", record.begun, **details)
 
 
 def note_ended(state: State, record: Record) -> None:
     """The event that a fault is over now."""
-    details = {"id": record.id, "name": record.name, "targets": record.targets}
-    note(state, "fault-ended", **details, reason=record.reason, evidence=record.evidence)
+    details: dict[str, Any] = {"id": record.id, "name": record.name, "targets": record.targets, "reason": record.reason}
+    note(state, "fault-ended", record.ended, **details, evidence=record.evidence)
 
 
 def events(state: State, since: float, until: float) -> list[dict[str, Any]]:

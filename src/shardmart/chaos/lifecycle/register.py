@@ -14,11 +14,11 @@ from collections.abc import Iterable
 
 from shardmart.cluster.description import Node
 from shardmart.errors import ShardmartError
+from shardmart.platforms.platform import last_line
 
 from ..errors import ChaosError, ImpossibleError
 from ..faults import kinds
 from ..targets.selectors import Targets
-from ..targets.toolbox import last_line
 from . import records
 from .heal import await_true, finish
 from .records import BEGINNING, REFUSED, STARTING, Record

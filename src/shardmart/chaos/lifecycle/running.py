@@ -1,7 +1,6 @@
 """The experiment that runs now: its folder, its ledger workload, and its first fault.
 
-`toolkit.controls` begins and ends it; probes, which Chaos Toolkit calls without context, find it here.  One experiment
-per state folder at a time.
+Probes, which Chaos Toolkit calls without context, find it here.  One experiment per state folder at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 from shardmart.platforms.state import State
 
 from ..errors import ChaosError
-from .register import records
+from .records import records
 
 
 @dataclass(frozen=True)
@@ -55,5 +54,7 @@ def current_run() -> RunningExperiment:
     try:
         document = json.loads(_pointer(State.find()).read_text())
     except FileNotFoundError:
-        raise ChaosError("no experiment with a ledger runs: add the control chaos.controls to the experiment") from None
+        raise ChaosError(
+            "no experiment with a ledger runs: it needs the control shardmart.chaos.toolkit.controls"
+        ) from None
     return RunningExperiment(Path(document["folder"]), document["title"], document["started"])

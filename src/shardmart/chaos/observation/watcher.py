@@ -1,20 +1,16 @@
 """What a client of each shard sees, and who is primary, several times a second, while an experiment runs.
 
-`chaos.observation` starts it, beside the cluster, and keeps what it tells: heartbeats in `writability.jsonl` in the
-experiment's folder, elections in the register of events.  A heartbeat is one update through the router with write
+A heartbeat is one update through the router with write
 concern majority of a document that lives on a known shard (`ledger.heartbeats`), so "time without writes" is measured
 per shard and as users would feel it.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pymongo
@@ -27,6 +23,7 @@ from shardmart.ledger.collections import prepare
 
 from ..errors import ChaosError
 from ..targets.selectors import Targets
+from .heartbeats import Beat
 
 HEARTBEAT_SECONDS = 0.1
 TIMEOUT_MS = 2000
@@ -34,22 +31,7 @@ START_SECONDS = 40
 """Time to make and find the heartbeat documents: sharding a collection may take longer than a heartbeat."""
 ELECTION_POLL_SECONDS = 0.4
 DOCUMENTS = 64
-FILE = "writability.jsonl"
 DATABASE, COLLECTION = "ledger", "heartbeats"
-
-
-@dataclass(frozen=True)
-class Beat:
-    """One heartbeat: when it was sent and answered (wall-clock seconds), and whether it was acknowledged."""
-
-    shard: str
-    sent: float
-    answered: float
-    ok: bool
-
-    def line(self) -> str:
-        """As `writability.jsonl` has it."""
-        return json.dumps(asdict(self)) + "\n"
 
 
 @dataclass(frozen=True)
@@ -109,7 +91,7 @@ class Watcher:
         for number in range(DOCUMENTS):
             collection.update_one({"_id": number}, {"$setOnInsert": {"at": 0.0}}, upsert=True)
         places: dict[str, int] = {}
-        for shard in [shard["name"] for shard in self._targets.cluster["shards"]]:
+        for shard in [shard.name for shard in self._targets.cluster.shards]:
             primary = self._targets.wait_for_primary(shard)
             answer = self._targets.command(primary, {"find": COLLECTION, "projection": {"_id": 1}, "$db": DATABASE}, 5)
             if not answer or not (held := answer["cursor"]["firstBatch"]):
@@ -147,52 +129,3 @@ class Watcher:
                     last[name] = now
                     if before is not None:
                         self._on_election(Election(time.time(), name, member.name, before[0]))
-
-
-def beats(folder: Path) -> Iterable[Beat]:
-    """The heartbeats written so far."""
-    try:
-        lines = (folder / FILE).read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            found.append(Beat(**json.loads(line)))
-        except ValueError:  # the last line may be half written
-            continue
-    return found
-
-
-@dataclass(frozen=True)
-class Outage:
-    """The longest time between two acknowledged heartbeats of a shard: from when, and how long, in seconds."""
-
-    shard: str
-    since: float
-    seconds: float
-
-
-def outages(folder: Path, since: float = 0.0, until: float | None = None) -> dict[str, Outage]:
-    """The longest outage of every shard among the heartbeats answered after `since`."""
-    acknowledged: dict[str, list[float]] = {}
-    newest = 0.0
-    for beat in beats(folder):
-        newest = max(newest, beat.answered)
-        times = acknowledged.setdefault(beat.shard, [])
-        if beat.ok and (until is None or beat.answered <= until):
-            times.append(beat.answered)
-    worst = {}
-    for shard, times in acknowledged.items():
-        points = [t for t in times if t <= since][-1:] + [t for t in times if t > since]
-        points.append(min(newest, until) if until else newest)  # still without writes at the end
-        gaps = [(b - a, a) for a, b in pairwise(points)]
-        length, start = max(gaps, default=(0.0, since))
-        worst[shard] = Outage(shard, start, length)
-    return worst
-
-
-def is_writable(folder: Path, shard: str, within_s: float) -> bool:
-    """Whether a heartbeat of the shard was acknowledged that was sent in the last `within_s` seconds."""
-    recent = time.time() - within_s
-    return any(beat.ok and beat.shard == shard and beat.sent >= recent for beat in beats(folder))

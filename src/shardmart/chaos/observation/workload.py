@@ -1,6 +1,6 @@
-"""The ledger workload and the watcher of one experiment, beside the cluster: here, or in the toolbox on kind.
+"""The ledger workload and the watcher of one experiment, beside the cluster: here, or in the toolbox of a release.
 
-`toolkit.controls` starts one, stops it, and asks for the verdict.  Both leave the same files in the experiment's folder:
+Both places leave the same files in the experiment's folder:
 `ledger/` (journals, metrics, verdict), `writability.jsonl`, `ledger.log`; and elections in the register of events.
 """
 
@@ -19,13 +19,14 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from shardmart.ledger.metrics import METRICS_FILE
+from shardmart.platforms.platform import STOP_LINE, last_line, last_words
 
 from ..errors import ChaosError
-from ..lifecycle import register
+from ..lifecycle import records
 from ..lifecycle.running import RunningExperiment
-from ..targets.selectors import Targets
-from ..targets.toolbox import STOP_LINE, Toolbox, inside_kubernetes, last_line, last_words
-from .watcher import FILE, Election, Watcher
+from ..targets.selectors import Targets, start_agent
+from .heartbeats import FILE
+from .watcher import Election, Watcher
 
 logger = logging.getLogger("chaostoolkit")
 
@@ -54,15 +55,14 @@ class Observation(Protocol):
 
 def observation(targets: Targets, experiment: RunningExperiment, workload: Sequence[str]) -> Observation:
     """The observation for this cluster; `workload` are arguments of `ledger run`."""
-    if targets.platform == "kind" and not inside_kubernetes(targets.state):
-        return InToolbox(targets, experiment, workload)
-    return Here(targets, experiment, workload)
+    place = Here if targets.platform.direct else InToolbox
+    return place(targets, experiment, workload)
 
 
 def note_election(targets: Targets, election: Election) -> None:
     """Into the register of events."""
     details = {"set": election.set_name, "primary": election.primary, "before": election.before}
-    register.note(targets.state, "election", election.at, **details)
+    records.note(targets.state, "election", election.at, **details)
 
 
 def _verdict(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class InToolbox:
 
     def __init__(self, targets: Targets, experiment: RunningExperiment, workload: Sequence[str]) -> None:
         self._targets, self._experiment = targets, experiment
-        self._toolbox = Toolbox.of(targets.state, targets.cluster)
+        self._platform = targets.platform
         self._folder = f"{IN_TOOLBOX}/{experiment.folder.name}"
         self._orders = {"folder": self._folder, "ledger": list(workload)}
         self._process: subprocess.Popen[bytes] | None = None
@@ -147,7 +147,7 @@ class InToolbox:
     def start(self) -> None:
         """See Observation."""
         self._experiment.ledger.mkdir()
-        self._process = self._toolbox.start("python3", "-m", "shardmart.chaos.agents.toolbox", "observe")
+        self._process = start_agent(self._platform, "observe")
         assert self._process.stdin
         self._process.stdin.write(json.dumps(self._orders).encode() + b"\n")
         self._process.stdin.flush()
@@ -212,16 +212,16 @@ class InToolbox:
     def check(self) -> dict[str, Any]:
         """See Observation.  The journals come here afterwards, and leave the toolbox."""
         verdict = _verdict(
-            self._toolbox.run(
-                *("python3", "-m", "shardmart.ledger", "check", f"{self._folder}/ledger", "--json"),
+            self._platform.run(
+                [self._platform.python, "-m", "shardmart.ledger", "check", f"{self._folder}/ledger", "--json"],
                 timeout_s=CHECK_SECONDS,
             )
         )
-        archive = self._toolbox.run("tar", "-C", self._folder, "-cf", "-", ".", timeout_s=CHECK_SECONDS)
+        archive = self._platform.run(["tar", "-C", self._folder, "-cf", "-", "."], timeout_s=CHECK_SECONDS)
         if archive.returncode:
             raise ChaosError(f"the journals could not be fetched: {last_line(archive.stderr)}")
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as members:
             members.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and newer have it
             members.extractall(self._experiment.folder)  # noqa: S202  from our own pod
-        self._toolbox.run("rm", "-rf", self._folder, timeout_s=60)
+        self._platform.run(["rm", "-rf", self._folder], timeout_s=60)
         return verdict

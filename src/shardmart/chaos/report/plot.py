@@ -1,6 +1,6 @@
 """The picture of an experiment: rate, latency and writability over time, with the faults shaded.
 
-Called by `chaos.report`.  Draws what the timeline says and interprets nothing.
+It draws what the timeline says and interprets nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An experiment's measurements on one time axis: operations, latency, outages, faults, elections.
 
-Read by `chaos.plot` and `chaos.report` from the folder of a finished experiment: the journals themselves, the
-heartbeats and the register of events.  Time is in seconds since the experiment began.
+Read from the folder of a finished experiment: the journals themselves, the heartbeats and the events.  Time is in
+seconds since the experiment began.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from shardmart.ledger.journal import JournalError, Run, read_all
 from shardmart.ledger.metrics import percentile
 
-from ..observation.watcher import Beat, beats
+from ..observation.heartbeats import Beat, beats
 
 BUCKETS = 240
 MINIMUM_BUCKET_SECONDS = 0.5

@@ -13,7 +13,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from bson import json_util
@@ -22,10 +22,11 @@ from pymongo.errors import PyMongoError
 
 from shardmart.cluster.protocol.connection import Credentials, Tls, connect
 from shardmart.cluster.protocol.wire import say_hello
+from shardmart.errors import ShardmartError
+from shardmart.platforms.platform import last_words
 from shardmart.platforms.state import State
 
 from ..errors import ChaosError
-from .toolbox import AGENT, Toolbox, last_words
 
 START_SECONDS = 30
 """Time for `kubectl exec` and Python to start in the toolbox; both are quick unless the node is busy."""
@@ -86,8 +87,8 @@ class ToolboxAccess:
     Raises ChaosError when the toolbox cannot be reached.  A broken stream is opened again once per question.
     """
 
-    def __init__(self, toolbox: Toolbox) -> None:
-        self._toolbox = toolbox
+    def __init__(self, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self._start = start
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
@@ -122,7 +123,7 @@ class ToolboxAccess:
                     process.stdin.write(question)
                     process.stdin.flush()
                     return json_util.loads(self._line(timeout_s + 10))["answer"]
-                except (OSError, ValueError, ChaosError) as error:
+                except (OSError, ValueError, ShardmartError) as error:
                     reason = (last_words(self._process) if self._process else "") or str(error)
                     self._close()
                     if attempt == 2:
@@ -132,7 +133,7 @@ class ToolboxAccess:
     def _open(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self._close()
-            self._process = self._toolbox.start(*AGENT, "answer")
+            self._process = self._start()
             if json.loads(self._line(START_SECONDS)).get("event") != "ready":
                 raise ChaosError("the agent did not start in the toolbox")
         return self._process

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from kubernetes import client, config
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config import ConfigException
-from urllib3.exceptions import HTTPError
 
 from shardmart.cluster.description import Node
+from shardmart.platforms.kubernetes import CONTAINER, KubernetesPlatform, pod_of
 
 from ..errors import ChaosError
 from .selectors import Targets
-from .toolbox import CONTAINER, inside_kubernetes
-
 
 
 @dataclass(frozen=True)
@@ -46,28 +39,18 @@ class KubernetesApi:
     """The API, for one release.  Raises ChaosError when there is no way to it."""
 
     def __init__(self, targets: Targets) -> None:
-        if targets.cluster.kubernetes is None:
+        platform = targets.platform
+        if not isinstance(platform, KubernetesPlatform):
             raise ChaosError(f"{targets.cluster.name} does not run on Kubernetes")
-        self.release = targets.cluster.kubernetes
-        kubeconfig = targets.state.folder / "kubeconfig"
-        try:
-            if inside_kubernetes(targets.state):
-                os.environ.setdefault("CHAOSTOOLKIT_IN_POD", "true")
-                config.load_incluster_config()  # type: ignore[no-untyped-call]
-            else:
-                config.load_kube_config(  # type: ignore[no-untyped-call]
-                    config_file=str(kubeconfig) if kubeconfig.exists() else None
-                )
-        except (ConfigException, OSError) as error:
-            raise ChaosError(f"no way to the Kubernetes API: {error}") from None
+        self.release = platform.release
         # Any: in the client's own types every field of every answer may be None.
-        self.core: Any = client.CoreV1Api()
-        self.apps: Any = client.AppsV1Api()
+        self.core: Any = client.CoreV1Api(platform.api())
+        self.apps: Any = client.AppsV1Api(platform.api())
 
     def pod(self, server: Node) -> Pod | None:
         """The pod of a server; None while there is none."""
         try:
-            found = self.core.read_namespaced_pod(_pod_name(server), self.release.namespace)
+            found = self.core.read_namespaced_pod(pod_of(server).name, self.release.namespace)
         except ApiException as error:
             if error.status == 404:
                 return None
@@ -141,12 +124,6 @@ class KubernetesApi:
         except ApiException as error:
             if error.status not in {403, 409}:
                 raise ChaosError(describe(error)) from None
-
-
-def _pod_name(server: Node) -> str:
-    if server.pod is None:
-        raise ChaosError(f"{server.name} is no pod")
-    return server.pod.name
 
 
 def describe(error: ApiException) -> str:

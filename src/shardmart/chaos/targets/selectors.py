@@ -13,41 +13,49 @@ It asks members as `__system`, the way `targets.access` says, and only reads.
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from shardmart import platforms
 from shardmart.cluster.description import Cluster, Member, Node, Role
+from shardmart.platforms.platform import Platform
 from shardmart.platforms.state import State
 
 from ..errors import ChaosError
 from .access import Access, DirectAccess, ToolboxAccess
-from .toolbox import Toolbox
 
 OUTSIDE = "outside"
+AGENT = "shardmart.chaos.agents.toolbox"
+"""The program that works beside the servers for an experimenter who cannot reach them."""
 
 _accesses: dict[Path, Access] = {}
 
 
-def _access(state: State, toolbox: Toolbox | None) -> Access:
+def start_agent(platform: Platform, word: str) -> subprocess.Popen[bytes]:
+    """A process beside the servers that does what `word` says (see `agents.toolbox`)."""
+    return platform.spawn([platform.python, "-m", AGENT, word])
+
+
+def _access(state: State, platform: Platform) -> Access:
     """One way in per state folder and process: a way through the toolbox takes a second to open."""
     if state.folder not in _accesses:
-        _accesses[state.folder] = ToolboxAccess(toolbox) if toolbox else DirectAccess(state)
+        way = DirectAccess(state) if platform.direct else ToolboxAccess(partial(start_agent, platform, "answer"))
+        _accesses[state.folder] = way
     return _accesses[state.folder]
 
 
 class Targets:
-    """The servers of one cluster.  Raises StateError when the state folder has none.
-
-    `toolbox` is the way to them; None when this process reaches them by itself.
-    """
+    """The servers of one cluster.  Raises StateError when the state folder has none."""
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.cluster: Cluster = state.description()
-        self.toolbox = Toolbox.between(state, self.cluster)
-        self.access = _access(state, self.toolbox)
+        self.platform = platforms.of(state)
+        self.cluster: Cluster = self.platform.cluster
+        self.access = _access(state, self.platform)
 
     @property
     def servers(self) -> Sequence[Node]:

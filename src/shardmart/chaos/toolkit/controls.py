@@ -1,9 +1,8 @@
 """The control of every experiment: the ledger around it, a verdict at the end, and no failure that ends with exit 0.
 
-Chaos Toolkit calls these functions (`"module": "chaos.controls"`).  Before: a folder, the ledger workload, the watcher.
-After each activity: a failed action, a probe out of its tolerance, or a proof that shows no fault fails the experiment.
-After all: heal, stop the workload, check the ledger, write the report, and set the status from which `chaos run` makes
-its exit code.  Chaos Toolkit itself would call an experiment with a failed action "completed".
+Before: refuse what this cluster cannot do; a folder, the ledger workload, the watcher.  After each activity: a failed
+action, a probe out of its tolerance, or a proof that shows no fault fails the experiment.  After all: heal, stop the
+workload, check the ledger, write the report, and set the status from which `chaos run` makes its exit code.
 """
 
 from __future__ import annotations
@@ -21,15 +20,17 @@ from chaoslib.exceptions import InterruptExecution  # type: ignore[import-untype
 from chaoslib.hypothesis import within_tolerance  # type: ignore[import-untyped]
 from pymongo.errors import PyMongoError
 
-from shardmart.cluster.errors import ClusterError
+from shardmart.errors import ShardmartError
 from shardmart.ledger.metrics import METRICS_FILE, read_windows
-from shardmart.platforms.state import State, StateError
+from shardmart.platforms.state import State
 
 from ..errors import ChaosError
-from ..lifecycle import register, running
+from ..lifecycle import heal, records, running
 from ..lifecycle.running import RunningExperiment
 from ..observation.workload import Observation, observation
 from ..targets.selectors import Targets
+from .experiments import refuse_impossible
+from .judgement import FAILED, STOPPED, final_status, judge, judge_ledger, summary_status
 
 logger = logging.getLogger("chaostoolkit")
 
@@ -74,11 +75,12 @@ def before_experiment_control(
     }
     try:
         state = State.find()
-        if left := register.heal(state):
+        targets = Targets(state)
+        refuse_impossible(targets, context)
+        if left := heal.heal(state):
             logger.warning("ended faults that were still active: %s", ", ".join(left))
         folder = _folder(state, context["title"])
         experiment = RunningExperiment(folder, context["title"], time.time())
-        targets = Targets(state)
         made = observation(targets, experiment, _arguments(workload))
         _session = _Session(experiment, state, made, float(cool_down_s), workload)
         atexit.register(_stop_everything)
@@ -88,7 +90,7 @@ def before_experiment_control(
         logger.info("the ledger writes to %s", folder)
         _session.began = True
         time.sleep(float(warm_up_s))
-    except (ChaosError, StateError, ClusterError, PyMongoError, OSError) as error:
+    except (ShardmartError, PyMongoError, OSError) as error:
         _stop_everything()
         raise InterruptExecution(f"the experiment cannot begin: {' '.join(str(error).split())[:300]}") from None
 
@@ -97,26 +99,21 @@ def after_activity_control(context: dict[str, Any], state: dict[str, Any], **_: 
     """Hold every activity to its word."""
     if _session is None or not isinstance(state, dict):
         return
-    name = context["name"]
-    status = state.get("status")
-    if status != "succeeded":
-        error = (state.get("exception") or ["no reason given"])[-1].strip()
-        _problem(f"{context['type']} {name!r} failed: {error}")
-        return
-    if context["type"] != "probe":
-        return
-    output = state.get("output")
-    met = True
-    if "tolerance" in context:
-        met = bool(within_tolerance(context["tolerance"], output, configuration={}, secrets={}))
-        state["tolerance_met"] = met
-    _session.measured.append(
-        {"at": time.time(), "name": name, "value": output, "tolerance": context.get("tolerance"), "met": met}
-    )
-    logger.info("%s: %s%s", name, output, "" if met else "  OUT OF TOLERANCE")
-    if not met:
-        no_fault = "NO FAULT: " if name.startswith("proof") else ""
-        _problem(f"{no_fault}{name!r} is {output!r}, expected {json.dumps(context['tolerance'])}")
+    judged = judge(context, state, _within)
+    if judged.met is not None:
+        name, output, tolerance = context["name"], state.get("output"), context.get("tolerance")
+        if tolerance is not None:
+            state["tolerance_met"] = judged.met
+        _session.measured.append(
+            {"at": time.time(), "name": name, "value": output, "tolerance": tolerance, "met": judged.met}
+        )
+        logger.info("%s: %s%s", name, output, "" if judged.met else "  OUT OF TOLERANCE")
+    if judged.problem:
+        _problem(judged.problem)
+
+
+def _within(tolerance: Any, output: Any) -> bool:
+    return bool(within_tolerance(tolerance, output, configuration={}, secrets={}))
 
 
 def _problem(text: str) -> None:
@@ -129,13 +126,13 @@ def _problem(text: str) -> None:
 def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_: Any) -> None:
     """Heal, stop, check, report; and make the status say what was found."""
     if _session is None or not _session.began:
-        state["status"] = "failed"
+        state["status"] = FAILED
         _stop_everything()
         return
     session = _session
     verdict: dict[str, Any] | None = None
     try:
-        register.heal(session.state)
+        heal.heal(session.state)
         if reason := session.observation.ended():
             _problem(f"the ledger workload ended by itself: {reason}")
         else:
@@ -143,18 +140,17 @@ def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_
         ended = time.time()
         _stop_everything()
         verdict = session.observation.check()
-        if not verdict.get("clean"):
-            _problem(f"ledger: {verdict.get('sentence', 'no verdict')}")
-        if state["status"] in {"interrupted", "aborted"}:
+        if problem := judge_ledger(verdict):
+            _problem(problem)
+        if state["status"] in STOPPED:
             _problem(f"the experiment was {state['status']}")
-        elif session.problems:
-            state["status"] = "failed"
+        state["status"] = final_status(state["status"], session.problems)
         summary = {
             "title": session.experiment.title,
             "description": context.get("description", ""),
             "started": session.experiment.started,
             "ended": ended,
-            "status": "passed" if state["status"] == "completed" and not state.get("deviated") else state["status"],
+            "status": summary_status(state["status"], deviated=bool(state.get("deviated"))),
             "deviated": bool(state.get("deviated")),
             "problems": session.problems,
             "measured": session.measured,
@@ -170,7 +166,7 @@ def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_
         logger.info("report: %s", html)
     except Exception as error:  # Chaos Toolkit hides what a control raises: a hidden failure must not pass.
         logger.exception("the control failed")
-        state["status"] = "failed"
+        state["status"] = FAILED
         session.problems.append(f"the control failed: {error}")
     finally:
         _stop_everything()
@@ -179,7 +175,7 @@ def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_
 def _folder(state: State, title: str) -> Path:
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-")
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    folder = register.chaos_folder(state) / "runs" / f"{stamp}-{slug}"
+    folder = records.chaos_folder(state) / "runs" / f"{stamp}-{slug}"
     folder.mkdir(parents=True)
     return folder
 

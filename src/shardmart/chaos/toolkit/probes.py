@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import psutil
-
+from shardmart.cluster.description import Role
 from shardmart.ledger.metrics import Window, read_windows
 from shardmart.ledger.metrics import percentile as nearest_rank
 from shardmart.platforms.state import State
 
 from ..errors import ChaosError
-from ..lifecycle import register
+from ..faults.database import Connections
+from ..lifecycle import records
+from ..lifecycle.records import ACTIVE, Record
 from ..lifecycle.running import current_run
-from ..observation import watcher
+from ..observation import heartbeats
 from ..targets.selectors import Targets
 
 __all__ = [
@@ -71,7 +72,7 @@ def every_set_has_one_primary(wait_s: float = 60) -> bool:
                 return False
             if not all(a and (a.get("isWritablePrimary") or a.get("secondary")) for a in answers):
                 return False
-        return all(targets.hello(server) for server in targets.servers if server.role == "router")
+        return all(targets.hello(server) for server in targets.servers if server.role is Role.ROUTER)
 
     return _await(whole, float(wait_s))
 
@@ -105,62 +106,33 @@ def is_unreachable(targets: str, timeout_s: float = 2) -> bool:
     return all(known.connect_ms(server, float(timeout_s)) is None for server in known.resolve(targets))
 
 
-def _last(name: str) -> register.Record:
-    found = [record for record in register.records(State.find()) if record.name == name]
+def _last(name: str) -> Record:
+    found = [record for record in records.records(State.find()) if record.name == name]
     if not found:
         raise ChaosError(f"no fault {name!r} was ever started")
     return found[-1]
 
 
 def is_gone(fault: str = "kill", wait_s: float = 20) -> bool:
-    """Whether the processes (on kind: the containers) that the last fault of this name killed run no more.
+    """Whether the processes that the last fault of this name killed run no more, within `wait_s`.
 
-    On kind within `wait_s`: the kubelet looks at its containers once a second or so, and tells the API after that.
+    For pods that takes a moment: the kubelet looks at its containers once a second or so, and tells the API after that.
     """
-    targets, record = _targets(), _last(fault)
-    servers = [targets.server(name) for name in record.targets]
-    if targets.platform == "embedded":
-        return all(targets.process(server) is None for server in servers)
-    from ..targets.kubernetes import Kubernetes
-
-    kubernetes, before = Kubernetes(targets), record.parameters["before"]
-
-    def gone() -> bool:
-        now = {server.name: kubernetes.pod(server) for server in servers}
-        return all(pod is None or pod.container != before[name]["container"] for name, pod in now.items())
-
-    return _await(gone, float(wait_s))
+    return _await(_last(fault).fault(_targets()).is_gone, float(wait_s))
 
 
 def is_stopped(fault: str = "pause") -> bool:
-    """Whether the processes the last fault of this name paused are in state T, and do not answer.
-
-    On kind the state is what the injector on the node saw, before it said that the fault had begun.
-    """
+    """Whether the processes that the last fault of this name paused are in state T, and do not answer."""
     targets, record = _targets(), _last(fault)
-    servers = [targets.server(name) for name in record.targets]
-    if targets.platform == "embedded":
-        processes = [targets.process(server) for server in servers]
-        if not all(process and process.status() == psutil.STATUS_STOPPED for process in processes):
-            return False
-    elif record.status != "active":
+    made = record.fault(targets)
+    if record.status != ACTIVE or not made.is_stopped():
         return False
-    return all(targets.hello(server, timeout_seconds=0.5) is None for server in servers)
+    return all(targets.hello(server, timeout_seconds=0.5) is None for server in made.servers)
 
 
 def is_drained(wait_s: float = 180) -> bool:
-    """Whether the node of the last drain is cordoned and runs no server, within `wait_s` (kind)."""
-    from ..targets.kubernetes import Kubernetes
-
-    targets, record = _targets(), _last("drain-node")
-    kubernetes, node = Kubernetes(targets), record.parameters["node"]
-
-    def drained() -> bool:
-        pods = [kubernetes.pod(server) for server in targets.servers]
-        cordoned = bool(kubernetes.core.read_node(node).spec.unschedulable)
-        return cordoned and not any(pod and pod.node == node for pod in pods)
-
-    return _await(drained, float(wait_s))
+    """Whether the node of the last drain is cordoned and runs no server, within `wait_s`."""
+    return _await(_last("drain-node").fault(_targets()).is_drained, float(wait_s))
 
 
 def packets_dropped(fault: str = "partition") -> int:
@@ -186,22 +158,16 @@ def chunks_moved(fault: str = "move-chunks") -> int:
 def faults_begun() -> int:
     """How many faults have begun since the experiment did."""
     started = current_run().started
-    return sum(1 for record in register.records(State.find()) if record.begun and record.begun >= started)
+    return sum(1 for record in records.records(State.find()) if record.begun and record.begun >= started)
 
 
 def connections_open(target: str = "routers") -> int:
     """How many established TCP connections lead to `target` now, those it has not accepted yet included.
 
-    On kind: how many the toolbox opened for the last fill-connections.
+    For pods: how many the last fill-connections opened.
     """
     targets = _targets()
-    if targets.platform == "kind":
-        return int(_last("fill-connections").parameters.get("opened", 0))
-    ports = {(server.port,) for server in targets.resolve(target)}
-    return sum(
-        connection.status == psutil.CONN_ESTABLISHED and tuple(connection.laddr)[1:2] in ports
-        for connection in psutil.net_connections(kind="tcp")
-    )
+    return Connections(targets, targets.resolve(target), 0, _last("fill-connections").parameters).count()
 
 
 def elections(set_name: str | None = None, since_s: float | None = None) -> int:
@@ -211,7 +177,7 @@ def elections(set_name: str | None = None, since_s: float | None = None) -> int:
     wanted = targets.set_named(set_name) if set_name else None
     return sum(
         event["event"] == "election" and wanted in {None, event["set"]}
-        for event in register.events(State.find(), since, time.time())
+        for event in records.events(State.find(), since, time.time())
     )
 
 
@@ -261,12 +227,12 @@ def ledger_latency_ms(percentile: int = 99, window_s: float = 5) -> float:
 
 def is_writable(shard: str, within_s: float = 3) -> bool:
     """Whether a client's write to `shard` through the router was acknowledged in the last `within_s` seconds."""
-    return watcher.is_writable(current_run().folder, _targets().set_named(shard), float(within_s))
+    return heartbeats.is_writable(current_run().folder, _targets().set_named(shard), float(within_s))
 
 
 def becomes_writable(shard: str | None = None, wait_s: float = 60) -> bool:
     """Whether `shard` (or every shard) acknowledges writes again within `wait_s`."""
-    shards = [shard] if shard else [s["name"] for s in _targets().cluster["shards"]]
+    shards = [shard] if shard else [replica_set.name for replica_set in _targets().cluster.shards]
     return _await(lambda: all(is_writable(name, 1) for name in shards), float(wait_s))
 
 
@@ -279,6 +245,6 @@ def time_without_writes_s(shard: str | None = None) -> float:
     begun = run.first_fault()
     if begun is None:
         raise ChaosError("no fault has begun in this experiment")
-    found = watcher.outages(run.folder, begun)
+    found = heartbeats.outages(run.folder, begun)
     wanted = [_targets().set_named(shard)] if shard else list(found)
     return round(max((found[name].seconds for name in wanted if name in found), default=-1.0), 2)
