@@ -32,7 +32,7 @@ def test_shards_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_timeline_shows_gaps_and_faults(tmp_path: Path) -> None:
-    write(tmp_path, ("s1", 101, True), ("s1", 107, True), ("s1", 108, True))
+    write(tmp_path, ("s1", 101, True), ("s1", 107, True), ("s1", 108, True), ("s1", 109, True))
     events = [
         {"at": 102.0, "event": "fault-started", "id": "f", "name": "kill", "targets": ["a"], "words": "kill on a"},
         {"at": 103.0, "event": "election", "set": "s1", "primary": "b", "before": "a"},

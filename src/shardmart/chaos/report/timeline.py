@@ -134,5 +134,5 @@ def _gaps(found: Iterable[Beat], started: float, ended: float) -> dict[str, list
     gaps = {}
     for shard, begin in first.items():
         points = [begin, *acknowledged[shard], ended]
-        gaps[shard] = [(a - started, b - started) for a, b in pairwise(points) if b - a > GAP_SECONDS and b != ended]
+        gaps[shard] = [(a - started, b - started) for a, b in pairwise(points) if b - a > GAP_SECONDS]
     return gaps
