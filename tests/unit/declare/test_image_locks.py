@@ -1,4 +1,4 @@
-"""Claims of the images' lock files: part of the one lock, hashes kept, and enough for the code that each image ships."""
+"""Claims of the images' lock files: part of the one lock, hashes kept, enough for the code that each image ships."""
 
 from __future__ import annotations
 
