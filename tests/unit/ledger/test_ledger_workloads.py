@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from synthetic_run import SyntheticRun
 
+from shardmart.ledger import checker, final_state
 from shardmart.ledger.checks.linearizability import Call
 from shardmart.ledger.checks.staging import MAY, MUST, MUST_NOT
 from shardmart.ledger.checks.verdict import EXAMPLES, Verdict
-from shardmart.ledger.journal import Operation, token
+from shardmart.ledger.journal import JournalWriter, Operation, Run, token
 from shardmart.ledger.workloads import WORKLOADS
 from shardmart.ledger.workloads.orders import REMEMBERED
 from shardmart.ledger.workloads.register import RegisterGenerator, as_call
@@ -59,8 +62,8 @@ def test_only_an_acknowledged_1_must_be_there(outcome: str, result: Any, wanted:
     ],
 )
 def test_what_an_operation_leaves(workload: str, function: str, value: Any, effect: Effect | None) -> None:
-    checker = WORKLOADS[workload].checker(workload, Verdict("run"), lambda _: iter(()))
-    assert checker.expect(operation(function, value)) == effect
+    judge = WORKLOADS[workload].checker(workload, Verdict("run"), lambda _: iter(()))
+    assert judge.expect(operation(function, value)) == effect
 
 
 @pytest.mark.parametrize(
@@ -115,19 +118,19 @@ def test_a_missed_order_is_stale_while_the_client_remembers_it(
     outcome: str, result: Any, between: int, stale: int
 ) -> None:
     verdict = Verdict("run")
-    checker = WORKLOADS["orders"].checker("orders", verdict, lambda _: iter(()))
+    judge = WORKLOADS["orders"].checker("orders", verdict, lambda _: iter(()))
     for number in range(between + 1):
         value = {"order": number, "user": 1, "cents": 5}
-        checker.look_at(Operation(0, number, "place", value, 1, 2, "ok", 1))
-    checker.look_at(Operation(0, between + 1, "advance", STEP, 3, 4, outcome, result))  # type: ignore[arg-type]
+        judge.look_at(Operation(0, number, "place", value, 1, 2, "ok", 1))
+    judge.look_at(Operation(0, between + 1, "advance", STEP, 3, 4, outcome, result))  # type: ignore[arg-type]
     assert verdict.counts["stale"] == stale
 
 
 def test_an_order_whose_placing_failed_is_not_missed() -> None:
     verdict = Verdict("run")
-    checker = WORKLOADS["orders"].checker("orders", verdict, lambda _: iter(()))
-    checker.look_at(Operation(0, 0, "place", {"order": 0, "user": 1, "cents": 5}, 1, 2, "failed", None))
-    checker.look_at(Operation(0, 1, "advance", STEP, 3, 4, "ok", 0))
+    judge = WORKLOADS["orders"].checker("orders", verdict, lambda _: iter(()))
+    judge.look_at(Operation(0, 0, "place", {"order": 0, "user": 1, "cents": 5}, 1, 2, "failed", None))
+    judge.look_at(Operation(0, 1, "advance", STEP, 3, 4, "ok", 0))
     assert verdict.clean
 
 
@@ -271,14 +274,14 @@ def test_the_operations_of_an_anomaly_are_those_of_its_client(synthetic: Make) -
     run = synthetic("orders")
     run.client(0, [("place", {"order": n, "user": 1, "cents": 5}, "ok", 1) for n in range(3)])
     run.client(2, [("place", {"order": token(2, n), "user": 1, "cents": 5}, "ok", 1) for n in range(3)])
-    kept = [0, 2, token(2, 0), token(2, 2)]
+    kept = [0, 2, token(2, 0), token(2, 1)]
     run.final["orders"] = [
         {"_id": str(t), "total_cents": 5, "status": "placed", "history": [{"op": t, "status": "placed"}]} for t in kept
     ]
     verdict = run.check()
     assert [anomaly.operations[0].split(" [")[0] for anomaly in verdict.anomalies] == [
         "client 0 operation 1",
-        "client 2 operation 1",
+        "client 2 operation 2",
     ]
     assert "orders: 6 acknowledged effects, 2 of them not there exactly once" in verdict.checked
 
@@ -352,3 +355,19 @@ def test_a_clean_verdict_says_so() -> None:
     verdict.count("orders", "ok")
     assert verdict.clean
     assert verdict.sentence() == "clean: all 1 acknowledged operations are accounted for; lost 0, doubled 0"
+
+
+def test_what_one_workload_doubled_is_not_counted_against_the_next(tmp_path: Path) -> None:
+    for workload in ("append", "orders"):
+        writer = JournalWriter(tmp_path, workload, 0)
+        writer.invoke(*(("append", {"key": 0}) if workload == "append" else ("place", {"order": 0, "cents": 5})))
+        writer.end("ok", 1)
+        writer.close()
+    Run("synthetic", ("append", "orders"), "ledger", 1, 0, "majority", 0.0, 0).write(tmp_path)
+    order = {"_id": "0", "total_cents": 5, "status": "placed", "history": [{"op": 0, "status": "placed"}]}
+    final_state.path(tmp_path, "lists").write_text(json.dumps({"_id": "0", "items": [0, 0]}) + "\n")
+    final_state.path(tmp_path, "orders").write_text(json.dumps(order) + "\n")
+    verdict = checker.check(tmp_path)
+    assert dict(verdict.counts) == {"doubled": 1}
+    assert "append: 1 acknowledged effects, 1 of them not there exactly once" in verdict.checked
+    assert "orders: 1 acknowledged effects, each there exactly once" in verdict.checked
