@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from shardmart.chaos.report import Row, summarize
+from shardmart.chaos.report.table import Row, summarize
 
 FOLDER = Path(__file__).parents[1] / "chaos"
 LONG = {"soak"}

@@ -110,7 +110,7 @@ def body(module):
         login=login if login.username else None, keyfile=keyfile if keyfile.keyfile else None
     )
     address = replica_set.primary_of(arguments["addresses"], keyfile) or arguments["addresses"][0]
-    changes = users.converge(
+    return users.converge(
         [
             users.UserSpec(
                 name=user["name"],
@@ -125,7 +125,6 @@ def body(module):
         wait_seconds=arguments["wait_seconds"],
         check_mode=module.check_mode,
     )
-    return {"changed": bool(changes), "changes": changes}
 
 
 def main():

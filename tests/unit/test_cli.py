@@ -53,7 +53,7 @@ def test_module_says_it_as_the_command_does() -> None:
 
 def test_file_that_is_in_the_way_is_named(state: Path) -> None:
     (state / "chaos").touch()
-    command = [*SHARDMART, "chaos", "run", "chaos/embedded/kill-primary.json", f"--state={state}"]
+    command = [*SHARDMART, "chaos", "run", "chaos/kill-primary.json", f"--state={state}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == f"shardmart chaos: {state / 'chaos'}: File exists\n"

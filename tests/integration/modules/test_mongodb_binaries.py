@@ -34,11 +34,10 @@ def no_mongod_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
 
 
-@pytest.fixture
-def tarball(tmp_path: Path) -> Iterator[dict[str, Any]]:
+@pytest.fixture(scope="module")
+def tarball(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A vendor-like archive of the real mongod, served over HTTP by this process."""
-    site = tmp_path / "site"
-    site.mkdir()
+    site = tmp_path_factory.mktemp("site")
     archive = site / "mongodb-linux-8.0.0.tgz"
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         tar.add(str(servers()["mongod"]), "mongodb-linux-8.0.0/bin/mongod")

@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from shardmart.chaos import controls
+from shardmart.chaos.toolkit import controls
 
 
 @pytest.fixture

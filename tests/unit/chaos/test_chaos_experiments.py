@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from chaoslib.experiment import ensure_experiment_is_valid
 
-from shardmart.chaos import actions, probes
+from shardmart.chaos.toolkit import actions, probes
 
 FOLDER = Path(__file__).parents[3] / "chaos"
-EXPERIMENTS = sorted([*FOLDER.glob("*.json"), *FOLDER.glob("embedded/*.json")])
+EXPERIMENTS = sorted(FOLDER.glob("*.json"))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def load(path: Path) -> dict[str, Any]:
     return document
 
 
-@pytest.fixture(params=EXPERIMENTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.fixture(params=EXPERIMENTS, ids=lambda path: path.stem)
 def experiment(request: pytest.FixtureRequest) -> dict[str, Any]:
     return load(request.param)
 
@@ -30,7 +30,7 @@ def test_chaos_toolkit_accepts_it(experiment: dict[str, Any]) -> None:
 
 
 def test_it_has_the_control_heals_always_and_proves_its_fault(experiment: dict[str, Any]) -> None:
-    assert [c["provider"]["module"] for c in experiment["controls"]] == ["shardmart.chaos.controls"]
+    assert [c["provider"]["module"] for c in experiment["controls"]] == ["shardmart.chaos.toolkit.controls"]
     assert experiment["runtime"]["rollbacks"]["strategy"] == "always"
     assert [r["provider"]["func"] for r in experiment["rollbacks"]] == ["heal"]
     assert any(step["name"].startswith("proof: ") for step in experiment["method"])
@@ -41,7 +41,9 @@ def test_its_activities_exist_and_take_what_they_are_given(experiment: dict[str,
 
     steps = [*experiment["method"], *experiment["rollbacks"], *experiment["steady-state-hypothesis"]["probes"]]
     for step in steps:
-        module = {"shardmart.chaos.actions": actions, "shardmart.chaos.probes": probes}[step["provider"]["module"]]
+        module = {"shardmart.chaos.toolkit.actions": actions, "shardmart.chaos.toolkit.probes": probes}[
+            step["provider"]["module"]
+        ]
         function = getattr(module, step["provider"]["func"])
         inspect.signature(function).bind(**step["provider"].get("arguments", {}))
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shardmart.chaos import probes
+from shardmart.chaos.toolkit import probes
 
 BUSY = [170.0, 100.4, 113.85, None, 131.2]  # one constant delay of 100 ms, seen from a machine that is busy with others
 

@@ -19,7 +19,8 @@ from pymongo.read_concern import ReadConcern
 from ..converge.sharding import CollectionSpec, converge_collections
 from ..description import requires_tls
 from ..errors import ClusterError
-from ..protocol.connection import UNAUTHORIZED, Credentials, Deadline, answers_without_tls, connect, describe, is_code
+from ..protocol import codes
+from ..protocol.connection import Credentials, Deadline, answers_without_tls, connect, describe, is_code
 from .facts import gather
 
 DATABASE = "shardmart"
@@ -137,7 +138,7 @@ def _refuse_anonymous(address: str, credentials: Credentials) -> str | None:
         try:
             client.admin.command("listDatabases")
         except PyMongoError as error:
-            return None if is_code(error, UNAUTHORIZED) else describe(error)
+            return None if is_code(error, codes.UNAUTHORIZED) else describe(error)
     return "an unauthenticated client may list the databases"
 
 
@@ -147,7 +148,7 @@ def _refuse_reading(address: str, stranger: Credentials, database: str, collecti
             try:
                 client[database][name].find_one({}, {"_id": 1})
             except PyMongoError as error:
-                if not is_code(error, UNAUTHORIZED):
+                if not is_code(error, codes.UNAUTHORIZED):
                     return describe(error)
             else:
                 return f"it reads {name}"
