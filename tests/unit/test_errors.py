@@ -113,4 +113,4 @@ def test_the_codes_of_every_command_stand_in_the_manual() -> None:
     from shardmart.cli import COMMANDS
 
     table = (ROOT / "docs" / "operating.md").read_text()
-    assert {name for name in COMMANDS if f"| `shardmart {name}`" not in table} == set()
+    assert {name for name in COMMANDS if f"| `shardmart {name}" not in table} == set()
