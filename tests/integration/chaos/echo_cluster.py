@@ -17,9 +17,9 @@ from shardmart.chaos.targets.selectors import Targets
 from shardmart.cluster.host.processes import Process, start, wait_until_listening
 from shardmart.cluster.protocol.connection import Deadline
 from shardmart.platforms.state import State
+from tests.support.clusters import free_ports
 
 NAMES = ("configsvr1", "shard1-1", "shard1-2", "shard1-3", "mongos1")
-FIRST_PORT = 31500
 
 ECHO = """
 import socket, sys, threading
@@ -61,7 +61,7 @@ class EchoCluster:
         self.state = State(folder)
         (folder / "run").mkdir(parents=True)
         (folder / "logs").mkdir()
-        self.ports = {name: FIRST_PORT + n for n, name in enumerate(NAMES)}
+        self.ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
         member = {name: {"name": name, "host": "127.0.0.1", "port": port} for name, port in self.ports.items()}
         cluster = {
             "name": "echo",

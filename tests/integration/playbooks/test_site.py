@@ -15,10 +15,8 @@ import pytest
 
 from shardmart.cluster.converge import users
 from shardmart.cluster.protocol.connection import Credentials, connect
-from tests.support.clusters import ROOT, address
+from tests.support.clusters import ROOT, address, free_ports, known_access
 from tests.support.plays import Site
-
-KILLS = 10
 
 
 @pytest.fixture
@@ -61,7 +59,7 @@ def test_site_converges_and_a_second_run_changes_nothing(site: Site) -> None:
     shard3 = {
         "name": "shard3ReplSet",
         "members": 1,
-        "port": site.document["shards"][-1]["port"] + 40,
+        "port": free_ports(1)[0],
         "zones": ["EMEA"],
     }
     site.write(shards=[*site.document["shards"], shard3])
@@ -128,7 +126,8 @@ def identities(site: Site) -> dict[str, str]:
 
 
 @pytest.mark.timeout(1200)
-def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Site) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.full)])
+def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Site, kills: int) -> None:
     seed = int(os.environ.get("SHARDMART_KILL_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"SHARDMART_KILL_SEED={seed} repeats this run")
     moments = random.Random(seed)
@@ -136,9 +135,9 @@ def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Si
     begun = time.monotonic()
     assert site.play("playbooks/bootstrap.yml").code == 0
     whole = time.monotonic() - begun
-    for kill in range(KILLS):
+    for kill in range(kills):
         provision_anew(site)
-        kill_play(site, moments.uniform(whole * kill / KILLS, whole * (kill + 1) / KILLS))
+        kill_play(site, moments.uniform(whole * kill / kills, whole * (kill + 1) / kills))
         before = identities(site)
         finished = site.play("playbooks/bootstrap.yml")
         assert finished.code == 0, finished.output
@@ -146,8 +145,8 @@ def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Si
         assert {name: after[name] for name in before} == before, "no set was initiated twice"
         assert len(after) == 3
         cluster = site.cluster()
-        for user in ("admin", "loader", "ledger", "monitor"):
-            login = Credentials(user, site.state / "secrets" / f"{user}.password")
+        for user in known_access().users:
+            login = Credentials(user.name, site.state / "secrets" / user.password)
             assert users.accepts(login, cluster.router), f"{user} is lost after kill {kill}"
         if kill % 3 == 0:
             assert set(site.play("playbooks/bootstrap.yml").changed.values()) == {0}

@@ -14,7 +14,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from shardmart.ledger.outcome import classify
+from shardmart.ledger.mongodb.outcome import classify
 
 
 @pytest.mark.parametrize(

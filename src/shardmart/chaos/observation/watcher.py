@@ -19,7 +19,7 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 from pymongo.write_concern import WriteConcern
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from shardmart.ledger.collections import prepare
+from shardmart.ledger.mongodb.collections import prepare
 
 from ..errors import ChaosError
 from ..targets.selectors import Targets

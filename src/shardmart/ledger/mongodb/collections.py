@@ -1,25 +1,24 @@
 """The ledger's own collections: created sharded and spread over every shard, with the `ledger` user's privileges.
 
-Called by `ledger.runner` before a workload starts.  Against a plain replica set (tests) the collections stay
-unsharded.  It never drops or alters a collection that is there, except in `clean`, which removes runs.
+Against a plain replica set the collections stay unsharded.  Nothing here drops or alters a collection that is there,
+except `clean`, which removes the documents of runs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pymongo import MongoClient
 from pymongo.errors import CollectionInvalid, OperationFailure
 
+from shardmart.cluster.protocol.codes import ALREADY_INITIALIZED
+from shardmart.cluster.protocol.connection import is_code
+
+from ..system import PrepareError
+
 Document = dict[str, Any]
 Client = MongoClient[Document]
-
-ALREADY_INITIALIZED = 23
-"""shardCollection of a collection that is sharded with other options (MongoDB 6.0, error_codes.yml)."""
-
-
-class PrepareError(Exception):
-    """The collections could not be made; the message says which and what to grant."""
 
 
 def is_sharded_cluster(client: Client) -> bool:
@@ -27,7 +26,7 @@ def is_sharded_cluster(client: Client) -> bool:
     return bool(client.admin.command("hello").get("msg") == "isdbgrid")
 
 
-def prepare(client: Client, database: str, shard_keys: dict[str, dict[str, Any]]) -> list[str]:
+def prepare(client: Client, database: str, shard_keys: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Create and shard each collection of `shard_keys` that is missing; returns the names of new ones.
 
     Hashed keys presplit an empty collection over all shards.  Raises PrepareError when a command is refused.
@@ -39,13 +38,13 @@ def prepare(client: Client, database: str, shard_keys: dict[str, dict[str, Any]]
         namespace = f"{database}.{name}"
         try:
             if sharded:
-                client.admin.command("shardCollection", namespace, key=key)
+                client.admin.command("shardCollection", namespace, key=dict(key))
             elif name not in existing:
                 client[database].create_collection(name)
         except CollectionInvalid:
             continue
         except OperationFailure as error:
-            if error.code == ALREADY_INITIALIZED:
+            if is_code(error, ALREADY_INITIALIZED):  # it is sharded with other options
                 continue
             raise PrepareError(
                 f"cannot shard {namespace} by {key}: {error.details.get('errmsg', error) if error.details else error}."

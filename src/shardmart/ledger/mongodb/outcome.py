@@ -1,6 +1,6 @@
 """What an exception of PyMongo says about the operation: it did not happen, or nobody knows.
 
-Called by `ledger.runner`.  The rule is Jepsen's: an operation `failed` only if it certainly had no effect, everything
+The rule is Jepsen's: an operation `failed` only if it certainly had no effect, everything
 else is `unknown` and may have happened at most once.  A wrong `failed` would make the checker cry phantom.
 """
 
@@ -15,25 +15,30 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from .journal import Outcome
+from shardmart.cluster.protocol import codes
+from shardmart.cluster.protocol.connection import is_code
 
-CERTAIN_CODES = {
-    2: "BadValue",
-    13: "Unauthorized",
-    18: "AuthenticationFailed",
-    59: "CommandNotFound",
-    61: "ShardKeyNotFound",
-    112: "WriteConflict",
-    121: "DocumentValidationFailure",
-}
-"""Codes with which the server refuses before it writes.  WriteConflict inside a transaction aborts it."""
+from ..journal import Outcome
+
+CERTAIN_CODES = frozenset(
+    {
+        codes.BAD_VALUE,
+        codes.UNAUTHORIZED,
+        codes.AUTHENTICATION_FAILED,
+        codes.COMMAND_NOT_FOUND,
+        codes.SHARD_KEY_NOT_FOUND,
+        codes.WRITE_CONFLICT,  # inside a transaction it aborts it
+        codes.DOCUMENT_VALIDATION_FAILURE,
+    }
+)
+"""Codes with which the server refuses before it writes."""
 
 
-def classify(error: PyMongoError, *, retried: bool = False) -> tuple[Outcome, str]:
+def classify(error: PyMongoError) -> tuple[Outcome, str]:
     """Whether `error` proves that nothing was written (`failed`) or not (`unknown`), and the error in short.
 
     PyMongo raises the first error of a write, not the server selection timeout of its retry, so a
-    ServerSelectionTimeoutError means that nothing was ever sent - unless the caller `retried` by itself.
+    ServerSelectionTimeoutError means that nothing was ever sent.
     """
     name = type(error).__name__
     code = getattr(error, "code", None)
@@ -43,7 +48,7 @@ def classify(error: PyMongoError, *, retried: bool = False) -> tuple[Outcome, st
         certain = False
     elif isinstance(error, OperationFailure):
         labels = error.has_error_label("UnknownTransactionCommitResult") or error.has_error_label("RetryableWriteError")
-        certain = code in CERTAIN_CODES and not labels
+        certain = is_code(error, *CERTAIN_CODES) and not labels
     else:
         certain = isinstance(error, ServerSelectionTimeoutError | ConfigurationError | InvalidOperation)
-    return ("failed" if certain and not retried else "unknown"), text
+    return ("failed" if certain else "unknown"), text
