@@ -6,7 +6,6 @@ Exit codes: 0 printed, or nothing differs; 1 with `--check`, something differs, 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from shardmart.command import run_app
 from shardmart.declare import access, data_model
 from shardmart.declare.chart import chart_values
 from shardmart.declare.topology import Member, TopologyError, load
-from shardmart.errors import BadUseError, ShardmartError
+from shardmart.errors import BadUseError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 MISSING = "nothing"
 
 Check = Annotated[
@@ -159,11 +159,4 @@ def _show(document: Mapping[str, Any], *, as_json: bool) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
-    try:
-        app(arguments, prog_name="shardmart render")
-    except ShardmartError as error:
-        print(f"shardmart render: {error}", file=sys.stderr)
-        return error.exit_code
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    return 0
+    return run_app(app, "render", arguments)

@@ -51,7 +51,7 @@ class Judge:
 JUDGES = (
     Judge(
         "ledger",
-        ("ledger/checker.py", "ledger/checks/*.py", "ledger/outcome.py", "ledger/members.py", "ledger/workloads/*.py"),
+        ("ledger/checker.py", "ledger/checks/*.py", "ledger/mongodb/*.py", "ledger/workloads/*.py"),
         ("tests/unit/ledger",),
     ),
     Judge(
