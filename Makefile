@@ -1,7 +1,7 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help install up down destroy status test test-full unit integration integration-full molecule scenario mutants e2e \
-        lint lint-python lint-yaml format bench lock lock-images lint-chart
+        lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -77,6 +77,7 @@ lint-yaml:
 	$(BIN)/ansible-lint --offline
 
 lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubeconform (needs Helm)
+	$(BIN)/shardmart render declared --check helm/sharded-mongodb/files/declared.json
 	helm lint --strict helm/sharded-mongodb
 	if command -v helm3 >/dev/null; then helm3 lint --strict helm/sharded-mongodb; fi
 	helm-unittest helm/sharded-mongodb
@@ -94,9 +95,16 @@ bench: $(STAMP) ## Measure the start of the default cluster
 COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --universal
 lock: ## Resolve the lock files anew
 	$(COMPILE) --all-extras --upgrade -o requirements.lock pyproject.toml
-	$(MAKE) lock-images
+	$(MAKE) lock-images lock-npm
 
 lock-images: ## Take from the lock what each image installs
 	$(COMPILE) --extra router -c requirements.lock -o k8s/images/database/requirements.lock pyproject.toml
 	$(COMPILE) --extra toolbox -c requirements.lock -o k8s/images/toolbox/requirements.lock pyproject.toml
 	$(COMPILE) --extra loader -c requirements.lock -o loader/requirements.lock pyproject.toml
+
+lock-npm: ## Resolve anew what the database image's mongosh is made of
+	npm install --prefix k8s/images/database/mongosh --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+
+render: $(STAMP) ## Write the chart's copy of users, secrets' holders and zones
+	$(BIN)/shardmart render declared > helm/sharded-mongodb/files/declared.json.new
+	mv helm/sharded-mongodb/files/declared.json.new helm/sharded-mongodb/files/declared.json

@@ -10,7 +10,9 @@ description:
     router, a group of every replica set, and the groups C(config_servers), C(shards), C(routers), C(members) and
     C(set_leaders) (the first member of each set, on which a set is formed).
   - C(controller) is this machine; C(toolbox) is where the database modules run.
-  - The whole cluster is the variable C(cluster), the data model is C(data_model).
+  - The whole cluster is the variable C(cluster), the data model is C(data_model), C(access) says which users there are
+    and who holds their passwords; the pins of versions.yml are C(mongodb_version), C(mongodb_tarball), C(mongodb_wheel)
+    and C(image_pins).
 options:
   plugin: {description: Must be C(topology)., required: true, choices: [topology]}
   platform: {description: What the members are., choices: [embedded, kind], default: embedded}
@@ -39,8 +41,8 @@ from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.utils.vars import load_extra_vars
 
 from shardmart.cluster.description import speaks_tls
+from shardmart.declare import access, data_model, topology, versions
 from shardmart.declare import chart as kind
-from shardmart.declare import data_model, topology
 from shardmart.platforms.state import State
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -72,6 +74,8 @@ class InventoryModule(BaseInventoryPlugin):
                 self._populate_kind(declared)
             else:
                 self._populate(declared.resolve("embedded"))
+            for name, value in versions.load().as_variables(declared.mongodb.version).items():
+                self.inventory.set_variable("all", name, value)
         except topology.TopologyError as error:
             # An exception would be shown three times over and hide the line that matters (ansible-core 2.19).
             self.display.error(str(error), wrap_text=False)
@@ -124,6 +128,7 @@ class InventoryModule(BaseInventoryPlugin):
                 "database": model.database,
                 "collections": [collection.as_task_argument() for collection in model.collections],
             },
+            "access": access.load(model.database).as_variable(model.database),
             "shardmart_checkout": str(CHECKOUT),
             "shardmart_state": str(state.folder),
             "shardmart_secrets": str(state.folder / "secrets"),

@@ -81,7 +81,6 @@ from ansible.module_utils.shardmart.cluster.module import (
     KEYFILE_ARGUMENTS,
     WAIT_ARGUMENT,
     keyfile_credentials,
-    result,
     run,
 )
 
@@ -129,14 +128,8 @@ def body(module):
         heartbeat_ms=arguments["heartbeat_ms"],
         allow_removal=arguments["allow_removal"],
     )
-    outcome = replica_set.converge(
+    return replica_set.converge(
         spec, keyfile_credentials(module), wait_seconds=arguments["wait_seconds"], check_mode=module.check_mode
-    )
-    return result(
-        outcome.changes,
-        replica_set.summary(outcome.before),
-        replica_set.summary(outcome.after),
-        primary=outcome.primary,
     )
 
 

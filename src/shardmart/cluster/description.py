@@ -131,6 +131,10 @@ class Kubernetes:
     namespace: str
     toolbox: str
     """Name of the toolbox's Deployment."""
+    kubeconfig: str | None = None
+    """The file that reaches its API from this machine; None for the state folder's own, or in a pod."""
+    context: str | None = None
+    """The context of that file; None for its current one."""
 
 
 @dataclass(frozen=True)

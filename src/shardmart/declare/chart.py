@@ -87,6 +87,7 @@ def chart_values(topology: Topology) -> dict[str, Any]:
         "renewDays": topology.tls.renew_days,
     }
     return {
+        "image": {"tag": topology.mongodb.version},
         "tls": tls,
         "zones": list(topology.zones),
         "election": {"timeoutMs": topology.election.timeout_ms, "heartbeatMs": topology.election.heartbeat_ms},

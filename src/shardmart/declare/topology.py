@@ -15,6 +15,9 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from shardmart.declare import versions
+from shardmart.declare.data_model import DataModel
+from shardmart.declare.data_model import load as load_data_model
 from shardmart.errors import BadUseError
 
 MAX_VOTING_MEMBERS = 7
@@ -149,14 +152,23 @@ class Tls(_Strict):
         return self
 
 
+class MongoDB(_Strict):
+    """Which MongoDB the members run; without a version, the first of versions.yml."""
+
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+(-[a-z0-9]+)?$")] = Field(
+        default_factory=lambda: versions.load().mongodb
+    )
+
+
 class Topology(_Strict):
     """A cluster as its topology file declares it."""
 
     name: Name = "shardmart"
+    mongodb: MongoDB = Field(default_factory=MongoDB)
     cache_mb: int = Field(256, ge=MIN_CACHE_MB)
     election: Election = Election()
     tls: Tls = Tls()
-    zones: list[Name] = []
+    zones: list[Name] = Field(default_factory=lambda: list(load_data_model().zones))
     config_servers: ReplicaSet
     shards: list[Shard] = Field(min_length=1)
     routers: Routers = Routers()
@@ -256,14 +268,19 @@ class Topology(_Strict):
 
 
 def load(path: Path) -> Topology:
-    """Read and check the topology at `path`; raises TopologyError that names the file and every wrong key."""
+    """Read and check the topology at `path`; raises TopologyError that names the file and every wrong key.
+
+    Its zones are those of the data model, or it is refused.
+    """
     try:
         document = yaml.safe_load(path.read_text())
     except OSError as error:
         raise TopologyError(f"{path}: cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise TopologyError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
-    return parse(document, str(path))
+    topology = parse(document, str(path))
+    refuse_other_zones(topology, load_data_model(), str(path))
+    return topology
 
 
 def parse(document: object, source: str) -> Topology:
@@ -274,6 +291,23 @@ def parse(document: object, source: str) -> Topology:
         return Topology.model_validate(document)
     except ValidationError as error:
         raise TopologyError("\n".join(_line(source, fault) for fault in error.errors())) from None
+
+
+def refuse_other_zones(topology: Topology, model: DataModel, source: str) -> None:
+    """TopologyError, a line for each fault, unless the topology has exactly the zones in which documents live."""
+    faults = [
+        f"{source}: zones[{i}]: the data model has no zone {zone!r}, it has {', '.join(model.zones)}"
+        for i, zone in enumerate(topology.zones)
+        if zone not in model.zones
+    ]
+    faults += [
+        f"{source}: zones: {zone} is missing, the documents of region {', '.join(model.regions_of(zone))} "
+        "would have no home"
+        for zone in model.zones
+        if zone not in topology.zones
+    ]
+    if faults:
+        raise TopologyError("\n".join(faults))
 
 
 def _line(source: str, fault: Any) -> str:

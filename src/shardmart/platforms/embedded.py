@@ -6,16 +6,21 @@ the tests and the chaos actions share it, so that a member's command line, files
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..cluster.description import REQUIRE_TLS, speaks_tls
-from ..cluster.host.processes import Process
-from ..cluster.protocol.connection import Tls
+from ..cluster.description import REQUIRE_TLS, Cluster, Node, speaks_tls
+from ..cluster.host.processes import Process, recorded, start, stop, wait_until_listening
+from ..cluster.protocol.connection import Deadline, Tls
+from .platform import PlatformError, Way, chosen, way
+
+if TYPE_CHECKING:
+    from .state import State
 
 SHUTDOWN_MILLISECONDS = 1000
 """How long a member told to end lets its clients leave (server default 15000: clients of a laptop need less)."""
@@ -24,6 +29,66 @@ JOURNAL_MB = 8
 """Size of one journal file (docs/decisions/052): WiredTiger's default of 100 MB is written out three times at a start."""
 NO_WARNING_ABOUT_CLIENTS = {"suppressNoTLSPeerCertificateWarning": True}
 """Clients have no certificate of their own here; without this every connection is a warning in the log."""
+
+
+class EmbeddedPlatform:
+    """The cluster of one state folder on this machine."""
+
+    name = "embedded"
+    direct = True
+    python = sys.executable
+
+    def __init__(self, state: State, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.state_folder = state.folder
+
+    def address(self, node: Node) -> str:
+        """See Platform."""
+        return node.address
+
+    def reach(self, node: Node, user: str | None = None) -> Way:
+        """See Platform."""
+        return way(self.cluster, node, self.state_folder, user, direct=True)
+
+    def run(self, command: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+        """See Platform: on this machine."""
+        try:
+            return subprocess.run(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise PlatformError(f"waited {timeout_s:g} s for {' '.join(command[:4])}") from None
+
+    def spawn(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        """See Platform."""
+        return subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C stops the caller, which stops this in order
+        )
+
+    def start(self, names: Iterable[str] = (), *, wait_s: float = 60) -> list[str]:
+        """See Platform: with the command lines they were started with last."""
+        started = start(self.process(node) for node in chosen(self.cluster, names))
+        wait_until_listening(started, Deadline(wait_s))
+        return [one.process.name for one in started]
+
+    def stop(self, names: Iterable[str] = (), *, wait_s: float = 60) -> list[str]:
+        """See Platform: SIGTERM, routers first."""
+        return stop([self.process(node) for node in reversed(chosen(self.cluster, names))], wait_seconds=wait_s)
+
+    def pid_file(self, node: Node) -> Path:
+        """Where the pid of a server is."""
+        return self.state_folder / "run" / f"{node.name}.pid"
+
+    def process(self, node: Node) -> Process:
+        """The process of a server, running or not, as it was started last; PlatformError when it never was."""
+        found = recorded(self.pid_file(node))
+        if found is None:
+            raise PlatformError(f"no record of how {node.name} was started in {self.state_folder}: run `make up`")
+        return found
 
 
 def processes(cluster: Mapping[str, Any], state: Path, binaries: Mapping[str, str | None]) -> list[Process]:

@@ -55,6 +55,22 @@ def test_drifted_zones_are_repaired(cluster: EmbeddedCluster) -> None:
     assert "shard9ReplSet is not in the cluster" in unknown["msg"]
 
 
+def test_a_zone_moves_from_one_shard_to_another_and_back(cluster: EmbeddedCluster) -> None:
+    """The last shard of a zone that has ranges cannot leave it, so the new one is added before the old one goes."""
+    here, there = ({"name": "shard1ReplSet", "zones": zones} for zones in (["EMEA"], ["APJ", "EMEA"]))
+    moved = [here, {"name": "shard2ReplSet", "zones": ["APJ", "EMEA", "LATAM"]}]
+    assert run_module("zones", **login(cluster, shards=moved))["changes"] == [
+        "shard2ReplSet: serve zone APJ",
+        "shard1ReplSet: leave zone APJ",
+    ]
+    back = [there, {"name": "shard2ReplSet", "zones": ["EMEA", "LATAM"]}]
+    assert run_module("zones", **login(cluster, shards=back))["changes"] == [
+        "shard1ReplSet: serve zone APJ",
+        "shard2ReplSet: leave zone APJ",
+    ]
+    assert not run_module("zones", **shards(cluster))["changed"]
+
+
 def test_balancer_is_switched_and_said(cluster: EmbeddedCluster) -> None:
     assert not run_module("balancer", **login(cluster))["changed"]
     assert run_module("balancer", check=True, **login(cluster, enabled=False))["changes"] == ["balancer off"]

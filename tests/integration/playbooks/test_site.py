@@ -15,7 +15,7 @@ import pytest
 
 from shardmart.cluster.converge import users
 from shardmart.cluster.protocol.connection import Credentials, connect
-from tests.support.clusters import ROOT, address, free_ports
+from tests.support.clusters import ROOT, address, free_ports, known_access
 from tests.support.plays import Site
 
 
@@ -145,8 +145,8 @@ def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Si
         assert {name: after[name] for name in before} == before, "no set was initiated twice"
         assert len(after) == 3
         cluster = site.cluster()
-        for user in ("admin", "loader", "ledger", "monitor"):
-            login = Credentials(user, site.state / "secrets" / f"{user}.password")
+        for user in known_access().users:
+            login = Credentials(user.name, site.state / "secrets" / user.password)
             assert users.accepts(login, cluster.router), f"{user} is lost after kill {kill}"
         if kill % 3 == 0:
             assert set(site.play("playbooks/bootstrap.yml").changed.values()) == {0}

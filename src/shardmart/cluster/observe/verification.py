@@ -19,7 +19,8 @@ from pymongo.read_concern import ReadConcern
 from ..converge.sharding import CollectionSpec, converge_collections
 from ..description import requires_tls
 from ..errors import ClusterError
-from ..protocol.connection import UNAUTHORIZED, Credentials, Deadline, answers_without_tls, connect, describe, is_code
+from ..protocol import codes
+from ..protocol.connection import Credentials, Deadline, answers_without_tls, connect, describe, is_code
 from .facts import gather
 
 DATABASE = "shardmart"
@@ -42,8 +43,12 @@ def verify(
     *,
     administrator: Credentials,
     members: Credentials,
+    strangers: Sequence[Credentials] = (),
 ) -> list[Check]:
-    """Every check of the cluster, in the order a person would ask. Nothing is raised for a cluster that is ill."""
+    """Every check of the cluster, in the order a person would ask. Nothing is raised for a cluster that is ill.
+
+    `strangers` are users that must not be able to read the collections.
+    """
     facts = gather(cluster, router=administrator, members=members)
     checks = []
     for replica_set in facts["sets"]:
@@ -78,6 +83,14 @@ def verify(
                 partial(_as_declared, router_address, database, spec, administrator),
             )
         )
+    names = ", ".join(spec.name for spec in collections)
+    checks += [
+        _check(
+            f"{stranger.username} may not read {database}.{{{names}}}",
+            partial(_refuse_reading, router_address, stranger, database, [spec.name for spec in collections]),
+        )
+        for stranger in strangers
+    ]
     for replica_set in (cluster["config_servers"], *cluster["shards"]):
         member = replica_set["members"][0]
         checks.append(
@@ -125,8 +138,21 @@ def _refuse_anonymous(address: str, credentials: Credentials) -> str | None:
         try:
             client.admin.command("listDatabases")
         except PyMongoError as error:
-            return None if is_code(error, UNAUTHORIZED) else describe(error)
+            return None if is_code(error, codes.UNAUTHORIZED) else describe(error)
     return "an unauthenticated client may list the databases"
+
+
+def _refuse_reading(address: str, stranger: Credentials, database: str, collections: Sequence[str]) -> str | None:
+    with connect(address, stranger) as client:
+        for name in collections:
+            try:
+                client[database][name].find_one({}, {"_id": 1})
+            except PyMongoError as error:
+                if not is_code(error, codes.UNAUTHORIZED):
+                    return describe(error)
+            else:
+                return f"it reads {name}"
+    return None
 
 
 def _refuse_plaintext(address: str) -> str | None:

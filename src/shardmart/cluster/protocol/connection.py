@@ -27,10 +27,6 @@ from .wire import say_hello
 Document = dict[str, Any]
 Client = MongoClient[Document]
 
-AUTHENTICATION_FAILED = 18
-UNAUTHORIZED = 13
-NOT_YET_INITIALIZED = 94
-ALREADY_INITIALIZED = 23
 POLL_SECONDS = 0.05
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from shardmart.declare import topology
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEFAULT = yaml.safe_load((ROOT / "inventories" / "topology.yml").read_text())
 
 
