@@ -101,7 +101,7 @@ def explains(order: list[Call]) -> bool:
     return True
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(calls, max_size=5))
 def test_search_agrees_with_brute_force(history: list[Call]) -> None:
     assert check(history).linearizable is brute_force(history)
