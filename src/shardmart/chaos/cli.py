@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shardmart.command import run_app
-from shardmart.errors import INTERRUPTED, BadUseError
+from shardmart.errors import INTERRUPTED, UNREACHABLE, BadUseError
 from shardmart.platforms.state import State
 
 from .errors import ChaosError, ImpossibleError
@@ -225,4 +225,4 @@ def report(
 
 def main(arguments: list[str]) -> int:
     """Run the command line; returns the exit code."""
-    return run_app(app, "chaos", arguments)
+    return run_app(app, "chaos", arguments, os_error=UNREACHABLE)

@@ -1,6 +1,7 @@
 """`shardmart render`: what Helm is given, made from what is declared; nothing is installed and no cluster is asked.
 
-Exit codes: 0 printed, or nothing differs; 1 with `--check`, something differs, a line each; 2 wrong arguments or files.
+Exit codes: 0 printed, or nothing differs; 1 with `--check`, something differs, a line each; 2 wrong arguments or files;
+3 the output could not be written.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from shardmart.command import run_app
 from shardmart.declare import access, data_model
 from shardmart.declare.chart import chart_values
 from shardmart.declare.topology import Member, TopologyError, load
-from shardmart.errors import BadUseError
+from shardmart.errors import UNREACHABLE, BadUseError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 MISSING = "nothing"
 
 Check = Annotated[
@@ -159,4 +160,4 @@ def _show(document: Mapping[str, Any], *, as_json: bool) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
-    return run_app(app, "render", arguments)
+    return run_app(app, "render", arguments, os_error=UNREACHABLE)

@@ -17,7 +17,7 @@ from shardmart.cluster.observe.facts import gather
 from shardmart.cluster.protocol.codes import UNAUTHORIZED
 from shardmart.cluster.protocol.connection import Credentials
 from shardmart.declare import data_model as model_of
-from tests.support.clusters import EmbeddedCluster, address, collection_specs, known_access
+from tests.support.clusters import EmbeddedCluster, collection_specs, known_access
 
 
 class Try(NamedTuple):
@@ -106,7 +106,7 @@ REFUSED = [
 @pytest.fixture(scope="module")
 def places(cluster: EmbeddedCluster) -> Iterator[dict[tuple[str, str], MongoClient[dict[str, Any]]]]:
     """A client of every user, through the router and on the config server."""
-    router, config = cluster.router, address(cluster.description["config_servers"]["members"][0])
+    router, config = cluster.router, cluster.description.config_servers.members[0].address
     clients = {
         (place, user.name): MongoClient[dict[str, Any]](
             where, username=user.name, password=cluster.state.password(user.name), directConnection=True

@@ -35,5 +35,6 @@ def pod_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Targets:
         "shards": [{"name": "shard1ReplSet", "members": members("shard1")}],
         "routers": [node("mongos", "mongos1", 1)],
     }
-    (tmp_path / "cluster.json").write_text(json.dumps(cluster))
-    return Targets(State(tmp_path))
+    (tmp_path / "pods").mkdir()
+    (tmp_path / "pods" / "cluster.json").write_text(json.dumps(cluster))
+    return Targets(State(tmp_path / "pods"))

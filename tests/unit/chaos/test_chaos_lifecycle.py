@@ -182,7 +182,10 @@ def test_register_is_as_patient_as_a_fault_may_take_to_begin() -> None:
 def test_node_that_was_cordoned_by_a_dead_guard_is_used_again(
     pod_targets: Targets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The guard is killed in the middle of `cordon`: what is on disk then is all that `heal` has."""
+    """The guard is killed in the middle of `cordon`: what is on disk then is all that `heal` has.
+
+    n1 has the toolbox, and n3 was cordoned by somebody else: neither is touched.
+    """
     cordoned: dict[str, bool] = {"n2": False}
 
     def cordon_node(name: str) -> None:
@@ -194,12 +197,19 @@ def test_node_that_was_cordoned_by_a_dead_guard_is_used_again(
 
     toolbox = SimpleNamespace(items=[SimpleNamespace(spec=SimpleNamespace(node_name="n1"))])
     core = SimpleNamespace(
-        list_node=lambda: SimpleNamespace(items=["n1", "n2"]),
+        list_node=lambda: SimpleNamespace(
+            items=[
+                SimpleNamespace(metadata=SimpleNamespace(name=name), spec=SimpleNamespace(unschedulable=name == "n3"))
+                for name in ("n1", "n2", "n3")
+            ]
+        ),
         list_namespaced_pod=lambda namespace, label_selector: toolbox,
         patch_node=patch_node,
     )
     api = SimpleNamespace(
-        core=core, release=SimpleNamespace(namespace="shop"), pods=lambda servers: [SimpleNamespace(node="n2")]
+        core=core,
+        release=SimpleNamespace(namespace="shop"),
+        pods=lambda servers: [SimpleNamespace(node=name) for name in ("n1", "n3", "n2")],
     )
     monkeypatch.setattr(drain, "KubernetesApi", lambda of: api)
     monkeypatch.setattr("chaosk8s.node.actions.cordon_node", cordon_node)

@@ -101,3 +101,50 @@ def test_pod_that_holds_a_fault_is_limited() -> None:
     assert spec["activeDeadlineSeconds"] > 30
     # What runs there has to be found in the image, which is made of this package.
     assert importlib.util.find_spec(container["command"][-1])
+
+
+@pytest.fixture
+def killed(pod_targets: Targets, monkeypatch: pytest.MonkeyPatch) -> dict[str, Pod | None]:
+    """The pods of a kill, as the API shows them one after the other; the fault's own pods are never there."""
+    shown: dict[str, Pod | None] = {"shard1-1": pod("shard1-1")}
+    core = SimpleNamespace(list_namespaced_pod=lambda namespace, label_selector: SimpleNamespace(items=[]))
+    api = SimpleNamespace(
+        core=core,
+        release=SimpleNamespace(namespace="shop"),
+        chaos_namespace="shop-chaos",
+        pod=lambda server: shown[server.name],
+        pods=lambda servers: [shown[server.name] for server in servers],
+    )
+    monkeypatch.setattr(pods, "KubernetesApi", lambda of: api)
+    return shown
+
+
+def kill_of(targets: Targets, **parameters: Any) -> pods.PodKill:
+    return pods.PodKill(targets, [targets.server("shard1-1")], 1, {"id": "k", "how": "delete"} | parameters)
+
+
+def test_deleted_pod_is_awaited(
+    pod_targets: Targets, killed: dict[str, Pod | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chaosk8s.pod.actions.terminate_pods", lambda **_: ["shard1-1"])
+    monkeypatch.setattr(pods, "RESTART_SECONDS", 0.3)
+    kill = kill_of(pod_targets)
+    kill.prepare()
+    kill.begin()
+    assert kill.is_gone() is False
+    with pytest.raises(ChaosError, match=r"waited 0.3 s for shard1-1 to run again"):
+        kill.end()
+    killed["shard1-1"] = None
+    assert kill.is_gone() is True
+    killed["shard1-1"] = pod("shard1-1", container="new", exit_code=137)
+    assert kill.is_gone() is True
+    kill.end()
+    assert kill.evidence() == {"exit_codes": {"shard1-1": 137}, "replaced": []}
+
+
+def test_kill_whose_guard_died_before_it_knew_is_over_once_the_server_runs(
+    pod_targets: Targets, killed: dict[str, Pod | None]
+) -> None:
+    first = kill_of(pod_targets)
+    first.prepare()
+    kill_of(pod_targets, **first.parameters).end()

@@ -1,4 +1,4 @@
-"""Claims of the images' lock files: part of the one lock, hashes kept, enough for the code that each image ships."""
+"""Claims of the images' lock files: part of the one lock with its hashes, and enough for the code in the image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ LOCKS = {
 }
 SHIPPED = {
     "database": sorted((SOURCE / "shardmart" / "router").glob("*.py")),
-    "loader": [SOURCE / "shardmart" / "loader" / name for name in ("__main__.py", "cli.py")],
+    # `freeze` draws the pools anew, with Faker; it is for this repository only.
+    "loader": [file for file in sorted((SOURCE / "shardmart" / "loader").glob("*.py")) if file.stem != "freeze"],
     "toolbox": [
         *(SOURCE / f"{module.replace('.', '/')}.py" for module, _ in COMMANDS.values()),
         *sorted((ROOT / "plugins" / "modules").glob("*.py")),

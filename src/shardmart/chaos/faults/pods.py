@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 from shardmart.cluster.description import Node
@@ -31,6 +32,10 @@ class PodFault(Fault):
     begin_seconds = START_SECONDS + LEAD_SECONDS + 30
     _injectors: Injectors | None = None
 
+    @cached_property
+    def _api(self) -> KubernetesApi:
+        return KubernetesApi(self.targets)
+
     def _orders(self, pods: list[Pod]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """What the injectors are told: all of them, and for each server."""
         del pods
@@ -38,13 +43,13 @@ class PodFault(Fault):
 
     def prepare(self) -> None:
         """Note the pods as they are now."""
-        pods = KubernetesApi(self.targets).pods(self.servers)
+        pods = self._api.pods(self.servers)
         self._orders(pods)  # raises what can be known before a pod is started
         self.parameters["before"] = {pod.server: asdict(pod) for pod in pods}
 
     def begin(self) -> None:
         """Start the injectors."""
-        kubernetes = KubernetesApi(self.targets)
+        kubernetes = self._api
         pods = kubernetes.pods(self.servers)
         orders, per_pod = self._orders(pods)
         self._injectors = Injectors(kubernetes, self.parameters["id"])
@@ -64,7 +69,7 @@ class PodFault(Fault):
         """Tell the injectors to end; undo what a dead one could not."""
         if self._injectors is not None and not self._injectors.started:
             return
-        kubernetes = KubernetesApi(self.targets)
+        kubernetes = self._api
         injectors = self._injectors or Injectors(kubernetes, self.parameters["id"])
         if not injectors.stop() and not self._refused:
             self._undo(kubernetes)
@@ -122,7 +127,7 @@ class PodNetwork(PodFault):
             if not others <= peers:
                 raise ChaosError("peers: on pods `outside` goes only with everybody else (`all`)")
             return ()
-        kubernetes = KubernetesApi(self.targets)
+        kubernetes = self._api
         found = [kubernetes.pod(self.targets.server(name)) for name in sorted(peers)]
         return tuple(pod.address for pod in found if pod and pod.address)
 
@@ -144,14 +149,12 @@ class PodKill(PodFault):
             return
         from chaosk8s.pod.actions import terminate_pods  # type: ignore[import-untyped]
 
-        kubernetes = KubernetesApi(self.targets)
+        kubernetes = self._api
         pods = kubernetes.pods(self.servers)
-        self.parameters["via"] = "terminate_pods of chaostoolkit-kubernetes, grace 0"
-        self._injectors = Injectors(kubernetes, self.parameters["id"])
         self.begun = time.time()
         pattern = "|".join(f"^{pod.name}$" for pod in pods)
         gone = terminate_pods(name_pattern=pattern, all=True, grace_period=0, ns=kubernetes.release.namespace)
-        self.parameters["deleted"] = sorted(gone)
+        self.parameters |= {"deleted": sorted(gone), "via": "terminate_pods of chaostoolkit-kubernetes, grace 0"}
 
     def _orders(self, pods: list[Pod]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """At one moment, if there is more than one node."""
@@ -171,7 +174,7 @@ class PodKill(PodFault):
         if self._refused:
             return
         killed = "via" in self.parameters  # else nobody knows: then it is enough that every server runs
-        kubernetes = KubernetesApi(self.targets)
+        kubernetes = self._api
         exit_codes: dict[str, int] = {}
         replaced: list[str] = []
         end = time.monotonic() + RESTART_SECONDS
@@ -199,8 +202,7 @@ class PodKill(PodFault):
 
     def is_gone(self) -> bool:
         """See Fault; another container, or none, has taken the place of each."""
-        kubernetes = KubernetesApi(self.targets)
-        now = [(server, kubernetes.pod(server)) for server in self.servers]
+        now = [(server, self._api.pod(server)) for server in self.servers]
         return all(pod is None or pod.container != self._before(server) for server, pod in now)
 
     def _before(self, server: Node) -> str | None:

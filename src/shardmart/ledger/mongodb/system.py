@@ -68,7 +68,7 @@ class MongoSystem:
             raise BadUseError(f"not a usable MongoDB connection string: {type(error).__name__}") from None
         concern = target.write_concern
         state = State.find(target.state)
-        known = not (target.uri or target.uri_file) and (state.folder / "cluster.json").exists()
+        known = not (target.uri or target.uri_file) and state.describes_a_cluster()
         return cls(
             client,
             target.database,
