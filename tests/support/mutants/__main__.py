@@ -51,10 +51,20 @@ class Judge:
 JUDGES = (
     Judge(
         "ledger",
-        ("ledger/checker.py", "ledger/checks/*.py", "ledger/outcome.py", "ledger/members.py", "ledger/workloads/*.py"),
+        ("ledger/checker.py", "ledger/checks/*.py", "ledger/mongodb/*.py", "ledger/workloads/*.py"),
         ("tests/unit/ledger",),
     ),
-    Judge("chaos", ("chaos/**/control*.py", "chaos/**/timeline*.py"), ("tests/unit/chaos",)),
+    Judge(
+        "chaos",
+        (
+            "chaos/toolkit/controls.py",
+            "chaos/toolkit/judgement.py",
+            "chaos/report/timeline.py",
+            "chaos/report/table.py",
+            "chaos/observation/heartbeats.py",
+        ),
+        ("tests/unit/chaos",),
+    ),
     Judge(
         "router",
         ("router/**/authorization*.py", "router/**/targeting*.py", "router/**/shard_key*.py"),
