@@ -60,7 +60,7 @@ def ordered(value: Any) -> tuple[Any, ...]:
         (True, 6405873908747105701),
         (False, 6289544573401934092),
         (ObjectId("0123456789abcdef01234567"), 2741278085215419733),
-        (datetime.datetime(2024, 1, 1), -8085640265431180924),
+        (datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), -8085640265431180924),
         (Timestamp(5, 6), -6832991088748649283),
         (Binary(b"ab"), -5211738885555603998),
         (Binary(b"ab", 128), -7675671019412016479),
