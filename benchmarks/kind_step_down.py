@@ -33,7 +33,7 @@ from pymongo.errors import PyMongoError
 from shardmart.platforms.state import State
 state = State(Path("/state"))
 client = MongoClient(state.uri("admin"), serverSelectionTimeoutMS=500)
-shard = state.cluster()["shards"][%(position)d]["name"]
+shard = state.description().shards[%(position)d].name
 client.drop_database("benchmark")
 client.admin.command("enableSharding", "benchmark", primaryShard=shard)
 writes = client.benchmark.get_collection("pause", write_concern=WriteConcern("majority", wtimeout=20000))
@@ -55,8 +55,7 @@ from shardmart.cluster.converge import replica_set
 from shardmart.cluster.protocol.connection import Credentials, Tls
 from shardmart.platforms.state import State
 state = State(Path("/state"))
-members = state.cluster()["shards"][%(position)d]["members"]
-addresses = [f"{m['host']}:{m['port']}" for m in members]
+addresses = state.description().shards[%(position)d].addresses
 keyfile = Credentials(keyfile=state.keyfile, tls=Tls.trusting(state.authority))
 print(replica_set.primary_of(addresses, keyfile))
 """
@@ -66,8 +65,8 @@ class Cluster:
     """The release that the state folder describes, through kubectl."""
 
     def __init__(self, state: State) -> None:
-        self.name = state.cluster()["name"]
-        self.election_ms = state.cluster()["election"]["timeout_ms"]
+        self.name = state.description().name
+        self.election_ms = state.description().election.timeout_ms
         self.environment = os.environ | {"KUBECONFIG": str(state.folder / "kubeconfig")}
 
     def kubectl(self, *arguments: str, text: str | None = None) -> str:

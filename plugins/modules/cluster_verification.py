@@ -56,8 +56,10 @@ verified: {description: The claims that hold., type: list, returned: success}
 from pathlib import Path
 
 from ansible.module_utils.shardmart.cluster.module import (
+    CLUSTER_ARGUMENT,
     KEYFILE_ARGUMENTS,
     LOGIN_ARGUMENTS,
+    cluster_of,
     collection_specs,
     keyfile_credentials,
     login_credentials,
@@ -67,8 +69,7 @@ from ansible.module_utils.shardmart.cluster.module import (
 from ansible.module_utils.shardmart.cluster.observe import verification
 from ansible.module_utils.shardmart.cluster.protocol.connection import Credentials
 
-ARGUMENTS = {
-    "cluster": {"type": "dict", "required": True},
+ARGUMENTS = CLUSTER_ARGUMENT | {
     "database": {"type": "str", "required": True},
     "collections": {"type": "list", "elements": "dict", "required": True},
     "strangers": {"type": "list", "elements": "str"},
@@ -81,7 +82,7 @@ def body(module):
     if module.check_mode:
         return {"changed": False, "verified": []}
     checks = verification.verify(
-        module.params["cluster"],
+        cluster_of(module),
         module.params["database"],
         collection_specs(module.params["collections"]),
         administrator=login_credentials(module),

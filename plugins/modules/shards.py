@@ -48,6 +48,7 @@ changes:
   sample: [add shard shard1ReplSet]
 """
 
+from ansible.module_utils.shardmart.cluster import description
 from ansible.module_utils.shardmart.cluster.converge import sharding
 from ansible.module_utils.shardmart.cluster.converge.outcome import Outcome
 from ansible.module_utils.shardmart.cluster.module import LOGIN_ARGUMENTS, WAIT_ARGUMENT, login_credentials, run
@@ -71,13 +72,7 @@ ARGUMENTS = {
 def body(module):
     """Converge the shards the arguments describe."""
     arguments = module.params
-    shards = [
-        sharding.ShardSpec(
-            name=shard["name"],
-            members=tuple(f"{member['host']}:{member['port']}" for member in shard["members"]),
-        )
-        for shard in arguments["shards"]
-    ]
+    shards = [sharding.ShardSpec.of(description.parse_set(shard)) for shard in arguments["shards"]]
     credentials = login_credentials(module)
     if module.check_mode and not sharding.answers(arguments["router"], credentials):
         return Outcome([f"add shard {shard.name}" for shard in shards])

@@ -27,8 +27,6 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 EPILOG = "Exit codes: 0 healthy, 1 something is not as it should be, 2 wrong arguments, 3 no cluster, 130 interrupted."
 WIDTH_OF_A_PIPE = 160
 """Nobody resizes a log: rich's 80 columns would cut the table of a cluster with many shards."""
-IN_KUBERNETES = ".svc."
-"""Part of every name that a headless Service gives to a pod; the first label is the pod's own name."""
 STATE_COLOURS = {"PRIMARY": "bold green", "SECONDARY": "green", "ROUTER": "green", "DOWN": "bold red"}
 
 
@@ -64,7 +62,7 @@ def read(state: State) -> dict[str, Any]:
     """The facts of the cluster in this state folder; StateError when there is none."""
     tls = Tls.trusting(state.authority)
     monitor = Credentials("monitor", state.folder / "secrets" / "monitor.password", tls=tls)
-    return gather(state.cluster(), router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
+    return gather(state.description(), router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
 
 
 def render(facts: dict[str, Any]) -> RenderableType:
@@ -83,7 +81,7 @@ def _members(facts: dict[str, Any]) -> Table:
     table = Table(
         title=f"Cluster {facts['name']}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
-    pods = all(IN_KUBERNETES in server["address"] for server in facts["sets"][0]["members"])
+    pods = "pod" in facts["sets"][0]["members"][0]
     for column in ("Set", "Member", "Pod" if pods else "Address", "State", "Version"):
         table.add_column(column, no_wrap=True)
     for column in ("Lag", "Uptime"):
@@ -100,7 +98,7 @@ def _add_rows(table: Table, group: str, servers: list[dict[str, Any]]) -> None:
         table.add_row(
             group if position == 0 else "",
             server["name"],
-            server["address"].split(".")[0] if IN_KUBERNETES in server["address"] else server["address"],
+            server.get("pod") or server["address"],
             Text(state, style=STATE_COLOURS.get(state, "yellow")),
             server.get("version", "-"),
             f"{server['lag_seconds']:.0f} s" if "lag_seconds" in server else "-",

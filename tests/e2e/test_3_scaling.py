@@ -18,7 +18,7 @@ from pathlib import Path
 from pymongo import MongoClient
 from shardmart.platforms.state import State
 state = State(Path("/state"))
-name = state.cluster()["name"]
+name = state.description().kubernetes.release
 answers = {"orders": [], "transactions": 0}
 for number in range(12):
     # A pool of many connections, all through the one address of the Service.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from shardmart.cluster.converge import replica_set, sharding, users
+from shardmart.cluster.description import Cluster, ReplicaSet
 from shardmart.cluster.host import binaries, certificates, processes
 from shardmart.cluster.protocol.connection import Credentials, Deadline
 from shardmart.declare import access, data_model, topology, versions
@@ -62,8 +62,8 @@ def _is_free(port: int) -> bool:
 
 def small_topology(
     *, config: int = 1, shards: int = 2, members: int = 1, routers: int = 1, tls: bool = False
-) -> dict[str, Any]:
-    """A cluster of these sizes on free ports, elections fast, as `cluster.json` has it."""
+) -> Cluster:
+    """A cluster of these sizes on free ports, elections fast."""
     shard_zones = [["APJ", "EMEA"], ["EMEA", "LATAM"]] + [["EMEA"]] * (shards - 2)
     if shards == 1:
         shard_zones = [["APJ", "EMEA", "LATAM"]]
@@ -78,13 +78,13 @@ def small_topology(
         "routers": {"count": routers},
     }
     ports = iter(free_ports(config + shards * members + routers))
-    return topology.parse(document, "test").resolve("embedded", lambda _group, _member: ("127.0.0.1", next(ports)))
+    return topology.parse(document, "test").resolve(lambda _name: ("127.0.0.1", next(ports)))
 
 
 class EmbeddedCluster:
     """A cluster in a folder: its processes, secrets and addresses."""
 
-    def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, description: Cluster) -> None:
         self.folder = folder
         self.description = description
         self.state = State(folder)
@@ -96,7 +96,7 @@ class EmbeddedCluster:
     @property
     def router(self) -> str:
         """Address of the first router."""
-        return address(self.description["routers"][0])
+        return self.description.routers[0].address
 
     def uri(self, user: str = "admin") -> str:
         """A connection string through every router."""
@@ -106,16 +106,16 @@ class EmbeddedCluster:
         """A client through every router; the caller closes it."""
         return MongoClient(self.uri(user), **options)
 
-    def set_of(self, name: str) -> Mapping[str, Any]:
+    def set_of(self, name: str) -> ReplicaSet:
         """The replica set called `name`."""
-        return next(s for s in (self.description["config_servers"], *self.description["shards"]) if s["name"] == name)
+        return self.description.replica_set(name)
 
     def primary_of(self, name: str) -> str:
         """Name of the member that is the set's primary now."""
-        members = {address(member): member["name"] for member in self.set_of(name)["members"]}
+        members = {member.address: member.name for member in self.set_of(name).members}
         primary = replica_set.primary_of(members, self.members_credentials)
         assert primary, f"{name} has no primary"
-        return str(members[primary])
+        return members[primary]
 
     def write_secrets(self) -> None:
         """Keyfile, passwords, certificates and cluster.json, as the roles that make them do."""
@@ -126,14 +126,14 @@ class EmbeddedCluster:
                 (folder / name).touch(mode=0o600)
                 (folder / name).write_text(secrets.token_hex(20) + "\n")
         if self.tls:
-            made = certificates.make_authority(self.description["name"])
+            made = certificates.make_authority(self.description.name)
             (self.folder / "tls").mkdir(mode=0o700, exist_ok=True)
             (self.folder / "tls" / "ca.pem").write_bytes(made.certificate)
             (self.folder / "tls" / "ca-key.pem").write_bytes(made.key)
-            names, days = self.description["tls"]["names"], self.description["tls"]["validity_days"]
-            server = certificates.make_server_certificate(made, names, days)
+            tls = self.description.tls
+            server = certificates.make_server_certificate(made, list(tls.names), tls.validity_days)
             (self.folder / "tls" / "server.pem").write_bytes(server.combined)
-        (self.folder / "cluster.json").write_text(json.dumps(self.description))
+        (self.folder / "cluster.json").write_text(self.description.dumps())
 
     def start(self, *names: str) -> None:
         """Start these processes (all of them when none is named) and wait until members listen."""
@@ -150,22 +150,16 @@ class EmbeddedCluster:
 
     def bootstrap(self) -> None:
         """Sets, administrator, shards, zones, collections and users, as playbooks/bootstrap.yml makes them."""
-        for kind in ("config_servers", "shards"):
-            found = self.description[kind]
-            for declared in found if isinstance(found, list) else [found]:
-                self.form(declared, config_server=kind == "config_servers")
-        config = [address(m) for m in self.description["config_servers"]["members"]]
-        primary = replica_set.primary_of(config, self.members_credentials)
+        for declared in self.description.replica_sets:
+            self.form(declared)
+        primary = replica_set.primary_of(self.description.config_servers.addresses, self.members_credentials)
         assert primary
         keepers = users.Administrators(keyfile=self.members_credentials)
         administrator, *others = (self._user(user.as_task_argument()) for user in known_access().users)
         users.converge([administrator], primary, keepers)
         deadline = Deadline(60)
         sharding.wait_for_router(self.router, self.admin, deadline)
-        shards = [
-            sharding.ShardSpec(s["name"], tuple(address(m) for m in s["members"]), tuple(s["zones"]))
-            for s in self.description["shards"]
-        ]
+        shards = [sharding.ShardSpec.of(shard) for shard in self.description.shards]
         with sharding.connect(self.router, self.admin) as client:
             sharding.converge_shards(shards, client, deadline)
             sharding.converge_zones(shards, client, deadline)
@@ -174,19 +168,9 @@ class EmbeddedCluster:
             sharding.converge_collections(model.database, collection_specs(model), client, deadline)
         users.converge(others, self.router, users.Administrators(login=self.admin))
 
-    def form(self, declared: Mapping[str, Any], *, config_server: bool = False) -> replica_set.Outcome:
+    def form(self, declared: ReplicaSet) -> replica_set.Outcome:
         """Form one replica set."""
-        election = self.description["election"]
-        spec = replica_set.ReplicaSetSpec(
-            name=declared["name"],
-            members=tuple(
-                replica_set.MemberSpec(address(m), m["priority"], m["votes"], m["hidden"], m["tags"])
-                for m in declared["members"]
-            ),
-            config_server=config_server,
-            election_timeout_ms=election["timeout_ms"],
-            heartbeat_ms=election["heartbeat_ms"],
-        )
+        spec = replica_set.ReplicaSetSpec.of(declared, self.description.election)
         return replica_set.converge(spec, self.members_credentials)
 
     def _user(self, declared: Mapping[str, Any]) -> users.UserSpec:
@@ -218,11 +202,6 @@ def collection_specs(model: data_model.DataModel) -> list[sharding.CollectionSpe
         )
         for entry in (collection.as_task_argument() for collection in model.collections)
     ]
-
-
-def address(server: Mapping[str, Any]) -> str:
-    """ "host:port" of a member or router."""
-    return f"{server['host']}:{server['port']}"
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -21,8 +20,8 @@ SHARDMART = [sys.executable, "-c", "from shardmart.cli import main; main()"]
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """A state folder that knows the default cluster, which does not run."""
-    description = topology.load(ROOT / "inventories" / "topology.yml").resolve("embedded")
-    (tmp_path / "cluster.json").write_text(json.dumps(description))
+    description = topology.load(ROOT / "inventories" / "topology.yml").resolve()
+    (tmp_path / "cluster.json").write_text(description.dumps())
     return tmp_path
 
 

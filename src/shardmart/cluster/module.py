@@ -12,8 +12,10 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib  # ty
 try:
     from pymongo.errors import OperationFailure, PyMongoError
 
+    from . import description
     from .converge.outcome import Outcome
     from .converge.sharding import CollectionSpec, ZoneRange
+    from .description import Cluster
     from .errors import ClusterError
     from .protocol.connection import Credentials, Tls, describe, tls_from
 
@@ -21,6 +23,7 @@ try:
 except ImportError:  # said by `run`: the place where a module runs needs PyMongo
     PYMONGO = False
 
+CLUSTER_ARGUMENT: dict[str, Any] = {"cluster": {"type": "dict", "required": True}}
 TLS_ARGUMENT: dict[str, Any] = {
     "type": "dict",
     "options": {
@@ -35,6 +38,11 @@ LOGIN_ARGUMENTS: dict[str, Any] = {
     "tls": TLS_ARGUMENT,
 }
 WAIT_ARGUMENT: dict[str, Any] = {"wait_seconds": {"type": "float", "default": 60.0}}
+
+
+def cluster_of(module: AnsibleModule) -> Cluster:
+    """The `cluster` argument; DescriptionError for one that makes no sense."""
+    return description.parse(module.params["cluster"])
 
 
 def tls_of(module: AnsibleModule) -> Tls | None:

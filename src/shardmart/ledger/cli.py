@@ -181,7 +181,7 @@ def check(
             say("reading the final documents")
             final_state.save(client, run_of, journal)
             found = State.find(state)
-            if not skip_members and not (uri or uri_file) and (found.folder / "cluster.json").exists():
+            if not skip_members and not (uri or uri_file) and found.describes_a_cluster():
                 say("comparing the members")
                 keyfile = Credentials(keyfile=found.keyfile, tls=Tls.trusting(found.authority))
                 report = members.check(found.cluster(), keyfile, client, [run_of.database], wait)

@@ -30,8 +30,7 @@ CONTAINER = "toolbox"
 TOOLBOX_STATE = Path("/state")
 """The state folder of the chart's pods: the description and the secrets, read-only."""
 KUBECTL_SECONDS = 30
-OF_THE_ENVIRONMENT = ("KUBE", "K8S_AUTH_", "HELM_KUBE")
-"""Variables that begin so may name another Kubernetes; none is given to a command of ours."""
+OF_ANOTHER = ("KUBE", "K8S_AUTH_", "HELM_KUBE")
 
 
 class KubernetesPlatform:
@@ -119,7 +118,7 @@ class KubernetesPlatform:
         clean = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith(OF_THE_ENVIRONMENT) or (self.inside and key.startswith("KUBERNETES_"))
+            if not names_another(key) or (self.inside and key.startswith("KUBERNETES_"))
         }
         if self.kubeconfig:
             clean["KUBECONFIG"] = str(self.kubeconfig)
@@ -189,6 +188,12 @@ class KubernetesPlatform:
         )
         items = found.get("items", [found])
         return {pods[item["metadata"]["name"]] for item in items if item["status"].get("phase") == "Running"}
+
+
+def names_another(variable: str) -> bool:
+    """Whether a variable of the environment may lead kubectl, Helm or a library to another Kubernetes than the given
+    one; no command of ours gets it."""
+    return variable.startswith(OF_ANOTHER)
 
 
 def pod_of(node: Node) -> Pod:

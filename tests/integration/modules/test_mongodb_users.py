@@ -10,7 +10,7 @@ import pytest
 
 from shardmart.cluster.converge import users
 from shardmart.cluster.protocol.connection import Credentials, connect
-from tests.support.clusters import EmbeddedCluster, address, small_topology
+from tests.support.clusters import EmbeddedCluster, small_topology
 from tests.support.modules import run_module
 
 ADMIN = {"name": "admin", "roles": [{"role": "root", "db": "admin"}]}
@@ -23,7 +23,7 @@ def config_server(tmp_path: Path) -> Iterator[EmbeddedCluster]:
     cluster.write_secrets()
     try:
         cluster.start("configsvr1")
-        cluster.form(cluster.description["config_servers"], config_server=True)
+        cluster.form(cluster.description.config_servers)
         yield cluster
     finally:
         cluster.destroy()
@@ -32,7 +32,7 @@ def config_server(tmp_path: Path) -> Iterator[EmbeddedCluster]:
 def arguments(cluster: EmbeddedCluster, *declared: dict[str, Any], **changes: Any) -> dict[str, Any]:
     secrets = cluster.folder / "secrets"
     return {
-        "addresses": [address(cluster.description["config_servers"]["members"][0])],
+        "addresses": [cluster.description.config_servers.members[0].address],
         "users": [{"password_file": str(secrets / f"{u['name']}.password")} | u for u in declared],
         "keyfile": str(cluster.state.keyfile),
         "wait_seconds": 10,
@@ -41,11 +41,11 @@ def arguments(cluster: EmbeddedCluster, *declared: dict[str, Any], **changes: An
 
 def accepted(cluster: EmbeddedCluster, name: str) -> bool:
     login = Credentials(name, cluster.folder / "secrets" / f"{name}.password")
-    return users.accepts(login, address(cluster.description["config_servers"]["members"][0]))
+    return users.accepts(login, cluster.description.config_servers.members[0].address)
 
 
 def user_info(cluster: EmbeddedCluster, name: str) -> dict[str, Any]:
-    member = address(cluster.description["config_servers"]["members"][0])
+    member = cluster.description.config_servers.members[0].address
     with connect(member, cluster.members_credentials) as client:
         found: dict[str, Any] = client.admin.command("usersInfo", name)["users"][0]
     return found

@@ -16,7 +16,7 @@ def login(cluster: EmbeddedCluster, **more: Any) -> dict[str, Any]:
 
 
 def shards(cluster: EmbeddedCluster, **more: Any) -> dict[str, Any]:
-    return login(cluster, shards=cluster.description["shards"], **more)
+    return login(cluster, shards=[shard.as_document() for shard in cluster.description.shards], **more)
 
 
 def test_shards_that_are_there_are_not_added_again(cluster: EmbeddedCluster) -> None:
@@ -124,7 +124,7 @@ def test_collection_with_documents_is_not_sharded_behind_its_owners_back(cluster
 
 def test_facts_name_what_is_wrong(cluster: EmbeddedCluster) -> None:
     arguments = {
-        "cluster": cluster.description,
+        "cluster": cluster.description.as_document(),
         "keyfile": str(cluster.state.keyfile),
         "login_password_file": str(cluster.folder / "secrets" / "admin.password"),
     }
@@ -150,7 +150,7 @@ def test_verification_passes_a_whole_cluster_and_fails_an_ill_one(cluster: Embed
 
     model = data_model.load()
     arguments = {
-        "cluster": cluster.description,
+        "cluster": cluster.description.as_document(),
         "database": model.database,
         "collections": [collection.as_task_argument() for collection in model.collections],
         "keyfile": str(cluster.state.keyfile),

@@ -15,7 +15,7 @@ import pytest
 
 from shardmart.cluster.converge import users
 from shardmart.cluster.protocol.connection import Credentials, connect
-from tests.support.clusters import ROOT, address, known_access
+from tests.support.clusters import ROOT, known_access
 from tests.support.plays import Site
 
 KILLS = 10
@@ -117,8 +117,8 @@ def identities(site: Site) -> dict[str, str]:
     """replicaSetId of each set that has one: a second initiation would change it."""
     cluster = site.cluster()
     found = {}
-    for replica_set in (cluster.description["config_servers"], *cluster.description["shards"]):
-        with connect(address(replica_set["members"][0]), cluster.members_credentials) as client:
+    for replica_set in cluster.description.replica_sets:
+        with connect(replica_set.members[0].address, cluster.members_credentials) as client:
             try:
                 configuration = client.admin.command("replSetGetConfig")["config"]
             except Exception:

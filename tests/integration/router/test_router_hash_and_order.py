@@ -13,7 +13,7 @@ from pymongo import MongoClient
 
 from shardmart.router import rawbson
 from shardmart.router.shard_key import KeyPattern, Value, comparable, hash_value
-from tests.support.clusters import EmbeddedCluster, address
+from tests.support.clusters import EmbeddedCluster
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -71,7 +71,7 @@ def located(value: Any) -> Value:
 @pytest.fixture(scope="module")
 def scratch(cluster: EmbeddedCluster) -> Any:
     """A collection straight on the config server, whose indexes are no business of any router."""
-    member = address(cluster.description["config_servers"]["members"][0])
+    member = cluster.description.config_servers.members[0].address
     host, _, port = member.partition(":")
     with MongoClient(
         host, int(port), directConnection=True, retryWrites=False, **cluster.members_credentials.options()

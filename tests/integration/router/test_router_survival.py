@@ -16,7 +16,7 @@ from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 from pymongo.read_preferences import ReadPreference, Secondary
 
 from tests.integration.router.sharded import chunks, move_chunk, shard
-from tests.support.clusters import EmbeddedCluster, address
+from tests.support.clusters import EmbeddedCluster
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -169,20 +169,20 @@ def test_secondaries_serve_reads_when_asked(replicated: EmbeddedCluster, collect
 
 def secondary_queries(cluster: EmbeddedCluster) -> int:
     total = 0
-    for declared in cluster.description["shards"]:
-        for member in declared["members"]:
-            if member["name"] != cluster.primary_of(declared["name"]):
+    for declared in cluster.description.shards:
+        for member in declared.members:
+            if member.name != cluster.primary_of(declared.name):
                 options = cluster.members_credentials.options()
-                with MongoClient(address(member), directConnection=True, **options) as direct:
+                with MongoClient(member.address, directConnection=True, **options) as direct:
                     total += direct.admin.command("serverStatus")["opcounters"]["query"]
     return total
 
 
 def open_cursors(cluster: EmbeddedCluster) -> int:
     total = 0
-    for declared in cluster.description["shards"]:
-        for member in declared["members"]:
-            with MongoClient(address(member), directConnection=True, **cluster.members_credentials.options()) as direct:
+    for declared in cluster.description.shards:
+        for member in declared.members:
+            with MongoClient(member.address, directConnection=True, **cluster.members_credentials.options()) as direct:
                 pipeline = [{"$currentOp": {"idleCursors": True, "allUsers": True}}, {"$match": {"type": "idleCursor"}}]
                 ours = [op for op in direct.admin.aggregate(pipeline) if str(op.get("ns")).startswith("survival.")]
                 total += len(ours)

@@ -37,6 +37,7 @@ def members(component: str) -> list[dict[str, Any]]:
 @pytest.fixture
 def targets(tmp_path: Path) -> Targets:
     cluster = {
+        "name": "test",
         "platform": "kind",
         "config_servers": {"name": "configReplSet", "members": members("configsvr")},
         "shards": [{"name": "shard1ReplSet", "members": members("shard1")}],

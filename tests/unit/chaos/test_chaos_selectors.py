@@ -20,6 +20,7 @@ def members(prefix: str, port: int) -> list[dict[str, Any]]:
 @pytest.fixture
 def targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Targets:
     cluster = {
+        "name": "test",
         "platform": "embedded",
         "config_servers": {"name": "configReplSet", "members": members("configsvr", 31600)},
         "shards": [

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from shardmart.cluster.description import TlsSettings
 from shardmart.declare import topology
 from shardmart.platforms import embedded
 
 ROOT = Path(__file__).parents[3]
-CLUSTER = topology.load(ROOT / "inventories" / "topology.yml").resolve("embedded")
+CLUSTER = topology.load(ROOT / "inventories" / "topology.yml").resolve()
 
 
 def configuration(name: str, mongos: str | None = None) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def test_without_tls_nothing_mentions_it() -> None:
 
 @pytest.mark.parametrize("mongos", ["/m/mongos", None])
 def test_with_tls_members_and_routers_require_it_and_keep_the_keyfile(mongos: str | None) -> None:
-    cluster = CLUSTER | {"tls": {"mode": "requireTLS"}}
+    cluster = replace(CLUSTER, tls=TlsSettings("requireTLS"))
     for process in embedded.processes(cluster, Path("/state"), {"mongod": "/m/mongod", "mongos": mongos}):
         if process.configuration:
             document = yaml.safe_load(process.configuration)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from shardmart.cluster.description import TlsSettings
 from shardmart.declare import topology
 
 ROOT = Path(__file__).parents[3]
@@ -34,18 +35,18 @@ def refusal(document: object) -> str:
 
 
 def test_default_is_the_reference_demo() -> None:
-    cluster = topology.load(ROOT / "inventories" / "topology.yml").resolve("embedded")
-    assert [m["name"] for m in cluster["config_servers"]["members"]] == ["configsvr1", "configsvr2", "configsvr3"]
-    assert [s["name"] for s in cluster["shards"]] == ["shard1ReplSet", "shard2ReplSet"]
-    assert [m["name"] for m in cluster["shards"][1]["members"]] == ["shard2-1", "shard2-2", "shard2-3"]
-    assert [r["name"] for r in cluster["routers"]] == ["mongos1"]
+    cluster = topology.load(ROOT / "inventories" / "topology.yml").resolve()
+    assert [m.name for m in cluster.config_servers.members] == ["configsvr1", "configsvr2", "configsvr3"]
+    assert [s.name for s in cluster.shards] == ["shard1ReplSet", "shard2ReplSet"]
+    assert [m.name for m in cluster.shards[1].members] == ["shard2-1", "shard2-2", "shard2-3"]
+    assert [r.name for r in cluster.routers] == ["mongos1"]
 
 
 def test_every_default_member_has_its_own_loopback_port() -> None:
-    cluster = topology.load(ROOT / "inventories" / "topology.yml").resolve("embedded")
-    members = [m for s in [cluster["config_servers"], *cluster["shards"]] for m in s["members"]] + cluster["routers"]
-    assert {m["host"] for m in members} == {"127.0.0.1"}
-    assert len({m["port"] for m in members}) == len(members) == 10
+    cluster = topology.load(ROOT / "inventories" / "topology.yml").resolve()
+    assert {node.host for node in cluster.nodes} == {"127.0.0.1"}
+    ports = [*range(27101, 27104), *range(27201, 27204), *range(27301, 27304), 27017]
+    assert [node.port for node in cluster.nodes] == ports
 
 
 @pytest.mark.parametrize(
@@ -109,28 +110,28 @@ def test_unreadable_file_is_one_line(tmp_path: Path) -> None:
 
 def test_member_cache_overrides_set_and_topology() -> None:
     document = changed(shards__0__cache_mb=300, shards__0__members=[{"cache_mb": 400}, {}, {}])
-    cluster = topology.parse(document, "topology.yml").resolve("embedded")
-    assert [m["cache_mb"] for m in cluster["shards"][0]["members"]] == [400, 300, 300]
-    assert {m["cache_mb"] for m in cluster["shards"][1]["members"]} == {256}
+    cluster = topology.parse(document, "topology.yml").resolve()
+    assert [m.cache_mb for m in cluster.shards[0].members] == [400, 300, 300]
+    assert {m.cache_mb for m in cluster.shards[1].members} == {256}
 
 
 def test_appending_a_shard_moves_no_other_member() -> None:
-    before = topology.parse(DEFAULT, "topology.yml").resolve("embedded")
+    before = topology.parse(DEFAULT, "topology.yml").resolve()
     document = changed(shards=[*DEFAULT["shards"], {"name": "shard3ReplSet", "members": 3}])
-    after = topology.parse(document, "topology.yml").resolve("embedded")
-    assert after["shards"][:2] == before["shards"]
-    assert [m["name"] for m in after["shards"][2]["members"]] == ["shard3-1", "shard3-2", "shard3-3"]
+    after = topology.parse(document, "topology.yml").resolve()
+    assert after.shards[:2] == before.shards
+    assert [m.name for m in after.shards[2].members] == ["shard3-1", "shard3-2", "shard3-3"]
 
 
 def test_servers_speak_plainly_unless_the_topology_says_otherwise() -> None:
-    assert topology.parse(DEFAULT, "topology.yml").resolve("embedded")["tls"] == {"mode": "disabled"}
+    assert topology.parse(DEFAULT, "topology.yml").resolve().tls == TlsSettings("disabled")
 
 
 def test_certificate_is_for_loopback_every_server_and_more_names() -> None:
     document = changed(tls={"mode": "requireTLS", "names": ["db.example", "10.0.0.1"]})
-    names = topology.parse(document, "topology.yml").resolve("embedded")["tls"]["names"]
-    assert names[:3] == ["localhost", "127.0.0.1", "configsvr1"]
-    assert names[-3:] == ["mongos1", "db.example", "10.0.0.1"]
+    names = topology.parse(document, "topology.yml").resolve().tls.names
+    assert names[:3] == ("localhost", "127.0.0.1", "configsvr1")
+    assert names[-3:] == ("mongos1", "db.example", "10.0.0.1")
     assert len(names) == len(set(names)) == 2 + 10 + 2
 
 
@@ -138,4 +139,4 @@ def test_certificate_is_for_loopback_every_server_and_more_names() -> None:
     "file", sorted((ROOT / "inventories" / "topologies").glob("*.yml")), ids=lambda file: file.stem
 )
 def test_every_topology_we_ship_is_right(file: Path) -> None:
-    assert topology.load(file).resolve("embedded")["shards"]
+    assert topology.load(file).resolve().shards

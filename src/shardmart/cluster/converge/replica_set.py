@@ -7,13 +7,14 @@ every declared member is PRIMARY or SECONDARY.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pymongo.errors import OperationFailure, PyMongoError
 
+from ..description import Election, ReplicaSet, Role
 from ..errors import ClusterError, DeadlineError, SecretMissingError
 from ..protocol import codes
 from ..protocol.connection import (
@@ -57,7 +58,7 @@ class MemberSpec:
     priority: float = 1
     votes: int = 1
     hidden: bool = False
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def fields(self) -> Document:
         """What the configuration document says of this member, apart from its `_id`."""
@@ -80,6 +81,18 @@ class ReplicaSetSpec:
     election_timeout_ms: int = 10_000
     heartbeat_ms: int = 2_000
     allow_removal: bool = False
+
+    @classmethod
+    def of(cls, declared: ReplicaSet, election: Election, *, allow_removal: bool = False) -> ReplicaSetSpec:
+        """A replica set as a description has it."""
+        return cls(
+            name=declared.name,
+            members=tuple(MemberSpec(m.address, m.priority, m.votes, m.hidden, m.tags) for m in declared.members),
+            config_server=declared.role is Role.CONFIG,
+            election_timeout_ms=election.timeout_ms,
+            heartbeat_ms=election.heartbeat_ms,
+            allow_removal=allow_removal,
+        )
 
     def first_configuration(self) -> Document:
         """The document of replSetInitiate."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..description import host_and_port
 from ..errors import ClusterError
 from ..host.certificates import fingerprint as fingerprint_of_pem
 from ..protocol.connection import Credentials, Deadline, Tls, connect
@@ -33,14 +34,14 @@ def served(address: str, tls: Tls) -> str:
 
     Raises ClusterError when there is no answer, or the certificate is not accepted.
     """
-    host, _, port = address.rpartition(":")
+    host, port = host_and_port(address)
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
     except OSError as error:
         raise ClusterError(f"cannot use the authority {tls.ca_file}: {error.strerror or error}") from None
     try:
         with (
-            socket.create_connection((host, int(port)), timeout=HANDSHAKE_SECONDS) as plain,
+            socket.create_connection((host, port), timeout=HANDSHAKE_SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=host) as connection,
         ):
             certificate = connection.getpeercert(binary_form=True)

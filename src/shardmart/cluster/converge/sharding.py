@@ -13,6 +13,7 @@ from typing import Any
 from bson import MaxKey, MinKey
 from pymongo.errors import CollectionInvalid, OperationFailure, PyMongoError
 
+from ..description import ReplicaSet
 from ..errors import ClusterError
 from ..protocol import codes
 from ..protocol.connection import Client, Credentials, Deadline, Document, connect, describe
@@ -42,6 +43,11 @@ class ShardSpec:
     name: str
     members: tuple[str, ...]
     zones: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, declared: ReplicaSet) -> ShardSpec:
+        """A shard as a description has it."""
+        return cls(declared.name, declared.addresses, declared.zones)
 
     def seed(self) -> str:
         """The connection string addShard takes: "set/host:port,host:port"."""
