@@ -12,7 +12,7 @@ description:
     registry that does not have this tag.
   - The tag changes when the content does, so what uses it rolls, and only then.
 attributes:
-  check_mode: {support: partial, description: "Builds, because only the digest says what is lacking; loads and pushes nothing."}
+  check_mode: {support: partial, description: "Builds, because only a digest says what is lacking; delivers nothing."}
   diff_mode: {support: none, description: Images have no readable difference.}
 options:
   kind_cluster: {description: "Name of a kind cluster whose nodes get them.", type: str}
@@ -89,7 +89,8 @@ def main():
         changed += [{"pushed": f"{name}:{tags[name]}"} for name in names if push(module, f"{name}:{tags[name]}")]
     if names and module.params["kind_cluster"]:
         for node in run(module, ["kind", "get", "nodes", "--name", module.params["kind_cluster"]]).split():
-            missing = [f"{name}:{tags[name]}" for name in names if not on_node(module, node, f"{name}:{tags[name]}")]
+            known = on_node(module, node)
+            missing = [f"{name}:{tags[name]}" for name in names if f"docker.io/{name}:{tags[name]}" not in known]
             if missing:
                 changed.append({"node": node, "images": missing})
                 if not module.check_mode:
@@ -110,10 +111,9 @@ def build(module, image):
     return done.stdout.strip().splitlines()[-1]
 
 
-def on_node(module, node, reference):
-    """Whether the node's container runtime knows this reference; a tag is made of the digest, so that is enough."""
-    listed = run(module, ["docker", "exec", node, "ctr", "--namespace=k8s.io", "images", "ls", "--quiet"]).split()
-    return f"docker.io/{reference}" in listed or reference in listed
+def on_node(module, node):
+    """The references that the node's container runtime knows; a tag is made of the digest, so that is enough."""
+    return set(run(module, ["docker", "exec", node, "ctr", "--namespace=k8s.io", "images", "ls", "--quiet"]).split())
 
 
 def load(module, node, references):

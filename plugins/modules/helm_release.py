@@ -46,6 +46,7 @@ revision: {description: The release's revision., type: int, returned: when prese
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -168,8 +169,12 @@ def main():
         if stored and not module.check_mode:
             helm.helm("uninstall", helm.release, "--timeout", f"{module.params['timeout_seconds']}s", "--wait")
         module.exit_json(changed=bool(stored))
-    manifest = helm.render()
-    drift = helm.drift(manifest)
+    with ThreadPoolExecutor() as pool:
+        rendering = pool.submit(helm.render)
+        # Nearly always what was stored is rendered again, and one answer serves for both.
+        drifting = pool.submit(helm.drift, stored["manifest"]) if stored else None
+        manifest = rendering.result()
+        drift = drifting.result() if stored and lines(stored["manifest"]) == lines(manifest) else helm.drift(manifest)
     same = stored and stored["status"] == "deployed" and stored["values"] == module.params["values"]
     changed = not same or lines(stored["manifest"]) != lines(manifest) or bool(drift)
     if changed and not module.check_mode:

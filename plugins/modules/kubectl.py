@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 module: kubectl
 short_description: Run a command of kubectl
 description:
-  - For what is not an object to keep (M(kubernetes_objects) is for those), such as waiting for a rollout. A task says itself what has changed.
+  - For what is not an object to keep (M(kubernetes_objects) is for those), such as waiting for a rollout. A task says
+    itself what has changed.
   - Uses the kubeconfig and context given and no other, whatever the environment says.
 attributes:
   check_mode: {support: none, description: "Skipped, unless the task sets C(check_mode: false)."}
@@ -64,7 +65,9 @@ def main():
     except subprocess.TimeoutExpired:
         module.fail_json(msg=f"{what} did not end in {arguments['wait_seconds']} s")
     if done.returncode:
-        module.fail_json(msg=f"{what} failed: {' '.join((done.stderr or done.stdout).split())[-600:]}", rc=done.returncode)
+        module.fail_json(
+            msg=f"{what} failed: {' '.join((done.stderr or done.stdout).split())[-600:]}", rc=done.returncode
+        )
     module.exit_json(changed=True, rc=0, stdout=done.stdout)
 
 

@@ -21,7 +21,7 @@ options:
   state: {description: Whether the objects are there., type: str, choices: [present, absent], default: present}
   definitions: {description: "present: the objects.", type: list, elements: dict}
   only_ours:
-    description: "present: a label, C(KEY=VALUE). An object that is there without it is somebody else's and stays as it is."
+    description: "present: a label, C(KEY=VALUE). An object that is there without it is not ours and stays as it is."
     type: str
   resources: {description: "absent: the kinds, as kubectl names them.", type: list, elements: str}
   selector: {description: "absent: labels of the objects.", type: str}
