@@ -1,6 +1,7 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install up down destroy status test unit integration molecule e2e lint format bench lock lock-images lock-npm render lint-chart
+.PHONY: help install up down destroy status test test-full unit integration integration-full molecule scenario mutants e2e \
+        lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -37,22 +38,41 @@ status: $(STAMP) ## Sets, members, lag, chunks and documents
 
 test: $(STAMP) lint unit integration molecule ## Everything that needs no container engine
 
+test-full: $(STAMP) lint unit integration-full molecule ## The same, and what takes minutes more
+
+# Two workers: most of a test on real servers is waiting for them. A module stays on one worker, with its cluster.
 unit: $(STAMP) ## Unit tests
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit -n 2
 
 integration: $(STAMP) ## Tests on real MongoDB servers
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest tests/integration -n 2 --dist loadscope
 
+integration-full: $(STAMP) ## The same with more kills
+	$(BIN)/pytest tests/integration -n 2 --dist loadscope --full
+
+# One cluster goes through all of them, in the order in which the playbooks use the roles (.config/molecule/shared.yml).
+ROLES := secrets mongodb_binaries members replica_set users shards collections seed verification status certificates
 molecule: $(STAMP) ## Role tests
-	$(BIN)/molecule test --all
+	$(BIN)/molecule -c .config/molecule/config.yml -c .config/molecule/shared.yml test $(ROLES:%=-s %)
+
+scenario: $(STAMP) ## One role test on a cluster of its own: make scenario ROLE=users
+	$(BIN)/molecule test -s $(ROLE)
+
+mutants: $(STAMP) ## One-line mistakes in the modules that judge: nine of ten must be noticed by the unit tests
+	$(BIN)/python -m tests.support.mutants $(ARGS)
 
 e2e: $(STAMP) ## Tests on a real kind cluster (needs a container engine and kind)
 	$(BIN)/pytest tests/e2e
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, yamllint, ansible-lint
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-python lint-yaml
+
+lint-python:
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lint-yaml:
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline
 

@@ -16,6 +16,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from shardmart.cluster.converge import replica_set, sharding, users
+from shardmart.cluster.converge.outcome import Outcome
 from shardmart.cluster.description import Cluster, ReplicaSet
 from shardmart.cluster.host import binaries, certificates, processes
 from shardmart.cluster.protocol.connection import Credentials, Deadline
@@ -38,15 +39,22 @@ def servers() -> dict[str, str | None]:
     return {"mongod": str(found.mongod), "mongos": str(found.mongos) if found.mongos else None}
 
 
+PORTS = range(20_000, 32_000)
+"""Below those that the system gives to outgoing connections (Linux: from 32768)."""
+WORKERS = 4
+
+
 def known_access() -> access.Access:
     """Users, as the roles and the chart make them."""
     return access.load(data_model.load().database)
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` ports in a row nobody listens on, below the range the system gives to outgoing connections."""
+    """`count` ports in a row nobody listens on, of the part of PORTS that is this worker's of pytest-xdist alone."""
+    share = len(PORTS) // WORKERS
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
     while True:
-        first = 20_000 + secrets.randbelow(12_000 - count)
+        first = PORTS.start + worker * share + secrets.randbelow(share - count)
         if all(_is_free(port) for port in range(first, first + count)):
             return list(range(first, first + count))
 
@@ -168,7 +176,7 @@ class EmbeddedCluster:
             sharding.converge_collections(model.database, collection_specs(model), client, deadline)
         users.converge(others, self.router, users.Administrators(login=self.admin))
 
-    def form(self, declared: ReplicaSet) -> replica_set.Outcome:
+    def form(self, declared: ReplicaSet) -> Outcome:
         """Form one replica set."""
         spec = replica_set.ReplicaSetSpec.of(declared, self.description.election)
         return replica_set.converge(spec, self.members_credentials)

@@ -1,12 +1,12 @@
 """`shardmart render`: what Helm is given, made from what is declared; nothing is installed and no cluster is asked.
 
-Exit codes: 0 printed, or nothing differs; 1 with `--check`, something differs, a line each; 2 wrong arguments or files.
+Exit codes: 0 printed, or nothing differs; 1 with `--check`, something differs, a line each; 2 wrong arguments or files;
+3 the output could not be written.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from shardmart.command import run_app
 from shardmart.declare import access, data_model
 from shardmart.declare.chart import chart_values
 from shardmart.declare.topology import Member, TopologyError, load
-from shardmart.errors import BadUseError, ShardmartError
+from shardmart.errors import UNREACHABLE, BadUseError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 MISSING = "nothing"
@@ -159,11 +160,4 @@ def _show(document: Mapping[str, Any], *, as_json: bool) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
-    try:
-        app(arguments, prog_name="shardmart render")
-    except ShardmartError as error:
-        print(f"shardmart render: {error}", file=sys.stderr)
-        return error.exit_code
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    return 0
+    return run_app(app, "render", arguments, os_error=UNREACHABLE)

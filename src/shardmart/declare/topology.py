@@ -180,14 +180,17 @@ class Topology(_Strict):
         _refuse_duplicates("replica set name", ((f"{key}.name", s.name) for key, s in self.replica_sets()))
         _refuse_duplicates("member name", self._member_names())
         _refuse_duplicates("zone", ((f"zones[{i}]", zone) for i, zone in enumerate(self.zones)))
+        named = "zones" in self.model_fields_set
+        home = "`zones`" if named else "the data model"
         for i, shard in enumerate(self.shards):
             for zone in shard.zones:
                 if zone not in self.zones:
-                    raise ValueError(f"shards[{i}].zones: unknown zone {zone!r}, `zones` has {self.zones}")
+                    raise ValueError(f"shards[{i}].zones: unknown zone {zone!r}, {home} has {self.zones}")
         served = {zone for shard in self.shards for zone in shard.zones}
         for i, zone in enumerate(self.zones):
             if zone not in served:
-                raise ValueError(f"zones[{i}]: no shard serves zone {zone!r}, its documents would have no home")
+                key = f"zones[{i}]" if named else "shards"
+                raise ValueError(f"{key}: no shard serves zone {zone!r}, its documents would have no home")
         _refuse_duplicates("port", self._ports())
         return self
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SHUTDOWN_MILLISECONDS = 1000
 """How long a member told to end lets its clients leave (server default 15000: clients of a laptop need less)."""
 OPLOG_MB = 512
+JOURNAL_MB = 8
+"""Size of one journal file (docs/decisions/052): the default of 100 MB is written out three times at a start."""
 NO_WARNING_ABOUT_CLIENTS = {"suppressNoTLSPeerCertificateWarning": True}
 """Clients have no certificate of their own here; without this every connection is a warning in the log."""
 
@@ -141,7 +143,12 @@ def member_process(member: Member, state: Path, mongod: str, *, speaks_tls: bool
     configuration = _common(member, state, speaks_tls=speaks_tls) | {
         "storage": {
             "dbPath": str(state / "data" / member.name),
-            "wiredTiger": {"engineConfig": {"cacheSizeGB": member.cache_mb / 1024}},
+            "wiredTiger": {
+                "engineConfig": {
+                    "cacheSizeGB": member.cache_mb / 1024,
+                    "configString": f"log=(prealloc=false,file_max={JOURNAL_MB}MB)",
+                }
+            },
         },
         "replication": {"replSetName": member.group, "oplogSizeMB": OPLOG_MB},
         "sharding": {"clusterRole": "configsvr" if is_config_server else "shardsvr"},

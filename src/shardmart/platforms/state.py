@@ -11,7 +11,6 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote_plus
 
 from ..cluster import description
@@ -41,11 +40,6 @@ class State:
     def keyfile(self) -> Path:
         """The keyfile members authenticate each other with."""
         return self.folder / "secrets" / "keyfile"
-
-    def cluster(self) -> dict[str, Any]:  # until chaos and ledger read the typed description
-        """What the description says as plain data, with the name that version 1 had for the platform."""
-        document = self.description().as_document()
-        return document | ({"platform": "kind"} if document["kubernetes"] else {})
 
     def description(self) -> Cluster:
         """The cluster that `provision` made, or in a pod of the chart the one that its release is.

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from echo_cluster import needs_network_faults
 
-from shardmart.chaos import actions, register
 from shardmart.chaos.errors import ChaosError
+from shardmart.chaos.lifecycle import records, register
+from shardmart.chaos.toolkit import actions
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("network_faults")]
 
@@ -24,9 +25,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("network_faults")
 UNDELAYED_MS = 100
 
 
-@pytest.fixture(scope="module")
-def network_faults() -> None:
-    needs_network_faults()
+@pytest.fixture
+def network_faults(cluster: Any) -> None:
+    needs_network_faults(cluster)
 
 
 def test_latency_hits_the_target_and_nobody_else(cluster: Any) -> None:
@@ -78,17 +79,17 @@ def test_fault_ends_at_its_deadline(cluster: Any, await_true: Any) -> None:
     record = actions.partition(targets="mongos1", duration_s=2)
     assert cluster.connect_ms("mongos1", timeout=0.5) is None
     await_true(lambda: cluster.connect_ms("mongos1", 0.5) is not None, 15, "the partition to end by itself")
-    await_true(lambda: register.read(cluster.state, record["id"]).status == "ended", 10, "the record to say so")
-    assert register.read(cluster.state, record["id"]).reason == "deadline"
+    await_true(lambda: records.read(cluster.state, record["id"]).status == "ended", 10, "the record to say so")
+    assert records.read(cluster.state, record["id"]).reason == "deadline"
 
 
 def test_fault_goes_on_and_heals_when_the_experimenter_is_killed_with_9(cluster: Any, await_true: Any) -> None:
     code = (
-        "import time; from shardmart.chaos import actions; "
+        "import time; from shardmart.chaos.toolkit import actions; "
         "actions.partition(targets='mongos1', duration_s=4); time.sleep(600)"
     )
     experimenter = subprocess.Popen([sys.executable, "-c", code])
-    await_true(lambda: bool(register.active(cluster.state)), 30, "the fault to begin")
+    await_true(lambda: bool(records.active(cluster.state)), 30, "the fault to begin")
     await_true(lambda: cluster.connect_ms("mongos1", 0.5) is None, 10, "the partition to be real")
     experimenter.send_signal(signal.SIGKILL)
     experimenter.wait()
@@ -97,16 +98,16 @@ def test_fault_goes_on_and_heals_when_the_experimenter_is_killed_with_9(cluster:
 
 
 def test_packets_pass_at_once_when_the_guard_is_killed_with_9(cluster: Any, await_true: Any) -> None:
-    record = register.read(cluster.state, actions.partition(targets="mongos1", duration_s=60)["id"])
+    record = records.read(cluster.state, actions.partition(targets="mongos1", duration_s=60)["id"])
     assert record.guard is not None
     os.kill(record.guard, signal.SIGKILL)
     await_true(lambda: cluster.connect_ms("mongos1", 0.5) is not None, 5, "the kernel to bypass the queue")
     assert actions.heal() == [record.id]
-    assert register.read(cluster.state, record.id).status == "ended"
+    assert records.read(cluster.state, record.id).status == "ended"
 
 
 def test_kernel_ends_the_fault_when_the_guard_is_stopped(cluster: Any, await_true: Any) -> None:
-    record = register.read(cluster.state, actions.partition(targets="mongos1", duration_s=2)["id"])
+    record = records.read(cluster.state, actions.partition(targets="mongos1", duration_s=2)["id"])
     assert record.guard is not None
     os.kill(record.guard, signal.SIGSTOP)
     try:
@@ -122,12 +123,19 @@ def test_second_network_fault_is_refused_while_one_is_active(cluster: Any) -> No
         actions.latency(targets="shard1-1", delay_ms=10, duration_s=30)
 
 
+def test_refused_network_fault_leaves_the_active_one_alone(cluster: Any) -> None:
+    actions.latency(targets="mongos1", delay_ms=200, duration_s=30)
+    with pytest.raises(Exception, match="another network fault is active"):
+        actions.latency(targets="shard1-1", delay_ms=10, duration_s=30)
+    assert cluster.connect_ms("mongos1") >= 200
+
+
 def test_loss_drops_about_the_share_asked_for(cluster: Any) -> None:
     record = actions.packet_loss(targets="mongos1", loss=0.3, duration_s=60, seed=3)
     for _ in range(12):
         cluster.connect_ms("mongos1", timeout=5)
     actions.heal()
-    counted = register.read(cluster.state, record["id"]).evidence
+    counted = records.read(cluster.state, record["id"]).evidence
     assert 0.1 < counted["dropped"] / (counted["seen"]) < 0.55
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shardmart.chaos.targets import Targets
-from shardmart.chaos.watcher import TIMEOUT_MS, Beat, Watcher
+from shardmart.chaos.observation.watcher import TIMEOUT_MS, Beat, Watcher
+from shardmart.chaos.targets.selectors import Targets
 from tests.support.clusters import EmbeddedCluster, embedded_cluster
 
 pytestmark = pytest.mark.integration

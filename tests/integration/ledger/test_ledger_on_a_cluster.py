@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from shardmart.cluster.protocol.connection import connect
-from shardmart.ledger import cli, members
+from shardmart.ledger import cli
 from shardmart.ledger.metrics import read_windows
+from shardmart.ledger.mongodb import members
 from tests.support.clusters import EmbeddedCluster
 
 SHARD = "shard1ReplSet"

@@ -13,8 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 
-from shardmart.cluster.protocol.connection import connect
+from shardmart.cluster.protocol.connection import Deadline, connect
+from shardmart.platforms import embedded
 from tests.support.clusters import ROOT, EmbeddedCluster, servers, small_topology
 from tests.support.modules import run_module
 
@@ -172,6 +174,38 @@ def test_changed_cache_restarts_the_member_and_shows_the_difference(stopped: Emb
     with connect(shard.members[0].address, stopped.members_credentials) as client:
         cache = client.admin.command("serverStatus")["wiredTiger"]["cache"]["maximum bytes configured"]
     assert cache == 512 << 20
+
+
+def megabytes(folder: Path) -> float:
+    """What a folder takes on the disk."""
+    return sum(file.stat().st_blocks * 512 for file in folder.rglob("*")) / 1e6
+
+
+def test_new_member_takes_little_disk(stopped: EmbeddedCluster) -> None:
+    run_module("member_processes", **arguments(stopped))
+    assert megabytes(stopped.folder / "data" / "shard1-1") < 2 * embedded.JOURNAL_MB
+
+
+def test_member_with_the_large_journals_of_before_goes_on_with_small_ones(stopped: EmbeddedCluster) -> None:
+    process, member = stopped.processes["shard1-1"], stopped.set_of("shard1ReplSet").members[0]
+    small = yaml.safe_load(str(process.configuration))
+    del small["storage"]["wiredTiger"]["engineConfig"]["configString"]
+    stopped.processes["shard1-1"] = replace(process, configuration=yaml.safe_dump(small))
+    stopped.start("shard1-1")
+    stopped.form(stopped.set_of("shard1ReplSet"))
+    with connect(member.address, stopped.members_credentials) as client:
+        client["shop"]["things"].insert_one({"_id": "kept"})
+    assert megabytes(stopped.folder / "data" / "shard1-1") > 300
+    stopped.kill("shard1-1")  # what is in the journal alone has to be read from a large file
+
+    run_module("member_processes", **arguments(stopped))
+    stopped.form(stopped.set_of("shard1ReplSet"))
+    with connect(member.address, stopped.members_credentials) as client:
+        assert client["shop"]["things"].find_one({"_id": "kept"})
+        client.admin.command("fsync")  # a checkpoint: the journals before it go
+    deadline = Deadline(60)
+    while megabytes(stopped.folder / "data" / "shard1-1") > 2 * embedded.JOURNAL_MB:
+        deadline.pause("the large journals to be removed")
 
 
 def test_large_log_is_rotated_and_written_anew(stopped: EmbeddedCluster) -> None:

@@ -15,10 +15,8 @@ import pytest
 
 from shardmart.cluster.converge import users
 from shardmart.cluster.protocol.connection import Credentials, connect
-from tests.support.clusters import ROOT, known_access
+from tests.support.clusters import ROOT, free_ports, known_access
 from tests.support.plays import Site
-
-KILLS = 10
 
 
 @pytest.fixture
@@ -61,7 +59,7 @@ def test_site_converges_and_a_second_run_changes_nothing(site: Site) -> None:
     shard3 = {
         "name": "shard3ReplSet",
         "members": 1,
-        "port": site.document["shards"][-1]["port"] + 40,
+        "port": free_ports(1)[0],
         "zones": ["EMEA"],
     }
     site.write(shards=[*site.document["shards"], shard3])
@@ -123,12 +121,13 @@ def identities(site: Site) -> dict[str, str]:
                 configuration = client.admin.command("replSetGetConfig")["config"]
             except Exception:
                 continue
-            found[replica_set["name"]] = str(configuration["settings"]["replicaSetId"])
+            found[replica_set.name] = str(configuration["settings"]["replicaSetId"])
     return found
 
 
 @pytest.mark.timeout(1200)
-def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Site) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.full)])
+def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Site, kills: int) -> None:
     seed = int(os.environ.get("SHARDMART_KILL_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"SHARDMART_KILL_SEED={seed} repeats this run")
     moments = random.Random(seed)
@@ -136,9 +135,9 @@ def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Si
     begun = time.monotonic()
     assert site.play("playbooks/bootstrap.yml").code == 0
     whole = time.monotonic() - begun
-    for kill in range(KILLS):
+    for kill in range(kills):
         provision_anew(site)
-        kill_play(site, moments.uniform(whole * kill / KILLS, whole * (kill + 1) / KILLS))
+        kill_play(site, moments.uniform(whole * kill / kills, whole * (kill + 1) / kills))
         before = identities(site)
         finished = site.play("playbooks/bootstrap.yml")
         assert finished.code == 0, finished.output

@@ -71,7 +71,7 @@ def test_a_router_that_missed_a_move_misroutes_nothing(cluster: EmbeddedCluster,
     for declared in cluster.description.shards:
         with connect(declared.members[0].address, cluster.members_credentials) as direct:
             owned = {c["shard"] for c in chunks(other, name)}
-            if declared["name"] not in owned:
+            if declared.name not in owned:
                 pytest.fail("every shard should own a chunk here")
             assert direct[things.database.name].things.count_documents({}) > 0
 

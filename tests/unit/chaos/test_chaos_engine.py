@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_chaos_selectors import targets
 
-from shardmart.chaos import register
-from shardmart.chaos.engine import FAULTS, Choice, Engine, Plan
-from shardmart.chaos.register import Record
-from shardmart.chaos.targets import Targets
-
-__all__ = ["targets"]  # the fixture
+from shardmart.chaos.lifecycle import records
+from shardmart.chaos.lifecycle.engine import FAULTS, Choice, Engine, Plan
+from shardmart.chaos.lifecycle.records import Record
+from shardmart.chaos.targets.selectors import Targets
 
 
 def engine(of: Targets, **options: Any) -> Engine:
@@ -39,14 +36,14 @@ def test_every_fault_is_chosen_some_time(targets: Targets) -> None:
 def test_a_set_is_left_alone_after_a_fault_on_it(targets: Targets) -> None:
     made = engine(targets, faults=("kill",), calm_s=60)
     made._touched = {"shard1ReplSet": time.monotonic(), "configReplSet": time.monotonic()}
-    touched = {choice.servers[0].set_name for _ in range(50) if (choice := made.choose())}
+    touched = {choice.servers[0].group for _ in range(50) if (choice := made.choose())}
     assert touched == {"shard2ReplSet"}
     made._touched["shard2ReplSet"] = time.monotonic()
     assert made.choose() is None
 
 
 def test_one_fault_at_a_time(targets: Targets) -> None:
-    register.write(targets.state, Record("x", "pause", "pause", ["shard1-1"], 60, status="active"))
+    records.write(targets.state, Record("x", "pause", "pause", ["shard1-1"], 60, status="active"))
     assert engine(targets).choose() is None
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from shardmart.chaos.plot import ELECTION_LABEL_SHARE, ELECTION_LINES, election_labels
-from shardmart.chaos.timeline import Election, Timeline
+from shardmart.chaos.report.plot import ELECTION_LABEL_SHARE, ELECTION_LINES, election_labels
+from shardmart.chaos.report.timeline import Election, Timeline
 
 DURATION = 1000.0
 WIDTH = ELECTION_LABEL_SHARE * DURATION

@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from shardmart.chaos.errors import ChaosError
-from shardmart.chaos.targets import Server, Targets
-from shardmart.platforms.state import State
+from shardmart.chaos.targets.selectors import Targets
+from shardmart.cluster.description import Node
 
 
-def members(prefix: str, port: int) -> list[dict[str, Any]]:
-    return [{"name": f"{prefix}{n}", "host": "127.0.0.1", "port": port + n} for n in (1, 2, 3)]
-
-
-@pytest.fixture
-def targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Targets:
-    cluster = {
-        "name": "test",
-        "platform": "embedded",
-        "config_servers": {"name": "configReplSet", "members": members("configsvr", 31600)},
-        "shards": [
-            {"name": "shard1ReplSet", "members": members("shard1-", 31610)},
-            {"name": "shard2ReplSet", "members": members("shard2-", 31620)},
-        ],
-        "routers": [{"name": "mongos1", "host": "127.0.0.1", "port": 31699}],
-    }
-    (tmp_path / "cluster.json").write_text(json.dumps(cluster))
-    made = Targets(State(tmp_path))
-    monkeypatch.setattr(made, "primary", lambda name: made.members(name)[1])
-    return made
-
-
-def names(found: list[Server]) -> list[str]:
+def names(found: list[Node]) -> list[str]:
     return [server.name for server in found]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shardmart.chaos.timeline import build
-from shardmart.chaos.watcher import FILE, outages
+from shardmart.chaos.observation.heartbeats import FILE, outages
+from shardmart.chaos.report.timeline import build
 
 
 def write(folder: Path, *beats: tuple[str, float, bool]) -> None:
@@ -32,7 +32,7 @@ def test_shards_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_timeline_shows_gaps_and_faults(tmp_path: Path) -> None:
-    write(tmp_path, ("s1", 101, True), ("s1", 107, True), ("s1", 108, True))
+    write(tmp_path, ("s1", 101, True), ("s1", 107, True), ("s1", 108, True), ("s1", 109, True))
     events = [
         {"at": 102.0, "event": "fault-started", "id": "f", "name": "kill", "targets": ["a"], "words": "kill on a"},
         {"at": 103.0, "event": "election", "set": "s1", "primary": "b", "before": "a"},

@@ -40,6 +40,12 @@ def test_cache_comes_from_the_topology() -> None:
     assert configuration("shard1-1")["storage"]["wiredTiger"]["engineConfig"]["cacheSizeGB"] == 0.25
 
 
+def test_every_member_has_small_journals() -> None:
+    for member in ("configsvr1", "shard1-1", "shard2-3"):
+        engine = configuration(member)["storage"]["wiredTiger"]["engineConfig"]
+        assert engine["configString"] == f"log=(prealloc=false,file_max={embedded.JOURNAL_MB}MB)"
+
+
 def test_router_is_mongos_where_there_is_one() -> None:
     document = configuration("mongos1", mongos="/m/mongos")
     assert document["sharding"]["configDB"] == "configReplSet/127.0.0.1:27101,127.0.0.1:27102,127.0.0.1:27103"

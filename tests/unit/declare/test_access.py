@@ -1,4 +1,4 @@
-"""One list of users: what each may do and who holds its secret; roles, chart and verification derive from it."""
+"""Claims of access.yml: users and components have what they need and no more, and nothing else lists the users."""
 
 from __future__ import annotations
 

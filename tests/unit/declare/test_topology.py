@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from shardmart.cluster.description import TlsSettings
-from shardmart.declare import topology
+from shardmart.declare import topology, versions
 
 ROOT = Path(__file__).parents[3]
 DEFAULT = yaml.safe_load((ROOT / "inventories" / "topology.yml").read_text())
@@ -62,7 +62,12 @@ def test_every_default_member_has_its_own_loopback_port() -> None:
         ({"config_servers__members": 9}, "config_servers", "at most 7"),
         ({"config_servers__members": 51}, "config_servers.members", "at most 50"),
         ({"shards__0__zones": ["MARS"]}, "shards[0].zones", "unknown zone 'MARS'"),
+        ({"shards__0__zones": ["MARS"]}, "shards[0].zones", "the data model has ['APJ', 'EMEA', 'LATAM']"),
+        ({"shards__1__zones": ["EMEA"]}, "shards", "no shard serves zone 'LATAM'"),
         ({"zones": ["APJ", "EMEA", "LATAM", "MARS"]}, "zones[3]", "no shard serves zone 'MARS'"),
+        ({"mongodb": {"version": 8.0}}, "mongodb.version", "8.0"),
+        ({"mongodb": {"version": "8.0"}}, "mongodb.version", "'8.0'"),
+        ({"mongodb": {"verison": "8.0.19"}}, "mongodb.verison", "unknown key"),
         ({"cache_mb": "big"}, "cache_mb", "'big'"),
         ({"cash_mb": 256}, "cash_mb", "unknown key"),
         ({"shards__0__members": "three"}, "shards[0].members", "'three'"),
@@ -106,6 +111,55 @@ def test_unreadable_file_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(topology.TopologyError, match="cannot be read"):
         topology.load(tmp_path / "absent.yml")
+
+
+def test_zones_are_those_of_the_data_model(tmp_path: Path) -> None:
+    """Left out, they are taken from there; named, they must be the same."""
+    assert topology.parse(DEFAULT, "topology.yml").zones == ["APJ", "EMEA", "LATAM"]
+    file = tmp_path / "topology.yml"
+    file.write_text(yaml.safe_dump(changed(zones=["LATAM", "APJ", "EMEA"])))
+    assert topology.load(file).zones == ["LATAM", "APJ", "EMEA"]
+
+
+@pytest.mark.parametrize(
+    ("zones", "served", "lines"),
+    [
+        (["APJ", "EMEA"], ["EMEA"], ["zones: LATAM is missing, the documents of region LATAM would have no home"]),
+        (
+            ["APJ", "EMEA", "MARS"],
+            ["EMEA", "MARS"],
+            [
+                "zones[2]: the data model has no zone 'MARS', it has APJ, EMEA, LATAM",
+                "zones: LATAM is missing, the documents of region LATAM would have no home",
+            ],
+        ),
+        (
+            [],
+            [],
+            [
+                f"zones: {zone} is missing, the documents of region {zone} would have no home"
+                for zone in ("APJ", "EMEA", "LATAM")
+            ],
+        ),
+    ],
+)
+def test_other_zones_than_the_data_models_are_refused(
+    tmp_path: Path, zones: list[str], served: list[str], lines: list[str]
+) -> None:
+    file = tmp_path / "topology.yml"
+    first = ["APJ", "EMEA"] if zones else []
+    file.write_text(yaml.safe_dump(changed(zones=zones, shards__0__zones=first, shards__1__zones=served)))
+    with pytest.raises(topology.TopologyError) as caught:
+        topology.load(file)
+    assert str(caught.value).splitlines() == [f"{file}: {line}" for line in lines]
+
+
+def test_a_topology_that_names_no_version_takes_the_first_that_is_pinned() -> None:
+    document = changed()
+    del document["mongodb"]
+    assert topology.parse(document, "topology.yml").mongodb.version == versions.load().mongodb
+    document["mongodb"] = {"version": "6.0.5"}
+    assert topology.parse(document, "topology.yml").mongodb.version == "6.0.5"
 
 
 def test_member_cache_overrides_set_and_topology() -> None:

@@ -88,7 +88,7 @@ def test_embedded_commands_run_here_and_are_awaited_no_longer_than_told(tmp_path
 
 
 def test_server_that_was_never_started_here_cannot_be_started_again(tmp_path: Path) -> None:
-    with pytest.raises(PlatformError, match="no record of how shard1-1 was started in .*: run `make up`"):
+    with pytest.raises(PlatformError, match=r"no record of how shard1-1 was started in .*: run `make up`"):
         platforms.of(state_of(tmp_path, DECLARED.resolve())).start(["shard1-1"])
 
 
@@ -179,5 +179,5 @@ def test_kubectl_that_fails_is_one_line(tmp_path: Path, kubectl: Path) -> None:
     kubectl.write_text("#!/bin/sh\necho 'error: statefulset not found' >&2\nexit 1\n")
     (tmp_path / "kubeconfig").touch()
     platform = platforms.of(state_of(tmp_path, PODS))
-    with pytest.raises(PlatformError, match="^kubectl get pods shop-mongos-1: error: statefulset not found$"):
+    with pytest.raises(PlatformError, match=r"^kubectl get pods shop-mongos-1: error: statefulset not found$"):
         platform.stop(["mongos1"])

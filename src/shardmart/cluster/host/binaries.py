@@ -49,7 +49,7 @@ class Search:
     passed_over: list[str] = field(default_factory=list)
 
 
-class UnavailableError(Exception):
+class UnavailableError(ClusterError):
     """This source has nothing for this machine; the message says why."""
 
 

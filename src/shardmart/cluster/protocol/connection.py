@@ -149,6 +149,15 @@ def describe(error: PyMongoError) -> str:
     return text
 
 
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Within the block, what PyMongo raises is raised as a ClusterError that says it in one line."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise ClusterError(describe(error)) from None
+
+
 def is_code(error: PyMongoError, *codes: int) -> bool:
     """Whether the server gave one of these error codes."""
     return isinstance(error, OperationFailure) and error.code in codes
