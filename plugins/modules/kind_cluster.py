@@ -12,7 +12,8 @@ description:
   - It is there when its API answers. The nodes become ready meanwhile; whoever needs pods waits for them.
   - A cluster counts as ours when every node carries the label C(shardmart/made-by=site.yml), which the
     configuration file gives. One of the same name without it is refused.
-  - A creation that was killed left a note beside the kubeconfig, so the next run removes the unfinished cluster and begins anew.
+  - A creation that was killed left a note beside the kubeconfig, so the next run removes the unfinished cluster and
+    begins anew.
 attributes:
   check_mode: {support: full, description: Says what would be done.}
   diff_mode: {support: none, description: A cluster is there or not.}

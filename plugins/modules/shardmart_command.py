@@ -11,7 +11,7 @@ description:
     (docs/decisions/011), and returns what M(ansible.builtin.command) returns. A task says itself what has changed.
   - A password never is an argument; commands take it from the state folder.
 attributes:
-  check_mode: {support: partial, description: "Runs nothing and says changed; what only looks sets C(check_mode: false)."}
+  check_mode: {support: partial, description: "Runs nothing, says changed; what only looks sets C(check_mode: false)."}
   diff_mode: {support: none, description: A command ran.}
 options:
   arguments: {description: The words after C(shardmart)., type: list, elements: str, required: true}
