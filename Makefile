@@ -10,6 +10,8 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 PLAY   := $(BIN)/ansible-playbook -i inventories/embedded
 export PATH := $(abspath $(BIN)):$(PATH)
+# Containers set this often; then every process compiles Ansible, PyMongo and all else anew, 1 s of CPU or more each time.
+export PYTHONDONTWRITEBYTECODE :=
 
 help: ## This list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
