@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shardmart.chaos.observation.heartbeats import FILE, outages
+from shardmart.chaos.observation.heartbeats import FILE, Beat, beats, outages
 from shardmart.chaos.report.timeline import build
 
 
@@ -47,3 +47,9 @@ def test_timeline_shows_gaps_and_faults(tmp_path: Path) -> None:
 def test_heartbeats_after_the_end_are_not_drawn(tmp_path: Path) -> None:
     write(tmp_path, ("s1", 101, True), ("s1", 109, True), ("s1", 115, True), ("s1", 130, True))
     assert build(tmp_path, 100.0, 110.0, []).gaps == {"s1": [(1.0, 9.0)]}
+
+
+def test_heartbeat_is_read_as_it_was_written(tmp_path: Path) -> None:
+    sent = [Beat("s1", 1.5, 1.75, ok=True), Beat("s2", 2.0, 4.0, ok=False)]
+    (tmp_path / FILE).write_text("".join(beat.line() for beat in sent))
+    assert beats(tmp_path) == sent

@@ -22,7 +22,7 @@ from shardmart.chaos.toolkit.experiments import refuse_impossible
 
 __all__ = ["pod_targets"]  # the fixture
 
-FOLDER = Path(__file__).parents[3] / "chaos"
+FOLDER = Path(__file__).parents[4] / "chaos"
 EXPERIMENTS = sorted(FOLDER.glob("*.json"))
 
 

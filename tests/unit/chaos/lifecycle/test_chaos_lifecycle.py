@@ -139,6 +139,23 @@ def test_fault_that_was_begun_by_half_and_cannot_be_undone_stays_to_be_healed(
     assert records.active(targets.state) == []
 
 
+def test_fault_that_cannot_be_undone_does_not_keep_others_from_it(
+    targets: Targets, spy: type[Spy], record: Record
+) -> None:
+    for name in ("shard9-1", "shard1-2"):  # the first is of an older topology
+        records.write(targets.state, Record(f"of {name}", "spy", "spy", [name], 10, status=ACTIVE))
+    with pytest.raises(ChaosError, match="of shard9-1 could not be ended: no server 'shard9-1'"):
+        heal.heal(targets.state)
+    assert [left.id for left in records.active(targets.state)] == ["of shard9-1"]
+
+
+def test_fault_that_is_healed_before_it_begins_breaks_nothing(targets: Targets, spy: type[Spy], record: Record) -> None:
+    stop = threading.Event()
+    stop.set()
+    assert guard.guard(targets.state, record.id, stop) == guard.NOT_BEGUN
+    assert (words(spy), now(targets, record).status) == (["prepare"], REFUSED)
+
+
 def test_fault_with_nothing_to_break_is_refused_and_not_undone(
     targets: Targets, spy: type[Spy], record: Record
 ) -> None:
