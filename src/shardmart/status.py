@@ -18,15 +18,18 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from shardmart import platforms
 from shardmart.cluster.observe.facts import gather
 from shardmart.cluster.protocol.connection import Credentials, Tls
 from shardmart.command import run_app
+from shardmart.platforms.platform import Platform, PlatformError, last_line
 from shardmart.platforms.state import State
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 EPILOG = "Exit codes: 0 healthy, 1 something is not as it should be, 2 wrong arguments, 3 no cluster, 130 interrupted."
 WIDTH_OF_A_PIPE = 160
 """Nobody resizes a log: rich's 80 columns would cut the table of a cluster with many shards."""
+THERE_SECONDS = 60
 STATE_COLOURS = {"PRIMARY": "bold green", "SECONDARY": "green", "ROUTER": "green", "DOWN": "bold red"}
 
 
@@ -59,10 +62,26 @@ def status(
 
 
 def read(state: State) -> dict[str, Any]:
-    """The facts of the cluster in this state folder; StateError when there is none."""
+    """The facts of the cluster in this state folder; StateError when there is none.
+
+    Where its servers cannot be connected to from here, the same command gathers them beside the servers: then times are
+    text.
+    """
+    platform = platforms.of(state)
+    if not platform.direct:
+        return _read_there(platform)
     tls = Tls.trusting(state.authority)
     monitor = Credentials("monitor", state.folder / "secrets" / "monitor.password", tls=tls)
-    return gather(state.description(), router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
+    return gather(platform.cluster, router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
+
+
+def _read_there(platform: Platform) -> dict[str, Any]:
+    done = platform.run(["shardmart", "status", "--json"], timeout_s=THERE_SECONDS)
+    try:
+        facts: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise PlatformError(f"the toolbox cannot tell: {last_line(done.stderr) or 'no output'}") from None
+    return facts
 
 
 def render(facts: dict[str, Any]) -> RenderableType:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shardmart import platforms
+from shardmart import platforms, status
 from shardmart.cluster.description import Cluster, DescriptionError
 from shardmart.declare import chart, release, topology
 from shardmart.platforms.embedded import EmbeddedPlatform
@@ -181,3 +181,20 @@ def test_kubectl_that_fails_is_one_line(tmp_path: Path, kubectl: Path) -> None:
     platform = platforms.of(state_of(tmp_path, PODS))
     with pytest.raises(PlatformError, match=r"^kubectl get pods shop-mongos-1: error: statefulset not found$"):
         platform.stop(["mongos1"])
+
+
+FACTS = {"name": "shop", "sets": [], "routers": [], "sharding": None, "problems": ["the balancer is off"]}
+
+
+def test_status_of_pods_is_asked_in_the_toolbox(
+    tmp_path: Path, kubectl: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kubeconfig").touch()
+    state_of(tmp_path, PODS)
+    kubectl.write_text(f"{KUBECTL}\necho '{json.dumps(FACTS)}'\nexit 1\n")
+    assert status.main([f"--state={tmp_path}", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == FACTS
+    assert called(kubectl)[0][-4:] == ["--", "shardmart", "status", "--json"]
+    kubectl.write_text("#!/bin/sh\necho 'error: pod is not there' >&2\nexit 1\n")
+    assert status.main([f"--state={tmp_path}"]) == 3
+    assert capsys.readouterr().err == "shardmart status: the toolbox cannot tell: error: pod is not there\n"
