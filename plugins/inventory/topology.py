@@ -22,11 +22,20 @@ options:
   release: {description: "kubernetes: the Helm release; default is the topology's name."}
   namespace: {description: "kubernetes: the namespace; default is the topology's name."}
   cluster_domain: {description: "kubernetes: DNS domain of the Kubernetes cluster.", default: cluster.local}
+  cluster:
+    description: >-
+      kubernetes: which cluster the pods run on. C(kind) is a throw-away one that this project makes and removes, with
+      its kubeconfig in the state folder; C(given) is one that is there, never made and never removed.
+    choices: [kind, given]
+    default: kind
   kubeconfig:
     description: >-
-      kubernetes: the file that reaches its API, relative to this inventory; default is C(kubeconfig) in the state
-      folder. No other is used, whatever KUBECONFIG, K8S_AUTH_* or HELM_KUBE* say.
-  context: {description: "kubernetes: the context of that file; default is its current one."}
+      kubernetes: the file that reaches a given cluster, relative to this inventory; C(-e kubernetes_kubeconfig=FILE)
+      takes its place. No other is used, whatever KUBECONFIG, K8S_AUTH_* or HELM_KUBE* say.
+  context:
+    description: >-
+      kubernetes: the context of that file; C(-e kubernetes_context=NAME) takes its place. It has to be said, the file's
+      current one is not taken.
   in_cluster:
     description: >-
       kubernetes: Ansible itself runs in a pod of the chart. The cluster is the one that the state folder describes, and
@@ -40,6 +49,7 @@ import os
 import sys
 from pathlib import Path
 
+import yaml
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.utils.vars import load_extra_vars
@@ -50,6 +60,8 @@ from shardmart.platforms.kubernetes import CONTAINER, TOOLBOX_STATE, names_anoth
 from shardmart.platforms.state import State, StateError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+TOOLBOX_CHECKOUT = "/opt/shardmart"
+"""Where the toolbox image has this project's code (k8s/images/toolbox/Dockerfile)."""
 
 
 class InventoryModule(BaseInventoryPlugin):
@@ -73,6 +85,7 @@ class InventoryModule(BaseInventoryPlugin):
             extra = load_extra_vars(loader)
             file = Path(extra["topology"]) if "topology" in extra else self._folder / self.get_option("topology")
             declared = topology.load(file.resolve())
+            self._extra = extra
             {"embedded": self._embedded, "kubernetes": self._kubernetes}[self.get_option("platform")](declared)
             self._set("all", versions.load().as_variables(declared.mongodb.version))
         except (topology.TopologyError, StateError, DescriptionError) as error:
@@ -87,40 +100,67 @@ class InventoryModule(BaseInventoryPlugin):
         """The same hosts; what touches the database runs in the chart's toolbox pod, the rest here."""
         for variable in filter(names_another, list(os.environ)):
             del os.environ[variable]  # for modules, kubectl and helm alike, which inherit this process's
+        os.environ["KUBERC"] = "off"  # nor a personal file that changes what kubectl's options mean
+        which = {"kind": self._kind, "given": self._given}[self.get_option("cluster")]
+        kubeconfig, context, role = which(declared)
         name = self.get_option("release") or declared.name
         namespace, domain = self.get_option("namespace") or declared.name, self.get_option("cluster_domain")
         place = release.Release(name, namespace, fullname=name, cluster_domain=domain)
         values = chart.chart_values(declared, domain)
-        given, context = self.get_option("kubeconfig"), self.get_option("context")
-        if given:
-            given = str((self._folder / Path(given).expanduser()).resolve())
-        cluster = release.describe(chart.document(values, place)).reached_by(given, context)
+        cluster = release.describe(chart.document(values, place)).reached_by(kubeconfig, context)
         self._populate(cluster)
-        kubeconfig = given or str(self._state().folder / "kubeconfig")
+        kubeconfig = kubeconfig or str(self._state().folder / "kubeconfig")
         self._set(
             "all",
             {
+                "kubernetes_cluster_role": role,
                 "kubernetes_kubeconfig": kubeconfig,
+                "kubernetes_context": context,
                 "kubernetes_namespace": place.namespace,
                 "kubernetes_release": place.name,
                 "chart_topology_values": values,
-            }
-            | ({"kubernetes_context": context} if context else {}),
+            },
         )
         in_toolbox = {
             "ansible_connection": "kubernetes.core.kubectl",
             "ansible_kubectl_kubeconfig": kubeconfig,
+            "ansible_kubectl_context": context,
             "ansible_kubectl_namespace": place.namespace,
             "ansible_kubectl_pod": f"deploy/{cluster.kubernetes.toolbox}",
             "ansible_kubectl_container": CONTAINER,
             "ansible_remote_tmp": "/tmp/.ansible",  # noqa: S108  a volume of that pod alone
             "ansible_python_interpreter": "python3",
+            "shardmart_modules": TOOLBOX_CHECKOUT,
         } | self._of_state(TOOLBOX_STATE, cluster, certificate="server.crt")
-        if context:
-            in_toolbox["ansible_kubectl_context"] = context
         for host in self.inventory.hosts:
             if host != "controller":
                 self._set(host, in_toolbox)
+
+    def _kind(self, declared):
+        """Kubeconfig (the state folder's own), context and role of a throw-away cluster."""
+        return None, f"kind-{declared.name}", "kind_cluster"
+
+    def _given(self, _declared):
+        """Kubeconfig, context and role of a cluster that is there; DescriptionError unless both are said and there."""
+        extra, option = self._extra.get("kubernetes_kubeconfig"), self.get_option("kubeconfig")
+        context = self._extra.get("kubernetes_context") or self.get_option("context")
+        if not (extra or option) or not context:
+            raise DescriptionError(
+                "this inventory uses a Kubernetes that is there: say which with -e kubernetes_kubeconfig=FILE "
+                f"-e kubernetes_context=NAME, or in {self._folder / 'shardmart.yml'}"
+            )
+        file = Path(extra).expanduser().resolve() if extra else (self._folder / Path(option).expanduser()).resolve()
+        try:
+            contexts = [one["name"] for one in yaml.safe_load(file.read_text())["contexts"]]
+        except OSError as error:
+            raise DescriptionError(f"kubeconfig {file}: {error.strerror}") from None
+        except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+            raise DescriptionError(f"{file} is not a kubeconfig: it has no contexts") from None
+        if context not in contexts:
+            raise DescriptionError(
+                f"{file} has no context {context!r}, it has {', '.join(map(str, contexts)) or 'none'}"
+            )
+        return str(file), context, "given_cluster"
 
     def _state(self):
         return State.find(None if os.environ.get("SHARDMART_STATE") else CHECKOUT / ".shardmart")

@@ -13,7 +13,6 @@ from tests.support.clusters import known_access
 from tests.support.kind_site import KindSite, Made
 
 NAME = "alone"
-pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

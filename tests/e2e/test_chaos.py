@@ -15,8 +15,6 @@ import pytest
 
 from tests.support.kind_site import ROOT, KindSite
 
-pytestmark = pytest.mark.timeout(900)
-
 BEGIN_AND_WAIT = """
 import time
 from shardmart.chaos.toolkit import actions

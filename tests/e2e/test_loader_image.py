@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import subprocess
 
-import pytest
-
 from shardmart.declare import versions
 from tests.support.kind_site import ROOT
 
 IMAGE = "shardmart/loader:test"
-
-pytestmark = pytest.mark.timeout(600)
 
 
 def docker(*arguments: str, accept: int = 0) -> str:

@@ -69,9 +69,9 @@ def test_nothing_is_no_proof(cluster: Any) -> None:
 
 def test_connections_are_open_and_closed_again(cluster: Any, await_true: Any) -> None:
     actions.fill_connections(targets="mongos1", count=120, duration_s=60)
-    await_true(lambda: probes.connections_open("mongos1") >= 120, 10, "120 connections to be accepted")
+    await_true(lambda: probes.connections_open("mongos1") >= 120, 60, "120 connections to be accepted")
     actions.heal()
-    await_true(lambda: probes.connections_open("mongos1") < 120, 10, "the connections to close")
+    await_true(lambda: probes.connections_open("mongos1") < 120, 60, "the connections to close")
 
 
 def test_stop_button_ends_every_fault(cluster: Any, capsys: pytest.CaptureFixture[str]) -> None:

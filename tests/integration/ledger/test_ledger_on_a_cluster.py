@@ -46,7 +46,7 @@ class LedgerRun:
     def acknowledged(self) -> int:
         return sum(window.writes_ok for window in read_windows(self.folder))
 
-    def wait_for_writes(self, more: int, seconds: float = 90) -> None:
+    def wait_for_writes(self, more: int, seconds: float = 240) -> None:
         wanted = self.acknowledged() + more
         end = time.monotonic() + seconds
         while self.acknowledged() < wanted:
@@ -76,7 +76,7 @@ def written(cluster: EmbeddedCluster, member: str) -> int:
         return sum(client["ledger"][name].estimated_document_count() for name in ("orders", "lists"))
 
 
-def wait_for_another_primary(cluster: EmbeddedCluster, old: str, seconds: float = 60) -> str:
+def wait_for_another_primary(cluster: EmbeddedCluster, old: str, seconds: float = 240) -> str:
     end = time.monotonic() + seconds
     while True:
         try:
@@ -147,9 +147,9 @@ def test_w1_writes_of_a_cut_off_and_killed_primary_are_lost_and_named(
     # Killed, not stopped: a stopped secondary would still find the primary's last words in its socket.
     for name in others:
         cluster.kill(name)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 240
     while written(cluster, primary) < before + 3:
-        assert time.monotonic() < end, "waited 30 s for writes on the primary that nobody follows"
+        assert time.monotonic() < end, "waited 240 s for writes on the primary that nobody follows"
     cluster.kill(primary)
     cluster.start(*others)
     wait_for_another_primary(cluster, primary)

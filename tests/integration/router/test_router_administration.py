@@ -13,7 +13,6 @@ from shardmart.cluster.protocol.connection import Deadline, connect
 from tests.integration.router.sharded import chunks, failing, move_chunk, shard
 from tests.support.clusters import EmbeddedCluster, free_ports, small_topology
 
-pytestmark = pytest.mark.timeout(120)
 Client = MongoClient[dict[str, Any]]
 
 

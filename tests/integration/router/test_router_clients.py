@@ -14,7 +14,6 @@ import pytest
 from shardmart.declare import versions
 from tests.support.clusters import ROOT, EmbeddedCluster
 
-pytestmark = pytest.mark.timeout(240)
 NODE = Path(__file__).parent / "node"
 MONGOSH_FOLDER = ROOT / ".shardmart" / "mongosh"
 GET_MONGOSH = f"npm install --prefix .shardmart/mongosh mongosh@{versions.load().npm['mongosh']}"

@@ -18,9 +18,6 @@ from shardmart.cluster.protocol.connection import connect
 from tests.integration.router.sharded import chunks, failing, move_chunk, shard
 from tests.support.clusters import EmbeddedCluster
 
-pytestmark = pytest.mark.timeout(120)
-
-
 # Protocol
 
 

@@ -15,8 +15,6 @@ from shardmart.router import rawbson
 from shardmart.router.shard_key import KeyPattern, Value, comparable, hash_value
 from tests.support.clusters import EmbeddedCluster
 
-pytestmark = pytest.mark.timeout(120)
-
 numbers = st.one_of(
     st.integers(-(2**31), 2**31 - 1),
     st.integers(-(2**63), 2**63 - 1).map(Int64),

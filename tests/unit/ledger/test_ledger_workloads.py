@@ -230,12 +230,13 @@ def test_reads_that_overlap_may_see_more_or_less(synthetic: Make) -> None:
     assert run.check().clean
 
 
-def test_the_longest_read_is_kept_when_a_shorter_one_overlaps(synthetic: Make) -> None:
+@pytest.mark.parametrize("shorter", [[], [0]])
+def test_the_longest_read_is_kept_when_a_shorter_one_overlaps(synthetic: Make, shorter: list[int]) -> None:
     run = synthetic("append")
-    run.timed(0, [append(0, 90, "unknown")])
-    run.timed(1, [read(10, 20, [0])])
-    run.timed(2, [read(15, 25, []), read(26, 27, [])])
-    run.final["lists"] = [{"_id": "0", "items": [0]}]
+    run.timed(0, [append(0, 90, "unknown"), append(0, 90, "unknown")])
+    run.timed(1, [read(10, 20, [0, 1])])
+    run.timed(2, [read(15, 25, shorter), read(26, 27, shorter)])
+    run.final["lists"] = [{"_id": "0", "items": [0, 1]}]
     verdict = run.check()
     assert dict(verdict.counts) == {"stale": 1}
     assert verdict.anomalies[0].operations[0].startswith("client 1 operation 0 ")

@@ -14,7 +14,6 @@ QUESTION = re.compile(
 )
 """Words of prose ("on this platform in two steps") are none."""
 PLACE = re.compile(r"""\[["'](host|port)["']\]""")
-NOT_CONVERTED_YET = ("roles/", "playbooks/")  # to be removed
 REPLIES_OF_MONGODB = {
     "src/shardmart/cluster/converge/replica_set.py",  # replSetGetConfig
     "src/shardmart/cluster/converge/sharding.py",  # listShards
@@ -54,11 +53,10 @@ def test_question_is_recognised(line: str) -> None:
 
 def test_nobody_else_asks_which_platform_it_is() -> None:
     asked = lines(QUESTION, "src", "plugins", "roles", "playbooks", "site.yml")
-    allowed = ("src/shardmart/platforms/", *NOT_CONVERTED_YET)
-    assert [line for line in asked if not line.startswith(allowed)] == []
+    assert [line for line in asked if not line.startswith("src/shardmart/platforms/")] == []
 
 
 def test_nobody_takes_host_and_port_out_of_plain_data() -> None:
     taken = lines(PLACE, "src", "plugins")
-    allowed = ("src/shardmart/cluster/description.py", *NOT_CONVERTED_YET, *REPLIES_OF_MONGODB)
+    allowed = ("src/shardmart/cluster/description.py", *REPLIES_OF_MONGODB)
     assert [line for line in taken if not line.startswith(allowed)] == []

@@ -36,6 +36,8 @@ def guard(state: State, fault_id: str, stop: threading.Event) -> int:
         fault.prepare()
     except Exception as error:  # whatever a library raises, the fault is refused with its words
         return _refuse(state, record, error)
+    if stop.is_set():
+        return _refuse(state, record, ChaosError("healed before it began"))
     record.status, record.guard = BEGINNING, os.getpid()
     records.write(state, record)
     try:

@@ -11,6 +11,7 @@ from functools import partial
 import psutil
 
 from shardmart.cluster.host.processes import has_ended
+from shardmart.errors import ShardmartError
 from shardmart.platforms.state import State
 
 from ..errors import ChaosError
@@ -59,15 +60,24 @@ def wait_until_ended(state: State, seconds: float) -> None:
 
 
 def heal(state: State) -> list[str]:
-    """End every fault now, also those whose guard was killed; returns their ids.  Safe to call at any time."""
-    ended = []
+    """End every fault now, also those whose guard was killed; returns their ids.  Safe to call at any time.
+
+    Raises ChaosError that names each one that could not be undone, after all others were.
+    """
+    ended, left = [], []
     for record in records.active(state):
         if guard := guard_of(record):
             guard.send_signal(signal.SIGTERM)
             await_true(partial(has_ended, guard), END_SECONDS)
-        if record.id in {left.id for left in records.active(state)}:
-            finish(state, record.id, "healed after its guard had died")
-        ended.append(record.id)
+        try:
+            if record.id in {still.id for still in records.active(state)}:
+                finish(state, record.id, "healed after its guard had died")
+        except ShardmartError as error:
+            left.append(f"{record.id} could not be ended: {error}")
+        else:
+            ended.append(record.id)
+    if left:
+        raise ChaosError("; ".join(left))
     return ended
 
 
