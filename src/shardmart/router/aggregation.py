@@ -14,19 +14,34 @@ from bson.raw_bson import RawBSONDocument
 from . import rawbson, wire
 from .authorization import Need, pipeline_needs
 from .catalog import Routing
+from .cluster_aggregation import on_member, pipeline_of, write_target
 from .context import COMMANDS, Context, Reply, command
-from .cursors import ClusterCursor
-from .dispatch import ask, checked, cursor_id, empty_cursor, until_fresh
-from .errors import MemberUnreachableError, RouterError
-from .reads import keep_cursor, owners_of, routing_of
+from .cursors import keep_cursor
+from .dispatch import ask, empty_cursor, until_fresh
+from .errors import RouterError
+from .targeting import owners_of, routing_of
 from .transaction_aggregation import aggregate_in_transaction
+from .views import as_aggregation, serves_views, with_fields
 
 
-def _pipeline(context: Context) -> list[Any]:
-    pipeline = context.head.get("pipeline")
-    if not isinstance(pipeline, list) or not all(isinstance(stage, RawBSONDocument) for stage in pipeline):
-        raise RouterError(14, "'pipeline' option must be specified as an array")
-    return pipeline
+def _about_the_user_only(context: Context) -> None:
+    """Make stages that show what the caller does show what the client does: members take the router for the caller."""
+    pipeline = pipeline_of(context)
+    if not context.service.users.enabled or context.client.user is None or not pipeline:
+        return
+    stage, argument = next(iter(rawbson.decode(pipeline[0]).items()), ("", None))
+    if not isinstance(argument, dict) or argument.get("allUsers"):
+        return
+    if stage == "$currentOp":
+        own: list[Any] = [{stage: {**argument, "allUsers": True}}, {"$match": {"lsid.uid": context.client.digest}}]
+        context.head["pipeline"] = [*map(_raw, own), *pipeline[1:]]
+    elif stage == "$listSessions" and not argument.get("users"):
+        user, database = context.client.user
+        context.head["pipeline"] = [_raw({stage: {"users": [{"user": user, "db": database}]}}), *pipeline[1:]]
+
+
+def _raw(stage: dict[str, Any]) -> RawBSONDocument:
+    return RawBSONDocument(rawbson.encode(stage))
 
 
 def _collection(context: Context) -> str | None:
@@ -35,31 +50,22 @@ def _collection(context: Context) -> str | None:
 
 def _needs(context: Context) -> list[Need]:
     bypass = bool(context.head.get("bypassDocumentValidation"))
-    return pipeline_needs(context.db, _collection(context), _pipeline(context), bypass=bypass)
-
-
-def write_target(context: Context) -> tuple[str, Any] | None:
-    """(database, stage argument) of the $out or $merge that ends the pipeline; None when it only reads."""
-    pipeline = _pipeline(context)
-    stage = rawbson.decode(pipeline[-1]) if pipeline else {}
-    argument = stage.get("$out", stage.get("$merge"))
-    if argument is None:
-        return None
-    into = argument.get("into", argument) if isinstance(argument, dict) else argument
-    return (str(into.get("db", context.db)) if isinstance(into, dict) else context.db), argument
+    return pipeline_needs(context.db, _collection(context), pipeline_of(context), bypass=bypass)
 
 
 @command("aggregate", access=_needs, transaction=True, cancel=True)
+@serves_views
 async def aggregate(context: Context) -> Reply:
     """An aggregation pipeline."""
     context.service.counters["query"] += 1
+    _about_the_user_only(context)
     collection = _collection(context)
     if not isinstance(context.head.get("cursor"), RawBSONDocument) and not context.head.get("explain"):
         raise RouterError(9, "The 'cursor' option is required, except for aggregate with the explain argument")
     if context.in_transaction:
         return await aggregate_in_transaction(context)
     concern = {} if context.head.get("explain") else await context.read_concern()
-    if _pipeline(context) and "$changeStream" in _pipeline(context)[0]:
+    if pipeline_of(context) and "$changeStream" in pipeline_of(context)[0]:
         # clusterGetMore on a change stream ends mongod 6.0.5 by an invariant (haveClient), so none is opened.
         raise RouterError(115, "change streams are not served by the development router; watch the shards themselves")
     if target := write_target(context):
@@ -70,7 +76,7 @@ async def aggregate(context: Context) -> Reply:
         if context.db == "config" or (context.db == "admin" and collection is not None):
             fields = {"aggregate": collection or 1, **context.options(), **concern}
             return keep_cursor(context, *await ask(context, "config", fields))
-        first = _pipeline(context)[:1]
+        first = pipeline_of(context)[:1]
         match = first[0].get("$match") if first else None
         if collection is None:
             shards = await context.service.catalog.load_shards()
@@ -87,44 +93,11 @@ async def aggregate(context: Context) -> Reply:
                 fields = {"aggregate": collection, **context.options(), **concern, **routing.versions(owners[0])}
                 writes = write_target(context) is not None
                 return keep_cursor(context, *await ask(context, owners[0], fields, write=writes))
-        return await _on_member(context, owners[0], concern)
+        return await on_member(context, owners[0], concern)
 
     if collection is None:
         return await attempt()
     return await until_fresh(context, context.namespace, attempt)
-
-
-async def _on_member(context: Context, shard: str, concern: dict[str, Any]) -> Reply:
-    service = context.service
-    replica_set = await service.catalog.shard(shard)
-    mode, tags = context.read_preference()
-    session = service.cursors.take_session()
-    fields = {"clusterAggregate": context.head["aggregate"], **context.options(), **concern, **service.clock.gossip()}
-    fields |= {"lsid": {"id": session}, "$db": context.db}
-    if mode != "primary":
-        fields["$readPreference"] = {"mode": mode, **({"tags": tags} if tags else {})}
-    writes = write_target(context) is not None
-    kept = False
-    try:
-        for attempt in range(3):
-            # The member that merges need not be one the read preference allows: it asks those itself.
-            member = await (replica_set.primary() if mode == "primary" or writes else replica_set.readable(mode, tags))
-            try:
-                reply = checked(await member.call(wire.command(fields)))
-                break
-            except MemberUnreachableError as error:
-                replica_set.failed(member)
-                if attempt == 2 or (writes and error.sent):
-                    raise
-        if identity := cursor_id(reply.body):
-            cursor = rawbson.find(reply.body, frozenset({b"cursor"}))[b"cursor"]
-            name = rawbson.value_of(reply.body, rawbson.find(reply.body, frozenset({b"ns"}), cursor[1])[b"ns"])
-            service.cursors.add(ClusterCursor(context, member, identity, name, session))
-            kept = True
-        return reply.body
-    finally:
-        if not kept:
-            service.cursors.release_session(session)
 
 
 def _explained(context: Context) -> Context:
@@ -160,7 +133,13 @@ async def explain(context: Context) -> Reply:
             return {"queryPlanner": {"winningPlan": {"stage": "EOF"}}, "ok": 1.0}
         return await _explain_on(context, inner, routing, verbosity)
 
-    return await until_fresh(context, inner.namespace, attempt)
+    try:
+        return await until_fresh(context, inner.namespace, attempt)
+    except RouterError as error:
+        if error.code != 169 or inner.name not in ("find", "count", "distinct"):
+            raise
+        fields = {k: v for k, v in as_aggregation(inner).head.items() if k != "$db"}
+        return await aggregate(with_fields(inner, {**fields, "explain": True}))
 
 
 async def _explain_on(context: Context, inner: Context, routing: Routing, verbosity: Any) -> Reply:

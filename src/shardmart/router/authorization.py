@@ -169,57 +169,81 @@ class Users:
                 raise unauthorized(context.db, context.name)
 
 
-_STAGES_WITH_COLLECTION = {"$lookup": "from", "$graphLookup": "from", "$unionWith": "coll"}
-_INTERNAL = ("$mergeCursors", "$_internal", "$_add", "$listLocalSessions", "$setVariableFromSubPipeline")
+# Every stage that a client may use; any other is refused, since members would do it as `__system`.
+_PLAIN_STAGES = frozenset({
+    "$addFields", "$bucket", "$bucketAuto", "$count", "$densify", "$documents", "$facet", "$fill", "$geoNear", "$group",
+    "$limit", "$match", "$project", "$redact", "$replaceRoot", "$replaceWith", "$sample", "$set", "$setWindowFields",
+    "$skip", "$sort", "$sortByCount", "$unset", "$unwind", "$out", "$merge", "$lookup", "$graphLookup", "$unionWith",
+})  # fmt: skip
+# Stages that begin a pipeline and read something else than a collection: the action they need on it.
+_ON_COLLECTION = {"$collStats": "collStats", "$indexStats": "indexStats", "$planCacheStats": "planCacheRead"}
+_ON_CLUSTER = {
+    "$currentOp": "inprog",
+    "$listSessions": "listSessions",
+    "$shardedDataDistribution": "shardedDataDistribution",
+}
+_OF_OTHERS = {"$lookup": "from", "$graphLookup": "from", "$unionWith": "coll"}
+_OTHER_SOURCES = frozenset({*_ON_COLLECTION, *_ON_CLUSTER, "$documents", "$changeStream"})
 
 
 def pipeline_needs(database: str, collection: str | None, pipeline: list[Any], *, bypass: bool = False) -> list[Need]:
-    """What an aggregation pipeline needs; raises RouterError 13 for stages only members may send each other."""
+    """What an aggregation pipeline needs; raises RouterError 40324 or 13 for stages a client may not use.
+
+    `$currentOp` and `$listSessions` about the user alone need nothing here: `own_only` makes them be about the user.
+    """
     needs: list[Need] = []
     stages = [rawbson.decode(stage) if hasattr(stage, "raw") else stage for stage in pipeline]
     first = next(iter(stages[0]), "") if stages and isinstance(stages[0], dict) else ""
-    initial = {"$currentOp": "inprog", "$listSessions": "listSessions", "$documents": "", "$listLocalSessions": ""}
-    by_collection = {"$collStats": "collStats", "$indexStats": "indexStats", "$planCacheStats": "planCacheRead"}
-    if first in initial:
-        own = first == "$currentOp" and not _option(stages[0][first], "allUsers")
-        needs += [Need(initial[first])] if initial[first] and not own else []
-    elif first == "$changeStream":
-        whole = bool(_option(stages[0][first], "allChangesForCluster"))
-        needs += [Need(a, "" if whole else database, collection) for a in ("find", "changeStream")]
-    elif first in by_collection:
-        needs.append(Need(by_collection[first], database, collection))
-    else:
+    if first not in _OTHER_SOURCES:
         needs.append(Need("find", database, collection))
-    _stage_needs(database, stages, needs, bypass)
+    for stage in stages:
+        if isinstance(stage, dict):  # another type is refused by the member
+            for name, argument in stage.items():
+                needs += _stage_needs(database, collection, name, argument, bypass)
     return needs
+
+
+def _stage_needs(database: str, collection: str | None, name: str, argument: Any, bypass: bool) -> list[Need]:
+    if name in _ON_COLLECTION:
+        return [Need(_ON_COLLECTION[name], database, collection)]
+    if name in _ON_CLUSTER:
+        everybody = name == "$shardedDataDistribution" or _option(argument, "allUsers") or _option(argument, "users")
+        return [Need(_ON_CLUSTER[name])] if everybody else []
+    if name == "$changeStream":
+        return _stream_needs(database, collection, argument)
+    if name not in _PLAIN_STAGES:
+        if name.startswith("$_internal") or name in ("$mergeCursors", "$listLocalSessions", "$backupCursor"):
+            raise RouterError(13, f"stage {name} is not allowed from a client")
+        raise RouterError(40324, f"Unrecognized pipeline stage name: '{name}'")
+    needs: list[Need] = []
+    if name in _OF_OTHERS:
+        source = argument if isinstance(argument, str) else _option(argument, _OF_OTHERS[name])
+        where = (database, source)
+        if isinstance(source, dict):
+            where = (str(source.get("db", database)), str(source.get("coll")))
+        inner = _option(argument, "pipeline")
+        needs += pipeline_needs(where[0], where[1] and str(where[1]), inner if isinstance(inner, list) else [])
+        if source is None:  # $documents, or a mistake that the member finds
+            needs = [need for need in needs if need.collection is not None or need.database is None]
+    elif name == "$facet" and isinstance(argument, dict):
+        for inner in argument.values():
+            needs += pipeline_needs(database, collection, inner) if isinstance(inner, list) else []
+    elif name in ("$out", "$merge"):
+        needs += _write_needs(database, name, argument)
+        if bypass:
+            needs += [Need("bypassDocumentValidation", n.database, n.collection) for n in needs[-1:]]
+    return needs
+
+
+def _stream_needs(database: str, collection: str | None, argument: Any) -> list[Need]:
+    """A stream on the cluster needs its rights on every database: on none, a user would see them all."""
+    if _option(argument, "allChangesForCluster"):
+        return [Need(action, "") for action in ("find", "changeStream")]
+    return [Need(action, database, collection) for action in ("find", "changeStream")]
 
 
 def _option(argument: Any, name: str) -> Any:
     return argument.get(name) if isinstance(argument, dict) else None
-
-
-def _stage_needs(database: str, stages: Any, needs: list[Need], bypass: bool) -> None:
-    for stage in stages if isinstance(stages, list) else []:
-        if not isinstance(stage, dict):
-            continue
-        for name, argument in stage.items():
-            if name.startswith(_INTERNAL):
-                raise RouterError(13, f"stage {name} is not allowed from a client")
-            if name in _STAGES_WITH_COLLECTION:
-                source = argument if isinstance(argument, str) else _option(argument, _STAGES_WITH_COLLECTION[name])
-                if isinstance(source, dict):
-                    needs.append(Need("find", str(source.get("db", database)), str(source.get("coll"))))
-                elif source:
-                    needs.append(Need("find", database, str(source)))
-            if name == "$facet" and isinstance(argument, dict):
-                for inner in argument.values():
-                    _stage_needs(database, inner, needs, bypass)
-            if isinstance(argument, dict) and isinstance(argument.get("pipeline"), list):
-                _stage_needs(database, argument["pipeline"], needs, bypass)
-            if name in ("$out", "$merge"):
-                needs += _write_needs(database, name, argument)
-                if bypass:
-                    needs += [Need("bypassDocumentValidation", n.database, n.collection) for n in needs[-1:]]
 
 
 def _write_needs(database: str, stage: str, argument: Any) -> list[Need]:

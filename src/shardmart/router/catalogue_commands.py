@@ -14,9 +14,10 @@ from . import rawbson
 from .authorization import Access, Need, on_collection, on_database, pipeline_needs, public
 from .catalog import Routing
 from .context import Context, Reply, command
+from .cursors import keep_cursor
 from .dispatch import ask, empty_cursor, everywhere, until_fresh
 from .errors import RouterError
-from .reads import keep_cursor, routing_of
+from .targeting import routing_of
 
 
 async def on_primary_shard(context: Context, fields: dict[str, Any], *, create: bool = False, db: str = "") -> Reply:
@@ -35,15 +36,16 @@ async def on_primary_shard(context: Context, fields: dict[str, Any], *, create: 
         catalog.forget_database(name)
 
 
-def _create_needs(context: Context) -> list[Need]:
-    needs = [Need("createCollection", context.db, context.collection)]
+def _of_view(context: Context, action: str) -> list[Need]:
+    """`action`, and what the view's pipeline needs: or a view would show what its maker may not read."""
+    needs = [Need(action, context.db, context.collection)]
     source = context.head.get("viewOn")
     if isinstance(source, str):
         needs += pipeline_needs(context.db, source, list(context.head.get("pipeline", [])))
     return needs
 
 
-@command("create", access=_create_needs)
+@command("create", access=lambda context: _of_view(context, "createCollection"))
 async def create(context: Context) -> Reply:
     """Create an unsharded collection or a view, on the primary shard."""
     fields = {"create": context.collection, **context.options(), **await context.write_concern()}
@@ -97,7 +99,7 @@ async def rename_collection(context: Context) -> Reply:
     return {"ok": 1.0}
 
 
-@command("collMod", access=on_collection("collMod"))
+@command("collMod", access=lambda context: _of_view(context, "collMod"))
 async def collection_modify(context: Context) -> Reply:
     """Change validator, TTL and the like on all shards."""
     fields = {"_shardsvrCollMod": context.collection, **context.options(), "writeConcern": {"w": "majority"}}

@@ -32,7 +32,7 @@ _OWN_FIELDS = frozenset({
     "fromMongos", "needsMerge", "exchange", "mayBypassWriteBlocking", "isTimeseriesNamespace", "$queryOptions",
     "recoveryToken", "clientOperationKey", "allowImplicitCollectionCreation", "runtimeConstants",
     "legacyRuntimeConstants", "isClusterQueryWithoutShardKeyCmd", "$oplogQueryData", "$replData", "use44SortKeys",
-    "internalTransaction", "stmtId", "stmtIds", "documents", "updates", "deletes",
+    "internalTransaction", "term", "stmtId", "stmtIds", "documents", "updates", "deletes",
 })  # fmt: skip
 # What members add for each other, and mongos does not pass on.
 _MEMBER_FIELDS = frozenset({

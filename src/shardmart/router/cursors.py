@@ -21,7 +21,7 @@ from bson.raw_bson import RawBSONDocument
 from . import rawbson, wire
 from .context import Context, Reply
 from .dispatch import checked, cursor_id
-from .errors import RouterError, failure
+from .errors import MemberUnreachableError, RouterError, failure
 from .member import Member
 from .replica_set import error_of
 from .shard_key import comparable
@@ -89,7 +89,8 @@ class MemberCursor(Cursor):
         """Forward getMore."""
         fields = context.service.transactions.fields(context) if context.in_transaction else context.session()
         command = {"getMore": Int64(self.id), **context.options(), **fields, **context.service.clock.gossip()}
-        reply = checked(await self.member.call(wire.command({**command, "$db": context.db})))
+        data = wire.command({**command, "$db": context.db})
+        reply = checked(await self.member.call(data, waits="maxTimeMS" in command))
         if not cursor_id(reply.body):
             context.service.cursors.forget(self)
         return reply.body
@@ -159,7 +160,9 @@ class Part:
             self.buffer.append((self._key(document), document) if self.directions else ((), document))
 
     def _key(self, document: bytes) -> tuple[Any, ...]:
-        (_, start, _) = rawbson.find(document, _SORT_KEY)[b"$sortKey"]
+        (kind, start, end) = rawbson.find(document, _SORT_KEY)[b"$sortKey"]
+        if kind not in (0x03, 0x04):  # a distance
+            return (comparable(document, kind, start, end),)
         values = [comparable(document, kind, at, after) for _, kind, at, after in rawbson.walk(document, start)]
         return tuple(v if d > 0 else Descending(v) for v, d in zip(values, self.directions, strict=True))
 
@@ -167,9 +170,13 @@ class Part:
 class MergedCursor(Cursor):
     """A find over several shards, merged by its sort order; without one, shard after shard."""
 
-    def __init__(self, context: Context, namespace: str, parts: list[Part], *, skip: int, limit: int) -> None:
+    def __init__(
+        self, context: Context, namespace: str, parts: list[Part], *, skip: int, limit: int, partial: bool = False
+    ) -> None:
         super().__init__(context, random.getrandbits(62) | 1, namespace)  # a handle, checked against its user
         self.parts = parts
+        self._partial = partial
+        self.missing = False  # whether a shard did not answer, where that is allowed
         self._skip = skip
         self._left = limit or None
         self._sorted = bool(parts and parts[0].directions)
@@ -224,7 +231,13 @@ class MergedCursor(Cursor):
             fields["batchSize"] = Int64(size)
         while part.id and not part.buffer:
             command = {"getMore": Int64(part.id), "collection": collection, **fields, **context.service.clock.gossip()}
-            reply = await part.member.call(wire.command({**command, "$db": database}))
+            try:
+                reply = await part.member.call(wire.command({**command, "$db": database}))
+            except MemberUnreachableError:
+                if not self._partial:
+                    raise
+                part.id, self.missing = 0, True
+                return
             if error := error_of(reply):
                 part.id = 0
                 raise failure(error)
@@ -236,10 +249,8 @@ class MergedCursor(Cursor):
         if self.exhausted:
             context.service.cursors.forget(self)
             await self.kill(context.service)
-        return {
-            "cursor": {"id": Int64(0 if self.exhausted else self.id), "ns": self.namespace, "nextBatch": batch},
-            "ok": 1.0,
-        }
+        cursor = {"id": Int64(0 if self.exhausted else self.id), "ns": self.namespace, "nextBatch": batch}
+        return {"cursor": cursor | ({"partialResultsReturned": True} if self.missing else {}), "ok": 1.0}
 
     async def kill(self, service: Service) -> None:
         """killCursors for every part that is still open."""
@@ -318,8 +329,17 @@ class Cursors:
                 self.forget(cursor)
                 await cursor.kill(service)
 
-    async def end_session(self, session_id: bytes, service: Service) -> None:
-        """Kill the cursors of a logical session that ended."""
-        for cursor in [c for c in self.open.values() if c.session_id == session_id]:
+    async def end_session(self, session_id: bytes, user: tuple[str, str] | None, service: Service) -> None:
+        """Kill the cursors of a user's logical session that ended."""
+        for cursor in [c for c in self.open.values() if c.session_id == session_id and c.user == user]:
             self.forget(cursor)
             await cursor.kill(service)
+
+
+def keep_cursor(context: Context, member: Member, reply: wire.Message) -> Reply:
+    """Remember a cursor that a member left open, and pass its reply on."""
+    if identity := cursor_id(reply.body):
+        cursor = rawbson.find(reply.body, frozenset({b"cursor"}))[b"cursor"]
+        namespace = rawbson.value_of(reply.body, rawbson.find(reply.body, frozenset({b"ns"}), cursor[1])[b"ns"])
+        context.service.cursors.add(MemberCursor(context, member, identity, namespace))
+    return reply.body

@@ -14,14 +14,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bson import Int64
-from bson.raw_bson import RawBSONDocument
 
 from . import MEMBER_VERSION, NOTICE, rawbson
-from .authorization import on_cluster, on_collection, on_database, on_namespace, public
+from .authorization import Need, on_cluster, on_collection, on_database, on_namespace, public
 from .context import COMMANDS, Context, Reply, command
 from .dispatch import ask, everywhere, until_fresh
 from .errors import RouterError
-from .reads import routing_of
+from .targeting import routing_of
 
 PARAMETERS: dict[str, Any] = {
     "authenticationMechanisms": ["SCRAM-SHA-1", "SCRAM-SHA-256"],
@@ -246,11 +245,17 @@ async def data_size(_: Context) -> Reply:
     raise RouterError(115, "dataSize is not served by the development router; use collStats or $collStats")
 
 
-@command("currentOp", access=on_cluster("inprog"))
+def _current_operation_needs(context: Context) -> list[Need]:
+    return [] if context.head.get("$ownOps") else [Need("inprog")]
+
+
+@command("currentOp", access=_current_operation_needs)
 async def current_operations(context: Context) -> Reply:
     """Operations in progress on the primaries of all shards."""
     shards = await context.service.catalog.load_shards()
-    options = {k: v for k, v in context.options().items() if not isinstance(v, RawBSONDocument) or k != "filter"}
+    options = {k: v for k, v in context.options().items() if k not in ("filter", "$ownOps")}
+    if context.head.get("$ownOps") and context.service.users.enabled:
+        options["lsid.uid"] = context.client.digest  # to the members, all is done by the router
     names = sorted(shards)
     replies = await everywhere(ask(context, shard, {"currentOp": 1, **options}) for shard in names)
     operations = []

@@ -18,7 +18,7 @@ from .catalog import Routing
 from .context import Context
 from .errors import STALE, MemberUnreachableError, RouterError, failure
 from .member import Member
-from .replica_set import ReplicaSet, error_of
+from .replica_set import FIND_PRIMARY_SECONDS, ReplicaSet, error_of
 
 T = TypeVar("T")
 STALE_SECONDS = 30.0
@@ -39,9 +39,11 @@ async def ask(
     *,
     write: bool = False,
     session: bool = True,
+    patience: float | None = None,
 ) -> tuple[Member, wire.Message]:
     """Send `command` to `shard`: a write to its primary, a read to the member the read preference allows.
 
+    `patience`: seconds to look for such a member, where fewer than usual will do.
     Returns the member that answered and its answer; raises RouterError when that is an error.
     """
     if context.in_transaction and session:
@@ -55,16 +57,18 @@ async def ask(
         fields["$readPreference"] = {"mode": mode, **({"tags": tags} if tags else {})}
     data = wire.command(fields, sequences)
     if mode == "primary":
-        reply = await replica_set.call_primary(data, retryable=not write or context.retryable)
-        return await replica_set.primary(), checked(reply)
-    return await _ask_readable(replica_set, mode, tags, data)
+        member, reply = await replica_set.call_primary(
+            data, retryable=not write or context.retryable, seconds=patience or FIND_PRIMARY_SECONDS
+        )
+        return member, checked(reply)
+    return await _ask_readable(replica_set, mode, tags, data, patience or FIND_PRIMARY_SECONDS)
 
 
 async def _ask_readable(
-    replica_set: ReplicaSet, mode: str, tags: list[dict[str, str]], data: bytes
+    replica_set: ReplicaSet, mode: str, tags: list[dict[str, str]], data: bytes, seconds: float
 ) -> tuple[Member, wire.Message]:
     for attempt in range(3):
-        member = await replica_set.readable(mode, tags)
+        member = await replica_set.readable(mode, tags, seconds)
         try:
             return member, checked(await member.call(data))
         except MemberUnreachableError:

@@ -56,6 +56,8 @@ _REPLY_FIELDS = frozenset({
 NOT_PRIMARY = frozenset({10107, 13435, 11602, 189, 91, 11600, 10058, 13436})
 # The router's idea of who owns what was old: StaleConfig, StaleDbVersion, StaleEpoch, ShardInvalidatedForTargeting.
 STALE = frozenset({13388, 249, 150, 63, 304})
+# No member of a shard that could answer was found, or it stopped answering.
+UNREACHABLE = frozenset({6, 7, 89, 133, 202, 9001, 91, 11600})
 # Errors after which a driver may send a retryable write again (drivers' specification "Retryable writes").
 RETRYABLE = NOT_PRIMARY | {6, 7, 89, 91, 262, 9001, 134, 133, 202}
 # Errors that end a transaction so that the whole of it may be run again (labelled TransientTransactionError).

@@ -128,9 +128,12 @@ class Member:
             raise MemberUnreachableError(f"cannot reach {self.address}: {reason}", sent=False) from None
         return connection
 
-    async def call(self, data: bytes, seconds: float | None = None) -> wire.Message:
-        """Send a message on a pooled connection and return the answer; raises MemberUnreachableError."""
-        async with self._slots:
+    async def call(self, data: bytes, seconds: float | None = None, *, waits: bool = False) -> wire.Message:
+        """Send a message on a pooled connection and return the answer; raises MemberUnreachableError.
+
+        A call that `waits` for something to happen (a getMore that may wait) takes no place from those that work.
+        """
+        async with contextlib.nullcontext() if waits else self._slots:
             connection = self._checkout() or await self.connect()
             self._busy.add(connection)
             if self._watch is None or self._watch.done():

@@ -7,11 +7,13 @@ buffer, and `MalformedDocumentError` is raised instead of reading past it.  Sour
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from typing import Any, cast
 
 import bson
+from bson import ObjectId
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 
@@ -30,6 +32,10 @@ FIXED = {0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8
 _STRINGS = frozenset({0x02, 0x0D, 0x0E})
 _DOCUMENTS = frozenset({0x03, 0x04, 0x0F})
 _INT32 = struct.Struct("<i").unpack_from
+
+_IDENTITY = frozenset({b"_id"})
+_NO_TIME = bytes(8)
+_increments = itertools.count(1)
 
 Element = tuple[int, int, int]  # element type, start and end of its value
 MAXIMUM_DOCUMENT_BYTES = 16 * 1024 * 1024 + 16 * 1024
@@ -130,6 +136,24 @@ def without(data: bytes, names: frozenset[bytes], extra: bytes = b"") -> bytes:
         parts.append(extra[4:-1])
     content = b"".join(parts)
     return struct.pack("<i", len(content) + 5) + content + b"\x00"
+
+
+def with_identity(document: bytes) -> bytes:
+    """The document with an `_id`: its own, or a new ObjectId at its front, as mongos gives it before it targets."""
+    if document[5:9] == b"_id\x00" or find(document, _IDENTITY):
+        return document
+    return struct.pack("<i", len(document) + 17) + b"\x07_id\x00" + ObjectId().binary + document[4:]
+
+
+def with_times(document: bytes, seconds: int) -> bytes:
+    """The document with its empty top-level timestamps set, as a member stores them (`_id` stays as it is)."""
+    if _NO_TIME not in document:
+        return document
+    changed = bytearray(document)
+    for name, kind, start, end in walk(document):
+        if kind == 0x11 and name != b"_id" and document[start:end] == _NO_TIME:
+            changed[start:end] = struct.pack("<II", next(_increments) & 0x7FFFFFFF, seconds)
+    return bytes(changed)
 
 
 def value_of(data: bytes, element: Element) -> Any:

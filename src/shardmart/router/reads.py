@@ -15,51 +15,16 @@ from . import rawbson
 from .authorization import Need, on_collection
 from .catalog import Routing
 from .context import Context, Reply, command
-from .cursors import FIRST_BATCH, MemberCursor, MergedCursor, Part
-from .dispatch import ask, cursor_id, empty_cursor, everywhere, routing_for, until_fresh
-from .errors import RouterError
-from .member import Member
+from .cursors import FIRST_BATCH, MergedCursor, Part, keep_cursor
+from .dispatch import ask, empty_cursor, everywhere, until_fresh
+from .errors import UNREACHABLE, RouterError
 from .shard_key import comparable
-from .wire import Message
-
-EMPTY = rawbson.encode({})
-
-
-async def routing_of(context: Context, concern: dict[str, Any] | None = None) -> Routing | None:
-    """The routing table of the command's collection; None when its database does not exist.
-
-    With a snapshot's `concern` outside a transaction, the owners are those of its time: a shard that has given a chunk
-    away since then still shows it at that time, and the one that has it now does not.
-    """
-    try:
-        routing = await routing_for(context)
-    except RouterError as error:
-        if error.code == 26:
-            return None
-        raise
-    time = (concern or {}).get("readConcern", {}).get("atClusterTime")
-    return routing.at(time) if time and not context.in_transaction else routing
-
-
-def owners_of(context: Context, routing: Routing, query: Any) -> list[str]:
-    """The shards that a query has to ask."""
-    if routing.pattern is None:
-        return [routing.database.primary]
-    raw = rawbson.raw(query) if isinstance(query, RawBSONDocument) else EMPTY
-    simple = routing.simple_collation and "collation" not in context.head
-    return routing.owners_of_prefix(routing.pattern.prefix_of_query(raw, simple_collation=simple))
-
-
-def keep_cursor(context: Context, member: Member, reply: Message) -> Reply:
-    """Remember a cursor that a member left open, and pass its reply on."""
-    if identity := cursor_id(reply.body):
-        cursor = rawbson.find(reply.body, frozenset({b"cursor"}))[b"cursor"]
-        namespace = rawbson.value_of(reply.body, rawbson.find(reply.body, frozenset({b"ns"}), cursor[1])[b"ns"])
-        context.service.cursors.add(MemberCursor(context, member, identity, namespace))
-    return reply.body
+from .targeting import owners_of, routing_of
+from .views import serves_views
 
 
 @command("find", access=on_collection("find"), transaction=True, cancel=True)
+@serves_views
 async def find(context: Context) -> Reply:
     """A query."""
     context.service.counters["query"] += 1
@@ -70,12 +35,15 @@ async def find(context: Context) -> Reply:
         if routing is None:
             return empty_cursor(context.namespace)
         owners = owners_of(context, routing, context.head.get("filter"))
-        if len(owners) == 1:
+        if len(owners) == 1 and not context.head.get("allowPartialResults"):
             fields = {**context.options(), **concern, **routing.versions(owners[0])}
             return keep_cursor(context, *await ask(context, owners[0], {"find": context.collection, **fields}))
         return await _merged_find(context, routing, owners, concern)
 
     return await until_fresh(context, context.namespace, attempt)
+
+
+PARTIAL_SECONDS = 2.0
 
 
 def sort_directions(sort: Any) -> list[int]:
@@ -94,20 +62,29 @@ async def _merged_find(context: Context, routing: Routing, owners: list[str], co
     options = context.options()
     skip, limit = context.integer("skip"), context.integer("limit")
     directions = sort_directions(options.get("sort"))
+    by_distance = not directions and _is_near(options.get("filter"))
     options.pop("skip", None)
     if limit:
         options["limit"] = Int64(skip + limit)
+    if by_distance:
+        directions = [1]
     if directions:
         given = options.get("projection")
         projection = rawbson.decode(given) if isinstance(given, RawBSONDocument) else {}
-        options["projection"] = {**projection, "$sortKey": {"$meta": "sortKey"}}
+        options["projection"] = {**projection, "$sortKey": {"$meta": "geoNearDistance" if by_distance else "sortKey"}}
     if "batchSize" in options and skip:
         options["batchSize"] = Int64(context.integer("batchSize") + skip)
     parts: list[Part] = []
+    partial = bool(options.pop("allowPartialResults", False)) and not context.in_transaction
 
     async def open_part(shard: str) -> bytes:
         fields = {"find": context.collection, **options, **concern, **routing.versions(shard)}
-        member, reply = await ask(context, shard, fields)
+        try:
+            member, reply = await ask(context, shard, fields, patience=partial_patience(context) if partial else None)
+        except RouterError as error:
+            if not partial or error.code not in UNREACHABLE:
+                raise
+            return b""
         parts.append(Part(member, reply.body, directions))
         return reply.body
 
@@ -118,7 +95,8 @@ async def _merged_find(context: Context, routing: Routing, owners: list[str], co
             abandoned = MergedCursor(context, context.namespace, parts, skip=0, limit=0)
             context.service.in_background(abandoned.kill(context.service))
         raise
-    merged = MergedCursor(context, context.namespace, parts, skip=skip, limit=limit)
+    merged = MergedCursor(context, context.namespace, parts, skip=skip, limit=limit, partial=partial)
+    merged.missing = not all(replies)
     size = context.integer("batchSize", FIRST_BATCH)
     batch = await merged.batch(context, size)
     keep = not merged.exhausted and not context.head.get("singleBatch")
@@ -127,18 +105,40 @@ async def _merged_find(context: Context, routing: Routing, owners: list[str], co
     else:
         await merged.kill(context.service)
     cursor: dict[str, Any] = {"firstBatch": batch, "id": Int64(merged.id if keep else 0), "ns": context.namespace}
-    if time := _at_cluster_time(replies[0]):
+    if merged.missing:
+        cursor["partialResultsReturned"] = True
+    if time := _at_cluster_time(next(filter(None, replies), b"")):
         cursor["atClusterTime"] = time
     return {"cursor": cursor, "ok": 1.0}
 
 
+def partial_patience(context: Context) -> float:
+    """Seconds to look for a member before a read that may be partial goes on without its shard."""
+    limit = context.integer("maxTimeMS")
+    return min(PARTIAL_SECONDS, limit / 2000) if limit else PARTIAL_SECONDS
+
+
+def _is_near(query: Any) -> bool:
+    """Whether a query orders what it finds by distance: it holds $near or $nearSphere."""
+    if isinstance(query, RawBSONDocument):
+        query = rawbson.decode(query)
+    if isinstance(query, list):
+        return any(map(_is_near, query))
+    if not isinstance(query, dict):
+        return False
+    return any(k in ("$near", "$nearSphere", "$geoNear") or _is_near(v) for k, v in query.items())
+
+
 def _at_cluster_time(reply: bytes) -> Any:
+    if not reply:
+        return None
     cursor = rawbson.find(reply, frozenset({b"cursor"}))[b"cursor"]
     element = rawbson.find(reply, frozenset({b"atClusterTime"}), cursor[1]).get(b"atClusterTime")
     return rawbson.value_of(reply, element) if element else None
 
 
 @command("count", access=on_collection("find"), cancel=True)
+@serves_views
 async def count(context: Context) -> Reply:
     """Every owner counts; limit and skip are applied to the sum, as mongos does."""
     concern = await context.read_concern()
@@ -163,6 +163,7 @@ async def count(context: Context) -> Reply:
 
 
 @command("distinct", access=on_collection("find"), transaction=True, cancel=True)
+@serves_views
 async def distinct(context: Context) -> Reply:
     """Every owner finds its values; equal ones are merged."""
     concern = await context.read_concern()

@@ -1,16 +1,19 @@
 """A replica set as the router sees it: who is in it, who is the primary, and how to run a command there.
 
 Nothing is polled while nobody asks: the primary is looked for when a command needs it and none is known, by
-`hello` to every member at once.  Source: MongoDB 6.0 manual, "hello", and the drivers' specification "Server
-Discovery and Monitoring".
+`hello` to every member at once; the answer of one is taken however long others are silent.  Source: MongoDB 6.0
+manual, "hello", and the drivers' specification "Server Discovery and Monitoring".
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import random
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,23 +55,20 @@ class ReplicaSet:
         self.members = {address: Member(address, credentials) for address in seeds}
         self.states: dict[str, MemberState] = {}
         self._primary: Member | None = None
-        self._discovery: asyncio.Task[None] | None = None
+        self._rank: tuple[int, int] = (0, 0)  # election and version of the newest primary seen
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._heard = asyncio.Event()
         self._last_discovery = 0.0
 
     async def primary(self, seconds: float = FIND_PRIMARY_SECONDS) -> Member:
         """The writable primary; waits for one, and raises RouterError 133 when none shows up in time."""
-        deadline = time.monotonic() + seconds
-        while self._primary is None:
-            await self.discover()
-            if self._primary is not None:
-                break
-            if time.monotonic() >= deadline:
-                raise RouterError(
-                    133,
-                    f'Could not find host matching read preference {{ mode: "primary" }} for set {self.name}'
-                    f" (asked {', '.join(sorted(self.members))})",
-                )
-            await asyncio.sleep(0.05 + random.random() * 0.1)  # noqa: S311  # only spreads the load
+        if self._primary is None and not await self._found(lambda: self._primary is not None, seconds):
+            raise RouterError(
+                133,
+                f'Could not find host matching read preference {{ mode: "primary" }} for set {self.name}'
+                f" (asked {', '.join(sorted(self.members))})",
+            )
+        assert self._primary is not None
         return self._primary
 
     async def readable(
@@ -77,17 +77,38 @@ class ReplicaSet:
         """A member that `mode` ("primary", "secondaryPreferred", ...) and `tag_sets` allow; raises RouterError 133."""
         if mode == "primary":
             return await self.primary(seconds)
-        deadline = time.monotonic() + seconds
-        while True:
-            if time.monotonic() - self._last_discovery > 10:
-                await self.discover()
-            if member := self._select(mode, tag_sets or [{}]):
-                return member
+        tags = tag_sets or [{}]
+        if time.monotonic() - self._last_discovery > 10:
+            self.discover()
+            await self._settled(0.05)
+        if self._select(mode, tags) is None and not await self._found(lambda: bool(self._select(mode, tags)), seconds):
+            message = f'Could not find host matching read preference {{ mode: "{mode}" }} for set {self.name}'
+            raise RouterError(133, message)
+        member = self._select(mode, tags)
+        assert member is not None
+        return member
+
+    async def _found(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Ask round after round until `condition` holds: as soon as a member's answer makes it hold, not later."""
+        began = time.monotonic()
+        deadline = began + seconds
+        while not condition():
             if time.monotonic() >= deadline:
-                message = f'Could not find host matching read preference {{ mode: "{mode}" }} for set {self.name}'
-                raise RouterError(133, message)
-            self._last_discovery = 0.0
-            await asyncio.sleep(0.1)
+                return False
+            if time.monotonic() > began + 3:
+                self._rank = (0, 0)  # nobody newer than the last primary came: believe whoever says that it is one
+            self.discover()
+            self._heard.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), min(HELLO_SECONDS, max(0.01, deadline - time.monotonic())))
+            if not condition():
+                await asyncio.sleep(0.05 + random.random() * 0.05)  # noqa: S311  # only spreads the load
+        return True
+
+    async def _settled(self, seconds: float) -> None:
+        """Wait until all that are being asked have answered, or for `seconds`."""
+        if self._asking:
+            await asyncio.wait(set(self._asking.values()), timeout=seconds)
 
     def _select(self, mode: str, tag_sets: list[dict[str, str]]) -> Member | None:
         if mode == "primaryPreferred" and self._primary:
@@ -110,50 +131,52 @@ class ReplicaSet:
             self._primary = None
         self.states.pop(member.address, None)
 
-    async def discover(self) -> None:
-        """Ask every member who it is; concurrent callers share one round."""
-        if self._discovery is None or self._discovery.done():
-            self._discovery = asyncio.create_task(self._discover())
-        await asyncio.shield(self._discovery)
-
-    async def _discover(self) -> None:
+    def discover(self) -> None:
+        """Begin to ask every member who it is; one that has not answered yet is not asked twice."""
         self._last_discovery = time.monotonic()
-        replies = await asyncio.gather(*(self._hello(member) for member in list(self.members.values())))
-        answers = [
-            (member, *answer) for member, answer in zip(list(self.members.values()), replies, strict=False) if answer
-        ]
-        best: tuple[tuple[int, ...], Member] | None = None
-        for member, reply, seconds in answers:
-            if reply.get("setName") != self.name:
-                self.states.pop(member.address, None)
-                continue
-            writable = bool(reply.get("isWritablePrimary"))
-            self.states[member.address] = MemberState(
-                writable, bool(reply.get("secondary")), dict(reply.get("tags", {})), seconds
-            )
-            if writable:
-                election = reply.get("electionId")
-                rank = (int(reply.get("setVersion", 0)), int(str(election), 16) if election else 0)
-                if best is None or rank > best[0]:
-                    best = (rank, member)
-            for address in [*reply.get("hosts", ()), *reply.get("passives", ())]:
-                self.members.setdefault(address, Member(address, self._credentials))
-        if best:
-            self._primary = best[1]
+        for member in list(self.members.values()):
+            if member.address not in self._asking:
+                task = self._asking[member.address] = asyncio.ensure_future(self._hello(member))
+                task.add_done_callback(functools.partial(self._answered, member.address))
 
-    async def _hello(self, member: Member) -> tuple[dict[str, Any], float] | None:
+    def _answered(self, address: str, _: asyncio.Task[None]) -> None:
+        self._asking.pop(address, None)
+
+    async def _hello(self, member: Member) -> None:
         started = time.monotonic()
         try:
             reply = await member.command({"hello": 1, "$db": "admin"}, HELLO_SECONDS)
         except RouterError:
-            self.states.pop(member.address, None)
-            return None
-        return reply, time.monotonic() - started
+            self.failed(member)
+        else:
+            self._learn(member, reply, time.monotonic() - started)
+        self._heard.set()
+
+    def _learn(self, member: Member, reply: dict[str, Any], seconds: float) -> None:
+        """Take what `hello` of a member says."""
+        if reply.get("setName") != self.name:
+            self.failed(member)
+            return
+        writable = bool(reply.get("isWritablePrimary"))
+        self.states[member.address] = MemberState(
+            writable, bool(reply.get("secondary")), dict(reply.get("tags", {})), seconds
+        )
+        if writable:
+            election = reply.get("electionId")
+            rank = (int(str(election), 16) if election else 0, int(reply.get("setVersion", 0)))
+            if rank >= self._rank:  # one of an older election has not heard of its successor yet
+                self._rank, self._primary = rank, member
+        elif self._primary is member:
+            self._primary = None
+        for address in [*reply.get("hosts", ()), *reply.get("passives", ())]:
+            if address not in self.members:
+                self.members[address] = Member(address, self._credentials)
+                self.discover()
 
     async def call_primary(
         self, data: bytes, *, retryable: bool, seconds: float = FIND_PRIMARY_SECONDS
-    ) -> wire.Message:
-        """Send a message to the primary and return its answer.
+    ) -> tuple[Member, wire.Message]:
+        """Send a message to the primary; returns the member that answered, and its answer.
 
         Waits up to `seconds` for a primary, each time one is looked for.  Sends again to the next primary when the
         first refused before doing anything; when the outcome is unknown, only if the message is `retryable`.
@@ -171,22 +194,21 @@ class ReplicaSet:
                 continue
             error_reply = error_of(reply)
             if error_reply is None:
-                return reply
+                return member, reply
             code = error_reply.get("code")
             if code not in NOT_PRIMARY:
-                return reply
+                return member, reply
             self.failed(member)
             if (code not in _NOT_EXECUTED and not retryable) or time.monotonic() > deadline:
-                return reply
+                return member, reply
             await asyncio.sleep(0.02)
 
     async def command(
         self, document: dict[str, Any], *, retryable: bool = True, seconds: float = FIND_PRIMARY_SECONDS
     ) -> dict[str, Any]:
         """Run a command on the primary, the whole reply as a dict; raises RouterError when it says `ok: 0`."""
-        reply = rawbson.decode(
-            (await self.call_primary(wire.command(document), retryable=retryable, seconds=seconds)).body
-        )
+        _, answer = await self.call_primary(wire.command(document), retryable=retryable, seconds=seconds)
+        reply = rawbson.decode(answer.body)
         if reply.get("ok") != 1:
             raise failure(reply)
         return reply

@@ -45,8 +45,10 @@ async def refresh_sessions(context: Context) -> Reply:
 async def end_sessions(context: Context) -> Reply:
     """Close the cursors and abort the transactions of sessions the client is done with."""
     for identity in _ids(context):
-        context.service.in_background(context.service.cursors.end_session(bytes(identity), context.service))
-        context.service.in_background(context.service.transactions.end_session(bytes(identity)))
+        # A session is an id and a user: nobody ends another's.
+        cursors, transactions = context.service.cursors, context.service.transactions
+        context.service.in_background(cursors.end_session(bytes(identity), context.client.user, context.service))
+        context.service.in_background(transactions.end_session((bytes(identity), bytes(context.client.digest))))
     return {"ok": 1.0}
 
 

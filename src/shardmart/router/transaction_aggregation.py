@@ -15,10 +15,10 @@ from bson.raw_bson import RawBSONDocument
 from . import rawbson, wire
 from .catalog import Routing
 from .context import Context, Reply
-from .cursors import MergedCursor, Part
+from .cursors import MergedCursor, Part, keep_cursor
 from .dispatch import ask, checked, empty_cursor, everywhere, until_fresh
 from .errors import RouterError
-from .reads import keep_cursor, owners_of, routing_of
+from .targeting import owners_of, routing_of
 
 _PER_DOCUMENT = frozenset({
     "$match", "$project", "$addFields", "$set", "$unset", "$unwind", "$replaceRoot", "$replaceWith", "$redact",

@@ -150,7 +150,8 @@ class Transactions:
         assert transaction is not None
         transaction.used = time.monotonic()
         fields = {k: v for k, v in command.items() if k not in _OUTSIDE} | self.fields(context)
-        if shard not in transaction.participants:
+        joins = shard not in transaction.participants
+        if joins:
             fields["startTransaction"] = True
             if not transaction.participants:
                 fields["coordinator"] = True
@@ -161,15 +162,18 @@ class Transactions:
             transaction.wrote.add(shard)
         replica_set = await self._service.catalog.shard(shard)
         fields |= {**self._service.clock.gossip(), "$db": context.db}
-        reply = await replica_set.call_primary(wire.command(fields, sequences), retryable=False)
+        member, reply = await replica_set.call_primary(wire.command(fields, sequences), retryable=False)
         if error := error_of(reply):
+            if joins and error.get("code") == 169:  # a view: the member has undone what began with this statement
+                transaction.participants.remove(shard)
+                transaction.wrote.discard(shard)
             raise failure(error)
         if element := rawbson.find(reply.body, _READ_ONLY).get(b"readOnly"):
             if not rawbson.value_of(reply.body, element):
                 transaction.wrote.add(shard)
             else:
                 transaction.wrote.discard(shard)
-        return await replica_set.primary(), reply
+        return member, reply
 
     async def restart(self, context: Context) -> bool:
         """Undo the first statement of a transaction so that it can be targeted anew; False when it is not the first."""
@@ -194,13 +198,11 @@ class Transactions:
             transaction.state = "aborted"
             self._service.in_background(self._abort(transaction, self._session(context)))
 
-    async def end_session(self, session_id: bytes) -> None:
-        """Abort the open transaction of a session that ended."""
-        for session, transaction in list(self._by_session.items()):
-            if session[0] == session_id:
-                del self._by_session[session]
-                if transaction.state == "open":
-                    await self._abort(transaction, session)
+    async def end_session(self, session: tuple[bytes, bytes]) -> None:
+        """Abort the open transaction of a session (its id, its user's digest) that ended."""
+        transaction = self._by_session.pop(session, None)
+        if transaction and transaction.state == "open":
+            await self._abort(transaction, session)
 
     def recovery_token(self, context: Context) -> dict[str, Any]:
         """{"recoveryToken": ...}, which the client hands back with its commit."""
@@ -213,7 +215,7 @@ class Transactions:
     async def _end(self, shard: str, fields: dict[str, Any]) -> wire.Message:
         replica_set = await self._service.catalog.shard(shard)
         fields = {**fields, **self._service.clock.gossip(), "$db": "admin"}
-        return await replica_set.call_primary(wire.command(fields), retryable=True)
+        return (await replica_set.call_primary(wire.command(fields), retryable=True))[1]
 
     async def _abort(self, transaction: Transaction, session: tuple[bytes, bytes]) -> None:
         from bson import Binary

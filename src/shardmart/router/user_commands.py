@@ -65,7 +65,8 @@ async def _on_config(context: Context, *, write: bool) -> Reply:
         return (await ask(context, "config", fields))[1].body
     fields |= {"writeConcern": {"w": "majority"}, "$db": context.db, **context.service.clock.gossip()}
     try:
-        return checked(await context.service.config.call_primary(wire.command(fields), retryable=False)).body
+        _, reply = await context.service.config.call_primary(wire.command(fields), retryable=False)
+        return checked(reply).body
     finally:
         context.service.users.forget()
         context.service.forget_concerns()

@@ -16,9 +16,9 @@ from . import rawbson
 from .authorization import Need
 from .catalog import IGNORED, Routing
 from .context import Context, Reply, command
-from .dispatch import STALE_SECONDS, ask, routing_for
-from .errors import STALE, RouterError
-from .targeting import owners_of_statement
+from .dispatch import STALE_SECONDS, ask, everywhere, routing_for
+from .errors import RETRYABLE, STALE, RouterError
+from .targeting import check_statement, owners_of_statement
 
 MAXIMUM_BATCH_BYTES = 44_000_000
 FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
@@ -56,12 +56,11 @@ class Batch:
         self.concern_error = self.concern_error or reply.get("writeConcernError")
         self.labels |= set(reply.get("errorLabels", ()))
         stale: list[int] = []
-        errors = reply.get("writeErrors", [])
-        for error in errors:
+        for error in reply.get("writeErrors", []):
             if error.get("code") in STALE and not broadcast:
                 stale.append(indexes[error["index"]])
             else:
-                self.errors.append({**error, "index": indexes[error["index"]]})
+                self._note({**error, "index": indexes[error["index"]]})
         if stale and self.ordered:
             # An ordered batch stops at the first refusal; what follows it was not tried.
             stale = indexes[indexes.index(stale[0]) :]
@@ -70,12 +69,31 @@ class Batch:
     def fail(self, indexes: list[int], error: RouterError) -> None:
         """Record the same error for some statements."""
         for index in indexes if not self.ordered else indexes[:1]:
-            self.errors.append({"index": index, "code": error.code, "errmsg": error.message, **error.extra})
+            self._note({"index": index, "code": error.code, "errmsg": error.message, **error.extra})
+
+    def _note(self, error: dict[str, Any]) -> None:
+        """One error for each statement: several shards may have refused the same."""
+        known = next((e for e in self.errors if e["index"] == error["index"]), None)
+        if known is None:
+            self.errors.append(error)
+        elif known["code"] != error["code"]:
+            known["errmsg"] = f"multiple errors for op : {known['errmsg']} :: and :: {error['errmsg']}"
+            known["code"] = 206
+
+    def may_note(self, error: RouterError) -> bool:
+        """Whether an error of a whole command belongs to its statements.
+
+        Not when it is the first thing that happened (one server would have refused the whole batch), not where
+        the whole is to be done again (a transaction, a retryable write), and not when time is up.
+        """
+        if self.context.in_transaction or (self.context.retryable and error.code in RETRYABLE):
+            return False
+        return error.code != 50 and bool(self.n or self.errors or error.code in RETRYABLE)
 
     @property
     def stopped(self) -> bool:
-        """Whether an ordered batch has met an error."""
-        return self.ordered and bool(self.errors)
+        """Whether nothing more is to be tried: an ordered batch, or one in a transaction, has met an error."""
+        return bool(self.errors) and (self.ordered or self.context.in_transaction)
 
     def reply(self, name: str) -> dict[str, Any]:
         """The reply for the client."""
@@ -113,6 +131,13 @@ async def write(context: Context) -> Reply:
     statements = context.documents(FIELDS[name])
     if not 1 <= len(statements) <= 100_000:
         raise RouterError(16, f"Write batch sizes must be between 1 and 100000. Got {len(statements)} operations.")
+    if name == "insert":
+        # The document as it will be stored, before it is targeted: its key may hold what is given here.
+        now = int(time.time())
+        statements = [rawbson.with_times(rawbson.with_identity(s), now) for s in statements]
+    else:
+        for statement in statements:
+            check_statement(name, statement)
     context.service.counters[name] += len(statements)
     if context.in_transaction and "writeConcern" in context.head:
         raise RouterError(72, "writeConcern is not allowed within a multi-statement transaction")
@@ -138,6 +163,7 @@ async def _run(batch: Batch, name: str) -> None:
     context = batch.context
     catalog = context.service.catalog
     left = list(range(len(batch.statements)))
+    everybody: list[str] | None = None
     options = context.options()
     concern = {} if context.in_transaction else await context.write_concern()
     deadline, pause = time.monotonic() + STALE_SECONDS, 0.0
@@ -150,13 +176,17 @@ async def _run(batch: Batch, name: str) -> None:
                 return
             raise
         stale: list[int] = []
-        for group in _groups(batch, name, routing, left):
-            sends = [_send(batch, name, routing, *share, options, concern) for share in group]
-            outcomes = await asyncio.gather(*sends, return_exceptions=True)
-            for outcome in outcomes:
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                stale += outcome
+        for step in _steps(batch, name, routing, left):
+            if isinstance(step, Refusal):
+                batch.fail([step.index], step.error)
+            else:
+                if step.broadcast and not context.in_transaction:
+                    # Everywhere, since part of it cannot be sent again: an owner this table does not know yet, too.
+                    everybody = everybody or sorted(await catalog.load_shards())
+                    step.shares = [(shard, step.shares[0][1]) for shard in everybody]
+                sends = [_send(batch, name, routing, *share, step.broadcast, options, concern) for share in step.shares]
+                for refused in await everywhere(sends):
+                    stale += refused
             if batch.stopped:
                 return
             if stale and batch.ordered:
@@ -176,32 +206,49 @@ async def _run(batch: Batch, name: str) -> None:
             pause = min(0.5, pause * 2 + 0.01)
 
 
-Share = tuple[str, list[int], bool]  # shard, statements, whether others get the same statements
+Share = tuple[str, list[int]]  # shard, statements
 
 
-def _groups(batch: Batch, name: str, routing: Routing, left: list[int]) -> list[list[Share]]:
-    """Shares to send at the same time, group after group."""
-    groups: list[list[Share]] = []
+@dataclass
+class Sending:
+    """Shares to send at the same time; `broadcast`: all shards get the same statement."""
+
+    shares: list[Share]
+    broadcast: bool = False
+
+
+@dataclass
+class Refusal:
+    """A statement that names too little of the shard key: its error comes when its turn comes."""
+
+    index: int
+    error: RouterError
+
+
+def _steps(batch: Batch, name: str, routing: Routing, left: list[int]) -> list[Sending | Refusal]:
+    """What to do, step after step."""
+    steps: list[Sending | Refusal] = []
     at_once: dict[str, list[int]] = {}
     for index in left:
         try:
             owners = owners_of_statement(batch.context, name, batch.statements[index], routing)
         except RouterError as error:
-            batch.fail([index], error)
+            steps.append(Refusal(index, error))
             if batch.ordered:
                 break
             continue
+        last = steps[-1] if steps else None
         if len(owners) > 1:
-            groups.append([(shard, [index], True) for shard in owners])
+            steps.append(Sending([(shard, [index]) for shard in owners], broadcast=True))
         elif not batch.ordered:
             at_once.setdefault(owners[0], []).append(index)
-        elif groups and len(groups[-1]) == 1 and groups[-1][0][0] == owners[0] and not groups[-1][0][2]:
-            groups[-1][0][1].append(index)
+        elif isinstance(last, Sending) and not last.broadcast and last.shares[0][0] == owners[0]:
+            last.shares[0][1].append(index)
         else:
-            groups.append([(owners[0], [index], False)])
+            steps.append(Sending([(owners[0], [index])]))
     if at_once:
-        groups.append([(shard, indexes, False) for shard, indexes in at_once.items()])
-    return groups
+        steps.append(Sending(list(at_once.items())))
+    return steps
 
 
 async def _send(
@@ -232,7 +279,12 @@ async def _send(
                 if batch.ordered:
                     break
                 continue
-            raise
+            if not batch.may_note(error):
+                raise
+            batch.fail(part, error)
+            if batch.stopped:
+                break
+            continue
         refused = batch.take(rawbson.decode(answer.body), part, broadcast=broadcast)
         stale += refused
         if batch.stopped or (refused and batch.ordered):
