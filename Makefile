@@ -1,6 +1,6 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install up down destroy status test unit integration molecule e2e lint format bench lock lock-images lint-chart
+.PHONY: help install up down destroy status test unit integration molecule e2e lint format bench lock lock-images lint-chart differential
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -42,6 +42,9 @@ unit: $(STAMP) ## Unit tests
 
 integration: $(STAMP) ## Tests on real MongoDB servers
 	$(BIN)/pytest tests/integration
+
+differential: $(STAMP) ## Random commands through the router and on one server, new seeds: ARGS="--seconds 3600"
+	$(BIN)/python benchmarks/differential.py $(ARGS)
 
 molecule: $(STAMP) ## Role tests
 	$(BIN)/molecule test --all

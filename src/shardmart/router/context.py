@@ -130,14 +130,15 @@ class Context:
         return [rawbson.raw(value) for value in values]
 
     def integer(self, name: str, default: int = 0, *, negative: bool = False) -> int:
-        """A field that is a whole number; raises RouterError 14 for another type, 2 for a negative one."""
+        """A field that is a whole number; raises RouterError 14 for another type, 51024 for a negative one."""
         value = self.head.get(name, default)
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
             raise RouterError(14, f"BSON field '{self.name}.{name}' must be a whole number")
         if value < 0 and not negative:
-            raise RouterError(2, f"BSON field '{self.name}.{name}' must not be negative")
+            code = 2 if name == "maxTimeMS" else 51024
+            raise RouterError(code, f"BSON field '{name}' value must be >= 0, actual value '{value}'")
         return int(value)
 
     def options(self) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Cursor:
     def __init__(self, context: Context, identity: int, namespace: str) -> None:
         self.id = identity
         self.namespace = namespace
+        self.shown = namespace  # to the client: the name of the view it asked for
         self.user = context.client.user
         self.client: Client = context.client
         lsid = context.lsid()
@@ -89,11 +90,12 @@ class MemberCursor(Cursor):
         """Forward getMore."""
         fields = context.service.transactions.fields(context) if context.in_transaction else context.session()
         command = {"getMore": Int64(self.id), **context.options(), **fields, **context.service.clock.gossip()}
+        command["collection"] = self.namespace.partition(".")[2]
         data = wire.command({**command, "$db": context.db})
         reply = checked(await self.member.call(data, waits="maxTimeMS" in command))
         if not cursor_id(reply.body):
             context.service.cursors.forget(self)
-        return reply.body
+        return reply.body if self.shown == self.namespace else shown_as(reply.body, self.shown)
 
     async def kill(self, service: Service) -> None:
         """killCursors on the member."""
@@ -249,7 +251,7 @@ class MergedCursor(Cursor):
         if self.exhausted:
             context.service.cursors.forget(self)
             await self.kill(context.service)
-        cursor = {"id": Int64(0 if self.exhausted else self.id), "ns": self.namespace, "nextBatch": batch}
+        cursor = {"id": Int64(0 if self.exhausted else self.id), "ns": self.shown, "nextBatch": batch}
         return {"cursor": cursor | ({"partialResultsReturned": True} if self.missing else {}), "ok": 1.0}
 
     async def kill(self, service: Service) -> None:
@@ -299,9 +301,9 @@ class Cursors:
         """Serve getMore."""
         cursor = self.get(context, int(context.head["getMore"]))
         namespace = f"{context.db}.{context.head.get('collection')}"
-        if namespace != cursor.namespace:
+        if namespace != cursor.shown:
             raise RouterError(
-                13, f"Requested getMore on namespace '{namespace}', but cursor belongs to '{cursor.namespace}'"
+                13, f"Requested getMore on namespace '{namespace}', but cursor belongs to '{cursor.shown}'"
             )
         if cursor.busy:
             raise RouterError(12051, f"cursor id {cursor.id} is already in use")
@@ -334,6 +336,13 @@ class Cursors:
         for cursor in [c for c in self.open.values() if c.session_id == session_id and c.user == user]:
             self.forget(cursor)
             await cursor.kill(service)
+
+
+def shown_as(reply: Reply, namespace: str) -> dict[str, Any]:
+    """The reply of a cursor with the namespace the client knows it by."""
+    document = rawbson.decode(reply) if isinstance(reply, bytes) else reply
+    document["cursor"]["ns"] = namespace
+    return document
 
 
 def keep_cursor(context: Context, member: Member, reply: wire.Message) -> Reply:

@@ -16,6 +16,7 @@ from bson.raw_bson import RawBSONDocument
 from . import rawbson, wire
 from .cluster_aggregation import on_member, write_target
 from .context import Context, Handler, Reply
+from .cursors import shown_as
 from .errors import RouterError
 from .transaction_aggregation import aggregate_in_transaction
 
@@ -108,8 +109,11 @@ def answer(context: Context, reply: dict[str, Any]) -> dict[str, Any]:
 async def on_view(context: Context, view: dict[str, Any]) -> Reply:
     """Serve a read of a view over a sharded collection, which a member described as `view`."""
     inner = as_aggregation(context)
+    reply: Reply
     if context.in_transaction:
-        reply = await aggregate_in_transaction(resolved(inner, view))
+        reply = shown_as(await aggregate_in_transaction(resolved(inner, view)), context.namespace)
+        if cursor := context.service.cursors.open.get(int(reply["cursor"]["id"])):
+            cursor.shown = context.namespace
     else:
         database = await context.service.catalog.database(context.db)
         concern = {} if inner.head.get("explain") else await inner.read_concern()

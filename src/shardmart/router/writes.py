@@ -239,6 +239,10 @@ def _steps(batch: Batch, name: str, routing: Routing, left: list[int]) -> list[S
             continue
         last = steps[-1] if steps else None
         if len(owners) > 1:
+            # What comes first may change what it finds: one server does an unordered batch in its order, too.
+            if at_once:
+                steps.append(Sending(list(at_once.items())))
+                at_once = {}
             steps.append(Sending([(shard, [index]) for shard in owners], broadcast=True))
         elif not batch.ordered:
             at_once.setdefault(owners[0], []).append(index)
