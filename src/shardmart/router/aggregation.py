@@ -14,6 +14,7 @@ from bson.raw_bson import RawBSONDocument
 from . import rawbson, wire
 from .authorization import Need, pipeline_needs
 from .catalog import Routing
+from .change_streams import is_change_stream, open_stream
 from .cluster_aggregation import on_member, pipeline_of, write_target
 from .context import COMMANDS, Context, Reply, command
 from .cursors import keep_cursor
@@ -62,12 +63,14 @@ async def aggregate(context: Context) -> Reply:
     collection = _collection(context)
     if not isinstance(context.head.get("cursor"), RawBSONDocument) and not context.head.get("explain"):
         raise RouterError(9, "The 'cursor' option is required, except for aggregate with the explain argument")
+    if is_change_stream(context):
+        if context.in_transaction:
+            raise RouterError(263, "$changeStream cannot be used in a multi-document transaction")
+        if not context.head.get("explain"):
+            return await open_stream(context)
     if context.in_transaction:
         return await aggregate_in_transaction(context)
     concern = {} if context.head.get("explain") else await context.read_concern()
-    if pipeline_of(context) and "$changeStream" in pipeline_of(context)[0]:
-        # clusterGetMore on a change stream ends mongod 6.0.5 by an invariant (haveClient), so none is opened.
-        raise RouterError(115, "change streams are not served by the development router; watch the shards themselves")
     if target := write_target(context):
         await context.service.catalog.create_database(target[0])
         concern |= await context.write_concern()

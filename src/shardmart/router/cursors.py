@@ -57,7 +57,9 @@ class Descending:
 
 
 class Cursor:
-    """An open cursor. `session_id` is the client's logical session, if it has one."""
+    """An open cursor. `session_id` is the client's logical session, if it has one; `waits`: a change stream."""
+
+    waits = False
 
     def __init__(self, context: Context, identity: int, namespace: str) -> None:
         self.id = identity
@@ -85,10 +87,13 @@ class MemberCursor(Cursor):
     def __init__(self, context: Context, member: Member, identity: int, namespace: str) -> None:
         super().__init__(context, identity, namespace)
         self.member = member
+        self.apart = False  # opened outside the client's session
 
     async def more(self, context: Context) -> Reply:
         """Forward getMore."""
         fields = context.service.transactions.fields(context) if context.in_transaction else context.session()
+        if self.apart:
+            fields = {}
         command = {"getMore": Int64(self.id), **context.options(), **fields, **context.service.clock.gossip()}
         command["collection"] = self.namespace.partition(".")[2]
         data = wire.command({**command, "$db": context.db})
@@ -280,6 +285,10 @@ class Cursors:
         """The cursor is exhausted or dead."""
         self.open.pop(cursor.id, None)
 
+    def streams(self) -> int:
+        """How many change streams are open."""
+        return sum(cursor.waits for cursor in self.open.values())
+
     def take_session(self) -> Binary:
         """A logical session id of the router's own, not used by any other open cursor."""
         return self._sessions.pop() if self._sessions else Binary.from_uuid(uuid.uuid4())
@@ -345,10 +354,12 @@ def shown_as(reply: Reply, namespace: str) -> dict[str, Any]:
     return document
 
 
-def keep_cursor(context: Context, member: Member, reply: wire.Message) -> Reply:
-    """Remember a cursor that a member left open, and pass its reply on."""
+def keep_cursor(context: Context, member: Member, reply: wire.Message, *, apart: bool = False) -> Reply:
+    """Remember a cursor that a member left open (`apart` from the client's session), and pass its reply on."""
     if identity := cursor_id(reply.body):
         cursor = rawbson.find(reply.body, frozenset({b"cursor"}))[b"cursor"]
         namespace = rawbson.value_of(reply.body, rawbson.find(reply.body, frozenset({b"ns"}), cursor[1])[b"ns"])
-        context.service.cursors.add(MemberCursor(context, member, identity, namespace))
+        kept = MemberCursor(context, member, identity, namespace)
+        kept.apart = apart
+        context.service.cursors.add(kept)
     return reply.body

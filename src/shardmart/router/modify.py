@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import shard_key_updates
 from .authorization import Need
 from .context import Context, Reply, command
 from .dispatch import ask, routing_for, until_fresh
+from .errors import RouterError
+from .shard_key_updates import WOULD_CHANGE_OWNING_SHARD
 from .targeting import owner_of_modification
 
 
@@ -34,4 +37,9 @@ async def find_and_modify(context: Context) -> Reply:
             fields["stmtId"] = context.integer("stmtId")
         return (await ask(context, shard, fields, write=True))[1].body
 
-    return await until_fresh(context, context.namespace, attempt)
+    try:
+        return await until_fresh(context, context.namespace, attempt)
+    except RouterError as error:
+        if error.code != WOULD_CHANGE_OWNING_SHARD:
+            raise
+        return await shard_key_updates.serve(context, error, find_and_modify)

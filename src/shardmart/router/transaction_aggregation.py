@@ -110,4 +110,4 @@ async def _over_several(context: Context, routing: Routing, owners: list[str], s
     command |= {"readConcern": {"level": "local"}, "$db": context.db}
     replica_set = await context.service.catalog.shard(owners[0])
     member = await replica_set.primary()
-    return keep_cursor(context, member, checked(await member.call(wire.command(command))))
+    return keep_cursor(context, member, checked(await member.call(wire.command(command))), apart=True)

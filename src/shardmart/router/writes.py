@@ -12,12 +12,13 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import rawbson
+from . import rawbson, shard_key_updates
 from .authorization import Need
 from .catalog import IGNORED, Routing
 from .context import Context, Reply, command
 from .dispatch import STALE_SECONDS, ask, everywhere, routing_for
 from .errors import RETRYABLE, STALE, RouterError
+from .shard_key_updates import WOULD_CHANGE_OWNING_SHARD
 from .targeting import check_statement, owners_of_statement
 
 MAXIMUM_BATCH_BYTES = 44_000_000
@@ -150,7 +151,12 @@ async def write(context: Context) -> Reply:
         context.integer("stmtId"),
         _statement_ids(context.head.get("stmtIds"), len(statements)),
     )
-    await _run(batch, name)
+    try:
+        await _run(batch, name)
+    except RouterError as error:
+        if error.code != WOULD_CHANGE_OWNING_SHARD or name != "update":
+            raise
+        return await shard_key_updates.serve(context, error, write)
     return batch.reply(name)
 
 

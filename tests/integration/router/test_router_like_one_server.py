@@ -160,3 +160,61 @@ def test_what_the_router_refuses_names_the_statement(halves: Any) -> None:
     with pytest.raises(OperationFailure) as failure:
         halves.database.command("delete", "halves", deletes=[{"q": {"n": 1}, "limit": 5}])
     assert failure.value.code == 9
+
+
+CHANGES = [
+    ({"$set": {"k": 5}}, {"_id": 1, "k": 5}),
+    ([{"$set": {"k": 6}}], {"_id": 1, "k": 6}),
+    ({"_id": 1, "k": 7, "whole": True}, {"_id": 1, "k": 7, "whole": True}),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), CHANGES, ids=["operators", "pipeline", "replacement"])
+@pytest.mark.parametrize("modify", [False, True], ids=["update", "findAndModify"])
+@pytest.mark.parametrize("how", ["retryable", "transaction", "aborted"])
+def test_a_document_whose_shard_key_changes_moves_to_its_shard(
+    halves: Any, change: Any, expected: dict[str, Any], modify: bool, how: str
+) -> None:
+    halves.insert_one({"_id": 1, "k": -5})
+
+    def apply(session: Any = None) -> None:
+        if modify:
+            reply = halves.database.command(
+                "findAndModify", "halves", query={"k": -5}, update=change, new=True, session=session
+            ) if session else {"value": _modify(halves, change)}  # fmt: skip
+            assert reply["value"] == expected
+        elif isinstance(change, dict) and "whole" in change:
+            assert halves.replace_one({"k": -5}, change, session=session).modified_count == 1
+        else:
+            assert halves.update_one({"k": -5}, change, session=session).modified_count == 1
+
+    if how == "retryable":
+        apply()
+    else:
+        with halves.database.client.start_session() as session, session.start_transaction():
+            halves.insert_one({"_id": 2, "k": -6}, session=session)
+            apply(session)
+            assert halves.find_one({"k": expected["k"]}, session=session) == expected
+            if how == "aborted":
+                session.abort_transaction()
+    if how == "aborted":
+        assert list(halves.find()) == [{"_id": 1, "k": -5}]
+    else:
+        assert halves.find_one({"k": expected["k"]}) == expected
+        assert halves.find_one({"k": -5}) is None
+        assert halves.count_documents({"_id": 1}) == 1
+
+
+def _modify(collection: Any, change: Any) -> Any:
+    if isinstance(change, dict) and "whole" in change:
+        return collection.find_one_and_replace({"k": -5}, change, return_document=True)
+    return collection.find_one_and_update({"k": -5}, change, return_document=True)
+
+
+def test_an_upsert_whose_document_belongs_elsewhere_is_inserted_there(halves: Any) -> None:
+    result = halves.update_one({"k": -5}, [{"$set": {"k": 5, "_id": "new"}}], upsert=True)
+    assert result.upserted_id == "new"
+    assert halves.find_one({"k": 5}) == {"_id": "new", "k": 5}
+    statement = {"q": {"k": 5}, "u": {"$set": {"k": -1}}}  # neither in a transaction nor retryable
+    reply = halves.database.command("update", "halves", updates=[statement], check=False)
+    assert [e["code"] for e in reply["writeErrors"]] == [20]
