@@ -19,7 +19,7 @@ from .cluster_aggregation import on_member, pipeline_of, write_target
 from .context import COMMANDS, Context, Reply, command
 from .cursors import keep_cursor
 from .dispatch import ask, empty_cursor, until_fresh
-from .errors import RouterError
+from .errors import Code, RouterError
 from .targeting import owners_of, routing_of
 from .transaction_aggregation import aggregate_in_transaction
 from .views import as_aggregation, serves_views, with_fields
@@ -62,10 +62,14 @@ async def aggregate(context: Context) -> Reply:
     _about_the_user_only(context)
     collection = _collection(context)
     if not isinstance(context.head.get("cursor"), RawBSONDocument) and not context.head.get("explain"):
-        raise RouterError(9, "The 'cursor' option is required, except for aggregate with the explain argument")
+        raise RouterError(
+            Code.FailedToParse, "The 'cursor' option is required, except for aggregate with the explain argument"
+        )
     if is_change_stream(context):
         if context.in_transaction:
-            raise RouterError(263, "$changeStream cannot be used in a multi-document transaction")
+            raise RouterError(
+                Code.OperationNotSupportedInTransaction, "$changeStream cannot be used in a multi-document transaction"
+            )
         if not context.head.get("explain"):
             return await open_stream(context)
     if context.in_transaction:
@@ -106,7 +110,7 @@ async def aggregate(context: Context) -> Reply:
 def _explained(context: Context) -> Context:
     inner = context.head["explain"]
     if not isinstance(inner, RawBSONDocument):
-        raise RouterError(14, "BSON field 'explain.explain' must be a document")
+        raise RouterError(Code.TypeMismatch, "BSON field 'explain.explain' must be a document")
     body = rawbson.encode({**rawbson.head(inner), "$db": context.db})
     return Context(context.service, context.client, wire.Message(0, 0, body))
 
@@ -115,7 +119,7 @@ def _explain_needs(context: Context) -> list[Need]:
     inner = _explained(context)
     found = COMMANDS.get(inner.name)
     if found is None:
-        raise RouterError(59, f"Explain failed due to unknown command: {inner.name}")
+        raise RouterError(Code.CommandNotFound, f"Explain failed due to unknown command: {inner.name}")
     return found.access(inner)
 
 
@@ -128,7 +132,7 @@ async def explain(context: Context) -> Reply:
         fields = {**{k: v for k, v in inner.head.items() if k != "$db"}, "explain": True, "$db": context.db}
         return await aggregate(Context(context.service, context.client, wire.Message(0, 0, rawbson.encode(fields))))
     if inner.name not in ("find", "count", "distinct", "update", "delete", "findAndModify", "findandmodify"):
-        raise RouterError(20, f"command {inner.name} cannot be explained")
+        raise RouterError(Code.IllegalOperation, f"command {inner.name} cannot be explained")
 
     async def attempt() -> Reply:
         routing = await routing_of(inner)
@@ -139,7 +143,11 @@ async def explain(context: Context) -> Reply:
     try:
         return await until_fresh(context, inner.namespace, attempt)
     except RouterError as error:
-        if error.code != 169 or inner.name not in ("find", "count", "distinct"):
+        if error.code != Code.CommandOnShardedViewNotSupportedOnMongod or inner.name not in (
+            "find",
+            "count",
+            "distinct",
+        ):
             raise
         fields = {k: v for k, v in as_aggregation(inner).head.items() if k != "$db"}
         return await aggregate(with_fields(inner, {**fields, "explain": True}))

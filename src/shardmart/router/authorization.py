@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import rawbson
-from .errors import RouterError, unauthorized
+from .errors import Code, RouterError, unauthorized
 
 if TYPE_CHECKING:
     from .context import Context
@@ -129,7 +129,7 @@ class Users:
             raise
         if not users:
             self._cache.pop(key, None)
-            raise RouterError(13, f"User {user}@{database} was dropped; authenticate again")
+            raise RouterError(Code.Unauthorized, f"User {user}@{database} was dropped; authenticate again")
         document = dict(users[0])
         privileges = Privileges(document.get("inheritedPrivileges", []))
         self._cache[key] = (time.monotonic(), document, privileges)
@@ -162,7 +162,7 @@ class Users:
             first_user = context.name == "createUser" and context.db == "admin" and client.loopback
             if first_user and await self.none_exist():
                 return
-            raise RouterError(13, f"command {context.name} requires authentication")
+            raise RouterError(Code.Unauthorized, f"command {context.name} requires authentication")
         _, privileges = await self.load(*client.user)
         for need in access(context):
             if not privileges.allow(need) and not (need.instead and all(map(privileges.allow, need.instead))):
@@ -213,8 +213,8 @@ def _stage_needs(database: str, collection: str | None, name: str, argument: Any
         return _stream_needs(database, collection, argument)
     if name not in _PLAIN_STAGES:
         if name.startswith("$_internal") or name in ("$mergeCursors", "$listLocalSessions", "$backupCursor"):
-            raise RouterError(13, f"stage {name} is not allowed from a client")
-        raise RouterError(40324, f"Unrecognized pipeline stage name: '{name}'")
+            raise RouterError(Code.Unauthorized, f"stage {name} is not allowed from a client")
+        raise RouterError(Code.UnknownStage, f"Unrecognized pipeline stage name: '{name}'")
     needs: list[Need] = []
     if name in _OF_OTHERS:
         source = argument if isinstance(argument, str) else _option(argument, _OF_OTHERS[name])

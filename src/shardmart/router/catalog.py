@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from bson import Int64, ObjectId, Timestamp
 
-from .errors import RouterError
+from .errors import Code, RouterError
 from .member import Credentials
 from .replica_set import ReplicaSet, parse_connection_string
 from .shard_key import Key, KeyPattern, range_of_prefix
@@ -112,7 +112,10 @@ class Routing:
         for owner, history in zip(self._owners, self._histories, strict=True):
             then = next((entry["shard"] for entry in history if entry["validAfter"] <= time), None)
             if then is None:
-                raise RouterError(246, f"{self.namespace} was moved, and its owners at {time} are no longer known")
+                raise RouterError(
+                    Code.SnapshotUnavailable,
+                    f"{self.namespace} was moved, and its owners at {time} are no longer known",
+                )
             past._owners.append(then if history else owner)
         past._shards = sorted(set(past._owners))
         return past
@@ -157,7 +160,7 @@ class Catalog:
                     documents += reply["cursor"]["nextBatch"]
             except RouterError as error:
                 self.config.failed(member)
-                if attempt == 2 or error.code == 13:
+                if attempt == 2 or error.code == Code.Unauthorized:
                     raise
             else:
                 return documents
@@ -196,7 +199,7 @@ class Catalog:
             for shard, replica_set in self.shards.items():
                 if name.partition("/")[0] in (shard, replica_set.name) or name in replica_set.members:
                     return replica_set
-            raise RouterError(70, f"Shard {name} not found")
+            raise RouterError(Code.ShardNotFound, f"Shard {name} not found")
         return self.shards[name]
 
     async def database(self, name: str) -> Database:
@@ -216,7 +219,7 @@ class Catalog:
             # database that seems to be missing makes a read come back empty.
             database = await self._once(f"database {name}", load)
         if database is None:
-            raise RouterError(26, f"database {name} not found")
+            raise RouterError(Code.NamespaceNotFound, f"database {name} not found")
         return database
 
     async def create_database(self, name: str, primary_shard: str | None = None) -> Database:
@@ -245,7 +248,7 @@ class Catalog:
         for collection in await self.read_config("collections", {"_id": namespace}):
             chunks = await self.read_config("chunks", {"uuid": collection["uuid"]}, sort={"min": 1})
             if not chunks:
-                raise RouterError(13388, f"chunks of {namespace} are being changed", labels=())
+                raise RouterError(Code.StaleConfig, f"chunks of {namespace} are being changed", labels=())
             routing.load(collection, chunks)
         if not self.shards:
             await self.load_shards()

@@ -16,7 +16,7 @@ from .catalog import Routing
 from .context import Context, Reply, command
 from .cursors import keep_cursor
 from .dispatch import ask, empty_cursor, everywhere, until_fresh
-from .errors import RouterError
+from .errors import Code, RouterError
 from .targeting import routing_of
 
 
@@ -59,9 +59,9 @@ async def drop(context: Context) -> Reply:
     try:
         await on_primary_shard(context, fields)
     except RouterError as error:
-        if error.code != 26:
+        if error.code != Code.NamespaceNotFound:
             raise
-        raise RouterError(26, "ns not found") from None
+        raise RouterError(Code.NamespaceNotFound, "ns not found") from None
     return {"ns": context.namespace, "ok": 1.0}
 
 
@@ -69,11 +69,11 @@ async def drop(context: Context) -> Reply:
 async def drop_database(context: Context) -> Reply:
     """Drop a database on all shards."""
     if context.db in ("admin", "config"):
-        raise RouterError(20, f"Cannot drop the {context.db} database")
+        raise RouterError(Code.IllegalOperation, f"Cannot drop the {context.db} database")
     try:
         await on_primary_shard(context, {"_shardsvrDropDatabase": 1, "writeConcern": {"w": "majority"}})
     except RouterError as error:
-        if error.code != 26:
+        if error.code != Code.NamespaceNotFound:
             raise
         return {"info": "database does not exist", "ok": 1.0}
     return {"dropped": context.db, "ok": 1.0}
@@ -91,7 +91,7 @@ async def rename_collection(context: Context) -> Reply:
     source, target = str(context.head["renameCollection"]), str(context.head.get("to", ""))
     database, _, collection = source.partition(".")
     if target.partition(".")[0] != database:
-        raise RouterError(20, "Source and destination collections must be on the same database")
+        raise RouterError(Code.IllegalOperation, "Source and destination collections must be on the same database")
     context.db = database
     options = {k: v for k, v in context.head.items() if k in ("to", "dropTarget")}
     fields = {"_shardsvrRenameCollection": collection, **options, "writeConcern": {"w": "majority"}}
@@ -152,7 +152,7 @@ async def list_indexes(context: Context) -> Reply:
     async def attempt() -> Reply:
         routing = await routing_of(context)
         if routing is None:
-            raise RouterError(26, f"ns does not exist: {context.namespace}")
+            raise RouterError(Code.NamespaceNotFound, f"ns does not exist: {context.namespace}")
         shard = _first_owner(routing)
         fields = {"listIndexes": context.collection, **context.options(), **routing.versions(shard)}
         return keep_cursor(context, *await ask(context, shard, fields))
@@ -168,7 +168,7 @@ async def list_collections(context: Context) -> Reply:
         try:
             database = await context.service.catalog.database(context.db)
         except RouterError as error:
-            if error.code != 26:
+            if error.code != Code.NamespaceNotFound:
                 raise
             return empty_cursor(f"{context.db}.$cmd.listCollections")
         options = {k: v for k, v in context.options().items() if k != "authorizedCollections"}
@@ -221,7 +221,7 @@ def passthrough(name: str, access: Access) -> None:
         async def attempt() -> Reply:
             routing = await routing_of(context)
             if routing is None:
-                raise RouterError(26, f"ns not found: {context.namespace}")
+                raise RouterError(Code.NamespaceNotFound, f"ns not found: {context.namespace}")
             owners = routing.owners_of_prefix(())
             fields = {name: context.collection, **context.options()}
             replies = await everywhere(ask(context, s, fields | routing.versions(s), write=True) for s in owners)

@@ -25,7 +25,7 @@ from .cluster_aggregation import pipeline_of
 from .context import Context, Reply
 from .cursors import Cursor
 from .dispatch import ask, checked, everywhere
-from .errors import RouterError
+from .errors import Code, RouterError
 from .member import Member
 from .reads import find
 from .service import Service
@@ -44,7 +44,10 @@ _FOR_ROUTERS = ("kNewShardDetected", "migrateChunkToNewShard")
 _LABELLED = ("ResumableChangeStreamError",)
 # Errors after which a driver opens the stream again where it was (MongoDB 6.0, `isResumableChangeStreamError`).
 RESUMABLE = frozenset({
-    6, 7, 63, 89, 91, 133, 150, 189, 234, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436,
+    Code.HostUnreachable, Code.HostNotFound, Code.StaleShardVersion, Code.NetworkTimeout, Code.ShutdownInProgress,
+    Code.FailedToSatisfyReadPreference, Code.StaleEpoch, Code.PrimarySteppedDown, Code.RetryChangeStream,
+    Code.ExceededTimeLimit, Code.SocketException, Code.NotWritablePrimary, Code.InterruptedAtShutdown,
+    Code.InterruptedDueToReplStateChange, Code.StaleConfig, Code.NotPrimaryNoSecondaryOk, Code.NotPrimaryOrSecondary,
 })  # fmt: skip
 
 
@@ -59,13 +62,13 @@ def time_of(token: str) -> Timestamp:
     try:
         return Timestamp(int(token[2:10], 16), int(token[10:18], 16))
     except ValueError:
-        raise RouterError(50811, f"resume token {token!r} cannot be read") from None
+        raise RouterError(Code.UnreadableResumeToken, f"resume token {token!r} cannot be read") from None
 
 
 def _token(value: Any) -> str:
     data = value.get("_data") if isinstance(value, dict) else None
     if not isinstance(data, str):
-        raise RouterError(50811, "a resume token has a string _data")
+        raise RouterError(Code.UnreadableResumeToken, "a resume token has a string _data")
     return data
 
 
@@ -255,7 +258,7 @@ class StreamCursor(Cursor):
 
     def _check_resumed(self, reached: str) -> None:
         if self.looking_for and reached > self.looking_for:
-            raise RouterError(280, "cannot resume stream; the resume token was not found.")
+            raise RouterError(Code.ChangeStreamFatalError, "cannot resume stream; the resume token was not found.")
 
     async def _looked_up(self, context: Context, events: list[RawBSONDocument]) -> list[RawBSONDocument]:
         """The events with the documents as they are now; null where there is none any more."""
@@ -333,7 +336,7 @@ def _check_token(document: bytes, tokens: set[str]) -> None:
     value = rawbson.value_of(document, found) if found else None
     if not isinstance(value, dict) or value.get("_data") not in tokens:
         raise RouterError(
-            280,
+            Code.ChangeStreamFatalError,
             "Encountered an event whose _id field, which contains the resume token, was modified by the pipeline."
             " Modifying the _id field of an event makes it impossible to resume the stream from that point."
             " Only transformations that retain the unmodified _id field are allowed.",
@@ -353,12 +356,16 @@ async def open_stream(context: Context) -> Reply:
     options = stages[0]["$changeStream"]
     collection = context.head["aggregate"]
     if not isinstance(options, dict):
-        raise RouterError(50808, "$changeStream stage expects a document as argument")
+        raise RouterError(Code.StreamNeedsDocument, "$changeStream stage expects a document as argument")
     whole = bool(options.get("allChangesForCluster"))
     if context.db in ("admin", "config", "local") and not (whole and context.db == "admin" and collection == 1):
-        raise RouterError(73, f"$changeStream may not be opened on the internal {context.db} database")
+        raise RouterError(
+            Code.InvalidNamespace, f"$changeStream may not be opened on the internal {context.db} database"
+        )
     if sum(name in options for name in _STARTS) > 1:
-        raise RouterError(50674, "Only one type of resume option is allowed, but multiple were found.")
+        raise RouterError(
+            Code.SeveralResumeOptions, "Only one type of resume option is allowed, but multiple were found."
+        )
     await everywhere(
         ask(context, shard, {"ping": 1}, session=False) for shard in sorted(await context.service.catalog.load_shards())
     )

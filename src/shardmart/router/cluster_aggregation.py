@@ -14,13 +14,13 @@ from . import rawbson, wire
 from .context import Context, Reply
 from .cursors import ClusterCursor
 from .dispatch import checked, cursor_id
-from .errors import MemberUnreachableError, RouterError
+from .errors import Code, MemberUnreachableError, RouterError
 
 
 def pipeline_of(context: Context) -> list[Any]:
     pipeline = context.head.get("pipeline")
     if not isinstance(pipeline, list) or not all(isinstance(stage, RawBSONDocument) for stage in pipeline):
-        raise RouterError(14, "'pipeline' option must be specified as an array")
+        raise RouterError(Code.TypeMismatch, "'pipeline' option must be specified as an array")
     return pipeline
 
 

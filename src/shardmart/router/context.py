@@ -15,7 +15,7 @@ from bson.raw_bson import RawBSONDocument
 
 from . import rawbson, wire
 from .authorization import Access
-from .errors import RouterError
+from .errors import Code, RouterError
 
 if TYPE_CHECKING:
     from .client import Client
@@ -91,18 +91,20 @@ class Context:
             or len(database.encode()) > 63
             or set(database) & set('/\\. "$\0')
         ):
-            raise RouterError(73, f"Invalid database name: {database!r}")
+            raise RouterError(Code.InvalidNamespace, f"Invalid database name: {database!r}")
         self.db = database
         for documents in ("documents", "updates", "deletes"):
             if documents in self.message.sequences and documents in self.head:
-                raise RouterError(40415, f"BSON field '{documents}' is in the body and in a document sequence")
+                raise RouterError(
+                    Code.UnknownField, f"BSON field '{documents}' is in the body and in a document sequence"
+                )
 
     @property
     def collection(self) -> str:
         """The collection the first field names; raises RouterError 73 when it names none."""
         value = self.head[self.name]
         if not isinstance(value, str) or not value or "\0" in value or "$" in value[:1] or value[0] == ".":
-            raise RouterError(73, f"Invalid namespace specified '{self.db}.{value}'")
+            raise RouterError(Code.InvalidNamespace, f"Invalid namespace specified '{self.db}.{value}'")
         return value
 
     @property
@@ -126,7 +128,7 @@ class Context:
             return self.message.sequences[name]
         values = self.head.get(name)
         if not isinstance(values, list) or not all(isinstance(value, RawBSONDocument) for value in values):
-            raise RouterError(14, f"BSON field '{self.name}.{name}' must be an array of documents")
+            raise RouterError(Code.TypeMismatch, f"BSON field '{self.name}.{name}' must be an array of documents")
         return [rawbson.raw(value) for value in values]
 
     def integer(self, name: str, default: int = 0, *, negative: bool = False) -> int:
@@ -135,9 +137,9 @@ class Context:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
-            raise RouterError(14, f"BSON field '{self.name}.{name}' must be a whole number")
+            raise RouterError(Code.TypeMismatch, f"BSON field '{self.name}.{name}' must be a whole number")
         if value < 0 and not negative:
-            code = 2 if name == "maxTimeMS" else 51024
+            code = Code.BadValue if name == "maxTimeMS" else Code.NegativeValue
             raise RouterError(code, f"BSON field '{name}' value must be >= 0, actual value '{value}'")
         return int(value)
 
@@ -163,7 +165,7 @@ class Context:
         lsid = self.head.get("lsid")
         if not isinstance(lsid, RawBSONDocument) or not isinstance(lsid.get("id"), Binary):
             if lsid is not None:
-                raise RouterError(14, "BSON field 'lsid' must be a document with a UUID `id`")
+                raise RouterError(Code.TypeMismatch, "BSON field 'lsid' must be a document with a UUID `id`")
             return None
         return {"id": lsid["id"], "uid": self.client.digest}
 
@@ -175,10 +177,10 @@ class Context:
         document = rawbson.decode(given)
         mode = document.get("mode", "primary")
         if mode not in ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest"):
-            raise RouterError(9, f"unknown read preference mode {mode!r}")
+            raise RouterError(Code.FailedToParse, f"unknown read preference mode {mode!r}")
         tags = document.get("tags", [])
         if not isinstance(tags, list) or not all(isinstance(tag_set, dict) for tag_set in tags):
-            raise RouterError(14, "$readPreference.tags must be an array of documents")
+            raise RouterError(Code.TypeMismatch, "$readPreference.tags must be an array of documents")
         return mode, tags
 
     async def read_concern(self) -> dict[str, Any]:

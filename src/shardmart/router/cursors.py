@@ -21,7 +21,7 @@ from bson.raw_bson import RawBSONDocument
 from . import rawbson, wire
 from .context import Context, Reply
 from .dispatch import checked, cursor_id
-from .errors import MemberUnreachableError, RouterError, failure
+from .errors import Code, MemberUnreachableError, RouterError, failure
 from .member import Member
 from .replica_set import error_of
 from .shard_key import comparable
@@ -301,9 +301,9 @@ class Cursors:
         """The cursor `identity` of the client's user; raises RouterError 43 or 13."""
         cursor = self.open.get(identity)
         if cursor is None:
-            raise RouterError(43, f"Cursor not found (namespace: '{context.db}', id: {identity}).")
+            raise RouterError(Code.CursorNotFound, f"Cursor not found (namespace: '{context.db}', id: {identity}).")
         if cursor.user != context.client.user:
-            raise RouterError(13, f"cursor id {identity} was not created by the authenticated user")
+            raise RouterError(Code.Unauthorized, f"cursor id {identity} was not created by the authenticated user")
         return cursor
 
     async def more(self, context: Context) -> Reply:
@@ -312,15 +312,16 @@ class Cursors:
         namespace = f"{context.db}.{context.head.get('collection')}"
         if namespace != cursor.shown:
             raise RouterError(
-                13, f"Requested getMore on namespace '{namespace}', but cursor belongs to '{cursor.shown}'"
+                Code.Unauthorized,
+                f"Requested getMore on namespace '{namespace}', but cursor belongs to '{cursor.shown}'",
             )
         if cursor.busy:
-            raise RouterError(12051, f"cursor id {cursor.id} is already in use")
+            raise RouterError(Code.CursorInUse, f"cursor id {cursor.id} is already in use")
         cursor.busy, cursor.client = True, context.client
         try:
             return await cursor.more(context)
         except (RouterError, asyncio.CancelledError) as error:
-            if not isinstance(error, RouterError) or error.code != 50:
+            if not isinstance(error, RouterError) or error.code != Code.MaxTimeMSExpired:
                 self.forget(cursor)
                 context.service.in_background(cursor.kill(context.service))
             raise

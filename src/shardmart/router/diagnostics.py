@@ -19,7 +19,7 @@ from . import MEMBER_VERSION, NOTICE, rawbson
 from .authorization import Need, on_cluster, on_collection, on_database, on_namespace, public
 from .context import COMMANDS, Context, Reply, command
 from .dispatch import ask, everywhere, until_fresh
-from .errors import RouterError
+from .errors import Code, RouterError
 from .targeting import routing_of
 
 PARAMETERS: dict[str, Any] = {
@@ -111,7 +111,7 @@ async def get_parameter(context: Context) -> Reply:
     names = [name for name in context.options() if name not in ("comment", "maxTimeMS")]
     found = PARAMETERS if asked == "*" else {name: PARAMETERS[name] for name in names if name in PARAMETERS}
     if not found:
-        raise RouterError(72, "no option found to get")
+        raise RouterError(Code.InvalidOptions, "no option found to get")
     return {**found, "ok": 1.0}
 
 
@@ -157,16 +157,18 @@ def _resident_bytes() -> int:
 async def rotate_certificates(context: Context) -> Reply:
     """Read certificate, key and authority anew; open connections stay."""
     if context.db != "admin":
-        raise RouterError(13, "rotateCertificates may only be run against the admin database.")
+        raise RouterError(Code.Unauthorized, "rotateCertificates may only be run against the admin database.")
     tls = context.service.tls
     if tls is None:
-        raise RouterError(20, "the router was started without --tlsMode requireTLS: it has no certificate")
+        raise RouterError(
+            Code.IllegalOperation, "the router was started without --tlsMode requireTLS: it has no certificate"
+        )
     message = context.head.get("message", "")
     try:
         tls.rotate()
     except OSError as error:
         log.warning("certificates stay as they are: %s", error)
-        raise RouterError(140, f"certificates stay as they are: {error}") from None
+        raise RouterError(Code.InvalidSSLConfiguration, f"certificates stay as they are: {error}") from None
     log.info("certificates were read anew: the router's ends %s. %s", tls.end.isoformat(), message)
     return {"ok": 1.0}
 
@@ -174,7 +176,7 @@ async def rotate_certificates(context: Context) -> Reply:
 @command("replSetGetStatus", access=on_cluster("replSetGetStatus"))
 async def replica_set_status(_: Context) -> Reply:
     """Not here: the words mongos has for it."""
-    raise RouterError(125, "replSetGetStatus is not supported through mongos", extra={"info": "mongos"})
+    raise RouterError(Code.CommandFailed, "replSetGetStatus is not supported through mongos", extra={"info": "mongos"})
 
 
 @command("dbStats", "dbstats", access=on_database("dbStats"), cancel=True)
@@ -242,7 +244,9 @@ def _sum(documents: list[dict[str, Any]]) -> dict[str, Any]:
 @command("dataSize", "datasize", access=on_namespace("find"))
 async def data_size(_: Context) -> Reply:
     """Refused, with the alternative."""
-    raise RouterError(115, "dataSize is not served by the development router; use collStats or $collStats")
+    raise RouterError(
+        Code.CommandNotSupported, "dataSize is not served by the development router; use collStats or $collStats"
+    )
 
 
 def _current_operation_needs(context: Context) -> list[Need]:
@@ -271,6 +275,6 @@ async def kill_operation(context: Context) -> Reply:
     """Kill `shard:opid` on that shard."""
     shard, _, number = str(context.head.get("op", "")).rpartition(":")
     if not shard or not number.lstrip("-").isdigit():
-        raise RouterError(2, "The op argument to killOp must be of the format shardid:opid")
+        raise RouterError(Code.BadValue, "The op argument to killOp must be of the format shardid:opid")
     await ask(context, shard, {"killOp": 1, "op": int(number)}, write=True, session=False)
     return {"shard": shard, "shardid": int(number), "ok": 1.0}

@@ -6,45 +6,111 @@ are those of `error_codes.yml` of MongoDB 6.0.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
-CODE_NAMES: dict[int, str] = {
-    1: "InternalError",
-    2: "BadValue",
-    6: "HostUnreachable",
-    9: "FailedToParse",
-    11: "UserNotFound",
-    13: "Unauthorized",
-    14: "TypeMismatch",
-    18: "AuthenticationFailed",
-    20: "IllegalOperation",
-    26: "NamespaceNotFound",
-    43: "CursorNotFound",
-    48: "NamespaceExists",
-    50: "MaxTimeMSExpired",
-    59: "CommandNotFound",
-    61: "ShardKeyNotFound",
-    63: "StaleShardVersion",
-    70: "ShardNotFound",
-    72: "InvalidOptions",
-    73: "InvalidNamespace",
-    89: "NetworkTimeout",
-    91: "ShutdownInProgress",
-    115: "CommandNotSupported",
-    118: "NamespaceNotSharded",
-    125: "CommandFailed",
-    133: "FailedToSatisfyReadPreference",
-    202: "NetworkInterfaceExceededTimeLimit",
-    225: "TransactionTooOld",
-    246: "SnapshotUnavailable",
-    251: "NoSuchTransaction",
-    256: "TransactionCommitted",
-    263: "OperationNotSupportedInTransaction",
-    283: "WouldChangeOwningShard",
-    11000: "DuplicateKey",
-    11601: "Interrupted",
-    13388: "StaleConfig",
-}
+
+class Code(IntEnum):
+    """The codes the router knows, by MongoDB's names."""
+
+    InternalError = 1
+    BadValue = 2
+    HostUnreachable = 6
+    HostNotFound = 7
+    UnknownError = 8
+    FailedToParse = 9
+    UserNotFound = 11
+    Unauthorized = 13
+    TypeMismatch = 14
+    InvalidLength = 16
+    ProtocolError = 17
+    AuthenticationFailed = 18
+    IllegalOperation = 20
+    InvalidBSON = 22
+    AlreadyInitialized = 23
+    LockTimeout = 24
+    NamespaceNotFound = 26
+    CursorNotFound = 43
+    MaxTimeMSExpired = 50
+    CommandNotFound = 59
+    ShardKeyNotFound = 61
+    StaleShardVersion = 63
+    ShardNotFound = 70
+    InvalidOptions = 72
+    InvalidNamespace = 73
+    NetworkTimeout = 89
+    ShutdownInProgress = 91
+    WriteConflict = 112
+    CommandNotSupported = 115
+    ConflictingOperationInProgress = 117
+    NamespaceNotSharded = 118
+    CommandFailed = 125
+    FailedToSatisfyReadPreference = 133
+    ReadConcernMajorityNotAvailableYet = 134
+    InvalidSSLConfiguration = 140
+    StaleEpoch = 150
+    InvalidPipelineOperator = 168
+    CommandOnShardedViewNotSupportedOnMongod = 169
+    PrimarySteppedDown = 189
+    NetworkInterfaceExceededTimeLimit = 202
+    MultipleErrorsOccurred = 206
+    TransactionTooOld = 225
+    RetryChangeStream = 234
+    SnapshotTooOld = 239
+    SnapshotUnavailable = 246
+    StaleDbVersion = 249
+    NoSuchTransaction = 251
+    TransactionCommitted = 256
+    ExceededTimeLimit = 262
+    OperationNotSupportedInTransaction = 263
+    PreparedTransactionInProgress = 267
+    ChangeStreamFatalError = 280
+    WouldChangeOwningShard = 283
+    ShardInvalidatedForTargeting = 304
+    MechanismUnavailable = 334
+    UnsupportedOpQueryCommand = 352
+    SocketException = 9001
+    NotWritablePrimary = 10107
+    BSONObjectTooLarge = 10334
+    InterruptedAtShutdown = 11600
+    InterruptedDueToReplStateChange = 11602
+    StaleConfig = 13388
+    NotPrimaryNoSecondaryOk = 13435
+    NotPrimaryOrSecondary = 13436
+    # MongoDB has numbers only for these, and shows them as "Location" and the number.
+    LegacyNotPrimary = 10058
+    CursorInUse = 12051
+    IllegalSortKey = 15974
+    UnknownStage = 40324
+    MissingField = 40414
+    UnknownField = 40415
+    SeveralResumeOptions = 50674
+    StreamNeedsDocument = 50808
+    UnreadableResumeToken = 50811
+    NegativeValue = 51024
+
+
+_NUMBERED = frozenset(
+    {
+        Code.LegacyNotPrimary,
+        Code.CursorInUse,
+        Code.IllegalSortKey,
+        Code.UnknownStage,
+        Code.MissingField,
+        Code.UnknownField,
+        Code.SeveralResumeOptions,
+        Code.StreamNeedsDocument,
+        Code.UnreadableResumeToken,
+        Code.NegativeValue,
+    }
+)
+
+
+def code_name(code: int) -> str:
+    """What a reply calls the code."""
+    known = code in Code.__members__.values() and code not in _NUMBERED
+    return Code(code).name if known else f"Location{code}"
+
 
 _REPLY_FIELDS = frozenset({
     "ok", "code", "codeName", "errmsg", "errorLabels", "$clusterTime", "operationTime", "lastCommittedOpTime",
@@ -53,15 +119,60 @@ _REPLY_FIELDS = frozenset({
 })  # fmt: skip
 
 # A member says one of these when it is not, or no longer, the primary (drivers' specification "SDAM").
-NOT_PRIMARY = frozenset({10107, 13435, 11602, 189, 91, 11600, 10058, 13436})
+NOT_PRIMARY = frozenset(
+    {
+        Code.NotWritablePrimary,
+        Code.NotPrimaryNoSecondaryOk,
+        Code.InterruptedDueToReplStateChange,
+        Code.PrimarySteppedDown,
+        Code.ShutdownInProgress,
+        Code.InterruptedAtShutdown,
+        Code.LegacyNotPrimary,
+        Code.NotPrimaryOrSecondary,
+    }
+)
 # The router's idea of who owns what was old: StaleConfig, StaleDbVersion, StaleEpoch, ShardInvalidatedForTargeting.
-STALE = frozenset({13388, 249, 150, 63, 304})
+STALE = frozenset(
+    {Code.StaleConfig, Code.StaleDbVersion, Code.StaleEpoch, Code.StaleShardVersion, Code.ShardInvalidatedForTargeting}
+)
 # No member of a shard that could answer was found, or it stopped answering.
-UNREACHABLE = frozenset({6, 7, 89, 133, 202, 9001, 91, 11600})
+UNREACHABLE = frozenset(
+    {
+        Code.HostUnreachable,
+        Code.HostNotFound,
+        Code.NetworkTimeout,
+        Code.FailedToSatisfyReadPreference,
+        Code.NetworkInterfaceExceededTimeLimit,
+        Code.SocketException,
+        Code.ShutdownInProgress,
+        Code.InterruptedAtShutdown,
+    }
+)
 # Errors after which a driver may send a retryable write again (drivers' specification "Retryable writes").
-RETRYABLE = NOT_PRIMARY | {6, 7, 89, 91, 262, 9001, 134, 133, 202}
+RETRYABLE = NOT_PRIMARY | {
+    Code.HostUnreachable,
+    Code.HostNotFound,
+    Code.NetworkTimeout,
+    Code.ShutdownInProgress,
+    Code.ExceededTimeLimit,
+    Code.SocketException,
+    Code.ReadConcernMajorityNotAvailableYet,
+    Code.FailedToSatisfyReadPreference,
+    Code.NetworkInterfaceExceededTimeLimit,
+}
 # Errors that end a transaction so that the whole of it may be run again (labelled TransientTransactionError).
-TRANSIENT = RETRYABLE | STALE | {24, 112, 246, 251, 267, 239}
+TRANSIENT = (
+    RETRYABLE
+    | STALE
+    | {
+        Code.LockTimeout,
+        Code.WriteConflict,
+        Code.SnapshotUnavailable,
+        Code.NoSuchTransaction,
+        Code.PreparedTransactionInProgress,
+        Code.SnapshotTooOld,
+    }
+)
 
 
 class RouterError(Exception):
@@ -77,8 +188,8 @@ class RouterError(Exception):
         extra: dict[str, Any] | None = None,
     ):
         super().__init__(message)
-        self.code = code
-        self.name = name or CODE_NAMES.get(code, f"Location{code}")
+        self.code = int(code)
+        self.name = name or code_name(code)
         self.message = message
         self.labels = labels
         self.extra = extra or {}
@@ -96,14 +207,14 @@ class MemberUnreachableError(RouterError):
     """No answer from a member: it is down, it closed the connection, or it did not answer in time."""
 
     def __init__(self, message: str, *, sent: bool = True):
-        super().__init__(6, message)
+        super().__init__(Code.HostUnreachable, message)
         self.sent = sent
 
 
 def failure(reply: dict[str, Any]) -> RouterError:
     """The error in a member's reply, with its name, labels and details."""
     return RouterError(
-        int(reply.get("code", 8)),
+        int(reply.get("code", Code.UnknownError)),
         str(reply.get("errmsg", "unknown error")),
         name=reply.get("codeName"),
         labels=tuple(reply.get("errorLabels", ())),
@@ -113,7 +224,7 @@ def failure(reply: dict[str, Any]) -> RouterError:
 
 def unauthorized(db: str, command: str) -> RouterError:
     """The error of a client whose roles do not allow `command` on `db`."""
-    return RouterError(13, f"not authorized on {db} to execute command {command}")
+    return RouterError(Code.Unauthorized, f"not authorized on {db} to execute command {command}")
 
 
 def is_retryable_reply(reply: dict[str, Any]) -> bool:

@@ -8,8 +8,7 @@ from . import shard_key_updates
 from .authorization import Need
 from .context import Context, Reply, command
 from .dispatch import ask, routing_for, until_fresh
-from .errors import RouterError
-from .shard_key_updates import WOULD_CHANGE_OWNING_SHARD
+from .errors import Code, RouterError
 from .targeting import owner_of_modification
 
 
@@ -40,6 +39,6 @@ async def find_and_modify(context: Context) -> Reply:
     try:
         return await until_fresh(context, context.namespace, attempt)
     except RouterError as error:
-        if error.code != WOULD_CHANGE_OWNING_SHARD:
+        if error.code != Code.WouldChangeOwningShard:
             raise
         return await shard_key_updates.serve(context, error, find_and_modify)

@@ -17,7 +17,7 @@ from bson import ObjectId
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 
-from .errors import RouterError
+from .errors import Code, RouterError
 
 # Top-level fields become Python values; embedded documents stay bytes until somebody looks into them.
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(
@@ -45,7 +45,7 @@ class MalformedDocumentError(RouterError):
     """Bytes that are no BSON document."""
 
     def __init__(self, message: str):
-        super().__init__(22, f"InvalidBSON: {message}")
+        super().__init__(Code.InvalidBSON, f"InvalidBSON: {message}")
 
 
 def walk(data: bytes, start: int = 0) -> Iterator[tuple[bytes, int, int, int]]:

@@ -17,10 +17,10 @@ from .catalog import Routing
 from .context import Context, Reply, command
 from .cursors import FIRST_BATCH, MergedCursor, Part, keep_cursor
 from .dispatch import ask, empty_cursor, everywhere, until_fresh
-from .errors import UNREACHABLE, RouterError
+from .errors import UNREACHABLE, Code, RouterError
 from .shard_key import comparable
 from .targeting import owners_of, routing_of
-from .views import serves_views
+from .views import on_view, serves_views
 
 
 @command("find", access=on_collection("find"), transaction=True, cancel=True)
@@ -54,7 +54,7 @@ def sort_directions(sort: Any) -> list[int]:
     if "$natural" in specification:
         return []
     if not all(isinstance(order, int | float | dict) for order in specification.values()):
-        raise RouterError(15974, f"Illegal key in $sort specification: {specification}")
+        raise RouterError(Code.IllegalSortKey, f"Illegal key in $sort specification: {specification}")
     return [-1 if isinstance(order, dict) or order < 0 else 1 for order in specification.values()]
 
 
@@ -168,13 +168,13 @@ async def distinct(context: Context) -> Reply:
     """Every owner finds its values; equal ones are merged."""
     concern = await context.read_concern()
 
-    async def attempt() -> dict[str, Any]:
+    async def attempt() -> Reply:
         routing = await routing_of(context)
         if routing is None:
             return {"values": [], "ok": 1.0}
         owners = owners_of(context, routing, context.head.get("query"))
-        if len(owners) > 1 and "collation" in context.head:
-            raise RouterError(115, "the development router does not merge distinct values under a collation")
+        if len(owners) > 1 and "collation" in context.head:  # which values are equal, a member has to say
+            return await on_view(context, {"ns": context.namespace, "pipeline": []})
         options = context.options()
         replies = await everywhere(
             ask(context, shard, {"distinct": context.collection, **options, **concern, **routing.versions(shard)})
@@ -204,7 +204,7 @@ async def get_more(context: Context) -> Reply:
     context.service.counters["getmore"] += 1
     identity = context.head["getMore"]
     if isinstance(identity, bool) or not isinstance(identity, int):
-        raise RouterError(14, "BSON field 'getMore.getMore' must be a 64-bit integer")
+        raise RouterError(Code.TypeMismatch, "BSON field 'getMore.getMore' must be a 64-bit integer")
     return await context.service.cursors.more(context)
 
 
@@ -213,7 +213,7 @@ async def kill_cursors(context: Context) -> Reply:
     """Close cursors of the client's user."""
     identities = context.head.get("cursors")
     if not isinstance(identities, list) or not all(isinstance(i, int) for i in identities):
-        raise RouterError(14, "BSON field 'killCursors.cursors' must be an array of 64-bit integers")
+        raise RouterError(Code.TypeMismatch, "BSON field 'killCursors.cursors' must be an array of 64-bit integers")
     killed, missing = [], []
     for identity in identities:
         try:

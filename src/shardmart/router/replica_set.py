@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import rawbson, wire
-from .errors import NOT_PRIMARY, RETRYABLE, MemberUnreachableError, RouterError, failure
+from .errors import NOT_PRIMARY, RETRYABLE, Code, MemberUnreachableError, RouterError, failure
 from .member import Credentials, Member
 
 FIND_PRIMARY_SECONDS = 20.0
 HELLO_SECONDS = 2.0
 _ONE = struct.pack("<d", 1.0)
 # The member refused before doing anything, so that even a write that is not retryable may be sent again.
-_NOT_EXECUTED = frozenset({10107, 13435, 10058})
+_NOT_EXECUTED = frozenset({Code.NotWritablePrimary, Code.NotPrimaryNoSecondaryOk, Code.LegacyNotPrimary})
 
 
 def error_of(reply: wire.Message) -> dict[str, Any] | None:
@@ -64,7 +64,7 @@ class ReplicaSet:
         """The writable primary; waits for one, and raises RouterError 133 when none shows up in time."""
         if self._primary is None and not await self._found(lambda: self._primary is not None, seconds):
             raise RouterError(
-                133,
+                Code.FailedToSatisfyReadPreference,
                 f'Could not find host matching read preference {{ mode: "primary" }} for set {self.name}'
                 f" (asked {', '.join(sorted(self.members))})",
             )
@@ -83,7 +83,7 @@ class ReplicaSet:
             await self._settled(0.05)
         if self._select(mode, tags) is None and not await self._found(lambda: bool(self._select(mode, tags)), seconds):
             message = f'Could not find host matching read preference {{ mode: "{mode}" }} for set {self.name}'
-            raise RouterError(133, message)
+            raise RouterError(Code.FailedToSatisfyReadPreference, message)
         member = self._select(mode, tags)
         assert member is not None
         return member

@@ -17,7 +17,7 @@ from typing import Any
 
 from bson import Binary
 
-from .errors import RouterError
+from .errors import Code, RouterError
 
 Caller = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -54,7 +54,7 @@ async def authenticate(call: Caller, password: str) -> None:
     server_first = bytes(reply["payload"]).decode()
     parts = dict(item.split("=", 1) for item in server_first.split(","))
     if not parts["r"].startswith(nonce):
-        raise RouterError(18, "the member answered with another nonce")
+        raise RouterError(Code.AuthenticationFailed, "the member answered with another nonce")
     salted = _salted(password, base64.b64decode(parts["s"]), int(parts["i"]))
     client_key = hmac.digest(salted, b"Client Key", "sha256")
     without_proof = f"c=biws,r={parts['r']}"
@@ -67,7 +67,7 @@ async def authenticate(call: Caller, password: str) -> None:
     _check(reply)
     expected = base64.b64encode(hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), message, "sha256")).decode()
     if f"v={expected}" not in bytes(reply["payload"]).decode().split(","):
-        raise RouterError(18, "the member could not prove that it knows the keyfile")
+        raise RouterError(Code.AuthenticationFailed, "the member could not prove that it knows the keyfile")
     while not reply["done"]:
         payload = Binary(b"")
         reply = await call({"saslContinue": 1, "conversationId": conversation, "payload": payload, "$db": "local"})
@@ -76,4 +76,4 @@ async def authenticate(call: Caller, password: str) -> None:
 
 def _check(reply: dict[str, Any]) -> None:
     if reply.get("ok") != 1:
-        raise RouterError(18, f"authentication with the keyfile failed: {reply.get('errmsg')}")
+        raise RouterError(Code.AuthenticationFailed, f"authentication with the keyfile failed: {reply.get('errmsg')}")

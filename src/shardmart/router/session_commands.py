@@ -12,18 +12,18 @@ from bson.raw_bson import RawBSONDocument
 from . import rawbson
 from .authorization import on_cluster, public
 from .context import Context, Reply, command
-from .errors import RouterError
+from .errors import Code, RouterError
 
 
 def _ids(context: Context) -> list[Binary]:
     sessions = context.head[context.name]
     if not isinstance(sessions, list) or not all(isinstance(s, RawBSONDocument) for s in sessions):
-        raise RouterError(14, f"BSON field '{context.name}' must be an array of session ids")
+        raise RouterError(Code.TypeMismatch, f"BSON field '{context.name}' must be an array of session ids")
     found: list[Binary] = []
     for session in sessions:
         identity = rawbson.decode(session).get("id")
         if not isinstance(identity, bytes):
-            raise RouterError(14, f"BSON field '{context.name}.id' must be a UUID")
+            raise RouterError(Code.TypeMismatch, f"BSON field '{context.name}.id' must be a UUID")
         found.append(Binary(bytes(identity), 4))
     return found
 

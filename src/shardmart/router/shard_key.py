@@ -17,7 +17,7 @@ from typing import Any
 from bson import Decimal128
 
 from . import rawbson
-from .errors import RouterError
+from .errors import Code, RouterError
 
 # Order of types; numbers share one place, and so do strings and symbols.
 CANONICAL = {
@@ -163,7 +163,7 @@ class KeyPattern:
 
     def _component(self, value: Value | None, hashed: bool) -> tuple[Any, ...]:
         if value is not None and value.kind == 0x04:
-            raise RouterError(61, "Shard key cannot contain array values or array descendants.")
+            raise RouterError(Code.ShardKeyNotFound, "Shard key cannot contain array values or array descendants.")
         if hashed:
             return (10, 1, hash_value(value))
         return comparable(value.data, value.kind, value.start, value.end) if value else _NULL

@@ -16,10 +16,9 @@ from bson.raw_bson import RawBSONDocument
 from . import rawbson
 from .context import Context, Handler, Reply
 from .dispatch import ask, routing_for
-from .errors import RouterError
+from .errors import Code, RouterError
 from .views import with_fields
 
-WOULD_CHANGE_OWNING_SHARD = 283
 _SESSION = ("lsid", "txnNumber")
 
 
@@ -64,7 +63,9 @@ async def _move(context: Context, images: dict[str, Any]) -> Reply:
         statement = rawbson.encode({"q": query, "limit": 1})
         _, reply = await ask(context, owner, delete, {"deletes": [statement]}, write=True)
         if rawbson.decode(reply.body).get("n") != 1:
-            raise RouterError(112, "the document to be moved to another shard was changed in the meantime")
+            raise RouterError(
+                Code.WriteConflict, "the document to be moved to another shard was changed in the meantime"
+            )
     to = routing.owner(routing.pattern.key_of_document(document))
     insert = {"insert": context.collection, **routing.versions(to)}
     _, reply = await ask(context, to, insert, {"documents": [document]}, write=True)

@@ -16,7 +16,7 @@ from .catalog import Routing
 from .catalogue_commands import on_primary_shard
 from .context import Context, Reply, command
 from .dispatch import ask, until_fresh
-from .errors import RouterError
+from .errors import Code, RouterError
 from .shard_key import Key
 
 MAJORITY = {"writeConcern": {"w": "majority"}}
@@ -54,7 +54,7 @@ def _plain(context: Context) -> dict[str, Any]:
 
 def _admin_only(context: Context) -> None:
     if context.db != "admin":
-        raise RouterError(13, f"{context.name} may only be run against the admin database.")
+        raise RouterError(Code.Unauthorized, f"{context.name} may only be run against the admin database.")
 
 
 _forward("addShard", "_configsvrAddShard", access=on_cluster("addShard"))
@@ -87,9 +87,9 @@ async def enable_sharding(context: Context) -> Reply:
     _admin_only(context)
     name = context.head[context.name]
     if not isinstance(name, str) or not name or set(name) & set('/\\. "$\0'):
-        raise RouterError(73, f"invalid db name specified: {name!r}")
+        raise RouterError(Code.InvalidNamespace, f"invalid db name specified: {name!r}")
     if name in ("admin", "config", "local"):
-        raise RouterError(20, f"can't shard {name} database")
+        raise RouterError(Code.IllegalOperation, f"can't shard {name} database")
     primary = context.head.get("primaryShard")
     await context.service.catalog.create_database(name, primary if isinstance(primary, str) else None)
     return {"ok": 1.0}
@@ -98,10 +98,10 @@ async def enable_sharding(context: Context) -> Reply:
 def _split_namespace(context: Context) -> tuple[str, str]:
     namespace = context.head[context.name]
     if not isinstance(namespace, str):
-        raise RouterError(14, f"{context.name} takes a namespace, found {namespace!r}")
+        raise RouterError(Code.TypeMismatch, f"{context.name} takes a namespace, found {namespace!r}")
     database, _, collection = namespace.partition(".")
     if not database or not collection:
-        raise RouterError(73, f"Invalid namespace specified '{namespace}'")
+        raise RouterError(Code.InvalidNamespace, f"Invalid namespace specified '{namespace}'")
     return database, collection
 
 
@@ -113,13 +113,13 @@ async def shard_collection(context: Context) -> Reply:
     options = context.options()
     key = options.pop("key", None)
     if not isinstance(key, RawBSONDocument) or not list(key):
-        raise RouterError(9, "shardCollection needs a shard key, such as {key: {_id: 'hashed'}}")
+        raise RouterError(Code.FailedToParse, "shardCollection needs a shard key, such as {key: {_id: 'hashed'}}")
     known = await context.service.catalog.read_config("collections", {"_id": f"{database}.{collection}"})
     if known:
         same = list(known[0]["key"].items()) == list(rawbson.decode(key).items())
         if same and bool(known[0].get("unique")) == bool(options.get("unique", False)):
             return {"collectionsharded": f"{database}.{collection}", "collectionUUID": known[0]["uuid"], "ok": 1.0}
-        raise RouterError(23, f"sharding already enabled for collection {database}.{collection}")
+        raise RouterError(Code.AlreadyInitialized, f"sharding already enabled for collection {database}.{collection}")
     context.db = database
     await context.service.catalog.create_database(database)
     fields = {"_shardsvrCreateCollection": collection, "shardKey": key, **options, **MAJORITY}
@@ -155,7 +155,7 @@ async def move_primary(context: Context) -> Reply:
     database = str(context.head[context.name])
     to = context.head.get("to")
     if not isinstance(to, str) or not to:
-        raise RouterError(72, "you have to specify where you want to move it")
+        raise RouterError(Code.InvalidOptions, "you have to specify where you want to move it")
     await context.service.catalog.shard(to)
     fields = {"_shardsvrMovePrimary": database, "to": to, **MAJORITY}
     # Sent to `admin` of the shard; it names the database itself.
@@ -165,23 +165,23 @@ async def move_primary(context: Context) -> Reply:
 async def _bounds(context: Context, routing: Routing) -> tuple[Key, tuple[dict[str, Any], dict[str, Any], str]]:
     """The key a `find`, `bounds` or `middle` argument names, and the chunk that holds it."""
     if routing.pattern is None:
-        raise RouterError(118, f"ns not sharded: {routing.namespace}")
+        raise RouterError(Code.NamespaceNotSharded, f"ns not sharded: {routing.namespace}")
     bounds, find, middle = (context.head.get(k) for k in ("bounds", "find", "middle"))
     if isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(b, RawBSONDocument) for b in bounds):
         key = routing.pattern.key_of_bound(rawbson.decode(bounds[0]))
         chunk = routing.chunk_of(key)
         upper = routing.pattern.key_of_bound(rawbson.decode(bounds[1]))
         if key != routing.pattern.key_of_bound(chunk[0]) or upper != routing.pattern.key_of_bound(chunk[1]):
-            raise RouterError(20, "no chunk found with the shard key bounds given")
+            raise RouterError(Code.IllegalOperation, "no chunk found with the shard key bounds given")
         return key, chunk
     if isinstance(middle, RawBSONDocument):
         key = routing.pattern.key_of_bound(rawbson.decode(middle))
     elif isinstance(find, RawBSONDocument):
         key = routing.pattern.prefix_of_query(rawbson.raw(find))
         if len(key) < len(routing.pattern.fields):
-            raise RouterError(61, f"no shard key found in chunk query {rawbson.decode(find)}")
+            raise RouterError(Code.ShardKeyNotFound, f"no shard key found in chunk query {rawbson.decode(find)}")
     else:
-        raise RouterError(72, "need to specify find, middle or bounds")
+        raise RouterError(Code.InvalidOptions, "need to specify find, middle or bounds")
     return key, routing.chunk_of(key)
 
 
@@ -192,7 +192,7 @@ async def move_chunk(context: Context) -> Reply:
     namespace = ".".join(_split_namespace(context))
     to = context.head.get("to")
     if not isinstance(to, str):
-        raise RouterError(14, "you have to specify where you want to move the chunk")
+        raise RouterError(Code.TypeMismatch, "you have to specify where you want to move the chunk")
     await context.service.catalog.shard(to)
     context.service.catalog.forget(namespace)
     routing = await context.service.catalog.routing(namespace)
@@ -243,7 +243,7 @@ async def split(context: Context) -> Reply:
         _, reply = await ask(context, owner, asked, write=True, session=False)
         points = rawbson.decode(reply.body)["splitKeys"]
     if not points:
-        raise RouterError(125, "no split key found: the chunk holds too few different keys")
+        raise RouterError(Code.CommandFailed, "no split key found: the chunk holds too few different keys")
     command = {
         "splitChunk": namespace, "from": owner, "keyPattern": routing.pattern.pattern, "epoch": identity["e"],
         "timestamp": identity["t"], "min": low, "max": high, "splitKeys": points,
@@ -263,7 +263,7 @@ async def merge_chunks(context: Context) -> Reply:
     bounds = context.head.get("bounds")
     bounds = [b for b in bounds if isinstance(b, RawBSONDocument)] if isinstance(bounds, list) else []
     if routing.pattern is None or len(bounds) != 2:
-        raise RouterError(2, "mergeChunks needs a sharded collection and bounds: [lower, upper]")
+        raise RouterError(Code.BadValue, "mergeChunks needs a sharded collection and bounds: [lower, upper]")
     low, high = (rawbson.decode(bound) for bound in bounds)
     owner = routing.chunk_of(routing.pattern.key_of_bound(low))[2]
     identity = routing.versions(owner)["shardVersion"]
@@ -298,7 +298,7 @@ async def get_shard_version(context: Context) -> Reply:
     async def attempt() -> Reply:
         routing = await context.service.catalog.routing(namespace)
         if not routing.sharded:
-            raise RouterError(118, f"Collection {namespace} is not sharded.")
+            raise RouterError(Code.NamespaceNotSharded, f"Collection {namespace} is not sharded.")
         version = max((routing.versions(s)["shardVersion"] for s in routing.owners_of_prefix(())), key=lambda v: v["v"])
         return {"version": version["v"], "versionEpoch": version["e"], "versionTimestamp": version["t"], "ok": 1.0}
 

@@ -14,7 +14,7 @@ from . import rawbson
 from .catalog import Routing
 from .context import Context
 from .dispatch import routing_for
-from .errors import RouterError
+from .errors import Code, RouterError
 from .shard_key import Key, KeyPattern
 
 _IDENTITY = frozenset({b"_id"})
@@ -41,17 +41,17 @@ def check_statement(name: str, statement: bytes) -> None:
         field = raw_name.decode()
         where = f"BSON field '{name}.{name}s.{field}'"
         if field not in allowed:
-            raise RouterError(40415, f"{where} is an unknown field.")
+            raise RouterError(Code.UnknownField, f"{where} is an unknown field.")
         if kind == 0x0A and field not in _REQUIRED[name]:
             continue
         if kind not in allowed[field]:
-            raise RouterError(14 if field != "u" else 9, f"{where} is the wrong type")
+            raise RouterError(Code.FailedToParse if field == "u" else Code.TypeMismatch, f"{where} is the wrong type")
         if field == "limit" and rawbson.value_of(statement, (kind, start, end)) not in (0, 1):
-            raise RouterError(9, "The limit field in delete objects must be 0 or 1.")
+            raise RouterError(Code.FailedToParse, "The limit field in delete objects must be 0 or 1.")
         seen.add(field)
     for field in _REQUIRED[name]:
         if field not in seen:
-            raise RouterError(40414, f"BSON field '{name}.{name}s.{field}' is missing but a required field")
+            raise RouterError(Code.MissingField, f"BSON field '{name}.{name}s.{field}' is missing but a required field")
 
 
 async def routing_of(context: Context, concern: dict[str, Any] | None = None) -> Routing | None:
@@ -63,7 +63,7 @@ async def routing_of(context: Context, concern: dict[str, Any] | None = None) ->
     try:
         routing = await routing_for(context)
     except RouterError as error:
-        if error.code == 26:
+        if error.code == Code.NamespaceNotFound:
             return None
         raise
     time = (concern or {}).get("readConcern", {}).get("atClusterTime")
@@ -95,7 +95,7 @@ def owners_of_statement(context: Context, name: str, statement: bytes, routing: 
         return _owners_of_update(routing, fields, query, routing.owners_of_prefix(prefix), simple)
     if fields.get("limit") == 1 and not _has_identity(query, simple):
         raise RouterError(
-            61,
+            Code.ShardKeyNotFound,
             "A single delete on a sharded collection must contain an exact match on _id (and have the collection"
             " default collation) or contain the shard key (and have the simple collation). Delete request:"
             f" {fields.get('q')}, shard key pattern: {routing.pattern.pattern}",
@@ -109,7 +109,9 @@ def _owners_of_update(
     assert routing.pattern is not None
     if fields.get("upsert"):
         # By the query alone: by its new document, an upsert could insert where another shard has a match.
-        raise RouterError(61, "Failed to target upsert by query :: could not extract exact shard key")
+        raise RouterError(
+            Code.ShardKeyNotFound, "Failed to target upsert by query :: could not extract exact shard key"
+        )
     if len(owners) == 1 or fields.get("multi"):
         return owners
     update = fields.get("u")
@@ -117,7 +119,7 @@ def _owners_of_update(
         return [routing.owner(_key_of_replacement(routing.pattern, rawbson.raw(update), query))]
     if not _has_identity(query, simple):
         raise RouterError(
-            72,
+            Code.InvalidOptions,
             "A {multi:false} update on a sharded collection must contain an exact match on _id (and have the"
             " collection default collation) or contain the shard key (and have the simple collation)."
             f" Update request: {fields.get('q')}, shard key pattern: {routing.pattern.pattern}",
@@ -130,7 +132,9 @@ def _key_of_replacement(pattern: KeyPattern, document: bytes, query: bytes) -> K
     if any(path[0] == b"_id" for path, _ in pattern.fields) and not rawbson.find(document, _IDENTITY):
         found = _exact_identity(query)
         if found is None:
-            raise RouterError(61, "Failed to target update by replacement document :: its _id is not known")
+            raise RouterError(
+                Code.ShardKeyNotFound, "Failed to target update by replacement document :: its _id is not known"
+            )
         document = rawbson.encode({"_id": rawbson.value_of(query, found), **rawbson.decode(document)})
     return pattern.key_of_document(document)
 
@@ -160,5 +164,5 @@ def owner_of_modification(context: Context, routing: Routing) -> str:
     simple = routing.simple_collation and "collation" not in context.head
     prefix = routing.pattern.prefix_of_query(raw, simple_collation=simple)
     if len(prefix) < len(routing.pattern.fields):
-        raise RouterError(61, "Query for sharded findAndModify must contain the shard key")
+        raise RouterError(Code.ShardKeyNotFound, "Query for sharded findAndModify must contain the shard key")
     return routing.owner(prefix)

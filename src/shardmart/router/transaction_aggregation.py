@@ -17,7 +17,7 @@ from .catalog import Routing
 from .context import Context, Reply
 from .cursors import MergedCursor, Part, keep_cursor
 from .dispatch import ask, checked, empty_cursor, everywhere, until_fresh
-from .errors import RouterError
+from .errors import Code, RouterError
 from .targeting import owners_of, routing_of
 
 _PER_DOCUMENT = frozenset({
@@ -32,7 +32,10 @@ async def aggregate_in_transaction(context: Context) -> Reply:
     """Serve aggregate; raises RouterError 263 for what the development router cannot do in a transaction."""
     stages = [rawbson.decode(stage) for stage in context.head["pipeline"]]
     if context.head["aggregate"] == 1:
-        raise RouterError(263, "aggregate: 1 is not served inside a transaction by the development router")
+        raise RouterError(
+            Code.OperationNotSupportedInTransaction,
+            "aggregate: 1 is not served inside a transaction by the development router",
+        )
 
     async def attempt() -> Reply:
         routing = await routing_of(context)
@@ -43,7 +46,8 @@ async def aggregate_in_transaction(context: Context) -> Reply:
         foreign = _ELSEWHERE & {name for stage in stages for name in stage}
         if foreign and (len(owners) > 1 or routing.sharded):
             raise RouterError(
-                263, f"{', '.join(sorted(foreign))} on a sharded collection is not served inside a transaction"
+                Code.OperationNotSupportedInTransaction,
+                f"{', '.join(sorted(foreign))} on a sharded collection is not served inside a transaction",
             )
         if len(owners) == 1:
             fields = {"aggregate": context.collection, **context.options(), **routing.versions(owners[0])}
@@ -102,7 +106,8 @@ async def _over_several(context: Context, routing: Routing, owners: list[str], s
         total += sum(len(rawbson.raw(document)) for document in batch)
         if total > _GATHER_BYTES:
             raise RouterError(
-                10334, "this aggregation inside a transaction has to gather more than 15 MB; narrow its $match"
+                Code.BSONObjectTooLarge,
+                "this aggregation inside a transaction has to gather more than 15 MB; narrow its $match",
             )
     # `$documents` would turn strings that begin with a dollar into expressions: $literal keeps them as they are.
     source: dict[str, Any] = {"$documents": {"$literal": gathered} if gathered else []}

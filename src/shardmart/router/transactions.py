@@ -20,7 +20,7 @@ from bson.raw_bson import RawBSONDocument
 from . import rawbson, wire
 from .authorization import public
 from .context import Context, Reply, command
-from .errors import RouterError, failure
+from .errors import Code, RouterError, failure
 from .replica_set import error_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class Transaction:
 
 
 def _aborted(number: int) -> RouterError:
-    return RouterError(251, f"Transaction {number} has been aborted.", labels=("TransientTransactionError",))
+    return RouterError(
+        Code.NoSuchTransaction, f"Transaction {number} has been aborted.", labels=("TransientTransactionError",)
+    )
 
 
 class Transactions:
@@ -67,7 +69,7 @@ class Transactions:
     def _session(self, context: Context) -> tuple[bytes, bytes]:
         lsid = context.lsid()
         if lsid is None:
-            raise RouterError(72, "'autocommit' may only be specified with a logical session id")
+            raise RouterError(Code.InvalidOptions, "'autocommit' may only be specified with a logical session id")
         return bytes(lsid["id"]), bytes(lsid["uid"])
 
     def known(self, context: Context) -> Transaction | None:
@@ -79,14 +81,18 @@ class Transactions:
         """Check a statement's place in its transaction, and start one with its first; before the handler runs."""
         number = context.head.get("txnNumber")
         if not isinstance(number, int) or isinstance(number, bool):
-            raise RouterError(72, "'autocommit' requires 'txnNumber'")
+            raise RouterError(Code.InvalidOptions, "'autocommit' requires 'txnNumber'")
         session = self._session(context)
         known = self._by_session.get(session)
         if known and number < known.number:
-            raise RouterError(225, f"txnNumber {number} is less than last txnNumber {known.number} seen in session")
+            raise RouterError(
+                Code.TransactionTooOld, f"txnNumber {number} is less than last txnNumber {known.number} seen in session"
+            )
         if context.head.get("startTransaction"):
             if known and known.number == number:
-                raise RouterError(117, f"txnNumber {number} for session has already started")
+                raise RouterError(
+                    Code.ConflictingOperationInProgress, f"txnNumber {number} for session has already started"
+                )
             self._forget_old()
             self._by_session[session] = Transaction(number, self._concern(context))
             if known and known.state == "open":
@@ -95,11 +101,12 @@ class Transactions:
             return
         elif known is None or known.number != number:
             raise RouterError(
-                251, f"cannot continue txnId {number} for session with txnId {known.number if known else -1}",
+                Code.NoSuchTransaction,
+                f"cannot continue txnId {number} for session with txnId {known.number if known else -1}",
                 labels=("TransientTransactionError",),
             )  # fmt: skip
         elif known.state == "committed":
-            raise RouterError(256, f"Transaction {number} has been committed.")
+            raise RouterError(Code.TransactionCommitted, f"Transaction {number} has been committed.")
         elif known.state == "aborted":
             raise _aborted(number)
 
@@ -128,7 +135,9 @@ class Transactions:
             transaction.begun = self._service.clock.latest or transaction.begun
             transaction.read_concern = self._concern(context)
         elif routing.newest_move > transaction.begun:
-            raise RouterError(246, f"chunks of {routing.namespace} moved since the transaction began")
+            raise RouterError(
+                Code.SnapshotUnavailable, f"chunks of {routing.namespace} moved since the transaction began"
+            )
         transaction.pinned[routing.namespace] = routing
         return routing
 
@@ -164,7 +173,9 @@ class Transactions:
         fields |= {**self._service.clock.gossip(), "$db": context.db}
         member, reply = await replica_set.call_primary(wire.command(fields, sequences), retryable=False)
         if error := error_of(reply):
-            if joins and error.get("code") == 169:  # a view: the member has undone what began with this statement
+            if (
+                joins and error.get("code") == Code.CommandOnShardedViewNotSupportedOnMongod
+            ):  # a view: the member has undone what began with this statement
                 transaction.participants.remove(shard)
                 transaction.wrote.discard(shard)
             raise failure(error)
@@ -229,9 +240,11 @@ class Transactions:
         """abortTransaction on every participant."""
         transaction = self.known(context)
         if transaction is None:
-            raise RouterError(251, f"no known transaction {context.head.get('txnNumber')} in this session")
+            raise RouterError(
+                Code.NoSuchTransaction, f"no known transaction {context.head.get('txnNumber')} in this session"
+            )
         if transaction.state in ("committing", "committed"):
-            raise RouterError(256, f"Transaction {transaction.number} has been committed.")
+            raise RouterError(Code.TransactionCommitted, f"Transaction {transaction.number} has been committed.")
         await self._abort(transaction, self._session(context))
         return {"ok": 1.0}
 
@@ -246,7 +259,9 @@ class Transactions:
             return await self._recover(context, fields)
         if transaction.state == "aborted":
             raise RouterError(
-                251, f"Transaction {transaction.number} has been aborted.", labels=("TransientTransactionError",)
+                Code.NoSuchTransaction,
+                f"Transaction {transaction.number} has been aborted.",
+                labels=("TransientTransactionError",),
             )
         if not transaction.participants:
             transaction.state = "committed"
@@ -256,10 +271,12 @@ class Transactions:
             reply = await self._commit(transaction, fields)
             checked(reply)
         except RouterError as error:
-            if error.code == 251:
+            if error.code == Code.NoSuchTransaction:
                 self._service.in_background(self._abort(transaction, self._session(context)))
                 transaction.state = "aborted"
-                raise RouterError(251, error.message, labels=("TransientTransactionError",)) from None
+                raise RouterError(
+                    Code.NoSuchTransaction, error.message, labels=("TransientTransactionError",)
+                ) from None
             raise
         transaction.state = "committed"
         return reply.body
@@ -288,7 +305,8 @@ class Transactions:
         shard = rawbson.decode(token).get("recoveryShardId") if isinstance(token, RawBSONDocument) else None
         if not isinstance(shard, str):
             raise RouterError(
-                251, "the router does not know this transaction, and it has no recovery token that names a shard"
+                Code.NoSuchTransaction,
+                "the router does not know this transaction, and it has no recovery token that names a shard",
             )
         from .dispatch import checked
 
@@ -312,6 +330,6 @@ async def abort_transaction(context: Context) -> Reply:
 
 def _needs_transaction(context: Context) -> None:
     if context.db != "admin":
-        raise RouterError(13, f"{context.name} may only be run against the admin database.")
+        raise RouterError(Code.Unauthorized, f"{context.name} may only be run against the admin database.")
     if not context.in_transaction or "txnNumber" not in context.head:
-        raise RouterError(125, f"{context.name} must be run within a transaction")
+        raise RouterError(Code.CommandFailed, f"{context.name} must be run within a transaction")

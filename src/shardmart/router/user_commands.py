@@ -8,13 +8,13 @@ from . import rawbson, wire
 from .authorization import Access, Need, on_cluster, on_database
 from .context import Context, Reply, command
 from .dispatch import ask, checked
-from .errors import RouterError
+from .errors import Code, RouterError
 
 
 def _items(context: Context, name: str) -> list[Any]:
     values = context.head.get(name) or []
     if not isinstance(values, list):
-        raise RouterError(14, f"BSON field '{context.name}.{name}' must be an array")
+        raise RouterError(Code.TypeMismatch, f"BSON field '{context.name}.{name}' must be an array")
     return values
 
 

@@ -17,7 +17,7 @@ from . import rawbson, wire
 from .cluster_aggregation import on_member, write_target
 from .context import Context, Handler, Reply
 from .cursors import shown_as
-from .errors import RouterError
+from .errors import Code, RouterError
 from .transaction_aggregation import aggregate_in_transaction
 
 _KEPT = (
@@ -65,10 +65,10 @@ def _find(context: Context) -> Parts:
     head = context.head
     for name in _NOT_ON_VIEWS:
         if head.get(name):
-            raise RouterError(168, f"Option {name} not supported in aggregation.")
+            raise RouterError(Code.InvalidPipelineOperator, f"Option {name} not supported in aggregation.")
     sort = head.get("sort")
     if isinstance(sort, RawBSONDocument) and "$natural" in sort:
-        raise RouterError(168, "Sort option $natural not supported in aggregation.")
+        raise RouterError(Code.InvalidPipelineOperator, "Sort option $natural not supported in aggregation.")
     limit, size = context.integer("limit"), context.integer("batchSize", 101)
     if head.get("singleBatch") and not limit:
         limit = size
@@ -87,7 +87,7 @@ def _count(context: Context) -> Parts:
 def _distinct(context: Context) -> Parts:
     key = context.head.get("key")
     if not isinstance(key, str) or not key:
-        raise RouterError(14, "BSON field 'distinct.key' must be a string")
+        raise RouterError(Code.TypeMismatch, "BSON field 'distinct.key' must be a string")
     query = context.head.get("query")
     steps = key.split(".")
     paths = [".".join(steps[: i + 1]) for i in range(len(steps))]
@@ -134,7 +134,7 @@ def serves_views(handler: Handler) -> Handler:
         try:
             return await handler(context)
         except RouterError as error:
-            if error.code != 169 or "resolvedView" not in error.extra:
+            if error.code != Code.CommandOnShardedViewNotSupportedOnMongod or "resolvedView" not in error.extra:
                 raise
             return await on_view(context, error.extra["resolvedView"])
 

@@ -17,8 +17,7 @@ from .authorization import Need
 from .catalog import IGNORED, Routing
 from .context import Context, Reply, command
 from .dispatch import STALE_SECONDS, ask, everywhere, routing_for
-from .errors import RETRYABLE, STALE, RouterError
-from .shard_key_updates import WOULD_CHANGE_OWNING_SHARD
+from .errors import RETRYABLE, STALE, Code, RouterError
 from .targeting import check_statement, owners_of_statement
 
 MAXIMUM_BATCH_BYTES = 44_000_000
@@ -79,7 +78,7 @@ class Batch:
             self.errors.append(error)
         elif known["code"] != error["code"]:
             known["errmsg"] = f"multiple errors for op : {known['errmsg']} :: and :: {error['errmsg']}"
-            known["code"] = 206
+            known["code"] = Code.MultipleErrorsOccurred.value
 
     def may_note(self, error: RouterError) -> bool:
         """Whether an error of a whole command belongs to its statements.
@@ -89,7 +88,7 @@ class Batch:
         """
         if self.context.in_transaction or (self.context.retryable and error.code in RETRYABLE):
             return False
-        return error.code != 50 and bool(self.n or self.errors or error.code in RETRYABLE)
+        return error.code != Code.MaxTimeMSExpired and bool(self.n or self.errors or error.code in RETRYABLE)
 
     @property
     def stopped(self) -> bool:
@@ -131,7 +130,9 @@ async def write(context: Context) -> Reply:
     name = context.name
     statements = context.documents(FIELDS[name])
     if not 1 <= len(statements) <= 100_000:
-        raise RouterError(16, f"Write batch sizes must be between 1 and 100000. Got {len(statements)} operations.")
+        raise RouterError(
+            Code.InvalidLength, f"Write batch sizes must be between 1 and 100000. Got {len(statements)} operations."
+        )
     if name == "insert":
         # The document as it will be stored, before it is targeted: its key may hold what is given here.
         now = int(time.time())
@@ -141,9 +142,9 @@ async def write(context: Context) -> Reply:
             check_statement(name, statement)
     context.service.counters[name] += len(statements)
     if context.in_transaction and "writeConcern" in context.head:
-        raise RouterError(72, "writeConcern is not allowed within a multi-statement transaction")
+        raise RouterError(Code.InvalidOptions, "writeConcern is not allowed within a multi-statement transaction")
     if context.collection.startswith("system.") and context.db in ("admin", "config"):
-        raise RouterError(73, f"cannot write to '{context.namespace}'")
+        raise RouterError(Code.InvalidNamespace, f"cannot write to '{context.namespace}'")
     batch = Batch(
         context,
         statements,
@@ -154,7 +155,7 @@ async def write(context: Context) -> Reply:
     try:
         await _run(batch, name)
     except RouterError as error:
-        if error.code != WOULD_CHANGE_OWNING_SHARD or name != "update":
+        if error.code != Code.WouldChangeOwningShard or name != "update":
             raise
         return await shard_key_updates.serve(context, error, write)
     return batch.reply(name)
@@ -178,7 +179,7 @@ async def _run(batch: Batch, name: str) -> None:
         try:
             routing = await routing_for(context)
         except RouterError as error:
-            if error.code == 26 and name == "delete":
+            if error.code == Code.NamespaceNotFound and name == "delete":
                 return
             raise
         stale: list[int] = []
@@ -202,10 +203,13 @@ async def _run(batch: Batch, name: str) -> None:
         if left:
             catalog.forget(context.namespace)
             if context.in_transaction and not await context.service.transactions.restart(context):
-                raise RouterError(13388, f"{context.namespace} moved during the transaction")
+                raise RouterError(Code.StaleConfig, f"{context.namespace} moved during the transaction")
             if time.monotonic() > deadline:
                 batch.fail(
-                    left, RouterError(13388, f"no agreement about who owns {context.namespace} in {STALE_SECONDS:g} s")
+                    left,
+                    RouterError(
+                        Code.StaleConfig, f"no agreement about who owns {context.namespace} in {STALE_SECONDS:g} s"
+                    ),
                 )
                 return
             await asyncio.sleep(pause)

@@ -131,6 +131,12 @@ def test_views_over_sharded_collections_are_read_by_every_command(views: Any) ->
     failing(168, lambda: list(even.find().sort("$natural", 1)))
 
 
+def test_values_that_a_collation_makes_equal_are_one(halves: Any) -> None:
+    halves.insert_many([{"k": -1, "s": "a"}, {"k": 1, "s": "A"}, {"k": 2, "s": "b"}])
+    found = halves.database.command("distinct", "halves", key="s", collation={"locale": "en", "strength": 2})
+    assert sorted(value.lower() for value in found["values"]) == ["a", "b"]
+
+
 def test_views_are_read_in_transactions(views: Any) -> None:
     with views.client.start_session() as session:
         for first in (True, False):
