@@ -19,12 +19,12 @@ import bson.errors
 from bson import Binary
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson, wire
-from .context import COMMANDS, Command, Context, Reply, clean
-from .errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, Code, MemberUnreachableError, RouterError
-from .member import Connection
-from .replica_set import error_of
-from .service import Service
+from .operations.context import COMMANDS, Command, Context, Reply, clean
+from .operations.service import Service
+from .protocol import rawbson, wire
+from .protocol.errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, Code, MemberUnreachableError, RouterError
+from .routing.member import Connection
+from .routing.replica_set import error_of
 
 log = logging.getLogger("router")
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from shardmart.router import rawbson, wire
-from shardmart.router.member import MAXIMUM_CONNECTIONS, Credentials, Member
-from shardmart.router.replica_set import ReplicaSet
+from shardmart.router.protocol import rawbson, wire
+from shardmart.router.routing.member import MAXIMUM_CONNECTIONS, Credentials, Member
+from shardmart.router.routing.replica_set import ReplicaSet
 
 Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 

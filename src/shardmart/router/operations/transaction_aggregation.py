@@ -12,12 +12,12 @@ from typing import Any
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson, wire
-from .catalog import Routing
+from ..protocol import rawbson, wire
+from ..protocol.errors import Code, RouterError
+from ..routing.catalog import Routing
 from .context import Context, Reply
 from .cursors import MergedCursor, Part, keep_cursor
-from .dispatch import ask, checked, empty_cursor, everywhere, until_fresh
-from .errors import Code, RouterError
+from .send import ask, checked, empty_cursor, everywhere, until_fresh
 from .targeting import owners_of, routing_of
 
 _PER_DOCUMENT = frozenset({

@@ -13,11 +13,11 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson, wire
+from ..protocol import rawbson, wire
+from ..protocol.errors import Code, RouterError
 from .cluster_aggregation import on_member, write_target
 from .context import Context, Handler, Reply
 from .cursors import shown_as
-from .errors import Code, RouterError
 from .transaction_aggregation import aggregate_in_transaction
 
 _KEPT = (

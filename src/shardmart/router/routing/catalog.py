@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from bson import Int64, ObjectId, Timestamp
 
-from .errors import Code, RouterError
+from ..protocol.errors import Code, RouterError
 from .member import Credentials
 from .replica_set import ReplicaSet, parse_connection_string
 from .shard_key import Key, KeyPattern, range_of_prefix

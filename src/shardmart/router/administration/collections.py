@@ -10,14 +10,14 @@ from typing import Any
 
 from bson import Int64
 
-from . import rawbson
-from .authorization import Access, Need, on_collection, on_database, pipeline_needs, public
-from .catalog import Routing
-from .context import Context, Reply, command
-from .cursors import keep_cursor
-from .dispatch import ask, empty_cursor, everywhere, until_fresh
-from .errors import Code, RouterError
-from .targeting import routing_of
+from ..operations.authorization import Access, Need, on_collection, on_database, pipeline_needs, public
+from ..operations.context import Context, Reply, command
+from ..operations.cursors import keep_cursor
+from ..operations.send import ask, empty_cursor, everywhere, until_fresh
+from ..operations.targeting import routing_of
+from ..protocol import rawbson
+from ..protocol.errors import Code, RouterError
+from ..routing.catalog import Routing
 
 
 async def on_primary_shard(context: Context, fields: dict[str, Any], *, create: bool = False, db: str = "") -> Reply:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import rawbson, wire
-from .authorization import Access, Need, on_cluster, on_database
-from .context import Context, Reply, command
-from .dispatch import ask, checked
-from .errors import Code, RouterError
+from ..operations.authorization import Access, Need, on_cluster, on_database
+from ..operations.context import Context, Reply, command
+from ..operations.send import ask, checked
+from ..protocol import rawbson, wire
+from ..protocol.errors import Code, RouterError
 
 
 def _items(context: Context, name: str) -> list[Any]:

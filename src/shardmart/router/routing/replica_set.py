@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import rawbson, wire
-from .errors import NOT_PRIMARY, RETRYABLE, Code, MemberUnreachableError, RouterError, failure
+from ..protocol import rawbson, wire
+from ..protocol.errors import NOT_PRIMARY, RETRYABLE, Code, MemberUnreachableError, RouterError, failure
 from .member import Credentials, Member
 
 FIND_PRIMARY_SECONDS = 20.0

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from bson import Binary, Int64
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson, wire
+from ..protocol import rawbson, wire
+from ..protocol.errors import Code, RouterError
+from ..protocol.peer import Peer
 from .authorization import Access
-from .errors import Code, RouterError
 
 if TYPE_CHECKING:
-    from .client import Client
     from .service import Service
 
 Reply = dict[str, Any] | bytes
@@ -74,7 +74,7 @@ class Context:
     """A command: who sent it, what it says, and the service that answers it."""
 
     service: Service
-    client: Client
+    client: Peer
     message: wire.Message
     head: dict[str, Any] = field(init=False)
     name: str = field(init=False)

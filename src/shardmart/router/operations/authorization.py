@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import rawbson
-from .errors import Code, RouterError, unauthorized
+from ..protocol import rawbson
+from ..protocol.errors import Code, RouterError, unauthorized
 
 if TYPE_CHECKING:
+    from ..routing.replica_set import ReplicaSet
     from .context import Context
-    from .replica_set import ReplicaSet
 
 CACHE_SECONDS = 10.0
 

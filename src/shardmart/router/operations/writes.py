@@ -12,12 +12,13 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import rawbson, shard_key_updates
+from ..protocol import rawbson
+from ..protocol.errors import RETRYABLE, STALE, Code, RouterError
+from ..routing.catalog import IGNORED, Routing
+from . import shard_key_updates
 from .authorization import Need
-from .catalog import IGNORED, Routing
 from .context import Context, Reply, command
-from .dispatch import STALE_SECONDS, ask, everywhere, routing_for
-from .errors import RETRYABLE, STALE, Code, RouterError
+from .send import STALE_SECONDS, ask, everywhere, routing_for
 from .targeting import check_statement, owners_of_statement
 
 MAXIMUM_BATCH_BYTES = 44_000_000

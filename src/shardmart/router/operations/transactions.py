@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 from bson import Int64, Timestamp
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson, wire
+from ..protocol import rawbson, wire
+from ..protocol.errors import Code, RouterError, failure
+from ..routing.replica_set import error_of
 from .authorization import public
 from .context import Context, Reply, command
-from .errors import Code, RouterError, failure
-from .replica_set import error_of
 
 if TYPE_CHECKING:
-    from .catalog import Routing
-    from .member import Member
+    from ..routing.catalog import Routing
+    from ..routing.member import Member
     from .service import Service
 
 LIFETIME_SECONDS = 600.0
@@ -250,7 +250,7 @@ class Transactions:
 
     async def commit(self, context: Context) -> Reply:
         """commitTransaction; when the client sends it again, the outcome is the same."""
-        from .dispatch import checked
+        from .send import checked
 
         concern = await context.write_concern()
         fields = {**self.fields(context), **concern}
@@ -282,7 +282,7 @@ class Transactions:
         return reply.body
 
     async def _commit(self, transaction: Transaction, fields: dict[str, Any]) -> wire.Message:
-        from .dispatch import checked
+        from .send import checked
 
         alone = {"commitTransaction": 1, **fields}
         first = transaction.participants[0]
@@ -308,7 +308,7 @@ class Transactions:
                 Code.NoSuchTransaction,
                 "the router does not know this transaction, and it has no recovery token that names a shard",
             )
-        from .dispatch import checked
+        from .send import checked
 
         recover = {"coordinateCommitTransaction": 1, "participants": [], **fields}
         return checked(await self._end(shard, recover)).body

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 from bson import Binary, Int64
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson, wire
+from ..protocol import rawbson, wire
+from ..protocol.errors import Code, MemberUnreachableError, RouterError, failure
+from ..protocol.peer import Peer
+from ..routing.member import Member
+from ..routing.replica_set import error_of
+from ..routing.shard_key import comparable
 from .context import Context, Reply
-from .dispatch import checked, cursor_id
-from .errors import Code, MemberUnreachableError, RouterError, failure
-from .member import Member
-from .replica_set import error_of
-from .shard_key import comparable
+from .send import checked, cursor_id
 
 if TYPE_CHECKING:
-    from .client import Client
     from .service import Service
 
 GRACE_SECONDS = 30.0
@@ -66,7 +66,7 @@ class Cursor:
         self.namespace = namespace
         self.shown = namespace  # to the client: the name of the view it asked for
         self.user = context.client.user
-        self.client: Client = context.client
+        self.client: Peer = context.client
         lsid = context.lsid()
         self.session_id = bytes(lsid["id"]) if lsid else None
         self.used = time.monotonic()
@@ -328,13 +328,13 @@ class Cursors:
         finally:
             cursor.busy, cursor.used = False, time.monotonic()
 
-    def client_gone(self, client: Client, service: Service) -> None:
+    def client_gone(self, client: Peer, service: Service) -> None:
         """A connection was closed: kill its cursors unless another connection takes them up soon."""
         mine = [cursor for cursor in self.open.values() if cursor.client is client]
         if mine:
             service.in_background(self._kill_later(mine, client, service))
 
-    async def _kill_later(self, cursors: list[Cursor], client: Client, service: Service) -> None:
+    async def _kill_later(self, cursors: list[Cursor], client: Peer, service: Service) -> None:
         await asyncio.sleep(float(service.options.get("cursorGraceSeconds", GRACE_SECONDS)))
         for cursor in cursors:
             if cursor.client is client and self.open.get(cursor.id) is cursor:

@@ -10,12 +10,12 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson
-from .catalog import Routing
+from ..protocol import rawbson
+from ..protocol.errors import Code, RouterError
+from ..routing.catalog import Routing
+from ..routing.shard_key import Key, KeyPattern
 from .context import Context
-from .dispatch import routing_for
-from .errors import Code, RouterError
-from .shard_key import Key, KeyPattern
+from .send import routing_for
 
 _IDENTITY = frozenset({b"_id"})
 _EMPTY = rawbson.encode({})

@@ -10,11 +10,11 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson, wire
+from ..protocol import rawbson, wire
+from ..protocol.errors import Code, MemberUnreachableError, RouterError
 from .context import Context, Reply
 from .cursors import ClusterCursor
-from .dispatch import checked, cursor_id
-from .errors import Code, MemberUnreachableError, RouterError
+from .send import checked, cursor_id
 
 
 def pipeline_of(context: Context) -> list[Any]:

@@ -10,14 +10,14 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson
-from .authorization import Access, Need, on_cluster, on_namespace, public
-from .catalog import Routing
-from .catalogue_commands import on_primary_shard
-from .context import Context, Reply, command
-from .dispatch import ask, until_fresh
-from .errors import Code, RouterError
-from .shard_key import Key
+from ..operations.authorization import Access, Need, on_cluster, on_namespace, public
+from ..operations.context import Context, Reply, command
+from ..operations.send import ask, until_fresh
+from ..protocol import rawbson
+from ..protocol.errors import Code, RouterError
+from ..routing.catalog import Routing
+from ..routing.shard_key import Key
+from .collections import on_primary_shard
 
 MAJORITY = {"writeConcern": {"w": "majority"}}
 MOVE_SECONDS = 3600.0

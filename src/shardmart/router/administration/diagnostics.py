@@ -15,12 +15,13 @@ from typing import Any
 
 from bson import Int64
 
-from . import MEMBER_VERSION, NOTICE, rawbson
-from .authorization import Need, on_cluster, on_collection, on_database, on_namespace, public
-from .context import COMMANDS, Context, Reply, command
-from .dispatch import ask, everywhere, until_fresh
-from .errors import Code, RouterError
-from .targeting import routing_of
+from .. import MEMBER_VERSION, NOTICE
+from ..operations.authorization import Need, on_cluster, on_collection, on_database, on_namespace, public
+from ..operations.context import COMMANDS, Context, Reply, command
+from ..operations.send import ask, everywhere, until_fresh
+from ..operations.targeting import routing_of
+from ..protocol import rawbson
+from ..protocol.errors import Code, RouterError
 
 PARAMETERS: dict[str, Any] = {
     "authenticationMechanisms": ["SCRAM-SHA-1", "SCRAM-SHA-256"],

@@ -9,21 +9,19 @@ import asyncio
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bson import ObjectId
 
+from ..protocol.cluster_time import ClusterClock
+from ..protocol.errors import RouterError
+from ..protocol.peer import Peer
+from ..routing.catalog import Catalog
+from ..routing.member import Credentials
+from ..routing.replica_set import ReplicaSet
 from .authorization import Users
-from .catalog import Catalog
-from .cluster_time import ClusterClock
 from .cursors import Cursors
-from .errors import RouterError
-from .member import Credentials
-from .replica_set import ReplicaSet
 from .transactions import Transactions
-
-if TYPE_CHECKING:
-    from .client import Client
 
 log = logging.getLogger("router")
 
@@ -43,7 +41,7 @@ class Service:
         self.users = Users(config, enabled=credentials.key is not None)
         self.cursors = Cursors()
         self.transactions = Transactions(self)
-        self.clients: set[Client] = set()
+        self.clients: set[Peer] = set()
         self.options = options
         self.started = time.time()
         self.process_id = ObjectId()

@@ -11,15 +11,15 @@ from typing import Any
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson, wire
+from ..protocol import rawbson, wire
+from ..protocol.errors import Code, RouterError
+from ..routing.catalog import Routing
 from .authorization import Need, pipeline_needs
-from .catalog import Routing
 from .change_streams import is_change_stream, open_stream
 from .cluster_aggregation import on_member, pipeline_of, write_target
 from .context import COMMANDS, Context, Reply, command
 from .cursors import keep_cursor
-from .dispatch import ask, empty_cursor, until_fresh
-from .errors import Code, RouterError
+from .send import ask, empty_cursor, until_fresh
 from .targeting import owners_of, routing_of
 from .transaction_aggregation import aggregate_in_transaction
 from .views import as_aggregation, serves_views, with_fields

@@ -16,8 +16,8 @@ from typing import Any
 
 from bson import Decimal128
 
-from . import rawbson
-from .errors import Code, RouterError
+from ..protocol import rawbson
+from ..protocol.errors import Code, RouterError
 
 # Order of types; numbers share one place, and so do strings and symbols.
 CANONICAL = {

@@ -20,14 +20,14 @@ from typing import Any
 from bson import Int64, Timestamp
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson, wire
+from ..protocol import rawbson, wire
+from ..protocol.errors import Code, RouterError
+from ..routing.member import Member
 from .cluster_aggregation import pipeline_of
 from .context import Context, Reply
 from .cursors import Cursor
-from .dispatch import ask, checked, everywhere
-from .errors import Code, RouterError
-from .member import Member
 from .reads import find
+from .send import ask, checked, everywhere
 from .service import Service
 
 AWAIT_SECONDS = 1.0  # how long a getMore waits that does not say

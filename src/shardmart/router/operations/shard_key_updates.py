@@ -13,10 +13,10 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson
+from ..protocol import rawbson
+from ..protocol.errors import Code, RouterError
 from .context import Context, Handler, Reply
-from .dispatch import ask, routing_for
-from .errors import Code, RouterError
+from .send import ask, routing_for
 from .views import with_fields
 
 _SESSION = ("lsid", "txnNumber")

@@ -14,10 +14,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from . import rawbson, scram, wire
-from .cluster_time import ClusterClock
-from .errors import MemberUnreachableError, RouterError, failure
-from .tls import Tls
+from ..protocol import rawbson, scram, wire
+from ..protocol.cluster_time import ClusterClock
+from ..protocol.errors import MemberUnreachableError, RouterError, failure
+from ..protocol.tls import Tls
 
 CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 5.0

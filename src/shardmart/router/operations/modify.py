@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..protocol.errors import Code, RouterError
 from . import shard_key_updates
 from .authorization import Need
 from .context import Context, Reply, command
-from .dispatch import ask, routing_for, until_fresh
-from .errors import Code, RouterError
+from .send import ask, routing_for, until_fresh
 from .targeting import owner_of_modification
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from bson import Binary
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson
-from .authorization import on_cluster, public
-from .context import Context, Reply, command
-from .errors import Code, RouterError
+from ..operations.authorization import on_cluster, public
+from ..operations.context import Context, Reply, command
+from ..protocol import rawbson
+from ..protocol.errors import Code, RouterError
 
 
 def _ids(context: Context) -> list[Binary]:

@@ -11,14 +11,14 @@ from typing import Any
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson
+from ..protocol import rawbson
+from ..protocol.errors import UNREACHABLE, Code, RouterError
+from ..routing.catalog import Routing
+from ..routing.shard_key import comparable
 from .authorization import Need, on_collection
-from .catalog import Routing
 from .context import Context, Reply, command
 from .cursors import FIRST_BATCH, MergedCursor, Part, keep_cursor
-from .dispatch import ask, empty_cursor, everywhere, until_fresh
-from .errors import UNREACHABLE, Code, RouterError
-from .shard_key import comparable
+from .send import ask, empty_cursor, everywhere, until_fresh
 from .targeting import owners_of, routing_of
 from .views import on_view, serves_views
 

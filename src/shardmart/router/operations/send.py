@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 from bson import Int64
 
-from . import rawbson, wire
-from .catalog import Routing
+from ..protocol import rawbson, wire
+from ..protocol.errors import STALE, MemberUnreachableError, RouterError, failure
+from ..routing.catalog import Routing
+from ..routing.member import Member
+from ..routing.replica_set import FIND_PRIMARY_SECONDS, ReplicaSet, error_of
 from .context import Context
-from .errors import STALE, MemberUnreachableError, RouterError, failure
-from .member import Member
-from .replica_set import FIND_PRIMARY_SECONDS, ReplicaSet, error_of
 
 T = TypeVar("T")
 STALE_SECONDS = 30.0
