@@ -1,6 +1,7 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install up down destroy status test unit integration molecule e2e lint format bench lock lock-images lint-chart differential
+.PHONY: help install up down destroy status test test-full unit integration integration-full molecule scenario mutants e2e \
+        lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -37,29 +38,49 @@ status: $(STAMP) ## Sets, members, lag, chunks and documents
 
 test: $(STAMP) lint unit integration molecule ## Everything that needs no container engine
 
+test-full: $(STAMP) lint unit integration-full molecule ## The same, and what takes minutes more
+
+# Two workers: most of a test on real servers is waiting for them. A module stays on one worker, with its cluster.
 unit: $(STAMP) ## Unit tests
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit -n 2
 
 integration: $(STAMP) ## Tests on real MongoDB servers
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest tests/integration -n 2 --dist loadscope
 
 differential: $(STAMP) ## Random commands through the router and on one server, new seeds: ARGS="--seconds 3600"
 	$(BIN)/python benchmarks/differential.py $(ARGS)
 
+integration-full: $(STAMP) ## The same with more kills
+	$(BIN)/pytest tests/integration -n 2 --dist loadscope --full
+
+# One cluster goes through all of them, in the order in which the playbooks use the roles (.config/molecule/shared.yml).
+ROLES := secrets mongodb_binaries members replica_set users shards collections seed verification status certificates
 molecule: $(STAMP) ## Role tests
-	$(BIN)/molecule test --all
+	$(BIN)/molecule -c .config/molecule/config.yml -c .config/molecule/shared.yml test $(ROLES:%=-s %)
+
+scenario: $(STAMP) ## One role test on a cluster of its own: make scenario ROLE=users
+	$(BIN)/molecule test -s $(ROLE)
+
+mutants: $(STAMP) ## One-line mistakes in the modules that judge: nine of ten must be noticed by the unit tests
+	$(BIN)/python -m tests.support.mutants $(ARGS)
 
 e2e: $(STAMP) ## Tests on a real kind cluster (needs a container engine and kind)
 	$(BIN)/pytest tests/e2e
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, yamllint, ansible-lint
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-python lint-yaml
+
+lint-python:
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lint-yaml:
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline
 
 lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubeconform (needs Helm)
+	$(BIN)/shardmart render declared --check helm/sharded-mongodb/files/declared.json
 	helm lint --strict helm/sharded-mongodb
 	if command -v helm3 >/dev/null; then helm3 lint --strict helm/sharded-mongodb; fi
 	helm-unittest helm/sharded-mongodb
@@ -77,9 +98,16 @@ bench: $(STAMP) ## Measure the start of the default cluster
 COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --universal
 lock: ## Resolve the lock files anew
 	$(COMPILE) --all-extras --upgrade -o requirements.lock pyproject.toml
-	$(MAKE) lock-images
+	$(MAKE) lock-images lock-npm
 
 lock-images: ## Take from the lock what each image installs
 	$(COMPILE) --extra router -c requirements.lock -o k8s/images/database/requirements.lock pyproject.toml
 	$(COMPILE) --extra toolbox -c requirements.lock -o k8s/images/toolbox/requirements.lock pyproject.toml
 	$(COMPILE) --extra loader -c requirements.lock -o loader/requirements.lock pyproject.toml
+
+lock-npm: ## Resolve anew what the database image's mongosh is made of
+	npm install --prefix k8s/images/database/mongosh --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+
+render: $(STAMP) ## Write the chart's copy of users, secrets' holders and zones
+	$(BIN)/shardmart render declared > helm/sharded-mongodb/files/declared.json.new
+	mv helm/sharded-mongodb/files/declared.json.new helm/sharded-mongodb/files/declared.json

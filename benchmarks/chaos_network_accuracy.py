@@ -92,12 +92,13 @@ def row(name: str, asked: float, measured: list[float], base: float) -> str:
 def on_kind(state: Path) -> None:
     """The delay of a router's pod, by handshakes from the toolbox."""
     os.environ["SHARDMART_STATE"] = str(state)
-    from shardmart.chaos import actions
-    from shardmart.chaos.targets import Targets
+    from shardmart.chaos.targets.selectors import Targets
+    from shardmart.chaos.toolkit import actions
+    from shardmart.cluster.description import Role
     from shardmart.platforms.state import State
 
     targets = Targets(State.find())
-    router = next(server for server in targets.servers if server.role == "router")
+    router = next(server for server in targets.servers if server.role is Role.ROUTER)
 
     def measure(samples: int) -> list[float]:
         return [ms for _ in range(samples) if (ms := targets.connect_ms(router, 30)) is not None]

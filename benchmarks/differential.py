@@ -22,7 +22,7 @@ from pymongo import MongoClient
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.support import differential
-from tests.support.clusters import address, embedded_cluster
+from tests.support.clusters import embedded_cluster
 
 
 def main() -> int:
@@ -37,7 +37,7 @@ def main() -> int:
     print(f"first seed {first}", flush=True)
     seeds = itertools.count(first) if options.cases is None else range(first, first + options.cases)
     with tempfile.TemporaryDirectory() as folder, embedded_cluster(Path(folder) / "state") as cluster:
-        member = address(cluster.description["shards"][0]["members"][0])
+        member = cluster.description.shards[0].members[0].address
         keys = cluster.members_credentials.options()
         with cluster.client() as router, MongoClient(member, directConnection=True, **keys) as direct:
             pair = differential.prepare(router, direct)

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import yaml
 
+from shardmart.declare import versions
+
 ROOT = Path(__file__).parents[1]
 NAME = "shardmart-bench"
 BIN = Path(sys.executable).parent
@@ -77,7 +79,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="shardmart-bench-") as folder:
         bench = Bench(Path(folder))
         for image in ("database", "toolbox"):
-            bench.run("docker", "build", "--quiet", "--network=host", "--file", f"k8s/images/{image}/Dockerfile", ".")
+            base = f"--build-arg=BASE={versions.load().images['airgapped_base']}"
+            file = f"k8s/images/{image}/Dockerfile"
+            bench.run("docker", "build", "--quiet", "--network=host", base, "--file", file, ".")
         bench.run("kind", "delete", "cluster", "--name", NAME)
         try:
             first, _ = bench.play("site.yml")

@@ -20,6 +20,9 @@ import threading
 import time
 from typing import Any
 
+from shardmart import platforms
+from shardmart.platforms.kubernetes import KubernetesPlatform
+from shardmart.platforms.platform import STOP_LINE, last_line
 from shardmart.platforms.state import State
 
 RUNS = int(sys.argv[1]) if len(sys.argv) > 1 else 10
@@ -33,12 +36,12 @@ from pymongo.errors import PyMongoError
 from shardmart.platforms.state import State
 state = State(Path("/state"))
 client = MongoClient(state.uri("admin"), serverSelectionTimeoutMS=500)
-shard = state.cluster()["shards"][%(position)d]["name"]
+shard = state.description().shards[%(position)d].name
 client.drop_database("benchmark")
 client.admin.command("enableSharding", "benchmark", primaryShard=shard)
 writes = client.benchmark.get_collection("pause", write_concern=WriteConcern("majority", wtimeout=20000))
-# The end of standard input ends the writer: it must not outlive the benchmark in the pod.
-threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+# A line, or the end of standard input, ends the writer: it must not outlive the benchmark in the pod.
+threading.Thread(target=lambda: (sys.stdin.readline(), os._exit(0)), daemon=True).start()
 while True:
     try:
         writes.insert_one({})
@@ -55,10 +58,10 @@ from shardmart.cluster.converge import replica_set
 from shardmart.cluster.protocol.connection import Credentials, Tls
 from shardmart.platforms.state import State
 state = State(Path("/state"))
-members = state.cluster()["shards"][%(position)d]["members"]
-addresses = [f"{m['host']}:{m['port']}" for m in members]
+shard = state.description().shards[%(position)d]
 keyfile = Credentials(keyfile=state.keyfile, tls=Tls.trusting(state.authority))
-print(replica_set.primary_of(addresses, keyfile))
+address = replica_set.primary_of(shard.addresses, keyfile)
+print(next((member.pod.name for member in shard.members if member.address == address), None))
 """
 
 
@@ -66,28 +69,32 @@ class Cluster:
     """The release that the state folder describes, through kubectl."""
 
     def __init__(self, state: State) -> None:
-        self.name = state.cluster()["name"]
-        self.election_ms = state.cluster()["election"]["timeout_ms"]
-        self.environment = os.environ | {"KUBECONFIG": str(state.folder / "kubeconfig")}
+        platform = platforms.of(state)
+        if not isinstance(platform, KubernetesPlatform):
+            raise SystemExit(f"{platform.cluster.name} does not run on Kubernetes")
+        self.platform = platform
 
-    def kubectl(self, *arguments: str, text: str | None = None) -> str:
+    def kubectl(self, *arguments: str) -> str:
         """Output of kubectl in the release's namespace."""
-        command = ["kubectl", "--namespace", self.name, *arguments]
-        done = subprocess.run(command, env=self.environment, input=text, capture_output=True, text=True, check=False)
+        command, environment = self.platform.kubectl_command(*arguments), self.platform.environment()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"kubectl {arguments[0]}: {done.stderr}")
         return done.stdout
 
     def python(self, script: str) -> str:
         """Output of a script in the toolbox pod."""
-        return self.kubectl("exec", "-i", f"deploy/{self.name}-toolbox", "--", "python3", "-", text=script).strip()
+        done = self.platform.run([self.platform.python, "-c", script], timeout_s=60)
+        if done.returncode:
+            raise SystemExit(f"in the toolbox: {last_line(done.stderr)}")
+        return done.stdout.decode().strip()
 
     def primary_pod(self) -> str:
         """Name of the pod that is primary now; waits for one."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            if (address := self.python(PRIMARIES % {"position": SET_POSITION})) != "None":
-                return address.split(".")[0]
+            if (pod := self.python(PRIMARIES % {"position": SET_POSITION})) != "None":
+                return pod
         raise SystemExit("waited 120 s for a primary")
 
     def identity(self, pod: str) -> str:
@@ -110,14 +117,8 @@ class Writer:
     def __init__(self, cluster: Cluster) -> None:
         self.acknowledged: list[float] = []
         self.errors: list[dict[str, Any]] = []
-        command = ["kubectl", "--namespace", cluster.name, "exec", "-i", f"deploy/{cluster.name}-toolbox", "--"]
-        self.process = subprocess.Popen(
-            [*command, "python3", "-u", "-c", WRITER % {"position": SET_POSITION}],
-            env=cluster.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        platform = cluster.platform
+        self.process = platform.spawn([platform.python, "-u", "-c", WRITER % {"position": SET_POSITION}])
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -132,6 +133,7 @@ class Writer:
     def stop(self) -> None:
         """End the writer in the pod."""
         assert self.process.stdin
+        self.process.stdin.write(STOP_LINE)
         self.process.stdin.close()
         try:
             self.process.wait(10)
@@ -185,7 +187,7 @@ MongoClient(State(Path("/state")).uri("admin")).drop_database("benchmark")
     )
     for name, values in zip(("writable again", "pause of the writes"), zip(*found, strict=True), strict=True):
         print(f"| {name} | {statistics.median(values):.2f} | {max(values):.2f} |")
-    print(f"| election timeout, for comparison | {cluster.election_ms / 1000:.0f} | |")
+    print(f"| election timeout, for comparison | {cluster.platform.cluster.election.timeout_ms / 1000:.0f} | |")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def variants(plain: EmbeddedCluster, tls: EmbeddedCluster, folder: Path) -> list
     """The ways to ask."""
 
     def port(cluster: EmbeddedCluster) -> str:
-        return str(cluster.set_of("shard1ReplSet")["members"][0]["port"])
+        return str(cluster.set_of("shard1ReplSet").members[0].port)
 
     authority = str(tls.folder / "tls" / "ca.pem")
     with_tls = {"PORT": port(tls), "TLS": "1", "TLS_CA": authority}

@@ -24,7 +24,7 @@ from pymongo import MongoClient, WriteConcern
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.support.clusters import EmbeddedCluster, address, embedded_cluster
+from tests.support.clusters import EmbeddedCluster, embedded_cluster
 
 BATCH = 1000
 RATE_BOUND, FIND_BOUND_MS, MEMORY_BOUND_MB = 0.5, 2.0, 120.0
@@ -79,7 +79,7 @@ def memory_with_clients(cluster: EmbeddedCluster, count: int = 100) -> float:
 
 def measure(cluster: EmbeddedCluster, count: int) -> dict[str, Any]:
     """All figures."""
-    shard = address(cluster.description["shards"][0]["members"][0])
+    shard = cluster.description.shards[0].members[0].address
     majority = WriteConcern("majority")
     rates: dict[str, list[float]] = {"direct": [], "router": []}
     with (

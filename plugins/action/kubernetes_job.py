@@ -7,13 +7,14 @@ nothing but an earlier Job of the same name.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
+from shardmart.platforms.kubernetes_commands import Commands
 
 POLL_SECONDS = 0.5
 SHOWN_ON_FAILURE = 15
@@ -31,13 +32,14 @@ class ActionModule(ActionBase):
             argument_spec={
                 "definition": {"type": "dict", "required": True},
                 "kubeconfig": {"type": "path", "required": True},
+                "context": {"type": "str"},
                 "wait_seconds": {"type": "int", "default": 600},
             }
         )
         result["changed"] = True
         if self._task.check_mode:
             return result
-        self.environment = os.environ | {"KUBECONFIG": arguments["kubeconfig"]}
+        self.commands = Commands(arguments["kubeconfig"], arguments["context"])
         metadata = arguments["definition"]["metadata"]
         self.job, self.namespace = f"job/{metadata['name']}", metadata["namespace"]
         self.deadline = time.monotonic() + arguments["wait_seconds"]
@@ -63,10 +65,8 @@ class ActionModule(ActionBase):
 
     def _follow(self, seen):
         """Show the lines that are new; every line so far."""
-        command = ["kubectl", "--namespace", self.namespace, "logs", self.job, "--tail=-1"]
-        done = subprocess.run(  # noqa: S603
-            command, env=self.environment, capture_output=True, text=True, timeout=60, check=False
-        )
+        command = self.commands.kubectl(f"--namespace={self.namespace}", "logs", self.job, "--tail=-1")
+        done = self.commands.run(command, timeout_s=60)
         lines = done.stdout.splitlines() if done.returncode == 0 else seen
         for line in lines[len(seen) :]:
             Display().display(f"  {self.job}: {line}")
@@ -88,12 +88,10 @@ class ActionModule(ActionBase):
         return f"{self.job} in namespace {self.namespace} {what}. {said}"
 
     def _kubectl(self, *arguments, text=None):
-        command = ["kubectl", "--namespace", self.namespace, *arguments]
+        command = self.commands.kubectl(f"--namespace={self.namespace}", *arguments)
         left = max(5.0, self.deadline - time.monotonic())
         try:
-            done = subprocess.run(  # noqa: S603
-                command, env=self.environment, input=text, capture_output=True, text=True, timeout=left, check=False
-            )
+            done = self.commands.run(command, text, timeout_s=left)
         except FileNotFoundError:
             raise AnsibleActionFail("kubectl is not on PATH: install it") from None
         except subprocess.TimeoutExpired:

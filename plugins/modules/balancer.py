@@ -40,7 +40,8 @@ changes:
 """
 
 from ansible.module_utils.shardmart.cluster.converge import sharding
-from ansible.module_utils.shardmart.cluster.module import LOGIN_ARGUMENTS, WAIT_ARGUMENT, login_credentials, result, run
+from ansible.module_utils.shardmart.cluster.converge.outcome import Outcome
+from ansible.module_utils.shardmart.cluster.module import LOGIN_ARGUMENTS, WAIT_ARGUMENT, login_credentials, run
 from ansible.module_utils.shardmart.cluster.protocol import connection
 
 ARGUMENTS = {"router": {"type": "str", "required": True}, "enabled": {"type": "bool", "default": True}}
@@ -51,14 +52,11 @@ def body(module):
     arguments = module.params
     credentials = login_credentials(module)
     if module.check_mode and not sharding.answers(arguments["router"], credentials):
-        return {"changed": False, "changes": []}
+        return Outcome()
     deadline = connection.Deadline(arguments["wait_seconds"])
     sharding.wait_for_router(arguments["router"], credentials, deadline)
     with connection.connect(arguments["router"], credentials) as client:
-        outcome = sharding.converge_balancer(
-            client, deadline, enabled=arguments["enabled"], check_mode=module.check_mode
-        )
-    return result(outcome.changes, outcome.before, outcome.after)
+        return sharding.converge_balancer(client, deadline, enabled=arguments["enabled"], check_mode=module.check_mode)
 
 
 def main():

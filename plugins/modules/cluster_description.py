@@ -33,6 +33,7 @@ import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.shardmart.cluster import description
 from ansible.module_utils.shardmart.cluster.host.files import write_whole
 
 
@@ -42,7 +43,11 @@ def main():
         argument_spec={"cluster": {"type": "dict", "required": True}, "path": {"type": "path", "required": True}},
         supports_check_mode=True,
     )
-    file, after = Path(module.params["path"]), json.dumps(module.params["cluster"], indent=2) + "\n"
+    try:
+        after = description.parse(module.params["cluster"]).dumps()
+    except description.DescriptionError as error:
+        module.fail_json(msg=str(error))
+    file = Path(module.params["path"])
     header = {"before_header": str(file), "after_header": str(file)}
     try:
         before = file.read_text() if file.exists() else ""

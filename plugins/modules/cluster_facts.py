@@ -37,28 +37,26 @@ problems: {description: What is not as it should be., type: list, returned: alwa
 """
 
 from ansible.module_utils.shardmart.cluster.module import (
+    CLUSTER_ARGUMENT,
     KEYFILE_ARGUMENTS,
     LOGIN_ARGUMENTS,
+    cluster_of,
     keyfile_credentials,
     login_credentials,
     run,
 )
 from ansible.module_utils.shardmart.cluster.observe import facts
 
-ARGUMENTS = {"cluster": {"type": "dict", "required": True}}
-
 
 def body(module):
     """Gather the facts."""
-    found = facts.gather(
-        module.params["cluster"], router=login_credentials(module), members=keyfile_credentials(module)
-    )
+    found = facts.gather(cluster_of(module), router=login_credentials(module), members=keyfile_credentials(module))
     return {"changed": False} | found
 
 
 def main():
     """Be the module."""
-    run(ARGUMENTS | KEYFILE_ARGUMENTS | LOGIN_ARGUMENTS, body)
+    run(CLUSTER_ARGUMENT | KEYFILE_ARGUMENTS | LOGIN_ARGUMENTS, body)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ module: cluster_verification
 short_description: Check what a user of the cluster relies on
 description:
   - Members healthy, shards present, balancer on, collections as declared, a majority write through every router read
-    back, unauthenticated access refused. Fails with every claim that does not hold.
+    back, unauthenticated access refused, C(strangers) cannot read the collections. Fails with every claim that does
+    not hold.
   - Its write goes to a collection of its own and is deleted again, so it never reports a change.
 extends_documentation_fragment: [shardmart.keyfile, shardmart.login]
 attributes:
@@ -28,6 +29,13 @@ options:
     type: list
     elements: dict
     required: true
+  strangers:
+    description: Users that must not be able to read any of these collections.
+    type: list
+    elements: str
+  secrets:
+    description: Folder with the C(NAME.password) of each of them where the module runs.
+    type: path
 author: Shardmart
 """
 
@@ -45,20 +53,27 @@ RETURN = r"""
 verified: {description: The claims that hold., type: list, returned: success}
 """
 
+from pathlib import Path
+
 from ansible.module_utils.shardmart.cluster.module import (
+    CLUSTER_ARGUMENT,
     KEYFILE_ARGUMENTS,
     LOGIN_ARGUMENTS,
+    cluster_of,
     collection_specs,
     keyfile_credentials,
     login_credentials,
     run,
+    tls_of,
 )
 from ansible.module_utils.shardmart.cluster.observe import verification
+from ansible.module_utils.shardmart.cluster.protocol.connection import Credentials
 
-ARGUMENTS = {
-    "cluster": {"type": "dict", "required": True},
+ARGUMENTS = CLUSTER_ARGUMENT | {
     "database": {"type": "str", "required": True},
     "collections": {"type": "list", "elements": "dict", "required": True},
+    "strangers": {"type": "list", "elements": "str"},
+    "secrets": {"type": "path", "no_log": False},
 }
 
 
@@ -67,11 +82,15 @@ def body(module):
     if module.check_mode:
         return {"changed": False, "verified": []}
     checks = verification.verify(
-        module.params["cluster"],
+        cluster_of(module),
         module.params["database"],
         collection_specs(module.params["collections"]),
         administrator=login_credentials(module),
         members=keyfile_credentials(module),
+        strangers=[
+            Credentials(name, Path(module.params["secrets"]) / f"{name}.password", tls=tls_of(module))
+            for name in module.params["strangers"] or ()
+        ],
     )
     failed = [f"{check.claim}: {check.failure}" for check in checks if check.failure]
     if failed:
@@ -81,7 +100,11 @@ def body(module):
 
 def main():
     """Be the module."""
-    run(ARGUMENTS | KEYFILE_ARGUMENTS | LOGIN_ARGUMENTS, body)
+    run(
+        ARGUMENTS | KEYFILE_ARGUMENTS | LOGIN_ARGUMENTS,
+        body,
+        required_by={"strangers": "secrets"},
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ description:
     (a scaled StatefulSet, an edited ConfigMap) is put back.
   - kubernetes.core.helm 6.2 calls Helm 4 with arguments it no longer has; this module asks which Helm it is.
   - Values go through a file descriptor, never on the command line.
+  - Uses the kubeconfig and context given and no other, whatever KUBECONFIG or HELM_KUBE* say in the environment.
 attributes:
   check_mode: {support: full, description: Shows the difference and changes nothing.}
   diff_mode: {support: full, description: The difference between what runs and what would; Secrets are masked.}
@@ -22,6 +23,7 @@ options:
   values: {description: Values., type: dict, default: {}}
   state: {description: Whether it is there., type: str, choices: [present, absent], default: present}
   kubeconfig: {description: The kubeconfig to use., type: path, required: true}
+  context: {description: Its context; the current one when it is not given., type: str}
   helm: {description: Name or path of helm., type: str, default: helm}
   timeout_seconds: {description: How long hooks may take., type: int, default: 300}
 author: Shardmart
@@ -35,6 +37,7 @@ EXAMPLES = r"""
     chart: helm/sharded-mongodb
     values: {routers: {replicas: 2}}
     kubeconfig: .shardmart/kubeconfig
+    context: kind-shardmart
 """
 
 RETURN = r"""
@@ -43,10 +46,12 @@ revision: {description: The release's revision., type: int, returned: when prese
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.shardmart.platforms.kubernetes_commands import Commands
 
 
 class Helm:
@@ -54,22 +59,28 @@ class Helm:
 
     def __init__(self, module):
         self.module = module
-        self.environment = {"KUBECONFIG": module.params["kubeconfig"]}
+        self.commands = Commands(module.params["kubeconfig"], module.params["context"])
         self.release = module.params["name"]
         self.namespace = module.params["namespace"]
 
-    def run(self, program, *arguments, data=None, accept=(0,), unless=None):
+    def run(self, command, data=None, accept=(0,), unless=None):
         """Exit code and output; a code that is not accepted ends the module, unless the command said that."""
-        command = [program, *arguments]
-        code, out, error = self.module.run_command(command, data=data, environ_update=self.environment)
-        if code not in accept and not (unless and unless in error):
-            said = [line for line in (error or out).splitlines() if line.strip() and not line.startswith("WARNING")]
-            self.module.fail_json(msg=f"{program} {arguments[0]} failed: {readable(said)}")
-        return code, out
+        done = self.commands.run(command, data)
+        if done.returncode not in accept and not (unless and unless in done.stderr):
+            said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+            told = [line for line in said if not line.startswith("WARNING")]
+            word = next(word for word in command[1:] if not word.startswith("-"))
+            self.module.fail_json(msg=f"{command[0]} {word} failed: {readable(told)}")
+        return done.returncode, done.stdout
 
     def helm(self, *arguments, **options):
         """Run Helm in the release's namespace."""
-        return self.run(self.module.params["helm"], *arguments, "--namespace", self.namespace, **options)
+        program = self.module.params["helm"]
+        return self.run(self.commands.helm(program, f"--namespace={self.namespace}", *arguments), **options)
+
+    def kubectl(self, *arguments, **options):
+        """Run kubectl in the release's namespace."""
+        return self.run(self.commands.kubectl(f"--namespace={self.namespace}", *arguments), **options)
 
     def stored(self):
         """The release as Helm stored it: {revision, status, manifest, values}; None when there is none."""
@@ -87,7 +98,7 @@ class Helm:
     @cached_property
     def is_version_3(self):
         """Whether this is Helm 3."""
-        return self.run(self.module.params["helm"], "version", "--template", "{{.Version}}")[1].startswith("v3")
+        return self.helm("version", "--template", "{{.Version}}")[1].startswith("v3")
 
     def render(self):
         """The manifest that an upgrade would apply, rendered against the cluster (so the chart can look at it)."""
@@ -114,8 +125,7 @@ class Helm:
 
     def drift(self, manifest):
         """How what runs differs from `manifest`, as a unified diff; empty when it does not. kubectl masks Secrets."""
-        compare = ("diff", "--concurrency=8", "--namespace", self.namespace, "-f", "-")
-        code, out = self.run("kubectl", *compare, data=manifest, accept=(0, 1))
+        code, out = self.kubectl("diff", "--concurrency=8", "-f", "-", data=manifest, accept=(0, 1))
         return re.sub(r"^(\+\+\+|---) \S*/([^/\s]+)\s.*$", r"\1 \2", out, flags=re.MULTILINE) if code else ""
 
 
@@ -141,6 +151,7 @@ def main():
             "values": {"type": "dict", "default": {}},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "kubeconfig": {"type": "path", "required": True},
+            "context": {"type": "str"},
             "helm": {"type": "str", "default": "helm"},
             "timeout_seconds": {"type": "int", "default": 300},
         },
@@ -158,8 +169,12 @@ def main():
         if stored and not module.check_mode:
             helm.helm("uninstall", helm.release, "--timeout", f"{module.params['timeout_seconds']}s", "--wait")
         module.exit_json(changed=bool(stored))
-    manifest = helm.render()
-    drift = helm.drift(manifest)
+    with ThreadPoolExecutor() as pool:
+        rendering = pool.submit(helm.render)
+        # Nearly always what was stored is rendered again, and one answer serves for both.
+        drifting = pool.submit(helm.drift, stored["manifest"]) if stored else None
+        manifest = rendering.result()
+        drift = drifting.result() if stored and lines(stored["manifest"]) == lines(manifest) else helm.drift(manifest)
     same = stored and stored["status"] == "deployed" and stored["values"] == module.params["values"]
     changed = not same or lines(stored["manifest"]) != lines(manifest) or bool(drift)
     if changed and not module.check_mode:

@@ -12,7 +12,8 @@ description:
   - It is there when its API answers. The nodes become ready meanwhile; whoever needs pods waits for them.
   - A cluster counts as ours when every node carries the label C(shardmart/made-by=site.yml), which the
     configuration file gives. One of the same name without it is refused.
-  - A creation that was killed left a note beside the kubeconfig, so the next run removes the torso and begins anew.
+  - A creation that was killed left a note beside the kubeconfig, so the next run removes the unfinished cluster and
+    begins anew.
 attributes:
   check_mode: {support: full, description: Says what would be done.}
   diff_mode: {support: none, description: A cluster is there or not.}
@@ -38,11 +39,13 @@ RETURN = r"""
 nodes: {description: Names of the nodes., type: list, returned: when present}
 """
 
+import json
 import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.shardmart.cluster.host.files import write_whole
+from ansible.module_utils.shardmart.platforms.kubernetes_commands import Commands
 
 LABEL = "shardmart/made-by=site.yml"
 
@@ -72,21 +75,20 @@ def main():
     kubeconfig = Path(module.params["kubeconfig"])
     exists = name in clusters(module)
     begun = kubeconfig.with_name(f"{kubeconfig.name}.{name}-begun")
-    torso = exists and begun.exists()
-    if exists and not torso:
-        refuse_foreign(module, name)
+    unfinished = exists and begun.exists()
+    wanted = refuse_foreign(module, name) if exists and not unfinished else None
     if module.params["state"] == "absent":
         if exists and not module.check_mode:
             delete(module, name, kubeconfig)
             begun.unlink(missing_ok=True)
         module.exit_json(changed=exists)
-    if exists and not torso:
-        changed = keep_kubeconfig(module, name, kubeconfig)
+    if exists and not unfinished:
+        changed = keep_kubeconfig(module, wanted, kubeconfig)
         module.exit_json(changed=changed, nodes=nodes(module, name))
     if module.check_mode:
         module.exit_json(changed=True, nodes=[])
     kubeconfig.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if torso:
+    if unfinished:
         delete(module, name, kubeconfig)
     kubeconfig.unlink(missing_ok=True)
     begun.touch(mode=0o600)
@@ -117,28 +119,34 @@ def nodes(module, name):
 
 
 def refuse_foreign(module, name):
-    """Fail unless every node carries our label."""
+    """The cluster's kubeconfig; fails unless every node carries our label."""
     kubeconfig = run(module, ["kind", "get", "kubeconfig", "--name", name])[0]
-    command = ["kubectl", "--kubeconfig", "/dev/stdin", "get", "nodes", "-o", "name", "--request-timeout=20s"]
+    commands = Commands("/dev/stdin", f"kind-{name}")
+    command = commands.kubectl("get", "nodes", "-o", "json", "--request-timeout=20s")
     deadline = time.monotonic() + module.params["wait_seconds"]
     while True:
-        code, every, error = module.run_command(command, data=kubeconfig)
+        done = commands.run(command, kubeconfig)
         # A node that was just started refuses or forbids everything until its API server has read its rules.
-        if not code or time.monotonic() > deadline or not all(is_running(module, node) for node in nodes(module, name)):
+        if (
+            not done.returncode
+            or time.monotonic() > deadline
+            or not all(is_running(module, node) for node in nodes(module, name))
+        ):
             break
         time.sleep(1)
-    if code:
+    if done.returncode:
         module.fail_json(
             msg=f"kind cluster {name} exists and its API does not answer, so whose it is cannot be said: start its "
             f"containers (docker start {' '.join(nodes(module, name))}), or remove it with "
-            f"`kind delete cluster --name {name}` ({''.join(error.strip().splitlines()[-1:])})"
+            f"`kind delete cluster --name {name}` ({''.join(done.stderr.strip().splitlines()[-1:])})"
         )
-    ours = module.run_command([*command, "-l", LABEL], data=kubeconfig)[1]
-    if set(ours.split()) != set(every.split()):
+    key, value = LABEL.split("=")
+    if any(node["metadata"]["labels"].get(key) != value for node in json.loads(done.stdout)["items"]):
         module.fail_json(
             msg=f"kind cluster {name} exists and was not made by this project (no label {LABEL} on every node): "
             "give the topology another `name`, or delete that cluster yourself"
         )
+    return kubeconfig
 
 
 def is_running(module, node):
@@ -146,9 +154,8 @@ def is_running(module, node):
     return run(module, ["docker", "inspect", "--format", "{{.State.Running}}", node])[0].strip() == "true"
 
 
-def keep_kubeconfig(module, name, path):
+def keep_kubeconfig(module, wanted, path):
     """Write the kubeconfig when it is missing or of an earlier cluster; whether that was needed."""
-    wanted = run(module, ["kind", "get", "kubeconfig", "--name", name])[0]
     if path.exists() and path.read_text().strip() == wanted.strip():
         return False
     if not module.check_mode:

@@ -16,6 +16,7 @@ attributes:
 options:
   definition: {description: "The Job, as a mapping with a name and a namespace.", type: dict, required: true}
   kubeconfig: {description: The kubeconfig to use., type: path, required: true}
+  context: {description: Its context; the current one when it is not given., type: str}
   wait_seconds: {description: How long the Job may take., type: int, default: 600}
 author: Shardmart
 """
@@ -25,6 +26,7 @@ EXAMPLES = r"""
   kubernetes_job:
     definition: "{{ lookup('template', 'job.yaml') | from_yaml }}"
     kubeconfig: .shardmart/kubeconfig
+    context: kind-shardmart
 """
 
 RETURN = r"""

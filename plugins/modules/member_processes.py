@@ -64,12 +64,11 @@ from pathlib import Path
 from ansible.module_utils.shardmart.cluster.converge import restart
 from ansible.module_utils.shardmart.cluster.errors import ClusterError
 from ansible.module_utils.shardmart.cluster.host import processes
-from ansible.module_utils.shardmart.cluster.module import run
+from ansible.module_utils.shardmart.cluster.module import CLUSTER_ARGUMENT, cluster_of, run
 from ansible.module_utils.shardmart.cluster.protocol.connection import Credentials, Deadline
 from ansible.module_utils.shardmart.platforms import embedded
 
-ARGUMENTS = {
-    "cluster": {"type": "dict", "required": True},
+ARGUMENTS = CLUSTER_ARGUMENT | {
     "state_folder": {"type": "path", "required": True},
     "mongod": {"type": "path"},
     "mongos": {"type": "path"},
@@ -83,8 +82,9 @@ def body(module):
     """Converge the processes."""
     arguments = module.params
     state = Path(arguments["state_folder"])
+    cluster = cluster_of(module)
     declared = embedded.processes(
-        arguments["cluster"], state, {"mongod": arguments["mongod"] or "mongod", "mongos": arguments["mongos"]}
+        cluster, state, {"mongod": arguments["mongod"] or "mongod", "mongos": arguments["mongos"]}
     )
     if arguments["state"] == "stopped":
         return stopped([*embedded.left_over(declared, state), *declared], arguments["wait_seconds"], module.check_mode)
@@ -103,13 +103,16 @@ def body(module):
         rotated = processes.rotate_logs(running, larger_than=arguments["rotate_logs_above_mb"] << 20)
         changes += [f"rotate the log of {name}" for name in rotated]
         # A router listens only once the config servers have a primary, which the bootstrap gives them.
-        routers = {router["name"] for router in arguments["cluster"]["routers"]}
+        routers = {router.name for router in cluster.routers}
         started = processes.start(idle)
         processes.wait_until_listening([s for s in started if s.process.name not in routers], deadline)
         processes.refuse_ended(started)
-        sets, speak = embedded.sets_of(arguments["cluster"]), embedded.tls(arguments["cluster"], state)
+        sets = {member.name: s.addresses for s in cluster.replica_sets for member in s.members}
+        keyfile = Credentials(keyfile=state / "secrets/keyfile", tls=embedded.tls(cluster, state))
         processes.stop(leaving, wait_seconds=deadline.remaining)
-        restart.one_at_a_time(outdated, sets, Credentials(keyfile=state / "secrets/keyfile", tls=speak), deadline)
+        restart.one_at_a_time(outdated, sets, keyfile, deadline)
+        for process in declared:  # those that ran already may have been started before records were kept
+            processes.remember(process)
     return {"changed": bool(changes), "changes": changes, "diff": diff}
 
 

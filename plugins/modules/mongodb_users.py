@@ -28,13 +28,18 @@ options:
     required: true
     suboptions:
       name: {description: Name., type: str, required: true}
-      password_file: {description: File with the password where the module runs., type: path, required: true}
+      password_file:
+        description: File with the password where the module runs. Default is C(NAME.password) in C(secrets).
+        type: path
       roles: {description: "Roles as C({role, db}) documents.", type: list, elements: dict, default: []}
       privileges:
         description: "Privileges of a role with the user's own name that is kept with it."
         type: list
         elements: dict
         default: []
+  secrets:
+    description: Folder with the password files where the module runs.
+    type: path
 author: Shardmart
 """
 
@@ -77,12 +82,24 @@ ARGUMENTS = {
         "required": True,
         "options": {
             "name": {"type": "str", "required": True},
-            "password_file": {"type": "path", "required": True, "no_log": False},
+            "password_file": {"type": "path", "no_log": False},
             "roles": {"type": "list", "elements": "dict", "default": []},
             "privileges": {"type": "list", "elements": "dict", "default": []},
         },
     },
+    "secrets": {"type": "path", "no_log": False},
 }
+
+
+def password_file(module, user):
+    """Where the user's password is."""
+    if user["password_file"]:
+        return Path(user["password_file"])
+    if not module.params["secrets"]:
+        module.fail_json(
+            msg=f"user {user['name']}: `password_file` is missing, and `secrets` names no folder to look in"
+        )
+    return Path(module.params["secrets"]) / f"{user['name']}.password"
 
 
 def body(module):
@@ -93,11 +110,11 @@ def body(module):
         login=login if login.username else None, keyfile=keyfile if keyfile.keyfile else None
     )
     address = replica_set.primary_of(arguments["addresses"], keyfile) or arguments["addresses"][0]
-    changes = users.converge(
+    return users.converge(
         [
             users.UserSpec(
                 name=user["name"],
-                password_file=Path(user["password_file"]),
+                password_file=password_file(module, user),
                 roles=tuple(user["roles"]),
                 privileges=tuple(user["privileges"]),
             )
@@ -108,7 +125,6 @@ def body(module):
         wait_seconds=arguments["wait_seconds"],
         check_mode=module.check_mode,
     )
-    return {"changed": bool(changes), "changes": changes}
 
 
 def main():

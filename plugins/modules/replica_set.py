@@ -34,6 +34,7 @@ options:
       tags: {description: Replica set tags., type: dict, default: {}}
       name: {description: The member's name in the topology; not used., type: str}
       cache_mb: {description: The member's cache in the topology; not used., type: int}
+      pod: {description: The member's pod; not used., type: dict}
   config_server:
     description: Whether this is the set of the config servers.
     type: bool
@@ -76,12 +77,12 @@ primary:
   returned: always
 """
 
+from ansible.module_utils.shardmart.cluster import description
 from ansible.module_utils.shardmart.cluster.converge import replica_set
 from ansible.module_utils.shardmart.cluster.module import (
     KEYFILE_ARGUMENTS,
     WAIT_ARGUMENT,
     keyfile_credentials,
-    result,
     run,
 )
 
@@ -100,6 +101,7 @@ ARGUMENTS = {
             "tags": {"type": "dict", "default": {}},
             "name": {"type": "str"},
             "cache_mb": {"type": "int"},
+            "pod": {"type": "dict"},
         },
     },
     "config_server": {"type": "bool", "default": False},
@@ -112,31 +114,17 @@ ARGUMENTS = {
 def body(module):
     """Converge the set the arguments describe."""
     arguments = module.params
-    spec = replica_set.ReplicaSetSpec(
-        name=arguments["name"],
-        members=tuple(
-            replica_set.MemberSpec(
-                host=f"{member['host']}:{member['port']}",
-                priority=member["priority"],
-                votes=member["votes"],
-                hidden=member["hidden"],
-                tags=member["tags"],
-            )
-            for member in arguments["members"]
+    members = [{key: value for key, value in m.items() if value is not None} for m in arguments["members"]]
+    spec = replica_set.ReplicaSetSpec.of(
+        description.parse_set(
+            {"name": arguments["name"], "members": members},
+            description.Role.CONFIG if arguments["config_server"] else description.Role.SHARD,
         ),
-        config_server=arguments["config_server"],
-        election_timeout_ms=arguments["election_timeout_ms"],
-        heartbeat_ms=arguments["heartbeat_ms"],
+        description.Election(arguments["election_timeout_ms"], arguments["heartbeat_ms"]),
         allow_removal=arguments["allow_removal"],
     )
-    outcome = replica_set.converge(
+    return replica_set.converge(
         spec, keyfile_credentials(module), wait_seconds=arguments["wait_seconds"], check_mode=module.check_mode
-    )
-    return result(
-        outcome.changes,
-        replica_set.summary(outcome.before),
-        replica_set.summary(outcome.after),
-        primary=outcome.primary,
     )
 
 

@@ -69,10 +69,7 @@ def body(module):
         raise ClusterError("`tls` is missing: a server without TLS serves no certificate")
     deadline = connection.Deadline(arguments["wait_seconds"])
     fingerprint = arguments["fingerprint"] or rotation.fingerprint_of(arguments["certificate"])
-    changes = rotation.converge(
-        arguments["addresses"], fingerprint, credentials, deadline, check_mode=module.check_mode
-    )
-    return {"changed": bool(changes), "changes": changes}
+    return rotation.converge(arguments["addresses"], fingerprint, credentials, deadline, check_mode=module.check_mode)
 
 
 def main():

@@ -66,12 +66,12 @@ changes:
 """
 
 from ansible.module_utils.shardmart.cluster.converge import sharding
+from ansible.module_utils.shardmart.cluster.converge.outcome import Outcome
 from ansible.module_utils.shardmart.cluster.module import (
     LOGIN_ARGUMENTS,
     WAIT_ARGUMENT,
     collection_specs,
     login_credentials,
-    result,
     run,
 )
 from ansible.module_utils.shardmart.cluster.protocol import connection
@@ -100,14 +100,13 @@ def body(module):
     collections = collection_specs(arguments["collections"])
     credentials = login_credentials(module)
     if module.check_mode and not sharding.answers(arguments["router"], credentials):
-        return {"changed": True, "changes": [f"{arguments['database']}.{c.name}: shard" for c in collections]}
+        return Outcome([f"{arguments['database']}.{c.name}: shard" for c in collections])
     deadline = connection.Deadline(arguments["wait_seconds"])
     sharding.wait_for_router(arguments["router"], credentials, deadline)
     with connection.connect(arguments["router"], credentials) as client:
-        outcome = sharding.converge_collections(
+        return sharding.converge_collections(
             arguments["database"], collections, client, deadline, check_mode=module.check_mode
         )
-    return result(outcome.changes, outcome.before, outcome.after)
 
 
 def main():

@@ -48,8 +48,10 @@ changes:
   sample: [add shard shard1ReplSet]
 """
 
+from ansible.module_utils.shardmart.cluster import description
 from ansible.module_utils.shardmart.cluster.converge import sharding
-from ansible.module_utils.shardmart.cluster.module import LOGIN_ARGUMENTS, WAIT_ARGUMENT, login_credentials, result, run
+from ansible.module_utils.shardmart.cluster.converge.outcome import Outcome
+from ansible.module_utils.shardmart.cluster.module import LOGIN_ARGUMENTS, WAIT_ARGUMENT, login_credentials, run
 from ansible.module_utils.shardmart.cluster.protocol import connection
 
 ARGUMENTS = {
@@ -70,21 +72,14 @@ ARGUMENTS = {
 def body(module):
     """Converge the shards the arguments describe."""
     arguments = module.params
-    shards = [
-        sharding.ShardSpec(
-            name=shard["name"],
-            members=tuple(f"{member['host']}:{member['port']}" for member in shard["members"]),
-        )
-        for shard in arguments["shards"]
-    ]
+    shards = [sharding.ShardSpec.of(description.parse_set(shard)) for shard in arguments["shards"]]
     credentials = login_credentials(module)
     if module.check_mode and not sharding.answers(arguments["router"], credentials):
-        return {"changed": True, "changes": [f"add shard {shard.name}" for shard in shards]}
+        return Outcome([f"add shard {shard.name}" for shard in shards])
     deadline = connection.Deadline(arguments["wait_seconds"])
     sharding.wait_for_router(arguments["router"], credentials, deadline)
     with connection.connect(arguments["router"], credentials) as client:
-        outcome = sharding.converge_shards(shards, client, deadline, check_mode=module.check_mode)
-    return result(outcome.changes, {"shards": outcome.before}, {"shards": outcome.after})
+        return sharding.converge_shards(shards, client, deadline, check_mode=module.check_mode)
 
 
 def main():

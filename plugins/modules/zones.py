@@ -47,7 +47,8 @@ changes:
 """
 
 from ansible.module_utils.shardmart.cluster.converge import sharding
-from ansible.module_utils.shardmart.cluster.module import LOGIN_ARGUMENTS, WAIT_ARGUMENT, login_credentials, result, run
+from ansible.module_utils.shardmart.cluster.converge.outcome import Outcome
+from ansible.module_utils.shardmart.cluster.module import LOGIN_ARGUMENTS, WAIT_ARGUMENT, login_credentials, run
 from ansible.module_utils.shardmart.cluster.protocol import connection
 
 ARGUMENTS = {
@@ -73,12 +74,11 @@ def body(module):
     ]
     credentials = login_credentials(module)
     if module.check_mode and not sharding.answers(arguments["router"], credentials):
-        return {"changed": True, "changes": [f"{s.name}: serve zone {zone}" for s in shards for zone in s.zones]}
+        return Outcome([f"{s.name}: serve zone {zone}" for s in shards for zone in s.zones])
     deadline = connection.Deadline(arguments["wait_seconds"])
     sharding.wait_for_router(arguments["router"], credentials, deadline)
     with connection.connect(arguments["router"], credentials) as client:
-        outcome = sharding.converge_zones(shards, client, deadline, check_mode=module.check_mode)
-    return result(outcome.changes, {"zones": outcome.before}, {"zones": outcome.after})
+        return sharding.converge_zones(shards, client, deadline, check_mode=module.check_mode)
 
 
 def main():

@@ -8,6 +8,7 @@ from shardmart.command import run
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("shardmart.status", "Show sets, members, lag, chunks and documents."),
+    "render": ("shardmart.declare.render", "Print the chart's values that a topology decides, or compare them."),
     "load": ("shardmart.loader.cli", "Seed the database with users, products and orders."),
     "ledger": ("shardmart.ledger.cli", "Run a workload that remembers every acknowledged write, and check it."),
     "chaos": ("shardmart.chaos.cli", "Random faults, and reports of experiments."),

@@ -1,27 +1,84 @@
-"""How a command of ours ends: with its exit code, or with one line where the machine under it fails."""
+"""How a command of ours ends: the one place that turns what went wrong into a line on standard error and an exit code.
+
+No command module catches a usage error, an interruption or one of our own exceptions to end by; none prints a
+traceback for a user's mistake.  What is nobody's expected failure (a defect) keeps its traceback.
+"""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .errors import FAILED, INTERRUPTED, BadUseError, ShardmartError
+
+if TYPE_CHECKING:
+    import typer
 
 
 def run(command: str, module: str, arguments: list[str]) -> NoReturn:
-    """Exit as `main` of `module` does; where the machine under it fails, with one line of `command` and exit code 1."""
-    main = importlib.import_module(module).main
+    """Exit as `main(arguments)` of `module` does; the module is imported now and not before."""
+    raise SystemExit(ending(command, lambda: importlib.import_module(module).main(arguments)))
+
+
+def run_app(app: typer.Typer, command: str, arguments: list[str], *, os_error: int = FAILED) -> int:
+    """Run a command line made with typer; returns the exit code.
+
+    `os_error` is the code for a file or disk that fails, where 1 is a verdict of the command.
+    """
+
+    def body() -> Any:
+        import typer  # here: the router starts without it
+
+        try:
+            return app(arguments, prog_name=f"shardmart {command}", standalone_mode=False)
+        except typer.Abort:
+            raise KeyboardInterrupt from None
+        except Exception as error:
+            # typer carries a click of its own: its usage errors have no public name, but they can format a message.
+            if not hasattr(error, "format_message"):
+                raise
+            message = error.format_message()
+            # Without arguments the help was printed, and there is nothing to add.
+            raise BadUseError(f"{message} (see --help)" if message else "") from None
+
+    return ending(command, body, os_error=os_error)
+
+
+def ending(command: str, body: Callable[[], int | None], *, os_error: int = FAILED) -> int:
+    """The exit code `body` ends with, its output flushed; where it fails, after one line that `command` says.
+
+    Ctrl-C is silent and 130: whoever pressed it knows.  So is a reader of our output that went away, with `os_error`.
+    """
     try:
-        code = main(arguments)
+        code = body() or 0
         sys.stdout.flush()
+    except ShardmartError as error:
+        _say(command, str(error))
+        return error.exit_code
     except OSError as error:  # a full disk, a folder that is not ours, a reader that went away
-        with suppress(OSError):
-            sys.stdout.flush()
-        # What could not be written is dropped, or the interpreter's last flush fails once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         if not isinstance(error, BrokenPipeError):
-            what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-            print(f"shardmart {command}: {what}", file=sys.stderr)
-        raise SystemExit(1) from None
-    raise SystemExit(code)
+            _say(command, f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+        return os_error
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as end:  # argparse; typer, where the reader of its output went away
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else FAILED
+    return code
+
+
+def _say(command: str, message: str) -> None:
+    if message:
+        print(f"shardmart {command}: {message}", file=sys.stderr)
+
+
+def _drop_output() -> None:
+    """Drop what could not be written, or the interpreter's last flush fails once more."""
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

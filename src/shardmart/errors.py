@@ -2,7 +2,8 @@
 
 A message says what was expected, what was found and what to do next.  The exit codes are the same for every command:
 1 it failed, 2 wrong arguments or a wrong file, 3 the cluster is not there or does not answer, 4 it refused, and
-130 interrupted; a command that gives a verdict has codes of its own for it and documents them.
+130 interrupted; a command that gives a verdict says with 1 that it is not good.  The table of all commands stands in
+docs/operating.md; `shardmart.command` is where an exception becomes its line and its code.
 """
 
 from __future__ import annotations

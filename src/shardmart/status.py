@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,20 +18,22 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from shardmart.cluster.errors import ClusterError
+from shardmart import platforms
 from shardmart.cluster.observe.facts import gather
 from shardmart.cluster.protocol.connection import Credentials, Tls
-from shardmart.platforms.state import State, StateError
+from shardmart.command import run_app
+from shardmart.platforms.platform import Platform, PlatformError, last_line
+from shardmart.platforms.state import State
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+EPILOG = "Exit codes: 0 healthy, 1 something is not as it should be, 2 wrong arguments, 3 no cluster, 130 interrupted."
 WIDTH_OF_A_PIPE = 160
 """Nobody resizes a log: rich's 80 columns would cut the table of a cluster with many shards."""
-IN_KUBERNETES = ".svc."
-"""Part of every name that a headless Service gives to a pod; the first label is the pod's own name."""
+THERE_SECONDS = 60
 STATE_COLOURS = {"PRIMARY": "bold green", "SECONDARY": "green", "ROUTER": "green", "DOWN": "bold red"}
 
 
-@app.command()
+@app.command(epilog=EPILOG)
 def status(
     state: Annotated[Path | None, typer.Option(help="State folder (default: $SHARDMART_STATE or .shardmart).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
@@ -61,10 +62,26 @@ def status(
 
 
 def read(state: State) -> dict[str, Any]:
-    """The facts of the cluster in this state folder; StateError when there is none."""
+    """The facts of the cluster in this state folder; StateError when there is none.
+
+    Where its servers cannot be connected to from here, the same command gathers them beside the servers: then times are
+    text.
+    """
+    platform = platforms.of(state)
+    if not platform.direct:
+        return _read_there(platform)
     tls = Tls.trusting(state.authority)
     monitor = Credentials("monitor", state.folder / "secrets" / "monitor.password", tls=tls)
-    return gather(state.cluster(), router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
+    return gather(platform.cluster, router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
+
+
+def _read_there(platform: Platform) -> dict[str, Any]:
+    done = platform.run(["shardmart", "status", "--json"], timeout_s=THERE_SECONDS)
+    try:
+        facts: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise PlatformError(f"the toolbox cannot tell: {last_line(done.stderr) or 'no output'}") from None
+    return facts
 
 
 def render(facts: dict[str, Any]) -> RenderableType:
@@ -83,7 +100,7 @@ def _members(facts: dict[str, Any]) -> Table:
     table = Table(
         title=f"Cluster {facts['name']}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
-    pods = all(IN_KUBERNETES in server["address"] for server in facts["sets"][0]["members"])
+    pods = "pod" in facts["sets"][0]["members"][0]
     for column in ("Set", "Member", "Pod" if pods else "Address", "State", "Version"):
         table.add_column(column, no_wrap=True)
     for column in ("Lag", "Uptime"):
@@ -100,7 +117,7 @@ def _add_rows(table: Table, group: str, servers: list[dict[str, Any]]) -> None:
         table.add_row(
             group if position == 0 else "",
             server["name"],
-            server["address"].split(".")[0] if IN_KUBERNETES in server["address"] else server["address"],
+            server.get("pod") or server["address"],
             Text(state, style=STATE_COLOURS.get(state, "yellow")),
             server.get("version", "-"),
             f"{server['lag_seconds']:.0f} s" if "lag_seconds" in server else "-",
@@ -143,13 +160,4 @@ def _duration(seconds: float | None) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
-    try:
-        app(arguments, prog_name="shardmart status")
-    except (StateError, ClusterError) as error:
-        print(f"shardmart status: {error}", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        return 130
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    return 0
+    return run_app(app, "status", arguments)

@@ -32,14 +32,12 @@ def test_site_ends_seeded_verified_and_with_a_way_in(made: Made) -> None:
     assert "playbooks/destroy.yml" in output
 
 
-@pytest.mark.timeout(600)
 def test_second_run_changes_nothing(site: KindSite) -> None:
     again = site.play("site.yml")
     assert again.code == 0, again.output
     assert set(again.changed.values()) == {0}, again.output
 
 
-@pytest.mark.timeout(300)
 def test_helm_three_finds_nothing_to_change_either(site: KindSite) -> None:
     checked = site.play("playbooks/provision.yml", "--check", "--diff", "-e", "chart_helm=helm3")
     assert checked.code == 0, checked.output
@@ -170,7 +168,6 @@ def test_rendered_objects_are_accepted_by_the_api_server(site: KindSite, tmp_pat
             assert wanted in accepted
 
 
-@pytest.mark.timeout(300)
 def test_cluster_of_the_same_name_that_is_not_ours_is_refused(site: KindSite) -> None:
     site.kubectl("label", "nodes", "--all", "shardmart/made-by-")
     try:

@@ -8,8 +8,6 @@ import pytest
 
 from tests.support.kind_site import KindSite, Made
 
-pytestmark = pytest.mark.timeout(600)
-
 
 @pytest.fixture(autouse=True)
 def _whole_again(made: Made) -> Iterator[None]:

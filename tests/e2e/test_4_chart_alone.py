@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.clusters import known_access
 from tests.support.kind_site import KindSite, Made
 
 NAME = "alone"
-pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_install_alone_gives_a_working_cluster(release: KindSite) -> None:
 def test_secrets_are_made_in_the_cluster_and_helm_never_sees_them(release: KindSite, tmp_path: Path) -> None:
     secret = json.loads(release.kubectl("get", "secret", f"{NAME}-auth", "-o", "json"))
     values = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
-    assert {"keyfile", "admin.password", "loader.password", "ledger.password", "monitor.password"} <= set(values)
+    assert set(known_access().secrets) <= set(values)
     stored = release.kubectl("get", "secrets", "--selector=owner=helm", "-o", "json")
     rendered = release.run("helm3", "get", "all", NAME, "--namespace", NAME)
     for value in values.values():

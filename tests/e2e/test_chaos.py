@@ -15,18 +15,16 @@ import pytest
 
 from tests.support.kind_site import ROOT, KindSite
 
-pytestmark = pytest.mark.timeout(900)
-
 BEGIN_AND_WAIT = """
 import time
-from shardmart.chaos import actions
+from shardmart.chaos.toolkit import actions
 print(actions.latency("mongos1", delay_ms=100, duration_s=20)["guard"], flush=True)
 time.sleep(600)
 """
 
 MEASURE = """
 import json
-from shardmart.chaos.targets import Targets
+from shardmart.chaos.targets.selectors import Targets
 from shardmart.platforms.state import State
 targets = Targets(State.find())
 router = targets.server("mongos1")

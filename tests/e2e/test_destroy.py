@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.kind_site import KindSite
-
-pytestmark = pytest.mark.timeout(600)
 
 
 def test_destroy_keeps_the_data_and_what_others_made(site: KindSite) -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import subprocess
 
-import pytest
-
+from shardmart.declare import versions
 from tests.support.kind_site import ROOT
 
 IMAGE = "shardmart/loader:test"
-
-pytestmark = pytest.mark.timeout(600)
 
 
 def docker(*arguments: str, accept: int = 0) -> str:
@@ -20,7 +17,8 @@ def docker(*arguments: str, accept: int = 0) -> str:
 
 
 def test_loader_image_runs_without_root_and_on_a_read_only_disk() -> None:
-    docker("build", "--quiet", "--network=host", "--file=loader/Dockerfile", f"--tag={IMAGE}", ".")
+    base = f"--build-arg=BASE={versions.load().images['airgapped_base']}"
+    docker("build", "--quiet", "--network=host", base, "--file=loader/Dockerfile", f"--tag={IMAGE}", ".")
     run = ("run", "--rm", "--read-only", "--network=none", "--cap-drop=ALL")
     try:
         assert "--orders-per-user" in docker(*run, "--env=COLUMNS=120", IMAGE, "--help")

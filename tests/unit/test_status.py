@@ -89,6 +89,7 @@ def test_pods_are_named_without_their_domain() -> None:
     document = facts()
     for member in document["sets"][0]["members"]:
         member["address"] = f"shop-{member['name']}.shop-shard1.shop.svc.cluster.local:27017"
+        member["pod"] = f"shop-{member['name']}"
     text = rendered(document)
     assert "shop-shard1-1 " in text
     assert "svc" not in text

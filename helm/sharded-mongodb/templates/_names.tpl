@@ -65,7 +65,7 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 - --tls-secret={{ include "sharded-mongodb.tlsSecret" . }}
 - --validity-days={{ .Values.tls.validityDays }}
 - --renew-days={{ .Values.tls.renewDays }}
-{{- range (include "sharded-mongodb.dnsNames" . | fromYamlArray) }}
+{{- range concat (include "sharded-mongodb.dnsNames" . | fromYamlArray) (rest (include "sharded-mongodb.ipAddresses" . | fromYamlArray)) }}
 - {{ printf "--dns-name=%s" . | quote }}
 {{- end }}
 {{- end -}}
@@ -84,4 +84,19 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 - "{{ include "sharded-mongodb.fullname" . }}.{{ .Release.Namespace }}"
 - "{{ include "sharded-mongodb.fullname" . }}"
 - localhost
+{{- range .Values.tls.names }}
+{{- if not (regexMatch "^[0-9.]+$|:" .) }}
+- {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* And addresses: loopback's first, which kubernetes-secrets adds by itself. */}}
+{{- define "sharded-mongodb.ipAddresses" -}}
+- 127.0.0.1
+{{- range .Values.tls.names }}
+{{- if regexMatch "^[0-9.]+$|:" . }}
+- {{ . | quote }}
+{{- end }}
+{{- end }}
 {{- end -}}

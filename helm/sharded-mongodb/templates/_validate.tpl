@@ -57,11 +57,16 @@
 {{- if lt (int .Values.election.timeoutMs) (mul 2 .Values.election.heartbeatMs | int) -}}
   {{- $problems = append $problems "election.timeoutMs: must be at least twice election.heartbeatMs, or one late heartbeat elects" -}}
 {{- end -}}
-{{- if not (has .Values.routers.readyUser .Values.auth.users) -}}
-  {{- $problems = append $problems (printf "routers.readyUser: %q is not one of auth.users, no router would become ready" .Values.routers.readyUser) -}}
+{{- $modelled := (include "sharded-mongodb.declared" . | fromJson).zones -}}
+{{- range .Values.zones -}}
+  {{- if not (has . $modelled) -}}
+    {{- $problems = append $problems (printf "zones: the data model has no zone %q, it has %s" . (join ", " $modelled)) -}}
+  {{- end -}}
 {{- end -}}
-{{- if not (has "admin" .Values.auth.users) -}}
-  {{- $problems = append $problems "auth.users: must have admin, the bootstrap works as that user" -}}
+{{- range $modelled -}}
+  {{- if not (has . $.Values.zones) -}}
+    {{- $problems = append $problems (printf "zones: %s of the data model is missing, its documents would have no home" .) -}}
+  {{- end -}}
 {{- end -}}
 {{- if .Values.tls.enabled -}}
   {{- if and (eq .Values.tls.issuer "existing") (not .Values.tls.existingSecret) -}}

@@ -1,5 +1,5 @@
 """Faults that are proved, experiments for Chaos Toolkit, and reports of what they did to acknowledged writes.
 
-Experiments are the JSON files beside this one (kind) and in `embedded/`; `actions`, `probes` and `controls` are what
-they name; `guard` is the process that holds a fault and ends it by itself.
+Each room knows only those after it: `toolkit` (what experiments name), `report`, `agents` (programs that run
+elsewhere), `observation` (what is seen meanwhile), `lifecycle` (record, guard, heal), `faults`, `targets`, `packets`.
 """

@@ -1,5 +1,8 @@
-"""`shardmart chaos`: run experiments, heal, engine, reports.  Exit codes: 0 passed or done, 1 an experiment failed,
-2 bad use, 3 the cluster or a file failed, 130 interrupted."""
+"""`shardmart chaos`: run experiments, heal, engine, reports.
+
+Exit codes: 0 passed or done, 1 an experiment failed (or passed, with --expect-failure), 2 bad use, 3 the cluster or a
+file failed, 4 this cluster cannot do an experiment and nothing was started, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +19,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.table import Table
 
-from shardmart.cluster.errors import ClusterError
-from shardmart.cluster.protocol.connection import describe
-from shardmart.platforms.state import State, StateError
+from shardmart.command import run_app
+from shardmart.errors import INTERRUPTED, UNREACHABLE, BadUseError
+from shardmart.platforms.state import State
 
-from . import register
-from .engine import FAULTS, Engine, Plan
-from .errors import ChaosError
-from .targets import Targets
+from .errors import ChaosError, ImpossibleError
+from .lifecycle import heal as healing
+from .lifecycle import records
+from .lifecycle.engine import FAULTS, Engine, Plan
+from .targets.selectors import Targets
 
 FAULT_HELP = f"What may happen; repeatable: {', '.join(FAULTS)}, all."
-EXPERIMENT_FAILED, BAD_USE, FAILED, INTERRUPTED = 1, 2, 3, 130
+EXPERIMENT_FAILED = 1
 
 app = typer.Typer(
     help="Faults that are proved, and a verdict on every acknowledged write.",
@@ -64,6 +67,7 @@ def run_experiments(
     experiments: Annotated[list[Path], typer.Argument(help="Experiment files.", exists=True, dir_okay=False)],
     times: Annotated[int, typer.Option(min=1, help="How often to run each.")] = 1,
     expect_failure: Annotated[bool, typer.Option(help="Negative controls: exit 0 only if every run fails.")] = False,
+    where_possible: Annotated[bool, typer.Option(help="Leave out, and name, what this cluster cannot do.")] = False,
     var: Annotated[
         list[str] | None, typer.Option(help="Another value of the experiment's configuration, as KEY:TYPE=VALUE.")
     ] = None,
@@ -71,13 +75,14 @@ def run_experiments(
 ) -> None:
     """Run experiments one after the other with Chaos Toolkit, and sum them up in a table.
 
-    Each run leaves a report in chaos/runs of the state folder.  Exit 1 if any failed.
+    Each run leaves a report in chaos/runs of the state folder.  Exit 1 if any failed; 4, with nothing started, if this
+    cluster cannot do one.
     """
-    from . import report as reports
+    from .report import table
 
     found = _use(state)
-    Targets(found)
     program = _chaos_toolkit()
+    experiments = _possible(Targets(found), experiments, leave_out=where_possible)
     failed = passed = 0
     started = time.time()
     for path in experiments:
@@ -94,22 +99,39 @@ def run_experiments(
             )
             failed, passed = failed + bool(done.returncode), passed + (not done.returncode)
     print(f"\n{passed} passed, {failed} failed; reports in {found.folder / 'chaos' / 'runs'}\n")
-    print(reports.markdown(reports.summarize(found.folder / "chaos" / "runs", started)))
+    print(table.markdown(table.summarize(found.folder / "chaos" / "runs", started)))
     if passed if expect_failure else failed:
         raise typer.Exit(EXPERIMENT_FAILED)
+
+
+def _possible(targets: Targets, experiments: list[Path], *, leave_out: bool) -> list[Path]:
+    """Those that this cluster can do; ImpossibleError for the first that it cannot, unless they are left out."""
+    from .toolkit.experiments import read, refuse_impossible
+
+    possible = []
+    for path in experiments:
+        try:
+            refuse_impossible(targets, read(path))
+        except ImpossibleError as error:
+            if not leave_out:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+        else:
+            possible.append(path)
+    return possible
 
 
 @app.command()
 def heal(state: StateFolder = None) -> None:
     """Stop button: end every fault now, also those whose guard was killed."""
-    ended = register.heal(_use(state))
+    ended = healing.heal(_use(state))
     print("\n".join(ended) if ended else "no fault is active")
 
 
 @app.command()
 def faults(state: StateFolder = None, as_json: Json = False) -> None:
     """The faults of this cluster so far, newest last."""
-    found = register.records(_use(state))
+    found = records.records(_use(state))
     if as_json:
         print(json.dumps([asdict(record) for record in found]))
         return
@@ -139,8 +161,7 @@ def engine(
     """
     wanted = tuple(FAULTS) if "all" in fault else tuple(fault)
     if unknown := [name for name in wanted if name not in FAULTS]:
-        print(f"shardmart chaos: no fault {unknown[0]!r}; there are {', '.join(FAULTS)} and all", file=sys.stderr)
-        raise typer.Exit(BAD_USE)
+        raise BadUseError(f"no fault {unknown[0]!r}; there are {', '.join(FAULTS)} and all")
     targets = Targets(_use(state))
     stop = threading.Event()
     interrupted = False
@@ -175,8 +196,7 @@ def _range(text: str, option: str) -> tuple[float, float]:
     except ValueError:
         bounds = 0.0, 0.0
     if not 0 < bounds[0] <= bounds[1]:
-        print(f"shardmart chaos: {option} is seconds like 120-300, not {text!r}", file=sys.stderr)
-        raise typer.Exit(BAD_USE)
+        raise BadUseError(f"{option} is seconds like 120-300, not {text!r}")
     return bounds
 
 
@@ -190,36 +210,19 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write an experiment's page and picture again, or sum up many runs in one table."""
-    from . import report as reports
+    from .report import page, runs, table
 
     found = _use(state)
     folder = folder or found.folder / "chaos" / "runs"
-    if (folder / reports.SUMMARY).exists():
-        print(reports.write_report(folder))
+    if (folder / runs.SUMMARY).exists():
+        print(page.write_report(folder))
         return
-    rows = reports.summarize(folder)
+    rows = table.summarize(folder)
     if not rows:
         raise ChaosError(f"{folder} holds no finished experiment")
-    print(json.dumps([asdict(row) for row in rows]) if as_json else reports.markdown(rows))
+    print(json.dumps([asdict(row) for row in rows]) if as_json else table.markdown(rows))
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command line; returns the exit code.  A user's mistake or a broken cluster is one line."""
-    try:
-        result = app(arguments, prog_name="shardmart chaos", standalone_mode=False)
-    except typer.Exit as exit_:
-        return exit_.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        return INTERRUPTED
-    except (StateError, ClusterError, ChaosError) as error:
-        print(f"shardmart chaos: {error}", file=sys.stderr)
-        return FAILED
-    except PyMongoError as error:
-        print(f"shardmart chaos: {describe(error)}", file=sys.stderr)
-        return FAILED
-    except Exception as error:  # click's own usage errors carry an exit code and a message
-        if not hasattr(error, "exit_code") or not hasattr(error, "format_message"):
-            raise
-        print(f"shardmart chaos: {error.format_message()} (see --help)", file=sys.stderr)
-        return BAD_USE
-    return int(result or 0)
+    """Run the command line; returns the exit code."""
+    return run_app(app, "chaos", arguments, os_error=UNREACHABLE)

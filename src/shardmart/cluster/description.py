@@ -7,12 +7,14 @@ Nothing here knows a topology file, Ansible or a platform, and nothing here talk
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..errors import UNREACHABLE
 from .errors import ClusterError
 
 _T = TypeVar("_T", bound="Node | ReplicaSet")
@@ -23,8 +25,16 @@ DISABLED, REQUIRE_TLS = "disabled", "requireTLS"
 """Of `net.tls.mode`; the chart also has `allowTLS` and `preferTLS`, whose servers answer both ways."""
 
 
+LOOPBACK = ("localhost", "127.0.0.1")
+"""Names that every server certificate carries."""
+ROUTERS = "routers"
+"""The group of the routers, which are in no replica set."""
+
+
 class DescriptionError(ClusterError):
     """The description is missing a fact, holds one that cannot be, or was written by a newer Shardmart."""
+
+    exit_code = UNREACHABLE
 
 
 class Role(StrEnum):
@@ -48,7 +58,7 @@ class Pod:
 class Node:
     """One server: a member of a replica set or a router.
 
-    `group` is the name of its replica set, `routers` for a router.  `pod` is None for a process of this machine.
+    `group` is the name of its replica set, ROUTERS for a router.  `pod` is None for a process of this machine.
     """
 
     name: str
@@ -62,6 +72,11 @@ class Node:
     def address(self) -> str:
         """ "host:port"; an IPv6 host in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def as_document(self) -> dict[str, Any]:
+        """Plain data without role and group: where a node stands in a description says both."""
+        document = {key: value for key, value in asdict(self).items() if key not in {"role", "group"}}
+        return document if self.pod else {key: value for key, value in document.items() if key != "pod"}
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,11 @@ class ReplicaSet:
     def connection_string(self) -> str:
         """ "name/host:port,host:port", as MongoDB writes the seeds of a set."""
         return f"{self.name}/{','.join(self.addresses)}"
+
+    def as_document(self) -> dict[str, Any]:
+        """Plain data; only a shard has zones."""
+        document = {"name": self.name, "members": [member.as_document() for member in self.members]}
+        return document | ({"zones": list(self.zones)} if self.role is Role.SHARD else {})
 
 
 @dataclass(frozen=True)
@@ -131,11 +151,16 @@ class Kubernetes:
     namespace: str
     toolbox: str
     """Name of the toolbox's Deployment."""
+    kubeconfig: str | None = None
+    """The file that reaches its API from this machine; None for the state folder's own, or in a pod."""
+    context: str | None = None
+    """The context of that file; None for its current one."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A whole cluster.  `platform` is `embedded` or `kubernetes`; `kubernetes` is None for the former."""
+    """A whole cluster.  Its `platform`, `embedded` or `kubernetes`, has a module in `shardmart.platforms`; the fact
+    `kubernetes` is None for the former."""
 
     name: str
     platform: str
@@ -170,6 +195,12 @@ class Cluster:
         """The replica set called `name`; DescriptionError that lists the names there are."""
         return _named(name, self.replica_sets, "replica set")
 
+    def reached_by(self, kubeconfig: str | None, context: str | None) -> Cluster:
+        """The same cluster with the way to its API from this machine; nothing to say of one without Kubernetes."""
+        if self.kubernetes is None:
+            return self
+        return replace(self, kubernetes=replace(self.kubernetes, kubeconfig=kubeconfig, context=context))
+
     def as_document(self) -> dict[str, Any]:
         """Plain data: the content of the file and of Ansible's `cluster` variable; `parse` reads it back."""
         return {
@@ -180,14 +211,20 @@ class Cluster:
             "election": asdict(self.election),
             "tls": asdict(self.tls) | {"names": list(self.tls.names)},
             "zones": list(self.zones),
-            "config_servers": _set_document(self.config_servers),
-            "shards": [_set_document(shard) for shard in self.shards],
-            "routers": [_node_document(router) for router in self.routers],
+            "config_servers": self.config_servers.as_document(),
+            "shards": [shard.as_document() for shard in self.shards],
+            "routers": [router.as_document() for router in self.routers],
         }
 
     def dumps(self) -> str:
         """The content of the file."""
         return json.dumps(self.as_document(), indent=2) + "\n"
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """What `Node.address` was made of; an IPv6 host without its brackets."""
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def read(path: Path) -> Cluster:
@@ -206,8 +243,24 @@ def parse(document: Mapping[str, Any], source: str = "the description of the clu
     version = document.get("version", 1)
     if not isinstance(version, int) or version > VERSION:
         raise DescriptionError(f"{source} has version {version}, this Shardmart reads up to {VERSION}: use a newer one")
-    try:
+    with _understood(source):
         return _cluster(_from_version_1(document) if version == 1 else document)
+
+
+def parse_set(document: Mapping[str, Any], role: Role = Role.SHARD) -> ReplicaSet:
+    """The replica set that plain data describes, as `ReplicaSet.as_document` gives it.
+
+    A member without a name is called by its address.  DescriptionError for what makes no sense.
+    """
+    with _understood("the description of the replica set"):
+        return _replica_set(document, role)
+
+
+@contextmanager
+def _understood(source: str) -> Iterator[None]:
+    """What is wrong with plain data, said of `source` in a DescriptionError."""
+    try:
+        yield
     except KeyError as error:
         raise DescriptionError(f"{source} lacks {error.args[0]!r}") from None
     except (TypeError, ValueError, AttributeError) as error:
@@ -225,7 +278,7 @@ def _cluster(document: Mapping[str, Any]) -> Cluster:
         zones=tuple(document.get("zones", ())),
         config_servers=_replica_set(document["config_servers"], Role.CONFIG),
         shards=tuple(_replica_set(shard, Role.SHARD) for shard in document["shards"]),
-        routers=tuple(Node(**_node_arguments(router, Role.ROUTER, "routers")) for router in document["routers"]),
+        routers=tuple(Node(**_node_arguments(router, Role.ROUTER, ROUTERS)) for router in document["routers"]),
     )
 
 
@@ -236,28 +289,25 @@ def _replica_set(document: Mapping[str, Any], role: Role) -> ReplicaSet:
 
 
 def _node_arguments(document: Mapping[str, Any], role: Role, group: str) -> dict[str, Any]:
-    arguments = dict(document) | {"role": role, "group": group}
-    arguments["name"], arguments["host"], arguments["port"] = document["name"], document["host"], int(document["port"])
-    arguments["pod"] = Pod(**document["pod"]) if document.get("pod") else None
-    return arguments
-
-
-def _set_document(replica_set: ReplicaSet) -> dict[str, Any]:
-    members = [_node_document(member) for member in replica_set.members]
-    document: dict[str, Any] = {"name": replica_set.name, "members": members}
-    return document | ({"zones": list(replica_set.zones)} if replica_set.role is Role.SHARD else {})
-
-
-def _node_document(node: Node) -> dict[str, Any]:
-    """Without role and group: where a node stands in the document says both."""
-    document = {key: value for key, value in asdict(node).items() if key not in {"role", "group"}}
-    return document if node.pod else {key: value for key, value in document.items() if key != "pod"}
+    place = Node("", role, group, str(document["host"]), int(document["port"]))
+    return dict(document) | {
+        "name": document.get("name") or place.address,
+        "role": role,
+        "group": group,
+        "host": place.host,
+        "port": place.port,
+        "pod": Pod(**document["pod"]) if document.get("pod") else None,
+    }
 
 
 def _from_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The same cluster in the shape of version 2.  A pod's host name was POD.WORKLOAD.NAMESPACE.svc.DOMAIN."""
-    if document.get("platform") != "kind":
-        return dict(document)
+    """The same cluster in the shape of version 2."""
+    return {"kind": _from_kind}.get(document["platform"], dict)(document)
+
+
+def _from_kind(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What version 1 said of pods: host names POD.WORKLOAD.NAMESPACE.svc.DOMAIN; a router's workload was
+    RELEASE-COMPONENT."""
     namespace = ""
 
     def with_pod(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,13 +334,3 @@ def _named(name: str, things: tuple[_T, ...], what: str) -> _T:
         if thing.name == name:
             return thing
     raise DescriptionError(f"no {what} {name!r}; there are {', '.join(thing.name for thing in things)}")
-
-
-def speaks_tls(cluster: Mapping[str, Any]) -> bool:
-    """Whether the servers of this cluster (the content of cluster.json) are to be spoken to by TLS."""
-    return bool(cluster.get("tls", {}).get("mode", DISABLED) != DISABLED)
-
-
-def requires_tls(cluster: Mapping[str, Any]) -> bool:
-    """Whether every server of this cluster speaks TLS and nothing else."""
-    return bool(cluster.get("tls", {}).get("mode") == REQUIRE_TLS)

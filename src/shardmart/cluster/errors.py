@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ..errors import ShardmartError
+from ..errors import UNREACHABLE, ShardmartError
 
 
 class ClusterError(ShardmartError):
     """Something about the cluster is not as it should be, and converging cannot or must not change that."""
+
+    exit_code = UNREACHABLE
 
 
 class DeadlineError(ClusterError):

@@ -12,7 +12,10 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib  # ty
 try:
     from pymongo.errors import OperationFailure, PyMongoError
 
+    from . import description
+    from .converge.outcome import Outcome
     from .converge.sharding import CollectionSpec, ZoneRange
+    from .description import Cluster
     from .errors import ClusterError
     from .protocol.connection import Credentials, Tls, describe, tls_from
 
@@ -20,6 +23,7 @@ try:
 except ImportError:  # said by `run`: the place where a module runs needs PyMongo
     PYMONGO = False
 
+CLUSTER_ARGUMENT: dict[str, Any] = {"cluster": {"type": "dict", "required": True}}
 TLS_ARGUMENT: dict[str, Any] = {
     "type": "dict",
     "options": {
@@ -34,6 +38,11 @@ LOGIN_ARGUMENTS: dict[str, Any] = {
     "tls": TLS_ARGUMENT,
 }
 WAIT_ARGUMENT: dict[str, Any] = {"wait_seconds": {"type": "float", "default": 60.0}}
+
+
+def cluster_of(module: AnsibleModule) -> Cluster:
+    """The `cluster` argument; DescriptionError for one that makes no sense."""
+    return description.parse(module.params["cluster"])
 
 
 def tls_of(module: AnsibleModule) -> Tls | None:
@@ -81,17 +90,13 @@ def one_line_failures(module: AnsibleModule) -> Iterator[None]:
         module.fail_json(msg=f"{describe(error)}{code}")
 
 
-def run(argument_spec: dict[str, Any], body: Callable[[AnsibleModule], dict[str, Any]], **options: Any) -> None:
-    """Be an Ansible module: parse arguments, call `body`, exit with what it returns or fail in one line."""
+def run(
+    argument_spec: dict[str, Any], body: Callable[[AnsibleModule], Outcome | dict[str, Any]], **options: Any
+) -> None:
+    """Be an Ansible module: parse arguments, call `body`, exit with what it did or found, or fail in one line."""
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **options)
     if not PYMONGO:
         module.fail_json(msg=missing_required_lib("pymongo"))
-    result: dict[str, Any] = {}
     with one_line_failures(module):
-        result = body(module)
-    module.exit_json(**result)
-
-
-def result(changes: list[str], before: Any, after: Any, **more: Any) -> dict[str, Any]:
-    """A module's result: changed when anything was, the changes as lines, before and after for --diff."""
-    return {"changed": bool(changes), "changes": changes, "diff": {"before": before, "after": after}} | more
+        done = body(module)
+        module.exit_json(**(done if isinstance(done, dict) else done.as_module_result()))

@@ -1,7 +1,7 @@
-"""The data model: collections, shard keys, indexes, validators and the zone a region lives in.
+"""The data model: regions, zones, collections, shard keys, indexes and validators.
 
-`data_model.yml` beside this file is the one home of these facts; `schemas/` holds a JSON Schema per collection.
-The inventory plugin hands them to the bootstrap, the loader and the ledger read them here.
+`data_model.yml` beside this file is the one home of these facts; `schemas/` holds a JSON Schema per collection, in
+which `["{regions}"]` stands for the list of regions.  A model that contradicts itself raises DataModelError.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from typing import Any
 
 import yaml
 
+from shardmart.errors import BadUseError
+
 DEFAULT_FILE = Path(__file__).with_name("data_model.yml")
+
+
+class DataModelError(BadUseError):
+    """data_model.yml cannot be used; the message names the key that is wrong."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,10 @@ class ZoneRange:
     zone: str
     minimum: str
     maximum: str
+
+    def holds(self, region: str) -> bool:
+        """Whether the documents of `region` lie in it."""
+        return self.minimum <= region < self.maximum
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,16 @@ class DataModel:
     regions: tuple[str, ...]
     collections: tuple[Collection, ...]
 
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """Every zone that holds documents, in the order of the first collection that names it."""
+        return tuple(dict.fromkeys(z.zone for collection in self.collections for z in collection.zone_ranges))
+
+    def regions_of(self, zone: str) -> tuple[str, ...]:
+        """The regions whose documents live in `zone`."""
+        ranges = [z for collection in self.collections for z in collection.zone_ranges if z.zone == zone]
+        return tuple(region for region in self.regions if any(z.holds(region) for z in ranges))
+
     def collection(self, name: str) -> Collection:
         """The collection called `name`; KeyError if the model has none."""
         for collection in self.collections:
@@ -75,21 +95,28 @@ class DataModel:
 
 
 def load(path: Path = DEFAULT_FILE) -> DataModel:
-    """Read the data model from `path`; schemas are looked up in `schemas/` beside it."""
+    """Read the data model from `path`; schemas are looked up in `schemas/` beside it. Raises DataModelError."""
     document = yaml.safe_load(path.read_text())
-    return DataModel(
-        database=document["database"],
-        regions=tuple(document["regions"]),
-        collections=tuple(_collection(entry, path.parent / "schemas") for entry in document["collections"]),
-    )
+    regions = tuple(document["regions"])
+    collections = []
+    for i, entry in enumerate(document["collections"]):
+        key = f"{path.name}: collections[{i}]"
+        collection = _collection(entry, path.parent / "schemas", regions, key)
+        for region in regions:
+            homes = [z.zone for z in collection.zone_ranges if z.holds(region)]
+            if collection.zone_ranges and len(homes) != 1:
+                raise DataModelError(f"{key}.zone_ranges: region {region} lies in {' and '.join(homes) or 'no zone'}")
+        collections.append(collection)
+    return DataModel(document["database"], regions, tuple(collections))
 
 
-def _collection(entry: dict[str, Any], schemas: Path) -> Collection:
+def _collection(entry: dict[str, Any], schemas: Path, regions: tuple[str, ...], key: str) -> Collection:
     validator = None
     if schema := entry.get("schema"):
-        file = schemas / f"{schema}.json"
-        if file.exists():
-            validator = {"$jsonSchema": json.loads(file.read_text())}
+        try:
+            validator = {"$jsonSchema": _with_regions(json.loads((schemas / f"{schema}.json").read_text()), regions)}
+        except FileNotFoundError:
+            raise DataModelError(f"{key}.schema: there is no {schemas / schema}.json") from None
     return Collection(
         name=entry["name"],
         shard_key=entry["shard_key"],
@@ -97,3 +124,11 @@ def _collection(entry: dict[str, Any], schemas: Path) -> Collection:
         zone_ranges=tuple(ZoneRange(z["zone"], z["min"], z["max"]) for z in entry.get("zone_ranges", [])),
         validator=validator,
     )
+
+
+def _with_regions(schema: Any, regions: tuple[str, ...]) -> Any:
+    if schema == ["{regions}"]:
+        return list(regions)
+    if isinstance(schema, dict):
+        return {key: _with_regions(value, regions) for key, value in schema.items()}
+    return schema

@@ -1,20 +1,24 @@
 """The topology file, read and checked: every replica set, member, zone, router and port of a cluster.
 
-The inventory plugin calls `load` and hands the result to Ansible; the kind role turns the same model into Helm
-values.  A wrong topology raises `TopologyError` with one line per fault, each naming the key.  Nothing here
-touches a server.
+A wrong topology raises `TopologyError` with one line per fault, each naming the key.  `Topology.resolve` describes the
+cluster on the embedded platform, `declare.chart` on Kubernetes.  Nothing here touches a server.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from shardmart.cluster import description
+from shardmart.cluster.description import DISABLED, LOOPBACK, ROUTERS, Cluster, Node, Role, TlsSettings
+from shardmart.declare import versions
+from shardmart.declare.data_model import DataModel
+from shardmart.declare.data_model import load as load_data_model
 from shardmart.errors import BadUseError
 
 MAX_VOTING_MEMBERS = 7
@@ -23,13 +27,10 @@ MAX_VOTING_MEMBERS = 7
 MIN_CACHE_MB = 256
 """The smallest `storage.wiredTiger.engineConfig.cacheSizeGB` a mongod accepts is 0.25 (manual, 6.0)."""
 
-LOOPBACK = ("localhost", "127.0.0.1")
-
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
 ServerName = Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9:]([A-Za-z0-9.:-]*[A-Za-z0-9])?$", max_length=253)]
 MemberPattern = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*\{n\}[A-Za-z0-9-]*$", max_length=60)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
-Platform = Literal["embedded", "kind"]
 
 
 class TopologyError(BadUseError):
@@ -149,14 +150,23 @@ class Tls(_Strict):
         return self
 
 
+class MongoDB(_Strict):
+    """Which MongoDB the members run; without a version, the first of versions.yml."""
+
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+(-[a-z0-9]+)?$")] = Field(
+        default_factory=lambda: versions.load().mongodb
+    )
+
+
 class Topology(_Strict):
     """A cluster as its topology file declares it."""
 
     name: Name = "shardmart"
+    mongodb: MongoDB = Field(default_factory=MongoDB)
     cache_mb: int = Field(256, ge=MIN_CACHE_MB)
     election: Election = Election()
     tls: Tls = Tls()
-    zones: list[Name] = []
+    zones: list[Name] = Field(default_factory=lambda: list(load_data_model().zones))
     config_servers: ReplicaSet
     shards: list[Shard] = Field(min_length=1)
     routers: Routers = Routers()
@@ -170,14 +180,17 @@ class Topology(_Strict):
         _refuse_duplicates("replica set name", ((f"{key}.name", s.name) for key, s in self.replica_sets()))
         _refuse_duplicates("member name", self._member_names())
         _refuse_duplicates("zone", ((f"zones[{i}]", zone) for i, zone in enumerate(self.zones)))
+        named = "zones" in self.model_fields_set
+        home = "`zones`" if named else "the data model"
         for i, shard in enumerate(self.shards):
             for zone in shard.zones:
                 if zone not in self.zones:
-                    raise ValueError(f"shards[{i}].zones: unknown zone {zone!r}, `zones` has {self.zones}")
+                    raise ValueError(f"shards[{i}].zones: unknown zone {zone!r}, {home} has {self.zones}")
         served = {zone for shard in self.shards for zone in shard.zones}
         for i, zone in enumerate(self.zones):
             if zone not in served:
-                raise ValueError(f"zones[{i}]: no shard serves zone {zone!r}, its documents would have no home")
+                key = f"zones[{i}]" if named else "shards"
+                raise ValueError(f"{key}: no shard serves zone {zone!r}, its documents would have no home")
         _refuse_duplicates("port", self._ports())
         return self
 
@@ -199,71 +212,64 @@ class Topology(_Strict):
         """Port of the first member of the set at `position` in `replica_sets()`: declared, or 100 apart from 27101."""
         return self.replica_sets()[position][1].port or 27_101 + 100 * position
 
-    def resolve(
-        self,
-        platform: Platform,
-        address: Callable[[str, str], tuple[str, int]] | None = None,
-        names: Sequence[str] | None = None,
-    ) -> dict[str, Any]:
-        """The cluster as plain data: the content of `cluster.json` and of Ansible's `cluster` variable.
+    def resolve(self, address: Callable[[str], tuple[str, int]] | None = None) -> Cluster:
+        """The cluster on the embedded platform; on Kubernetes it is `declare.chart` that describes it.
 
-        `address(set name or "routers", member name)` gives a member's host and port; the default is this
-        machine's loopback and the ports of the topology, as on the embedded platform.  `names` are the names a
-        server certificate carries besides loopback's; the default is the members' own.
+        `address(server name)` gives host and port; the default is this machine's loopback and the ports declared here.
         """
         ports: dict[str, int] = {}
         for i, (_, replica_set) in enumerate(self.replica_sets()):
             ports |= {name: self.first_port(i) + n for n, name in enumerate(replica_set.member_names())}
         ports |= {name: self.routers.port + n for n, name in enumerate(self.routers.member_names())}
-        locate = address or (lambda _group, member: ("127.0.0.1", ports[member]))
+        locate = address or (lambda name: ("127.0.0.1", ports[name]))
 
-        def at(group: str, name: str) -> dict[str, Any]:
-            host, port = locate(group, name)
-            return {"name": name, "host": host, "port": port}
+        def resolved(replica_set: ReplicaSet, role: Role) -> description.ReplicaSet:
+            return description.ReplicaSet(
+                name=replica_set.name,
+                role=role,
+                members=tuple(
+                    description.Member(
+                        *(name, role, replica_set.name, *locate(name)),
+                        priority=member.priority,
+                        votes=member.votes,
+                        hidden=member.hidden,
+                        tags=member.tags,
+                        cache_mb=member.cache_mb or replica_set.cache_mb or self.cache_mb,
+                    )
+                    for name, member in zip(replica_set.member_names(), replica_set.members, strict=True)
+                ),
+                zones=tuple(replica_set.zones) if isinstance(replica_set, Shard) else (),
+            )
 
-        def resolved(replica_set: ReplicaSet) -> dict[str, Any]:
-            members = zip(replica_set.member_names(), replica_set.members, strict=True)
-            return {
-                "name": replica_set.name,
-                "members": [
-                    at(replica_set.name, name)
-                    | {
-                        "priority": member.priority,
-                        "votes": member.votes,
-                        "hidden": member.hidden,
-                        "tags": member.tags,
-                        "cache_mb": member.cache_mb or replica_set.cache_mb or self.cache_mb,
-                    }
-                    for name, member in members
-                ],
-            }
-
-        return {
-            "name": self.name,
-            "platform": platform,
-            "election": self.election.model_dump(),
-            "tls": self._resolved_tls(names or [name for _, name in self._member_names()]),
-            "zones": list(self.zones),
-            "config_servers": resolved(self.config_servers),
-            "shards": [resolved(shard) | {"zones": list(shard.zones)} for shard in self.shards],
-            "routers": [at("routers", name) for name in self.routers.member_names()],
-        }
-
-    def _resolved_tls(self, names: Sequence[str]) -> dict[str, Any]:
-        if self.tls.mode == "disabled":
-            return {"mode": "disabled"}
-        return self.tls.model_dump() | {"names": list(dict.fromkeys([*LOOPBACK, *names, *self.tls.names]))}
+        names = [*LOOPBACK, *(name for _, name in self._member_names()), *self.tls.names]
+        return Cluster(
+            name=self.name,
+            platform="embedded",
+            config_servers=resolved(self.config_servers, Role.CONFIG),
+            shards=tuple(resolved(shard, Role.SHARD) for shard in self.shards),
+            routers=tuple(Node(name, Role.ROUTER, ROUTERS, *locate(name)) for name in self.routers.member_names()),
+            zones=tuple(self.zones),
+            election=description.Election(self.election.timeout_ms, self.election.heartbeat_ms),
+            tls=TlsSettings()
+            if self.tls.mode == DISABLED
+            else TlsSettings(self.tls.mode, tuple(dict.fromkeys(names)), self.tls.validity_days, self.tls.renew_days),
+        )
 
 
 def load(path: Path) -> Topology:
-    """Read and check the topology at `path`; raises TopologyError that names the file and every wrong key."""
+    """Read and check the topology at `path`; raises TopologyError that names the file and every wrong key.
+
+    Its zones are those of the data model, or it is refused.
+    """
     try:
         document = yaml.safe_load(path.read_text())
     except OSError as error:
         raise TopologyError(f"{path}: cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise TopologyError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
-    return parse(document, str(path))
+    topology = parse(document, str(path))
+    refuse_other_zones(topology, load_data_model(), str(path))
+    return topology
 
 
 def parse(document: object, source: str) -> Topology:
@@ -274,6 +280,23 @@ def parse(document: object, source: str) -> Topology:
         return Topology.model_validate(document)
     except ValidationError as error:
         raise TopologyError("\n".join(_line(source, fault) for fault in error.errors())) from None
+
+
+def refuse_other_zones(topology: Topology, model: DataModel, source: str) -> None:
+    """TopologyError, a line for each fault, unless the topology has exactly the zones in which documents live."""
+    faults = [
+        f"{source}: zones[{i}]: the data model has no zone {zone!r}, it has {', '.join(model.zones)}"
+        for i, zone in enumerate(topology.zones)
+        if zone not in model.zones
+    ]
+    faults += [
+        f"{source}: zones: {zone} is missing, the documents of region {', '.join(model.regions_of(zone))} "
+        "would have no home"
+        for zone in model.zones
+        if zone not in topology.zones
+    ]
+    if faults:
+        raise TopologyError("\n".join(faults))
 
 
 def _line(source: str, fault: Any) -> str:

@@ -1,5 +1,4 @@
-"""`shardmart ledger`: run, check, clean.  Exit codes: 0 clean, 1 not clean, 2 bad use, 3 the cluster or a file failed,
-130 interrupted."""
+"""`shardmart ledger`: run, check, clean.  It knows no workload and no system by name."""
 
 from __future__ import annotations
 
@@ -9,30 +8,29 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pymongo import MongoClient
-from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.table import Table
 
-from shardmart.cluster.errors import ClusterError
-from shardmart.cluster.protocol.connection import Credentials, Tls, describe
-from shardmart.platforms.state import State, StateError, resolve_uri
+from shardmart.command import run_app
+from shardmart.errors import INTERRUPTED, UNREACHABLE, BadUseError
 
-from . import checker, collections, final_state, members
-from .checks.verdict import KINDS, Verdict
-from .journal import JournalError, Run
+from . import checker, final_state
+from .checks.verdict import Verdict
+from .journal import Run
 from .metrics import Window
-from .runner import Options, Runner, connect
-from .workloads import WORKLOADS
+from .runner import Options, Runner
+from .system import Examination, Target
+from .workloads import WORKLOADS, Workload, connected
 
-NOT_CLEAN, BAD_USE, FAILED, INTERRUPTED = 1, 2, 3, 130
-FINAL_READ_TIMEOUT_SECONDS = 60
+NOT_CLEAN = 1
+EPILOG = "Exit codes: 0 done or clean, 1 not clean, 2 wrong arguments, 3 the cluster or a file failed, 130 interrupted."
 
 app = typer.Typer(
     help="Run a workload that remembers every acknowledged operation, and check what became of each.",
+    epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -46,26 +44,19 @@ StateFolder = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Result as JSON on standard output.")]
 
 
-def _fail(message: str, code: int = FAILED) -> typer.Exit:
-    print(f"shardmart ledger: {message}", file=sys.stderr)
-    return typer.Exit(code)
-
-
-def _workloads(names: list[str]) -> tuple[str, ...]:
+def _workloads(names: list[str]) -> list[Workload]:
     wanted = [part for name in names for part in name.split(",") if part]
     if "all" in wanted:
-        return tuple(WORKLOADS)
+        return list(WORKLOADS.values())
     if unknown := [name for name in wanted if name not in WORKLOADS]:
-        raise _fail(f"no workload {unknown[0]!r}; there are {', '.join(WORKLOADS)} and all", BAD_USE)
-    return tuple(dict.fromkeys(wanted))
+        raise BadUseError(f"no workload {unknown[0]!r}; there are {', '.join(WORKLOADS)} and all")
+    return [WORKLOADS[name] for name in dict.fromkeys(wanted)]
 
 
-@app.command()
+@app.command(epilog=EPILOG)
 def run(
     journal: Annotated[Path, typer.Option(help="Folder for the journals; must not hold a run yet.")],
-    workload: Annotated[
-        list[str], typer.Option(help="orders, stock, transfer, register, append or all; repeatable.")
-    ] = [  # noqa: B006
+    workload: Annotated[list[str], typer.Option(help=f"{', '.join(WORKLOADS)} or all; repeatable.")] = [  # noqa: B006
         "all"
     ],
     clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients per workload.")] = 4,
@@ -90,8 +81,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run workloads and journal every operation: ok, failed or unknown."""
+    workloads = _workloads(workload)
     options = Options(
-        workloads=_workloads(workload),
+        workloads=tuple(each.name for each in workloads),
         clients=clients,
         duration=duration,
         rate=rate,
@@ -102,13 +94,19 @@ def run(
         database=database,
         double_submit=double_submit,
     )
-    try:
-        options.sync_interval()
-    except ValueError as error:
-        raise _fail(str(error), BAD_USE) from None
+    options.sync_interval()
+    target = Target(
+        database,
+        uri,
+        uri_file,
+        state,
+        write_concern,
+        operation_timeout,
+        connections=max(100, clients * len(workloads) + 10),
+    )
     interrupted = False
-    with connect(resolve_uri(uri, uri_file, user="ledger", state=state), options) as client:
-        runner = Runner(client, options, journal)
+    with connected(workloads, target) as systems:
+        runner = Runner(workloads, systems, options, journal)
 
         def stop(number: int, _: object) -> None:
             nonlocal interrupted
@@ -151,14 +149,19 @@ class _Progress:
             print(text, file=sys.stderr, flush=True)
 
 
-@app.command()
+@app.command(epilog=EPILOG)
 def check(
     journal: Annotated[Path, typer.Argument(help="Folder of the journals.")],
     offline: Annotated[bool, typer.Option(help="Judge by the final documents an earlier check kept.")] = False,
-    skip_members: Annotated[bool, typer.Option(help="Do not look at the members behind the router.")] = False,
+    skip_members: Annotated[
+        bool, typer.Option(help="Do not look behind the system, at the members of the cluster.")
+    ] = False,
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds the members may take to become equal.")
-    ] = members.WAIT_SECONDS,
+        float | None,
+        typer.Option(
+            min=0, help="Seconds the members may take to become equal; as long as they may need if not given."
+        ),
+    ] = None,
     uri: Uri = None,
     uri_file: UriFile = None,
     state: StateFolder = None,
@@ -172,21 +175,18 @@ def check(
         if not as_json:
             console.print(f"[dim]{text}[/]")
 
-    report = members.MembersReport()
+    report = Examination()
     if not offline:
-        milliseconds = FINAL_READ_TIMEOUT_SECONDS * 1000
-        with MongoClient[dict[str, Any]](
-            resolve_uri(uri, uri_file, user="ledger", state=state), serverSelectionTimeoutMS=milliseconds
-        ) as client:
+        workloads = checker.workloads_of(run_of)
+        with connected(workloads, Target(run_of.database, uri, uri_file, state)) as systems:
             say("reading the final documents")
-            final_state.save(client, run_of, journal)
-            found = State.find(state)
-            if not skip_members and not (uri or uri_file) and (found.folder / "cluster.json").exists():
-                say("comparing the members")
-                keyfile = Credentials(keyfile=found.keyfile, tls=Tls.trusting(found.authority))
-                report = members.check(found.cluster(), keyfile, client, [run_of.database], wait)
-            else:
+            final_state.save(workloads, systems, run_of.id, journal)
+            if skip_members:
                 report.notes.append("the members behind the router were not looked at")
+            else:
+                say("looking at what stands behind")
+                for system in systems.values():
+                    report.add(system.examine(wait))
     verdict = checker.check(journal, progress=say)
     for problem in report.problems:
         verdict.add("members", "members", problem)
@@ -217,7 +217,7 @@ def show(verdict: Verdict, out: Console) -> None:
         out.print(f"[yellow]note[/] {line}", highlight=False, soft_wrap=True)
     for anomaly in verdict.anomalies:
         out.print(
-            f"[bold red]{anomaly.kind}[/] ({anomaly.workload}: {KINDS[anomaly.kind]}) {anomaly.detail}",
+            f"[bold red]{anomaly.kind}[/] ({anomaly.workload}: {verdict.kinds[anomaly.kind]}) {anomaly.detail}",
             highlight=False,
             soft_wrap=True,
         )
@@ -227,7 +227,7 @@ def show(verdict: Verdict, out: Console) -> None:
     out.print(f"[{colour}]{verdict.sentence()}[/]", highlight=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(epilog=EPILOG)
 def clean(
     run_id: Annotated[str | None, typer.Argument(help="Run to delete; all runs if not given.")] = None,
     database: Annotated[str, typer.Option(help="Database of the ledger.")] = "ledger",
@@ -236,28 +236,13 @@ def clean(
     state: StateFolder = None,
 ) -> None:
     """Delete the ledger's documents from the cluster (never the journals)."""
-    with MongoClient[dict[str, Any]](resolve_uri(uri, uri_file, user="ledger", state=state)) as client:
-        deleted = collections.clean(client, database, run_id)
+    deleted: dict[str, int] = {}
+    with connected(WORKLOADS.values(), Target(database, uri, uri_file, state)) as systems:
+        for system in systems.values():
+            deleted |= system.clean(run_id)
     print(", ".join(f"{name} {count}" for name, count in deleted.items()) or "nothing to delete")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command line; returns the exit code.  A user's mistake or a broken cluster is one line."""
-    try:
-        result = app(arguments, prog_name="shardmart ledger", standalone_mode=False)
-    except typer.Exit as exit_:
-        return exit_.exit_code
-    except typer.Abort:
-        return INTERRUPTED
-    except (StateError, JournalError, ClusterError, collections.PrepareError) as error:
-        print(f"shardmart ledger: {error}", file=sys.stderr)
-        return FAILED
-    except PyMongoError as error:
-        print(f"shardmart ledger: {describe(error)}", file=sys.stderr)
-        return FAILED
-    except Exception as error:  # click's own usage errors carry an exit code and a message
-        if not hasattr(error, "exit_code") or not hasattr(error, "format_message"):
-            raise
-        print(f"shardmart ledger: {error.format_message()} (see --help)", file=sys.stderr)
-        return BAD_USE
-    return int(result or 0)
+    """Run the command line; returns the exit code."""
+    return run_app(app, "ledger", arguments, os_error=UNREACHABLE)

@@ -1,22 +1,18 @@
-"""The documents of a run as the cluster holds them at the end, kept beside the journal.
+"""The documents of a run as its systems hold them at the end, kept beside the journal.
 
-Called by `ledger.cli` before a check; `--offline` checks read the same files again, so a verdict can be repeated
-from an artefact without the cluster.  It reads with read concern majority from primaries and changes nothing.
+A check with `--offline` reads the same files again, so a verdict can be repeated from an artefact without the system.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pymongo import MongoClient, ReadPreference
-from pymongo.read_concern import ReadConcern
-
-from .collections import run_range
-from .journal import JournalError, Run
-from .workloads import WORKLOADS
+from .journal import JournalError
+from .system import System
+from .workloads import Workload
 
 Document = dict[str, Any]
 
@@ -26,23 +22,15 @@ def path(folder: Path, collection: str) -> Path:
     return folder / f"final-{collection}.jsonl"
 
 
-def save(client: MongoClient[Document], run: Run, folder: Path) -> dict[str, int]:
-    """Write every document of `run` to `folder`, one JSON line each; returns the number per collection."""
-    counts = {}
-    for workload in run.workloads:
-        for name in WORKLOADS[workload].shard_keys:
-            collection = client[run.database].get_collection(
-                name, read_concern=ReadConcern("majority"), read_preference=ReadPreference.PRIMARY
-            )
-            counts[name] = 0
+def save(workloads: Iterable[Workload], systems: Mapping[type[System], System], run: str, folder: Path) -> None:
+    """Write every document that `run` left to `folder`, one JSON line each."""
+    for workload in workloads:
+        for name in workload.collections:
             unfinished = path(folder, name).with_suffix(".part")
             with unfinished.open("w") as file:
-                for document in collection.find(run_range(run.id)):
-                    document["_id"] = document["_id"].split(":", 1)[1]
+                for document in systems[workload.system].documents(run, name):
                     file.write(json.dumps(document, separators=(",", ":")) + "\n")
-                    counts[name] += 1
             unfinished.replace(path(folder, name))
-    return counts
 
 
 def read(folder: Path, collection: str) -> Iterator[Document]:

@@ -1,6 +1,6 @@
 """The journal: one append-only file per client, two lines per operation, complete after `kill -9` of the client.
 
-Written by `ledger.runner`, read by `ledger.checks` and `chaos.report`.  Every line goes to the kernel in one
+Every line goes to the kernel in one
 write(2) before the next step is taken, so a killed client loses nothing; fsync (against loss of power) follows the
 policy asked for.  A client does one operation at a time, so an `invoke` without an end means: outcome unknown.
 It never interprets an operation.
@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from shardmart.errors import UNREACHABLE, ShardmartError
+
 Outcome = Literal["ok", "failed", "unknown"]
 
 RUN_FILE = "run.json"
@@ -25,8 +27,10 @@ CLIENT_BITS = 40
 """A token is client << CLIENT_BITS | operation number: unique in a run, and an int64 for the server."""
 
 
-class JournalError(Exception):
+class JournalError(ShardmartError):
     """The folder is no journal, or a line in the middle of a file cannot be read; the message names it."""
+
+    exit_code = UNREACHABLE
 
 
 def token(client: int, number: int) -> int:

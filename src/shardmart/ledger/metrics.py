@@ -1,7 +1,6 @@
 """What a running workload looks like from outside: one line a second with counts and latency percentiles.
 
-Written by `ledger.runner` to `metrics.jsonl` beside the journals, read by the probes of `chaos` while the workload
-runs.  The report reads the journals themselves instead: metrics are for the living.
+`metrics.jsonl` beside the journals is for the living, while the workload runs; afterwards the journals say all of it.
 """
 
 from __future__ import annotations

@@ -1,34 +1,31 @@
-"""Run workloads against a cluster and journal every operation.
+"""Run workloads against their systems and journal every operation.
 
-Called by `ledger.cli` (and through it by the controls of `chaos`).  It judges nothing: an operation that fails is
-journaled and the next one follows, whatever the cluster does.
+It judges nothing: an operation that fails is journaled and the next one follows, whatever the system does.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
+import re
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pymongo import MongoClient
-from pymongo.errors import PyMongoError
-from pymongo.write_concern import WriteConcern
+from shardmart.errors import BadUseError
 
-from . import collections
-from .journal import JournalWriter, Run, periodic_sync, token
+from .journal import JournalWriter, Outcome, Run, periodic_sync, token
 from .metrics import METRICS_FILE, Recorder, Window
-from .outcome import classify
-from .workloads import WORKLOADS, Context, NoEffectError, Workload
+from .system import NoEffectError, PrepareError, System
+from .workloads import Workload
+from .workloads.workload import Client, Generator
 
 PAUSE_AFTER_ERROR_SECONDS = 0.05
-"""Without it a cluster that refuses at once would fill the journal with refusals."""
+"""Without it a system that refuses at once would fill the journal with refusals."""
 
 
 @dataclass(frozen=True)
@@ -47,41 +44,39 @@ class Options:
     double_submit: float = 0.0
     """Negative control: the share of effects that are sent a second time behind the journal's back."""
 
-    def parsed_write_concern(self) -> WriteConcern:
-        """A number of members, or `majority`."""
-        return WriteConcern(int(self.write_concern) if self.write_concern.isdigit() else self.write_concern)
-
     def sync_interval(self) -> float | None:
-        """Seconds between fsyncs, 0.0 for one per operation, None for never.  ValueError if it is none of these."""
+        """Seconds between fsyncs, 0.0 for one per operation, None for never.  BadUseError if it is none of these."""
         if self.fsync in {"always", "never"}:
             return 0.0 if self.fsync == "always" else None
-        if not self.fsync.endswith("ms"):
-            raise ValueError(f"fsync is `always`, `never` or a time like `100ms`, not {self.fsync!r}")
-        return float(self.fsync[:-2]) / 1000
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)ms", self.fsync)
+        if not found or not float(found[1]):
+            raise BadUseError(f"fsync is `always`, `never` or a time like `100ms`, not {self.fsync!r}")
+        return float(found[1]) / 1000
 
 
-def connect(uri: str, options: Options) -> MongoClient[dict[str, Any]]:
-    """A client whose operations end within the operation timeout, retries of retryable writes included.
+@dataclass(frozen=True)
+class _Work:
+    """A workload in this run."""
 
-    `timeoutMS` (client-side operation timeout) bounds every operation as a whole and retries within it, each retry
-    with the same transaction number, so a write happens once.
-    """
-    return MongoClient(
-        uri,
-        appname="shardmart-ledger",
-        retryWrites=True,
-        retryReads=True,
-        timeoutMS=int(options.operation_timeout * 1000),
-        serverSelectionTimeoutMS=int(options.operation_timeout * 1000),
-        maxPoolSize=max(100, options.clients * len(options.workloads) + 10),
-    )
+    workload: Workload
+    system: System
+    generator: Generator
+    client: Client[Any]
 
 
 class Runner:
     """One run.  `run` blocks for the duration or until `stop`; progress is told once a second."""
 
-    def __init__(self, client: MongoClient[dict[str, Any]], options: Options, folder: Path) -> None:
-        self._client = client
+    def __init__(
+        self,
+        workloads: Sequence[Workload],
+        systems: Mapping[type[System], System],
+        options: Options,
+        folder: Path,
+    ) -> None:
+        """`systems` are those of `workloads`, connected to; `options.workloads` are their names."""
+        self._workloads = workloads
+        self._systems = systems
         self._options = options
         self._folder = folder
         self._stop = threading.Event()
@@ -96,19 +91,25 @@ class Runner:
     def run(self, progress: Callable[[Window, float], None]) -> dict[str, int]:
         """Prepare, run, close the journals; returns the number of operations by outcome.
 
-        Raises JournalError (folder used, disk full), PrepareError, and PyMongoError if the cluster cannot be prepared.
+        Raises JournalError (folder used, disk full), and PrepareError or what else a system raises that is not ready.
         """
-        workloads = self._prepare()
+        works = self._prepare()
         interval = self._options.sync_interval()
         jobs = [
-            (workload, client, JournalWriter(self._folder, workload.name, client, sync_every_operation=interval == 0.0))
-            for workload in workloads
+            (
+                work,
+                client,
+                JournalWriter(self._folder, work.workload.name, client, sync_every_operation=interval == 0.0),
+            )
+            for work in works
             for client in range(self._options.clients)
         ]
         writers = [writer for _, _, writer in jobs]
         started = time.monotonic()
         threads = [
-            threading.Thread(target=self._client_loop, args=(*job, index, started), name=f"{job[0].name}-{job[1]}")
+            threading.Thread(
+                target=self._client_loop, args=(*job, index, started), name=f"{job[0].workload.name}-{job[1]}"
+            )
             for index, job in enumerate(jobs)
         ]
         with periodic_sync(writers if interval else [], interval or 1.0):
@@ -127,20 +128,20 @@ class Runner:
             raise self._failure
         return {name: self._recorder.total[name] for name in ("ok", "failed", "unknown")}
 
-    def _prepare(self) -> list[Workload]:
+    def _prepare(self) -> list[_Work]:
         options = self._options
-        context = Context(
-            client=self._client,
-            database=options.database,
-            run=self.run_id,
-            write_concern=options.parsed_write_concern(),
-            timeout_ms=int(options.operation_timeout * 1000),
-        )
-        workloads = [WORKLOADS[name](context) for name in options.workloads]
-        keys = {name: key for workload in workloads for name, key in workload.shard_keys.items()}
-        collections.prepare(self._client, options.database, keys)
-        for workload in workloads:
-            workload.begin()
+        versions = []
+        for kind, system in self._systems.items():
+            mine = [workload for workload in self._workloads if workload.system is kind]
+            system.prepare({name: layout for workload in mine for name, layout in workload.collections.items()})
+            versions.append(system.version())
+        works = [
+            _Work(workload, system, workload.generator(), workload.client(system, self.run_id))
+            for workload in self._workloads
+            for system in (self._systems[workload.system],)
+        ]
+        for work in works:
+            self._begin(work)
         Run(
             id=self.run_id,
             workloads=options.workloads,
@@ -150,9 +151,18 @@ class Runner:
             write_concern=options.write_concern,
             started_wall=time.time(),
             started_monotonic_ns=time.monotonic_ns(),
-            options=asdict(options) | {"server": self._client.server_info()["version"]},
+            options=asdict(options) | {"server": ", ".join(versions)},
         ).write(self._folder)
-        return workloads
+        return works
+
+    @staticmethod
+    def _begin(work: _Work) -> None:
+        try:
+            work.client.begin()
+        except Exception as error:
+            if (told := work.system.classify(error)) is None:
+                raise
+            raise PrepareError(f"{work.workload.name} cannot begin: {told[1]}") from None
 
     def _watch(self, started: float, progress: Callable[[Window, float], None]) -> None:
         tick = started + 1.0
@@ -169,9 +179,9 @@ class Runner:
             file.write(json.dumps(asdict(window)) + "\n")
         progress(window, time.monotonic() - started)
 
-    def _client_loop(self, workload: Workload, client: int, writer: JournalWriter, index: int, started: float) -> None:
-        dice = random.Random(f"{self._options.seed}/{workload.name}/{client}")  # noqa: S311
-        share = self._options.rate / (self._options.clients * len(self._options.workloads))
+    def _client_loop(self, work: _Work, client: int, writer: JournalWriter, index: int, started: float) -> None:
+        dice = random.Random(f"{self._options.seed}/{work.workload.name}/{client}")  # noqa: S311
+        share = self._options.rate / (self._options.clients * len(self._workloads))
         number = 0
         try:
             while not self._stop.is_set():
@@ -180,37 +190,42 @@ class Runner:
                     if self._stop.wait(max(0.0, due - time.monotonic())):
                         return
                 number += 1
-                self._one(workload, client, writer, dice)
+                self._one(work, client, writer, dice)
         except BaseException as error:  # a dead client thread must end the run, not shrink it
             self._failure = error
             self._stop.set()
 
-    def _one(self, workload: Workload, client: int, writer: JournalWriter, dice: random.Random) -> None:
+    def _one(self, work: _Work, client: int, writer: JournalWriter, dice: random.Random) -> None:
         next_token = token(client, writer.number + 1)
-        function, value = workload.choose(client, next_token, dice)
+        function, value = work.generator.next(client, next_token, dice)
         start = writer.invoke(function, value)
-        write = function in workload.effect_functions or function in {"write", "cas"}
+        outcome: Outcome
         try:
-            result = workload.execute(function, value, next_token)
+            result = work.client.invoke(function, value, next_token)
         except NoEffectError as error:
-            end = writer.end("failed", error=str(error))
             outcome = "failed"
-        except PyMongoError as error:
-            outcome, text = classify(error)
-            end = writer.end(outcome, error=text)
+            end = writer.end(outcome, error=str(error))
+        except Exception as error:
+            if (told := work.system.classify(error)) is None:
+                raise
+            outcome = told[0]
+            end = writer.end(outcome, error=told[1])
         else:
             outcome = "ok"
-            end = writer.end("ok", result)
+            end = writer.end(outcome, result)
+            work.generator.acknowledged(function, value, result)
             if self._options.double_submit and dice.random() < self._options.double_submit:
-                self._submit_again(workload, function, value, next_token)
-        self._recorder.count(outcome, (end - start) / 1e6, write=write)
+                self._submit_again(work, function, value, next_token)
+        self._recorder.count(outcome, (end - start) / 1e6, write=function in work.workload.writes)
         if outcome != "ok":
             self._stop.wait(PAUSE_AFTER_ERROR_SECONDS)
 
     @staticmethod
-    def _submit_again(workload: Workload, function: str, value: dict[str, Any], token: int) -> None:
-        # As a client would that retries by itself, without the server's transaction number. A second insert of the
-        # same order is refused by its _id, so only updates can be doubled.
-        if function in workload.effect_functions - {"place", "transfer"}:
-            with contextlib.suppress(PyMongoError):
-                workload.execute(function, value, token)
+    def _submit_again(work: _Work, function: str, value: dict[str, Any], token: int) -> None:
+        """As a client would that retries by itself, without anything by which the system could know it again."""
+        if function in work.workload.resubmittable:
+            try:
+                work.client.invoke(function, value, token)
+            except Exception as error:
+                if work.system.classify(error) is None:
+                    raise

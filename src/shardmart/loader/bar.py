@@ -1,6 +1,6 @@
 """Progress as a bar with documents per second, time left and documents per shard.
 
-Used by loader.progress on terminals; imported only there.
+Imported on terminals only: rich is slow to load.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A batch: a range of positions of one collection, written or compared with what the cluster holds.
 
-Called by loader.pool, in worker processes or in a thread.  Writing inserts what is missing and nothing else; it never
+Writing inserts what is missing and nothing else; it never
 changes or removes a document.  Comparing reads the range back through the router, with read concern "majority" and
 from the primaries, which leaves out orphans and what a failover could still roll back.
 """
@@ -22,9 +22,10 @@ from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from shardmart.cluster.protocol.codes import DUPLICATE_KEY
+
 from .connection import connect
 from .dataset import CHANGING_FIELDS, Counts, DataSet, Document
-from .failures import DUPLICATE_KEY
 from .patience import persist
 
 WRITE_CONCERN = WriteConcern("majority", wtimeout=30_000)

@@ -1,6 +1,6 @@
 """The catalogue: articles with plausible prices, and how often each is bought (Zipf).
 
-Called by loader.dataset.  Position and popularity rank are the same thing: article 0 sells best.
+Position and popularity rank are the same thing: article 0 sells best.
 """
 
 from __future__ import annotations

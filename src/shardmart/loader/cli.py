@@ -1,6 +1,6 @@
 """`shardmart load`: the command line of the loader.
 
-Called by shardmart.cli, the role `seed` and the Kubernetes Job.  Standard output holds the result (tables, or one JSON
+Standard output holds the result (tables, or one JSON
 document with --json), standard error everything else.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,19 +19,19 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from shardmart.command import run_app
 from shardmart.declare import data_model
-from shardmart.platforms.state import StateError, resolve_uri
+from shardmart.errors import INTERRUPTED, REFUSED, BadUseError, ShardmartError
+from shardmart.platforms.state import resolve_uri
 
 from . import identity
 from .batches import Job
 from .dataset import Counts
-from .failures import LoadError, UnreachableError, WrongArgumentsError
 from .progress import Reporter, reporter
 from .result import Result
 from .run import Options, Run
 
-DONE, VERIFICATION_FAILED, INTERRUPTED = 0, 4, 130
-"""Exit codes; LoadError has the others."""
+DONE, VERIFICATION_FAILED = 0, REFUSED
 
 MAXIMUM_PRODUCTS = 1_000_000
 MAXIMUM_BATCH = 20_000
@@ -89,13 +88,13 @@ def load(
 ) -> None:
     """Fill the database with users, products and orders: exactly those of a seed, and never twice."""
     if sum((drop, merge, check, dry_run)) > 1:
-        raise WrongArgumentsError("--drop, --merge, --check and --dry-run exclude each other")
+        raise BadUseError("--drop, --merge, --check and --dry-run exclude each other")
     counts = Counts(users, orders_per_user, products)
     if counts.orders and not products:
-        raise WrongArgumentsError("orders need at least one product: give --products, or --orders-per-user 0")
+        raise BadUseError("orders need at least one product: give --products, or --orders-per-user 0")
     exponent, model = _exponent(zipf), data_model.load()
     job = Job(
-        uri="" if dry_run else _resolved(uri, uri_file, state),
+        uri="" if dry_run else resolve_uri(uri, uri_file, user="loader", state=state),
         database=model.database,
         seed=seed,
         counts=counts,
@@ -114,39 +113,25 @@ def load(
 
 def main(arguments: list[str]) -> int:
     """Run `shardmart load` with `arguments`; returns the exit code."""
-    try:
-        app(args=arguments, prog_name="shardmart load")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else DONE
-    except LoadError as error:
-        print(f"shardmart load: {error}", file=sys.stderr)
-        return error.exit_code
-    return DONE
-
-
-def _resolved(uri: str | None, uri_file: Path | None, state: Path | None) -> str:
-    try:
-        return resolve_uri(uri, uri_file, user="loader", state=state)
-    except StateError as error:
-        raise UnreachableError(str(error)) from None
+    return run_app(app, "load", arguments)
 
 
 def _exponent(text: str) -> Decimal:
     try:
         exponent = Decimal(text)
     except InvalidOperation:
-        raise WrongArgumentsError(f"--zipf {text!r} is not a number") from None
+        raise BadUseError(f"--zipf {text!r} is not a number") from None
     if not 0 <= exponent <= 3:
-        raise WrongArgumentsError(f"--zipf {text} is not between 0 and 3")
+        raise BadUseError(f"--zipf {text} is not between 0 and 3")
     return exponent
 
 
-def _carry_out(run: Run, action: Any, output: Reporter) -> LoadError | None:
+def _carry_out(run: Run, action: Any, output: Reporter) -> ShardmartError | None:
     """Run with Ctrl-C and SIGTERM caught: the first lets batches in hand finish, the second ends at once."""
     try:
         with _interruptible(run, output):
             action()
-    except LoadError as error:
+    except ShardmartError as error:
         return error
     finally:
         output.end()
@@ -171,7 +156,7 @@ def _interruptible(run: Run, output: Reporter) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _conclude(result: Result, failure: LoadError | None, errors: Console, *, as_json: bool) -> int:
+def _conclude(result: Result, failure: ShardmartError | None, errors: Console, *, as_json: bool) -> int:
     """Show the result and say in a line how it ended; returns the exit code."""
     code = failure.exit_code if failure else VERIFICATION_FAILED if result.faults else DONE
     if code == DONE and result.interrupted:
@@ -186,7 +171,7 @@ def _conclude(result: Result, failure: LoadError | None, errors: Console, *, as_
     return code
 
 
-def _closing_lines(result: Result, failure: LoadError | None) -> Iterator[str]:
+def _closing_lines(result: Result, failure: ShardmartError | None) -> Iterator[str]:
     again = f"{result.written:,} documents were written and stay: run the same command again to go on"
     if failure:
         yield str(failure)

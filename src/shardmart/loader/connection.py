@@ -1,12 +1,13 @@
-"""The loader's client settings.  Called by loader.survey and by every worker."""
+"""The loader's client settings."""
 
 from __future__ import annotations
 
 from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, InvalidURI
 
+from shardmart.errors import BadUseError
+
 from .dataset import Document
-from .failures import WrongArgumentsError
 
 CONNECT_SECONDS = 10.0
 
@@ -14,7 +15,7 @@ CONNECT_SECONDS = 10.0
 def connect(uri: str) -> MongoClient[Document]:
     """A client for `uri`; it connects when first used.
 
-    Raises WrongArgumentsError for a connection string that is none. Its text is not repeated: it may hold a password.
+    Raises BadUseError for a connection string that is none. Its text is not repeated: it may hold a password.
     """
     try:
         return MongoClient(
@@ -30,4 +31,4 @@ def connect(uri: str) -> MongoClient[Document]:
             retryReads=False,
         )
     except (InvalidURI, ConfigurationError, ValueError) as error:
-        raise WrongArgumentsError(f"not a usable MongoDB connection string: {type(error).__name__}") from None
+        raise BadUseError(f"not a usable MongoDB connection string: {type(error).__name__}") from None

@@ -1,6 +1,6 @@
 """A data set: every document as a pure function of (seed, position), in ranges of positions.
 
-Called by loader.batches (to write and to verify) and by `--dry-run`.  It never talks to a server and holds nothing
+It never talks to a server and holds nothing
 that grows with the number of users or orders.
 """
 

@@ -3,8 +3,7 @@
 BLAKE2b of the position, keyed by the seed, gives each document its own words: no state is carried from one document
 to the next, so any document can be made alone, by any worker, in any order, on any machine and Python version
 (`random.Random` promises none of that for its derived methods, and costs 5 µs to seed against 0.5 µs here).
-Everything is integer arithmetic; no result depends on a floating point library.  Called by loader.people,
-loader.catalogue and loader.dataset.
+Everything is integer arithmetic; no result depends on a floating point library.
 """
 
 from __future__ import annotations

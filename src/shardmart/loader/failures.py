@@ -1,7 +1,4 @@
-"""What can go wrong between the loader and a cluster: what passes by itself, what does not, and how it is said.
-
-Called by every module of the loader that talks to servers.
-"""
+"""What can go wrong between the loader and a cluster: what passes by itself, what does not, and how it is said."""
 
 from __future__ import annotations
 
@@ -17,79 +14,54 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-DUPLICATE_KEY = 11000
-DOCUMENT_VALIDATION_FAILURE = 121
-AUTHENTICATION_FAILED = 18
-UNAUTHORIZED = 13
+from shardmart.cluster.protocol import codes
 
-# Elections, shutdowns, lost connections, stale routing tables, waits cut short (MongoDB 6.0, error_codes.yml).
 PASSING_CODES = frozenset(
     {
-        6,  # HostUnreachable
-        7,  # HostNotFound
-        24,  # LockTimeout
-        50,  # MaxTimeMSExpired
-        63,  # StaleShardVersion
-        64,  # WriteConcernFailed: not yet on a majority
-        70,  # ShardNotFound: a router that has not heard of it yet
-        89,  # NetworkTimeout
-        91,  # ShutdownInProgress
-        112,  # WriteConflict
-        117,  # ConflictingOperationInProgress
-        133,  # FailedToSatisfyReadPreference: no primary
-        134,  # ReadConcernMajorityNotAvailableYet
-        150,  # StaleEpoch
-        175,  # QueryPlanKilled
-        189,  # PrimarySteppedDown
-        202,  # NetworkInterfaceExceededTimeLimit
-        234,  # RetryChangeStream: what a router passes on while a shard is away
-        249,  # StaleDbVersion
-        262,  # ExceededTimeLimit
-        317,  # ConnectionPoolExpired
-        384,  # ConnectionError
-        9001,  # SocketException
-        10107,  # NotWritablePrimary
-        11600,  # InterruptedAtShutdown
-        11602,  # InterruptedDueToReplStateChange
-        13388,  # StaleConfig
-        13435,  # NotPrimaryNoSecondaryOk
-        13436,  # NotPrimaryOrSecondary
+        codes.HOST_UNREACHABLE,
+        codes.HOST_NOT_FOUND,
+        codes.LOCK_TIMEOUT,
+        codes.MAX_TIME_MS_EXPIRED,
+        codes.STALE_SHARD_VERSION,
+        codes.WRITE_CONCERN_FAILED,  # not yet on a majority
+        codes.SHARD_NOT_FOUND,  # a router that has not heard of it yet
+        codes.NETWORK_TIMEOUT,
+        codes.SHUTDOWN_IN_PROGRESS,
+        codes.WRITE_CONFLICT,
+        codes.CONFLICTING_OPERATION_IN_PROGRESS,
+        codes.FAILED_TO_SATISFY_READ_PREFERENCE,  # no primary
+        codes.READ_CONCERN_MAJORITY_NOT_AVAILABLE_YET,
+        codes.STALE_EPOCH,
+        codes.QUERY_PLAN_KILLED,
+        codes.PRIMARY_STEPPED_DOWN,
+        codes.NETWORK_INTERFACE_EXCEEDED_TIME_LIMIT,
+        codes.RETRY_CHANGE_STREAM,  # what a router passes on while a shard is away
+        codes.STALE_DB_VERSION,
+        codes.EXCEEDED_TIME_LIMIT,
+        codes.CONNECTION_POOL_EXPIRED,
+        codes.CONNECTION_ERROR,
+        codes.SOCKET_EXCEPTION,
+        codes.NOT_WRITABLE_PRIMARY,
+        codes.INTERRUPTED_AT_SHUTDOWN,
+        codes.INTERRUPTED_DUE_TO_REPL_STATE_CHANGE,
+        codes.STALE_CONFIG,
+        codes.NOT_PRIMARY_NO_SECONDARY_OK,
+        codes.NOT_PRIMARY_OR_SECONDARY,
     }
 )
+"""Elections, shutdowns, lost connections, stale routing tables, waits cut short."""
 
-
-class LoadError(Exception):
-    """The load cannot go on; `exit_code` is what the command ends with."""
-
-    exit_code = 1
-
-
-class WrongArgumentsError(LoadError):
-    """What was asked for does not fit what is there."""
-
-    exit_code = 2
-
-
-class UnreachableError(LoadError):
-    """The cluster does not answer, lets nobody in, or is not set up."""
-
-    exit_code = 3
-
-
-class RefusedError(LoadError):
-    """The cluster does not take the documents."""
-
-    exit_code = 4
+NOT_LET_IN = frozenset({codes.UNAUTHORIZED, codes.AUTHENTICATION_FAILED})
 
 
 def is_passing(error: BaseException) -> bool:
     """Whether waiting can mend `error`."""
     if isinstance(error, BulkWriteError):
         details = error.details
-        codes = {e["code"] for e in details.get("writeErrors", ())} - {DUPLICATE_KEY}
-        return codes <= PASSING_CODES  # what is left are write concern errors: on too few members yet
+        found = {e["code"] for e in details.get("writeErrors", ())} - {codes.DUPLICATE_KEY}
+        return found <= PASSING_CODES  # what is left are write concern errors: on too few members yet
     if isinstance(error, ConnectionFailure | AutoReconnect | WTimeoutError | WriteConcernError):
-        return not (isinstance(error, OperationFailure) and error.code in {AUTHENTICATION_FAILED, UNAUTHORIZED})
+        return not (isinstance(error, OperationFailure) and error.code in NOT_LET_IN)
     return isinstance(error, OperationFailure) and (
         error.code in PASSING_CODES or error.has_error_label("RetryableWriteError")
     )
@@ -98,7 +70,7 @@ def is_passing(error: BaseException) -> bool:
 def reason(error: BaseException | None) -> str:
     """`error` in one line, without topology dumps or credentials."""
     if isinstance(error, BulkWriteError):
-        errors = [e for e in error.details.get("writeErrors", ()) if e["code"] != DUPLICATE_KEY]
+        errors = [e for e in error.details.get("writeErrors", ()) if e["code"] != codes.DUPLICATE_KEY]
         said: dict[str, object] = next(iter(errors + error.details.get("writeConcernErrors", [])), {})
         return _one_line(f"{said.get('errmsg', 'bulk write failed')} (code {said.get('code')})")
     if isinstance(error, OperationFailure):

@@ -10,7 +10,7 @@ ranges of identifiers):
 
 Drivers put the time in seconds into bytes 0-3; a kind of 1 to 3 there means July 1970 to February 1972, so no
 identifier a driver makes is taken for one of ours.  The seed of what a database holds is therefore read from its
-documents.  Called by loader.dataset (to make them) and loader.survey (to read them).
+documents.
 """
 
 from __future__ import annotations

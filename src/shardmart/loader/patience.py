@@ -1,7 +1,4 @@
-"""Trying again while a primary or a router is away, for a bounded time.
-
-Called by loader.batches for every batch and by loader.run for what it asks the cluster itself.
-"""
+"""Trying again while a primary or a router is away, for a bounded time."""
 
 from __future__ import annotations
 
@@ -12,7 +9,9 @@ from typing import TypeVar
 from pymongo.errors import PyMongoError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from .failures import RefusedError, UnreachableError, is_passing, reason
+from shardmart.errors import RefusedError, UnreachableError
+
+from .failures import is_passing, reason
 
 T = TypeVar("T")
 

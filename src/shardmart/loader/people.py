@@ -1,6 +1,6 @@
 """Customers: who they are, where they live, since when they shop.
 
-A customer's region, locale, gender, name, address and mail address agree with each other.  Called by loader.dataset.
+A customer's region, locale, gender, name, address and mail address agree with each other.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Workers: processes that take batches and hand back tallies, a bounded number at a time.
 
-Called by loader.run.  One worker is a thread of this process, so that the reference demo does not pay for starting
+One worker is a thread of this process, so that the reference demo does not pay for starting
 another; more are processes, as making documents is work for a whole core.  Workers ignore Ctrl-C (the parent lets
 them finish the batch they have) and end when their parent does, even by SIGKILL.
 """
@@ -19,8 +19,9 @@ from contextlib import suppress
 from multiprocessing.connection import wait as wait_for_sentinel
 from typing import Literal, Protocol
 
+from shardmart.errors import UnreachableError
+
 from .batches import Batch, BatchWorker, Job, Tally
-from .failures import UnreachableError
 
 Task = Literal["generate", "write", "look and write", "compare"]
 BATCHES_AHEAD = 2

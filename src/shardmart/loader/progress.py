@@ -1,6 +1,6 @@
 """Progress for people: a bar on a terminal, a plain line every five seconds elsewhere.
 
-Called by loader.run.  It writes to standard error only, so that standard output holds the result alone.
+It writes to standard error only, so that standard output holds the result alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A load from beginning to end: survey, refuse or empty, write, read back and compare, count.
 
-Called by loader.cli, by the benchmarks and by the tests.  Nothing is kept between runs but the documents themselves.
+Nothing is kept between runs but the documents themselves.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from shardmart.declare.data_model import DataModel
+from shardmart.errors import BadUseError, RefusedError, UnreachableError
 
 from . import survey as surveys
 from .batches import Job, batches
 from .connection import connect
 from .dataset import COLLECTIONS, Document
-from .failures import RefusedError, UnreachableError, WrongArgumentsError, is_passing, reason
+from .failures import NOT_LET_IN, is_passing, reason
 from .patience import persist
 from .pool import Pool, Task
 from .progress import Reporter
@@ -78,7 +79,7 @@ class Run:
         self._stop.set()
 
     def load(self) -> Result:
-        """Write what is missing, and verify. Raises LoadError."""
+        """Write what is missing, and verify. Raises ShardmartError."""
         with self._timed(), self._connected() as client:
             before = self._surveyed(client)
             if self._options.drop:
@@ -95,7 +96,7 @@ class Run:
         return self.result
 
     def check(self) -> Result:
-        """Compare what is there without writing. Raises LoadError."""
+        """Compare what is there without writing. Raises ShardmartError."""
         self.result.mode, self.result.verified = "check", True
         with self._timed(), self._connected() as client:
             before = self._surveyed(client)
@@ -137,7 +138,7 @@ class Run:
         self.result.other_seeds = before.other_seeds
         if before.other_seeds and not (self._options.merge or self._options.drop) and self.result.mode == "load":
             others = ", ".join(map(str, before.other_seeds))
-            raise WrongArgumentsError(
+            raise BadUseError(
                 f"the database holds the data set of seed {others}, not of {self._options.job.seed}:"
                 f" give --seed {before.other_seeds[0]} to go on with it, --merge to add to it,"
                 " or --drop to delete it first"
@@ -224,4 +225,4 @@ class Run:
 
 
 def _is_about_reaching(error: PyMongoError) -> bool:
-    return is_passing(error) or getattr(error, "code", None) in {13, 18}
+    return is_passing(error) or getattr(error, "code", None) in NOT_LET_IN

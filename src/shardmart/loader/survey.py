@@ -1,6 +1,6 @@
 """What a database holds: whose data sets, how much, on which shards, and where it should be.
 
-Called by loader.run before and after a load.  Only `empty` changes anything.
+Only `empty` changes anything.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from shardmart.cluster.protocol.codes import UNAUTHORIZED
 from shardmart.declare.data_model import DataModel
+from shardmart.errors import UnreachableError
 
 from . import identity
 from .dataset import COLLECTIONS, Document
-from .failures import UNAUTHORIZED, UnreachableError
 
 DELETE_BATCH = 5_000
 

@@ -1,47 +1,105 @@
 """The embedded platform: every member of a cluster as a process of this machine, in one state folder.
 
-`processes` turns the content of cluster.json into the processes to run; the `member_processes` Ansible module,
-the tests and the chaos actions share it, so that a member's command line, files and port have one home.
+`processes` turns a description into the processes to run, so that command line, files and
+port of a server have one home.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..cluster.description import REQUIRE_TLS, speaks_tls
-from ..cluster.host.processes import Process
-from ..cluster.protocol.connection import Tls
+from ..cluster.description import REQUIRE_TLS, Cluster, Member, Node, Role
+from ..cluster.host.processes import Process, recorded, start, stop, wait_until_listening
+from ..cluster.protocol.connection import Deadline, Tls
+from .platform import PlatformError, Way, chosen, way
+
+if TYPE_CHECKING:
+    from .state import State
 
 SHUTDOWN_MILLISECONDS = 1000
 """How long a member told to end lets its clients leave (server default 15000: clients of a laptop need less)."""
 OPLOG_MB = 512
+JOURNAL_MB = 8
+"""Size of one journal file (docs/decisions/052): the default of 100 MB is written out three times at a start."""
 NO_WARNING_ABOUT_CLIENTS = {"suppressNoTLSPeerCertificateWarning": True}
 """Clients have no certificate of their own here; without this every connection is a warning in the log."""
 
 
-def processes(cluster: Mapping[str, Any], state: Path, binaries: Mapping[str, str | None]) -> list[Process]:
+class EmbeddedPlatform:
+    """The cluster of one state folder on this machine."""
+
+    name = "embedded"
+    direct = True
+    python = sys.executable
+
+    def __init__(self, state: State, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.state_folder = state.folder
+
+    def address(self, node: Node) -> str:
+        """See Platform."""
+        return node.address
+
+    def reach(self, node: Node, user: str | None = None) -> Way:
+        """See Platform."""
+        return way(self.cluster, node, self.state_folder, user, direct=True)
+
+    def run(self, command: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+        """See Platform: on this machine."""
+        try:
+            return subprocess.run(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise PlatformError(f"waited {timeout_s:g} s for {' '.join(command[:4])}") from None
+
+    def spawn(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        """See Platform."""
+        return subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C stops the caller, which stops this in order
+        )
+
+    def start(self, names: Iterable[str] = (), *, wait_s: float = 60) -> list[str]:
+        """See Platform: with the command lines they were started with last."""
+        started = start(self.process(node) for node in chosen(self.cluster, names))
+        wait_until_listening(started, Deadline(wait_s))
+        return [one.process.name for one in started]
+
+    def stop(self, names: Iterable[str] = (), *, wait_s: float = 60) -> list[str]:
+        """See Platform: SIGTERM, routers first."""
+        return stop([self.process(node) for node in reversed(chosen(self.cluster, names))], wait_seconds=wait_s)
+
+    def pid_file(self, node: Node) -> Path:
+        """Where the pid of a server is."""
+        return self.state_folder / "run" / f"{node.name}.pid"
+
+    def process(self, node: Node) -> Process:
+        """The process of a server, running or not, as it was started last; PlatformError when it never was."""
+        found = recorded(self.pid_file(node))
+        if found is None:
+            raise PlatformError(f"no record of how {node.name} was started in {self.state_folder}: run `make up`")
+        return found
+
+
+def processes(cluster: Cluster, state: Path, binaries: Mapping[str, str | None]) -> list[Process]:
     """Every member, then every router; `binaries` has paths: "mongod", "mongos" (None: the development router)."""
-    config_servers = cluster["config_servers"]
-    sets = [(config_servers, "configsvr"), *((shard, "shardsvr") for shard in cluster["shards"])]
-    mongod = binaries["mongod"]
+    mongod, mongos = binaries["mongod"], binaries.get("mongos")
     if mongod is None:
         raise ValueError("no path of mongod was given")
-    members = [
-        member_process(member, replica_set["name"], role, state, mongod, speaks_tls=speaks_tls(cluster))
-        for replica_set, role in sets
-        for member in replica_set["members"]
-    ]
-    seeds = ",".join(f"{member['host']}:{member['port']}" for member in config_servers["members"])
-    config_db = f"{config_servers['name']}/{seeds}"
-    mongos = binaries.get("mongos")
+    config_db = cluster.config_servers.connection_string
+    members = [member_process(member, state, mongod, speaks_tls=cluster.tls.spoken) for member in cluster.members]
     routers = [
-        router_process(router, config_db, state, mongos, speaks_tls=speaks_tls(cluster))
-        for router in cluster["routers"]
+        router_process(router, config_db, state, mongos, speaks_tls=cluster.tls.spoken) for router in cluster.routers
     ]
     return members + routers
 
@@ -73,68 +131,62 @@ def left_over(declared: Iterable[Process], state: Path) -> list[Process]:
     return found
 
 
-def tls(cluster: Mapping[str, Any], state: Path) -> Tls | None:
+def tls(cluster: Cluster, state: Path) -> Tls | None:
     """How to connect to the servers of this cluster."""
-    return Tls.trusting(state / "tls" / "ca.pem" if speaks_tls(cluster) else None)
+    return Tls.trusting(state / "tls" / "ca.pem" if cluster.tls.spoken else None)
 
 
-def sets_of(cluster: Mapping[str, Any]) -> dict[str, list[str]]:
-    """For each member's name, the addresses ("host:port") of its replica set."""
-    return {
-        member["name"]: [f"{m['host']}:{m['port']}" for m in replica_set["members"]]
-        for replica_set in (cluster["config_servers"], *cluster["shards"])
-        for member in replica_set["members"]
-    }
-
-
-def member_process(
-    member: Mapping[str, Any], set_name: str, role: str, state: Path, mongod: str, *, speaks_tls: bool = False
-) -> Process:
-    """One mongod of replica set `set_name`; `role` is "configsvr" or "shardsvr"."""
-    name = member["name"]
-    configuration_file = state / "config" / f"{name}.yaml"
+def member_process(member: Member, state: Path, mongod: str, *, speaks_tls: bool = False) -> Process:
+    """One mongod."""
+    is_config_server = member.role is Role.CONFIG
+    configuration_file = state / "config" / f"{member.name}.yaml"
     configuration = _common(member, state, speaks_tls=speaks_tls) | {
         "storage": {
-            "dbPath": str(state / "data" / name),
-            "wiredTiger": {"engineConfig": {"cacheSizeGB": member["cache_mb"] / 1024}},
+            "dbPath": str(state / "data" / member.name),
+            "wiredTiger": {
+                "engineConfig": {
+                    "cacheSizeGB": member.cache_mb / 1024,
+                    "configString": f"log=(prealloc=false,file_max={JOURNAL_MB}MB)",
+                }
+            },
         },
-        "replication": {"replSetName": set_name, "oplogSizeMB": OPLOG_MB},
-        "sharding": {"clusterRole": role},
+        "replication": {"replSetName": member.group, "oplogSizeMB": OPLOG_MB},
+        "sharding": {"clusterRole": "configsvr" if is_config_server else "shardsvr"},
         "setParameter": {
             # Users live on the config servers: on a shard the localhost exception would only open a back door.
-            "enableLocalhostAuthBypass": role == "configsvr",
+            "enableLocalhostAuthBypass": is_config_server,
             "shutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS,
         }
         | (NO_WARNING_ABOUT_CLIENTS if speaks_tls else {}),
     }
     configuration["security"]["authorization"] = "enabled"
     return Process(
-        name=name,
+        name=member.name,
         command=(mongod, "--config", str(configuration_file)),
-        host=member["host"],
-        port=member["port"],
+        host=member.host,
+        port=member.port,
         marker=str(configuration_file),
-        pid_file=state / "run" / f"{name}.pid",
-        log_file=state / "logs" / f"{name}.log",
-        data_folder=state / "data" / name,
+        pid_file=state / "run" / f"{member.name}.pid",
+        log_file=state / "logs" / f"{member.name}.log",
+        data_folder=state / "data" / member.name,
         configuration_file=configuration_file,
         configuration=_yaml(configuration),
     )
 
 
 def router_process(
-    router: Mapping[str, Any], config_db: str, state: Path, mongos: str | None, *, speaks_tls: bool = False
+    router: Node, config_db: str, state: Path, mongos: str | None, *, speaks_tls: bool = False
 ) -> Process:
     """One router: mongos with a configuration file, or the development router with the same settings as flags."""
-    name = router["name"]
+    name = router.name
     log_file = state / "logs" / f"{name}.log"
     pid_file = state / "run" / f"{name}.pid"
     if mongos is None:
         command: tuple[str, ...] = (
             sys.executable, "-m", "shardmart.router",
             "--configdb", config_db,
-            "--bind_ip", router["host"],
-            "--port", str(router["port"]),
+            "--bind_ip", router.host,
+            "--port", str(router.port),
             "--keyFile", str(state / "secrets" / "keyfile"),
             "--logpath", str(log_file),
         )  # fmt: skip
@@ -145,7 +197,7 @@ def router_process(
                 "--tlsCAFile", str(state / "tls" / "ca.pem"),
                 "--tlsAllowConnectionsWithoutCertificates",
             )  # fmt: skip
-        return Process(name, command, router["host"], router["port"], str(log_file), pid_file, log_file)
+        return Process(name, command, router.host, router.port, str(log_file), pid_file, log_file)
     configuration_file = state / "config" / f"{name}.yaml"
     configuration = _common(router, state, speaks_tls=speaks_tls) | {
         "sharding": {"configDB": config_db},
@@ -155,8 +207,8 @@ def router_process(
     return Process(
         name=name,
         command=(mongos, "--config", str(configuration_file)),
-        host=router["host"],
-        port=router["port"],
+        host=router.host,
+        port=router.port,
         marker=str(configuration_file),
         pid_file=pid_file,
         log_file=log_file,
@@ -165,9 +217,9 @@ def router_process(
     )
 
 
-def _common(server: Mapping[str, Any], state: Path, *, speaks_tls: bool) -> dict[str, Any]:
+def _common(server: Node, state: Path, *, speaks_tls: bool) -> dict[str, Any]:
     """What mongod and mongos configure alike: loopback only, TLS, keyfile, a log that SIGUSR1 reopens."""
-    net: dict[str, Any] = {"bindIp": server["host"], "port": server["port"], "unixDomainSocket": {"enabled": False}}
+    net: dict[str, Any] = {"bindIp": server.host, "port": server.port, "unixDomainSocket": {"enabled": False}}
     if speaks_tls:
         net["tls"] = {
             "mode": REQUIRE_TLS,
@@ -181,7 +233,7 @@ def _common(server: Mapping[str, Any], state: Path, *, speaks_tls: bool) -> dict
         "security": {"keyFile": str(state / "secrets" / "keyfile")},
         "systemLog": {
             "destination": "file",
-            "path": str(state / "logs" / f"{server['name']}.log"),
+            "path": str(state / "logs" / f"{server.name}.log"),
             "logAppend": True,
             "logRotate": "reopen",
         },

@@ -1,21 +1,24 @@
 """The state folder: secrets, and what `provision` wrote about the cluster it made.
 
 Everything the embedded platform keeps lives in one folder of mode 0700 (default `.shardmart/` in the working
-directory, or `$SHARDMART_STATE`).  The kind role keeps its secrets file and `cluster.json` there too, so every
-`shardmart` command finds the cluster the same way.
+directory, or `$SHARDMART_STATE`).  A laptop keeps there what it knows of a cluster on Kubernetes, and the chart's pods
+mount one, so every `shardmart` command finds the cluster the same way.
 """
 
 from __future__ import annotations
 
-import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote_plus
 
-from ..cluster.description import Cluster, read, speaks_tls
+from ..cluster import description
+from ..cluster.description import Cluster
+from ..declare import release
 from ..errors import UnreachableError
+
+DESCRIPTION = "cluster.json"
 
 
 class StateError(UnreachableError):
@@ -38,25 +41,24 @@ class State:
         """The keyfile members authenticate each other with."""
         return self.folder / "secrets" / "keyfile"
 
-    def cluster(self) -> dict[str, Any]:
-        """What `provision` wrote: name, platform, config_servers, shards, routers (see docs/decisions/001)."""
-        try:
-            document: dict[str, Any] = json.loads((self.folder / "cluster.json").read_text())
-        except FileNotFoundError:
-            raise StateError(f"no cluster in {self.folder}: run `make up`, or name another state folder") from None
-        return document
-
     def description(self) -> Cluster:
-        """The cluster that `provision` made.  StateError or DescriptionError when there is none."""
-        try:
-            return read(self.folder / "cluster.json")
-        except FileNotFoundError:
-            raise StateError(f"no cluster in {self.folder}: run `make up`, or name another state folder") from None
+        """The cluster that `provision` made, or in a pod of the chart the one that its release is.
+
+        StateError when there is none, DescriptionError when it makes no sense.
+        """
+        for file, read in ((DESCRIPTION, description.read), (release.RELEASE_FILE, release.read)):
+            with suppress(FileNotFoundError):
+                return read(self.folder / file)
+        raise StateError(f"no cluster in {self.folder}: run `make up`, or name another state folder")
+
+    def describes_a_cluster(self) -> bool:
+        """Whether there is a description; nothing of it is read."""
+        return any((self.folder / file).exists() for file in (DESCRIPTION, release.RELEASE_FILE))
 
     @property
     def authority(self) -> Path | None:
         """The certificate of the authority that clients trust; None when the cluster does not speak TLS."""
-        if not speaks_tls(self.cluster()):
+        if not self.description().tls.spoken:
             return None
         file = self.folder / "tls" / "ca.pem"
         if not file.exists():
@@ -72,7 +74,7 @@ class State:
 
     def uri(self, user: str) -> str:
         """A connection string for `user` through every router. It holds the password: never print it."""
-        routers = ",".join(f"{router['host']}:{router['port']}" for router in self.cluster()["routers"])
+        routers = ",".join(router.address for router in self.description().routers)
         tls = f"&tls=true&tlsCAFile={quote_plus(str(authority))}" if (authority := self.authority) else ""
         return f"mongodb://{user}:{quote_plus(self.password(user))}@{routers}/?authSource=admin{tls}"
 

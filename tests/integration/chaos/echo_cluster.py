@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from shardmart.chaos import process_faults, register
-from shardmart.chaos.targets import Targets
+from shardmart.chaos.faults import kinds
+from shardmart.chaos.lifecycle import heal
+from shardmart.chaos.targets.selectors import Targets
+from shardmart.cluster.host.processes import Process, start, wait_until_listening
+from shardmart.cluster.protocol.connection import Deadline
 from shardmart.platforms.state import State
+from tests.support.clusters import free_ports
 
 NAMES = ("configsvr1", "shard1-1", "shard1-2", "shard1-3", "mongos1")
-FIRST_PORT = 31500
 
 ECHO = """
 import socket, sys, threading
@@ -39,9 +42,9 @@ while True:
 """
 
 
-def needs_network_faults() -> None:
+def needs_network_faults(cluster: EchoCluster) -> None:
     """Skip where network faults cannot be had, with the words a user would read."""
-    if lacking := process_faults.requirement("network"):
+    if lacking := kinds.requirement(cluster.targets, "network"):
         pytest.skip(lacking)
     from shardmart.chaos.packets import rules
 
@@ -58,7 +61,7 @@ class EchoCluster:
         self.state = State(folder)
         (folder / "run").mkdir(parents=True)
         (folder / "logs").mkdir()
-        self.ports = {name: FIRST_PORT + n for n, name in enumerate(NAMES)}
+        self.ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
         member = {name: {"name": name, "host": "127.0.0.1", "port": port} for name, port in self.ports.items()}
         cluster = {
             "name": "echo",
@@ -70,18 +73,25 @@ class EchoCluster:
             "routers": [member["mongos1"]],
         }
         (folder / "cluster.json").write_text(json.dumps(cluster))
-        for name in NAMES:
-            self.start(name)
-        for name in NAMES:
-            self.wait_for(name)
+        wait_until_listening(start(self.echo(name) for name in NAMES), Deadline(20))
         self.targets = Targets(self.state)
 
-    def start(self, name: str) -> None:
-        process = subprocess.Popen(
-            [sys.executable, "-c", ECHO, str(self.ports[name]), "--logpath", f"{self.state.folder}/logs/{name}.log"],
-            start_new_session=True,
+    def echo(self, name: str) -> Process:
+        """What a server is: an echo that is told from others by its log."""
+        log = self.state.folder / "logs" / f"{name}.log"
+        return Process(
+            name=name,
+            command=(sys.executable, "-c", ECHO, str(self.ports[name]), "--logpath", str(log)),
+            host="127.0.0.1",
+            port=self.ports[name],
+            marker=str(log),
+            pid_file=self.state.folder / "run" / f"{name}.pid",
+            log_file=log,
         )
-        (self.state.folder / "run" / f"{name}.pid").write_text(f"{process.pid}\n")
+
+    def process(self, name: str) -> psutil.Process | None:
+        """The live process of a server."""
+        return self.echo(name).running()
 
     def wait_for(self, name: str) -> None:
         end = time.monotonic() + 20
@@ -111,9 +121,8 @@ class EchoCluster:
         return answer if answer >= 0 else None
 
     def close(self) -> None:
-        register.heal(self.state)
+        heal.heal(self.state)
         for name in NAMES:
-            process = self.targets.process(self.targets.server(name))
-            if process:
+            if process := self.process(name):
                 process.kill()
                 process.wait(5)

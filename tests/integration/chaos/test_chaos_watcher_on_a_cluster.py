@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shardmart.chaos.targets import Targets
-from shardmart.chaos.watcher import TIMEOUT_MS, Beat, Watcher
+from shardmart.chaos.observation.watcher import TIMEOUT_MS, Beat, Watcher
+from shardmart.chaos.targets.selectors import Targets
 from tests.support.clusters import EmbeddedCluster, embedded_cluster
 
 pytestmark = pytest.mark.integration
@@ -30,11 +30,11 @@ def test_watcher_begins_although_the_router_is_later_than_a_heartbeat_may_be(rea
     def hear(beat: Beat) -> None:
         if beat.ok:
             heard.add(beat.shard)
-        if heard == {shard["name"] for shard in real_cluster.description["shards"]}:
+        if heard == {shard.name for shard in real_cluster.description.shards}:
             every_shard.set()
 
     watcher = Watcher(Targets(real_cluster.state), hear, lambda election: None)
-    router = real_cluster.description["routers"][0]["name"]
+    router = real_cluster.description.routers[0].name
     real_cluster.kill(router, signal.SIGSTOP)
     awake = threading.Timer(2 * TIMEOUT_MS / 1000, real_cluster.kill, (router, signal.SIGCONT))
     awake.start()

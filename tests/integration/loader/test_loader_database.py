@@ -12,8 +12,8 @@ from bson import ObjectId
 from loader_shop import Shop
 from pymongo.errors import WriteError
 
+from shardmart.cluster.protocol.codes import DOCUMENT_VALIDATION_FAILURE
 from shardmart.loader import identity
-from shardmart.loader.failures import DOCUMENT_VALIDATION_FAILURE
 
 Document = dict[str, Any]
 

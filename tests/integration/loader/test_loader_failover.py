@@ -37,7 +37,7 @@ def test_a_shard_that_stays_away_ends_the_load_with_3_and_the_next_finishes_it(r
     shop = replicated_shop
     process = shop.start(*LARGE, "--retry-seconds", "3")
     wait_for_orders(shop, 3_000)
-    members = [member["name"] for member in shop.cluster.set_of("shard2ReplSet")["members"]]
+    members = [member.name for member in shop.cluster.set_of("shard2ReplSet").members]
     for member in members:
         shop.cluster.kill(member)
     output, errors = process.communicate(timeout=240)

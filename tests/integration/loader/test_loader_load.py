@@ -12,7 +12,6 @@ from pymongo import MongoClient
 
 from shardmart.cluster.protocol.connection import connect
 from shardmart.loader import identity
-from tests.support.clusters import address
 
 REFERENCE = {"users": 10, "products": 20, "orders": 30}
 LARGE = ("--users", "4000", "--orders-per-user", "10", "--workers", "2", "--batch", "200")
@@ -195,8 +194,8 @@ def test_orphans_are_not_counted(shop: Shop) -> None:
     shop.load()
     apj = shop.database["users"].find_one({"region": "APJ"})
     assert apj
-    latam_shard = next(s for s in shop.cluster.description["shards"] if "APJ" not in s["zones"])
-    member = address(latam_shard["members"][0])
+    latam_shard = next(s for s in shop.cluster.description.shards if "APJ" not in s.zones)
+    member = latam_shard.members[0].address
     with connect(member, shop.cluster.members_credentials) as direct:
         direct[MODEL.database]["users"].insert_one(apj)
     try:
@@ -212,11 +211,11 @@ def test_documents_per_shard_are_those_the_shards_count_and_near_what_zones_pred
     for name in ("users", "orders"):
         shards = result["collections"][name]["shards"]
         assert sum(shards["found"].values()) == 3000
-        for shard in shop.cluster.description["shards"]:
-            with connect(address(shard["members"][0]), shop.cluster.members_credentials) as direct:
-                assert direct[MODEL.database][name].count_documents({}) == shards["found"][shard["name"]]
-            assert shards["predicted"][shard["name"]] == pytest.approx(1500, abs=2)
-            assert shards["found"][shard["name"]] == pytest.approx(1500, rel=0.05)
+        for shard in shop.cluster.description.shards:
+            with connect(shard.members[0].address, shop.cluster.members_credentials) as direct:
+                assert direct[MODEL.database][name].count_documents({}) == shards["found"][shard.name]
+            assert shards["predicted"][shard.name] == pytest.approx(1500, abs=2)
+            assert shards["found"][shard.name] == pytest.approx(1500, rel=0.05)
 
 
 def test_read_write_on_the_database_is_all_the_loader_needs(shop: Shop) -> None:

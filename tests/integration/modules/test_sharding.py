@@ -16,7 +16,7 @@ def login(cluster: EmbeddedCluster, **more: Any) -> dict[str, Any]:
 
 
 def shards(cluster: EmbeddedCluster, **more: Any) -> dict[str, Any]:
-    return login(cluster, shards=cluster.description["shards"], **more)
+    return login(cluster, shards=[shard.as_document() for shard in cluster.description.shards], **more)
 
 
 def test_shards_that_are_there_are_not_added_again(cluster: EmbeddedCluster) -> None:
@@ -53,6 +53,22 @@ def test_drifted_zones_are_repaired(cluster: EmbeddedCluster) -> None:
     assert not run_module("zones", **shards(cluster))["changed"]
     unknown = run_module("zones", **login(cluster, shards=[{"name": "shard9ReplSet", "zones": ["APJ"]}]))
     assert "shard9ReplSet is not in the cluster" in unknown["msg"]
+
+
+def test_a_zone_moves_from_one_shard_to_another_and_back(cluster: EmbeddedCluster) -> None:
+    """The last shard of a zone that has ranges cannot leave it, so the new one is added before the old one goes."""
+    here, there = ({"name": "shard1ReplSet", "zones": zones} for zones in (["EMEA"], ["APJ", "EMEA"]))
+    moved = [here, {"name": "shard2ReplSet", "zones": ["APJ", "EMEA", "LATAM"]}]
+    assert run_module("zones", **login(cluster, shards=moved))["changes"] == [
+        "shard2ReplSet: serve zone APJ",
+        "shard1ReplSet: leave zone APJ",
+    ]
+    back = [there, {"name": "shard2ReplSet", "zones": ["EMEA", "LATAM"]}]
+    assert run_module("zones", **login(cluster, shards=back))["changes"] == [
+        "shard1ReplSet: serve zone APJ",
+        "shard2ReplSet: leave zone APJ",
+    ]
+    assert not run_module("zones", **shards(cluster))["changed"]
 
 
 def test_balancer_is_switched_and_said(cluster: EmbeddedCluster) -> None:
@@ -108,7 +124,7 @@ def test_collection_with_documents_is_not_sharded_behind_its_owners_back(cluster
 
 def test_facts_name_what_is_wrong(cluster: EmbeddedCluster) -> None:
     arguments = {
-        "cluster": cluster.description,
+        "cluster": cluster.description.as_document(),
         "keyfile": str(cluster.state.keyfile),
         "login_password_file": str(cluster.folder / "secrets" / "admin.password"),
     }
@@ -134,7 +150,7 @@ def test_verification_passes_a_whole_cluster_and_fails_an_ill_one(cluster: Embed
 
     model = data_model.load()
     arguments = {
-        "cluster": cluster.description,
+        "cluster": cluster.description.as_document(),
         "database": model.database,
         "collections": [collection.as_task_argument() for collection in model.collections],
         "keyfile": str(cluster.state.keyfile),

@@ -15,10 +15,8 @@ import pytest
 
 from shardmart.cluster.converge import users
 from shardmart.cluster.protocol.connection import Credentials, connect
-from tests.support.clusters import ROOT, address
+from tests.support.clusters import ROOT, free_ports, known_access
 from tests.support.plays import Site
-
-KILLS = 10
 
 
 @pytest.fixture
@@ -33,7 +31,6 @@ def files_under(folder: Path) -> dict[str, float]:
     return {str(file): file.stat().st_mtime for file in folder.rglob("*")} if folder.exists() else {}
 
 
-@pytest.mark.timeout(900)
 def test_site_converges_and_a_second_run_changes_nothing(site: Site) -> None:
     planned = site.play("site.yml", "--check")
     assert planned.code == 0, planned.output
@@ -61,7 +58,7 @@ def test_site_converges_and_a_second_run_changes_nothing(site: Site) -> None:
     shard3 = {
         "name": "shard3ReplSet",
         "members": 1,
-        "port": site.document["shards"][-1]["port"] + 40,
+        "port": free_ports(1)[0],
         "zones": ["EMEA"],
     }
     site.write(shards=[*site.document["shards"], shard3])
@@ -117,18 +114,19 @@ def identities(site: Site) -> dict[str, str]:
     """replicaSetId of each set that has one: a second initiation would change it."""
     cluster = site.cluster()
     found = {}
-    for replica_set in (cluster.description["config_servers"], *cluster.description["shards"]):
-        with connect(address(replica_set["members"][0]), cluster.members_credentials) as client:
+    for replica_set in cluster.description.replica_sets:
+        with connect(replica_set.members[0].address, cluster.members_credentials) as client:
             try:
                 configuration = client.admin.command("replSetGetConfig")["config"]
             except Exception:
                 continue
-            found[replica_set["name"]] = str(configuration["settings"]["replicaSetId"])
+            found[replica_set.name] = str(configuration["settings"]["replicaSetId"])
     return found
 
 
-@pytest.mark.timeout(1200)
-def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Site) -> None:
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.full)])
+def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Site, kills: int) -> None:
     seed = int(os.environ.get("SHARDMART_KILL_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"SHARDMART_KILL_SEED={seed} repeats this run")
     moments = random.Random(seed)
@@ -136,9 +134,9 @@ def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Si
     begun = time.monotonic()
     assert site.play("playbooks/bootstrap.yml").code == 0
     whole = time.monotonic() - begun
-    for kill in range(KILLS):
+    for kill in range(kills):
         provision_anew(site)
-        kill_play(site, moments.uniform(whole * kill / KILLS, whole * (kill + 1) / KILLS))
+        kill_play(site, moments.uniform(whole * kill / kills, whole * (kill + 1) / kills))
         before = identities(site)
         finished = site.play("playbooks/bootstrap.yml")
         assert finished.code == 0, finished.output
@@ -146,8 +144,8 @@ def test_bootstrap_killed_at_random_moments_is_finished_by_the_next_run(site: Si
         assert {name: after[name] for name in before} == before, "no set was initiated twice"
         assert len(after) == 3
         cluster = site.cluster()
-        for user in ("admin", "loader", "ledger", "monitor"):
-            login = Credentials(user, site.state / "secrets" / f"{user}.password")
+        for user in known_access().users:
+            login = Credentials(user.name, site.state / "secrets" / user.password)
             assert users.accepts(login, cluster.router), f"{user} is lost after kill {kill}"
         if kill % 3 == 0:
             assert set(site.play("playbooks/bootstrap.yml").changed.values()) == {0}

@@ -22,9 +22,8 @@ ROUTERS = [
 
 def use_router(cluster: EmbeddedCluster, kind: str) -> None:
     """Make every router of a cluster a mongos, or the development router."""
-    config = cluster.description["config_servers"]
-    config_db = f"{config['name']}/" + ",".join(f"{m['host']}:{m['port']}" for m in config["members"])
-    for router in cluster.description["routers"]:
+    config_db = cluster.description.config_servers.connection_string
+    for router in cluster.description.routers:
         mongos = MONGOS if kind == "mongos" else None
         process = embedded.router_process(router, config_db, cluster.folder, mongos)
         cluster.processes[process.name] = process

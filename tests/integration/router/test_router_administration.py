@@ -11,9 +11,8 @@ from pymongo import MongoClient
 
 from shardmart.cluster.protocol.connection import Deadline, connect
 from tests.integration.router.sharded import chunks, failing, move_chunk, shard
-from tests.support.clusters import EmbeddedCluster, address, free_ports, small_topology
+from tests.support.clusters import EmbeddedCluster, free_ports, small_topology
 
-pytestmark = pytest.mark.timeout(120)
 Client = MongoClient[dict[str, Any]]
 
 
@@ -68,10 +67,10 @@ def test_a_router_that_missed_a_move_misroutes_nothing(cluster: EmbeddedCluster,
         found = {d["_id"]: d["n"] for d in reader.find()}
         assert found == dict.fromkeys(range(100, 200), 1) | {i: 1 + (i < 1020) + (i == 1000) for i in fresh}
         assert reader.count_documents({}) == 300
-    for declared in cluster.description["shards"]:
-        with connect(address(declared["members"][0]), cluster.members_credentials) as direct:
+    for declared in cluster.description.shards:
+        with connect(declared.members[0].address, cluster.members_credentials) as direct:
             owned = {c["shard"] for c in chunks(other, name)}
-            if declared["name"] not in owned:
+            if declared.name not in owned:
                 pytest.fail("every shard should own a chunk here")
             assert direct[things.database.name].things.count_documents({}) > 0
 
@@ -120,7 +119,7 @@ def test_a_shard_key_is_refined(database: Any) -> None:
 def test_a_collection_is_resharded_and_both_routers_follow(
     cluster: EmbeddedCluster, things: Any, other: Client
 ) -> None:
-    config = address(cluster.description["config_servers"]["members"][0])
+    config = cluster.description.config_servers.members[0].address
     with connect(config, cluster.members_credentials) as direct:  # by default it takes at least five minutes
         direct.admin.command("setParameter", 1, reshardingMinimumOperationDurationMillis=0)
     things.database.client.admin.command(
@@ -135,17 +134,16 @@ def test_a_collection_is_resharded_and_both_routers_follow(
 
 def test_a_shard_is_added_filled_and_removed(cluster: EmbeddedCluster, things: Any) -> None:
     admin, name = things.database.client.admin, things.full_name
-    declared = {**small_topology(shards=3)["shards"][2]}
+    declared = small_topology(shards=3).shards[2]
     wider = EmbeddedCluster(
-        cluster.folder, {**cluster.description, "shards": [*cluster.description["shards"], declared]}
+        cluster.folder, replace(cluster.description, shards=(*cluster.description.shards, declared))
     )
-    spare = declared["members"][0]["name"]
+    spare = declared.members[0].name
     admin.command("balancerStop")  # it would move the same chunks at the same time
     cluster.processes[spare] = wider.processes[spare]  # ended with the cluster
     wider.start(spare)
     wider.form(declared)
-    host = f"{declared['name']}/{address(declared['members'][0])}"
-    assert admin.command("addShard", host, name="spare")["shardAdded"] == "spare"
+    assert admin.command("addShard", declared.connection_string, name="spare")["shardAdded"] == "spare"
     first = chunks(things.database.client, name)[0]
     admin.command("moveChunk", name, bounds=[first["min"], first["max"]], to="spare", _waitForDelete=True)
     assert things.count_documents({}) == 200

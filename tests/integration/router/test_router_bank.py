@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
@@ -90,7 +89,6 @@ class Bank:
         time.sleep(2.0)
 
 
-@pytest.mark.timeout(150)
 def test_the_sum_is_constant_in_every_snapshot(replicated: EmbeddedCluster) -> None:
     with replicated.client() as client:
         client.drop_database("bank")

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from shardmart.declare import versions
 from tests.support.clusters import ROOT, EmbeddedCluster
 
-pytestmark = pytest.mark.timeout(240)
 NODE = Path(__file__).parent / "node"
 MONGOSH_FOLDER = ROOT / ".shardmart" / "mongosh"
-GET_MONGOSH = "npm install --prefix .shardmart/mongosh mongosh@2.5.10"
+GET_MONGOSH = f"npm install --prefix .shardmart/mongosh mongosh@{versions.load().npm['mongosh']}"
 
 
 def run(cluster: EmbeddedCluster, command: list[str], **environment: str) -> str:

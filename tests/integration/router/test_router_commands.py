@@ -16,10 +16,7 @@ from pymongo.read_concern import ReadConcern
 
 from shardmart.cluster.protocol.connection import connect
 from tests.integration.router.sharded import chunks, failing, move_chunk, shard
-from tests.support.clusters import EmbeddedCluster, address
-
-pytestmark = pytest.mark.timeout(120)
-
+from tests.support.clusters import EmbeddedCluster
 
 # Protocol
 
@@ -193,8 +190,8 @@ def test_validators_hold_and_their_details_come_through(database: Any) -> None:
 
 def two_phase_commits(cluster: EmbeddedCluster) -> int:
     total = 0
-    for declared in cluster.description["shards"]:
-        with connect(address(declared["members"][0]), cluster.members_credentials) as direct:
+    for declared in cluster.description.shards:
+        with connect(declared.members[0].address, cluster.members_credentials) as direct:
             total += direct.admin.command("serverStatus")["twoPhaseCommitCoordinator"]["totalCommittedTwoPhaseCommit"]
     return total
 

@@ -8,7 +8,7 @@ import pytest
 from pymongo import MongoClient
 
 from tests.support import differential
-from tests.support.clusters import EmbeddedCluster, address
+from tests.support.clusters import EmbeddedCluster
 
 SEEDS = range(40)
 LENGTH = 25
@@ -16,7 +16,7 @@ LENGTH = 25
 
 @pytest.mark.timeout(600)
 def test_a_sharded_database_answers_as_one_server(cluster: EmbeddedCluster, client: MongoClient[Any]) -> None:
-    member = address(cluster.description["shards"][0]["members"][0])
+    member = cluster.description.shards[0].members[0].address
     with MongoClient(member, directConnection=True, **cluster.members_credentials.options()) as direct:
         pair = differential.prepare(client, direct)
         found = differential.search(pair, SEEDS, LENGTH, lambda: False, print)

@@ -24,7 +24,6 @@ from shardmart.router.routing.replica_set import ReplicaSet
 from tests.support.clusters import EmbeddedCluster
 
 assert commands
-pytestmark = pytest.mark.timeout(180)
 IN_PROCESS, ANONYMOUS, AUTHENTICATED = 96_000, 1_500, 2_500
 
 

@@ -13,9 +13,7 @@ from pymongo import MongoClient
 
 from shardmart.router.protocol import rawbson
 from shardmart.router.routing.shard_key import KeyPattern, Value, comparable, hash_value
-from tests.support.clusters import EmbeddedCluster, address
-
-pytestmark = pytest.mark.timeout(120)
+from tests.support.clusters import EmbeddedCluster
 
 numbers = st.one_of(
     st.integers(-(2**31), 2**31 - 1),
@@ -71,7 +69,7 @@ def located(value: Any) -> Value:
 @pytest.fixture(scope="module")
 def scratch(cluster: EmbeddedCluster) -> Any:
     """A collection straight on the config server, whose indexes are no business of any router."""
-    member = address(cluster.description["config_servers"]["members"][0])
+    member = cluster.description.config_servers.members[0].address
     host, _, port = member.partition(":")
     with MongoClient(
         host, int(port), directConnection=True, retryWrites=False, **cluster.members_credentials.options()

@@ -16,12 +16,10 @@ from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 from pymongo.read_preferences import ReadPreference, Secondary
 
 from tests.integration.router.sharded import chunks, move_chunk, shard
-from tests.support.clusters import EmbeddedCluster, address
-
-pytestmark = pytest.mark.timeout(120)
+from tests.support.clusters import EmbeddedCluster
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
@@ -169,20 +167,20 @@ def test_secondaries_serve_reads_when_asked(replicated: EmbeddedCluster, collect
 
 def secondary_queries(cluster: EmbeddedCluster) -> int:
     total = 0
-    for declared in cluster.description["shards"]:
-        for member in declared["members"]:
-            if member["name"] != cluster.primary_of(declared["name"]):
+    for declared in cluster.description.shards:
+        for member in declared.members:
+            if member.name != cluster.primary_of(declared.name):
                 options = cluster.members_credentials.options()
-                with MongoClient(address(member), directConnection=True, **options) as direct:
+                with MongoClient(member.address, directConnection=True, **options) as direct:
                     total += direct.admin.command("serverStatus")["opcounters"]["query"]
     return total
 
 
 def open_cursors(cluster: EmbeddedCluster) -> int:
     total = 0
-    for declared in cluster.description["shards"]:
-        for member in declared["members"]:
-            with MongoClient(address(member), directConnection=True, **cluster.members_credentials.options()) as direct:
+    for declared in cluster.description.shards:
+        for member in declared.members:
+            with MongoClient(member.address, directConnection=True, **cluster.members_credentials.options()) as direct:
                 pipeline = [{"$currentOp": {"idleCursors": True, "allUsers": True}}, {"$match": {"type": "idleCursor"}}]
                 ours = [op for op in direct.admin.aggregate(pipeline) if str(op.get("ns")).startswith("survival.")]
                 total += len(ours)
@@ -243,7 +241,7 @@ def start_with_grace(cluster: EmbeddedCluster, seconds: float) -> None:
 def test_a_read_ends_on_the_shards_when_its_client_is_gone(replicated: EmbeddedCluster, collection: Any) -> None:
     collection.insert_many([{"_id": i} for i in range(20)], ordered=False)
     mark = "a mark in the slow query"
-    slow = {"$where": f"sleep(2000) || '{mark}'"}
+    slow = {"$where": f"sleep(4000) || '{mark}'"}
 
     def running() -> int:
         pipeline = [{"$currentOp": {"allUsers": True}}, {"$match": {"command.filter.$where": {"$regex": mark}}}]
@@ -251,7 +249,7 @@ def test_a_read_ends_on_the_shards_when_its_client_is_gone(replicated: EmbeddedC
 
     with replicated.client(socketTimeoutMS=1500, retryReads=False) as impatient, pytest.raises(AutoReconnect):
         impatient.survival.things.find_one(slow)
-    wait_until(lambda: running() == 0, "the query to be interrupted", 8)
+    wait_until(lambda: running() == 0, "the query to be interrupted", 30)  # by itself it takes 40 s
 
 
 def test_500_idle_connections_cost_nobody_anything(replicated: EmbeddedCluster) -> None:

@@ -20,7 +20,7 @@ from shardmart.cluster.converge import rotation
 from shardmart.cluster.errors import ClusterError
 from shardmart.cluster.host import certificates
 from shardmart.cluster.protocol.connection import Credentials, Tls, answers_without_tls, connect
-from tests.support.clusters import ROOT, EmbeddedCluster, address
+from tests.support.clusters import ROOT, EmbeddedCluster
 from tests.support.plays import Site
 
 CONNECTIONS_OF_THEIR_OWN = 2
@@ -49,8 +49,8 @@ def cluster(site: Site) -> EmbeddedCluster:
 
 def servers(cluster: EmbeddedCluster) -> list[str]:
     """Addresses of every member, then of every router."""
-    sets = (cluster.description["config_servers"], *cluster.description["shards"])
-    return [address(m) for s in sets for m in s["members"]] + [address(r) for r in cluster.description["routers"]]
+    sets = cluster.description.replica_sets
+    return [m.address for s in sets for m in s.members] + [r.address for r in cluster.description.routers]
 
 
 def served(cluster: EmbeddedCluster) -> set[str]:
@@ -104,8 +104,8 @@ def test_certificate_is_for_the_servers_own_names_only(cluster: EmbeddedCluster)
 
 
 def test_members_use_the_keyfile_and_clients_scram(cluster: EmbeddedCluster) -> None:
-    for member in cluster.set_of("shard1ReplSet")["members"]:
-        with connect(address(member), cluster.members_credentials) as client:
+    for member in cluster.set_of("shard1ReplSet").members:
+        with connect(member.address, cluster.members_credentials) as client:
             status = client.admin.command("serverStatus")["security"]["authentication"]["mechanisms"]
             options = client.admin.command("getCmdLineOpts")["parsed"]
         assert status["SCRAM-SHA-256"]["clusterAuthenticate"]["successful"] > 0
@@ -224,7 +224,7 @@ def test_interrupted_renewal_is_finished_by_the_next_run(site: Site, cluster: Em
     authority = certificates.Pair(
         (cluster.folder / "tls" / "ca.pem").read_bytes(), (cluster.folder / "tls" / "ca-key.pem").read_bytes()
     )
-    names = cluster.description["tls"]["names"]
+    names = cluster.description.tls.names
     new = certificates.make_server_certificate(authority, names, 90)
     (cluster.folder / "tls" / "server.pem").write_bytes(new.combined)
     assert on_disk(cluster) not in served(cluster)
@@ -252,7 +252,7 @@ def test_running_cluster_is_not_switched_half_way(site: Site, cluster: EmbeddedC
         played = site.play("playbooks/provision.yml")
         assert played.code != 0
         assert "all servers must change together" in played.output
-        assert cluster.state.cluster()["tls"]["mode"] == "requireTLS", "the description tells what runs"
+        assert cluster.state.description().tls.required, "the description tells what runs"
     finally:
         site.write(tls={"mode": "requireTLS"})
     assert served(cluster) == {on_disk(cluster)}
@@ -261,7 +261,7 @@ def test_running_cluster_is_not_switched_half_way(site: Site, cluster: EmbeddedC
 def elections(cluster: EmbeddedCluster) -> dict[str, int]:
     """The term of every set: each election counts it up."""
     terms = {}
-    for replica_set in (cluster.description["config_servers"], *cluster.description["shards"]):
-        with connect(address(replica_set["members"][0]), cluster.members_credentials) as client:
-            terms[replica_set["name"]] = client.admin.command("replSetGetStatus")["term"]
+    for replica_set in cluster.description.replica_sets:
+        with connect(replica_set.members[0].address, cluster.members_credentials) as client:
+            terms[replica_set.name] = client.admin.command("replSetGetStatus")["term"]
     return terms

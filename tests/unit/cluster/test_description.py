@@ -19,10 +19,10 @@ from shardmart.cluster.description import (
     ReplicaSet,
     Role,
     TlsSettings,
+    host_and_port,
     parse,
+    parse_set,
     read,
-    requires_tls,
-    speaks_tls,
 )
 
 
@@ -101,14 +101,60 @@ def test_a_wrong_name_is_answered_with_the_names_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "speaks", "requires"),
+    ("mode", "spoken", "required"),
     [("disabled", False, False), ("allowTLS", True, False), ("preferTLS", True, False), ("requireTLS", True, True)],
 )
-def test_clients_speak_tls_wherever_servers_answer_it(mode: str, speaks: bool, requires: bool) -> None:
-    cluster = {"tls": {"mode": mode}}
-    assert (speaks_tls(cluster), requires_tls(cluster)) == (speaks, requires)
+def test_clients_speak_tls_wherever_servers_answer_it(mode: str, spoken: bool, required: bool) -> None:
+    tls = TlsSettings(mode)
+    assert (tls.spoken, tls.required) == (spoken, required)
 
 
 def test_description_without_a_word_on_tls_is_plain() -> None:
-    assert not speaks_tls({})
-    assert not requires_tls({})
+    document = cluster().as_document()
+    del document["tls"]
+    assert not parse(document).tls.spoken
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1:27017"),
+        ("pod-1.pod.shop.svc.cluster.local", "pod-1.pod.shop.svc.cluster.local:27017"),
+        ("fd00::1", "[fd00::1]:27017"),
+    ],
+)
+def test_address_is_unambiguous_and_says_host_and_port_again(host: str, address: str) -> None:
+    node = Node("mongos1", Role.ROUTER, "routers", host, 27017)
+    assert node.address == address
+    assert host_and_port(address) == (host, 27017)
+
+
+def test_connection_string_has_the_members_in_order() -> None:
+    members = tuple(Member(f"m{n}", Role.SHARD, "rs", f"fd00::{n}", 27017) for n in (2, 1))
+    assert ReplicaSet("rs", Role.SHARD, members).connection_string == "rs/[fd00::2]:27017,[fd00::1]:27017"
+
+
+def test_members_are_described_without_a_cluster_and_called_by_their_address() -> None:
+    document = {"name": "rs", "members": [{"host": "127.0.0.1", "port": "27201"}], "zones": ["APJ"]}
+    expected = ReplicaSet(
+        "rs", Role.SHARD, (Member("127.0.0.1:27201", Role.SHARD, "rs", "127.0.0.1", 27201),), ("APJ",)
+    )
+    assert parse_set(document) == expected
+    with pytest.raises(DescriptionError, match="lacks 'host'"):
+        parse_set({"name": "rs", "members": [{"port": 27201}]})
+    with pytest.raises(DescriptionError, match=r"cannot be understood: .*'cash_mb'"):
+        parse_set({"name": "rs", "members": [{"host": "h", "port": 1, "cash_mb": 2}]})
+
+
+def test_config_servers_come_first_and_routers_last() -> None:
+    assert [s.name for s in cluster().replica_sets] == ["configReplSet", "s1"]
+    names = ["configsvr-1", "configsvr-2", "configsvr-3", "s1-1", "s1-2", "s1-3"]
+    assert [m.name for m in cluster().members] == names
+    assert [n.name for n in cluster().nodes] == [*names, "mongos1"]
+
+
+def test_the_way_to_the_api_is_kept_in_the_file() -> None:
+    made = cluster("kubernetes").reached_by("/home/me/.kube/config", "staging")
+    assert made.kubernetes == Kubernetes("shop", "shop", "shop-toolbox", "/home/me/.kube/config", "staging")
+    assert parse(made.as_document()) == made
+    assert cluster().reached_by("/home/me/.kube/config", None) == cluster()

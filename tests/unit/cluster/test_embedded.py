@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from shardmart.cluster.description import TlsSettings
 from shardmart.declare import topology
 from shardmart.platforms import embedded
 
 ROOT = Path(__file__).parents[3]
-CLUSTER = topology.load(ROOT / "inventories" / "topology.yml").resolve("embedded")
+CLUSTER = topology.load(ROOT / "inventories" / "topology.yml").resolve()
 
 
 def configuration(name: str, mongos: str | None = None) -> dict[str, Any]:
@@ -38,6 +40,12 @@ def test_cache_comes_from_the_topology() -> None:
     assert configuration("shard1-1")["storage"]["wiredTiger"]["engineConfig"]["cacheSizeGB"] == 0.25
 
 
+def test_every_member_has_small_journals() -> None:
+    for member in ("configsvr1", "shard1-1", "shard2-3"):
+        engine = configuration(member)["storage"]["wiredTiger"]["engineConfig"]
+        assert engine["configString"] == f"log=(prealloc=false,file_max={embedded.JOURNAL_MB}MB)"
+
+
 def test_router_is_mongos_where_there_is_one() -> None:
     document = configuration("mongos1", mongos="/m/mongos")
     assert document["sharding"]["configDB"] == "configReplSet/127.0.0.1:27101,127.0.0.1:27102,127.0.0.1:27103"
@@ -60,7 +68,7 @@ def test_without_tls_nothing_mentions_it() -> None:
 
 @pytest.mark.parametrize("mongos", ["/m/mongos", None])
 def test_with_tls_members_and_routers_require_it_and_keep_the_keyfile(mongos: str | None) -> None:
-    cluster = CLUSTER | {"tls": {"mode": "requireTLS"}}
+    cluster = replace(CLUSTER, tls=TlsSettings("requireTLS"))
     for process in embedded.processes(cluster, Path("/state"), {"mongod": "/m/mongod", "mongos": mongos}):
         if process.configuration:
             document = yaml.safe_load(process.configuration)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from shardmart.cluster.description import Member, Role
 from shardmart.cluster.observe.facts import certificate_problems, set_facts
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -17,8 +18,8 @@ def answer(address: str, state: str, behind: float = 0) -> dict[str, Any]:
     return {"status": {"members": [stale, own]}, "uptime_seconds": 5.0, "version": "6.0.5"}
 
 
-def member(name: str) -> dict[str, Any]:
-    return {"name": name, "host": "127.0.0.1", "port": int(name[-1])}
+def member(name: str) -> Member:
+    return Member(name, Role.SHARD, "rs", "127.0.0.1", int(name[-1]))
 
 
 def test_lag_is_measured_between_own_views() -> None:

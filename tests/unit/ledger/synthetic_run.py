@@ -25,7 +25,7 @@ class SyntheticRun:
             id="synthetic", workloads=(workload,), database="ledger", clients=1, seed=0, write_concern="majority",
             started_wall=0.0, started_monotonic_ns=0,
         ).write(folder)  # fmt: skip
-        self.final: dict[str, list[dict[str, Any]]] = {name: [] for name in WORKLOADS[workload].shard_keys}
+        self.final: dict[str, list[dict[str, Any]]] = {name: [] for name in WORKLOADS[workload].collections}
         if workload == "transfer":
             self.final["accounts"] = [{"_id": str(n), "balance_cents": INITIAL_CENTS} for n in range(ACCOUNTS)]
 

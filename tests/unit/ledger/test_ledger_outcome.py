@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from pymongo.errors import (
     AutoReconnect,
+    ConfigurationError,
     DuplicateKeyError,
+    InvalidOperation,
     NetworkTimeout,
     OperationFailure,
     PyMongoError,
@@ -14,7 +16,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from shardmart.ledger.outcome import classify
+from shardmart.ledger.mongodb.outcome import classify
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,11 @@ from shardmart.ledger.outcome import classify
         (DuplicateKeyError("E11000", 11000), "unknown"),
         (OperationFailure("x", 112, {"errorLabels": ["UnknownTransactionCommitResult"]}), "unknown"),
         (PyMongoError("anything else"), "unknown"),
+        *((OperationFailure("refused", code), "failed") for code in (2, 13, 18, 59, 61, 112, 121)),
+        (OperationFailure("x", 112, {"errorLabels": ["RetryableWriteError"]}), "unknown"),
+        (OperationFailure("x", 121, {"errorLabels": ["TransientTransactionError"]}), "failed"),
+        (ConfigurationError("no such option"), "failed"),
+        (InvalidOperation("closed"), "failed"),
     ],
 )
 def test_outcome_of_an_error(error: PyMongoError, outcome: str) -> None:
@@ -42,3 +49,7 @@ def test_the_error_is_told_in_one_short_line() -> None:
     _, text = classify(OperationFailure("a\nb" + "x" * 500, 121))
     assert text.startswith("OperationFailure 121: a")
     assert "\n" not in text
+
+
+def test_an_error_without_a_code_is_told_without_one() -> None:
+    assert classify(AutoReconnect("connection closed")) == ("unknown", "AutoReconnect: connection closed")

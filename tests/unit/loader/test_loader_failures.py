@@ -17,9 +17,10 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
+from shardmart.errors import UnreachableError
 from shardmart.loader.batches import Batch, BatchWorker, Job, Tally, batches
 from shardmart.loader.dataset import Counts
-from shardmart.loader.failures import UnreachableError, is_passing, reason
+from shardmart.loader.failures import is_passing, reason
 from shardmart.loader.pool import Pool
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pymongo.errors
 import pytest
 
-from shardmart.loader.failures import RefusedError, UnreachableError
+from shardmart.errors import RefusedError, UnreachableError
 from shardmart.loader.patience import persist
 
 

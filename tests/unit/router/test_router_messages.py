@@ -9,7 +9,7 @@ from typing import Any
 import bson
 import pytest
 from bson import Code, Decimal128, Int64, ObjectId, Regex, Timestamp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shardmart.router.protocol import rawbson, wire
@@ -33,8 +33,6 @@ values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3)),
     max_leaves=8,
 )
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")  # timings decide no test
 documents = st.dictionaries(names, values, max_size=6)
 
 

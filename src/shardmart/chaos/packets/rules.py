@@ -1,6 +1,6 @@
 """The iptables rules that send a fault's packets to its queue, and nothing else.
 
-Used by `chaos.packets.injector` and by `chaos.faults` to clean up.  Three things end a fault, each without the others:
+Three things end a fault, each without the others:
 the injector removes its rules; when it dies, `--queue-bypass` lets packets through; and every rule carries the
 deadline itself (`-m time --datestop`), so that even a stopped injector cannot hold traffic for ever.
 iptables rather than nft: kernels without CONFIG_NFT_QUEUE still have the xtables NFQUEUE target (see

@@ -1,23 +1,23 @@
 """Form a replica set and keep it as declared: initiate, elect at once, reconfigure one safe step at a time.
 
-The `replica_set` Ansible module calls `converge`.  It never initiates a set of which any member already has a
+It never initiates a set of which any member already has a
 configuration, never removes a member unless told to, and returns only when the set has a writable primary and
 every declared member is PRIMARY or SECONDARY.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pymongo.errors import OperationFailure, PyMongoError
 
+from ..description import Election, ReplicaSet, Role
 from ..errors import ClusterError, DeadlineError, SecretMissingError
+from ..protocol import codes
 from ..protocol.connection import (
-    ALREADY_INITIALIZED,
-    NOT_YET_INITIALIZED,
     Client,
     Credentials,
     Deadline,
@@ -27,15 +27,27 @@ from ..protocol.connection import (
     hello,
     is_code,
 )
+from .outcome import Outcome
 
 HEALTHY_STATES = {"PRIMARY", "SECONDARY"}
-# Errors of a reconfiguration that a moment later may not come again (MongoDB error codes, 6.0):
-# ConfigurationInProgress, NotWritablePrimary, NotPrimaryOrSecondary, PrimarySteppedDown, CurrentConfigNotCommittedYet,
-# InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk.
-PASSING_ERRORS = (109, 10107, 13436, 189, 308, 11602, 13435)
-# A step-up is refused while the other members have not heard of the configuration (125 CommandFailed) or an
-# election is under way (96 OperationFailed).
-ELECTION_NOT_YET = (125, 96, 10107, 13436)
+# Errors of a reconfiguration that a moment later may not come again.
+PASSING_ERRORS = (
+    codes.CONFIGURATION_IN_PROGRESS,
+    codes.PRIMARY_STEPPED_DOWN,
+    codes.CURRENT_CONFIG_NOT_COMMITTED_YET,
+    codes.NOT_WRITABLE_PRIMARY,
+    codes.INTERRUPTED_DUE_TO_REPL_STATE_CHANGE,
+    codes.NOT_PRIMARY_NO_SECONDARY_OK,
+    codes.NOT_PRIMARY_OR_SECONDARY,
+)
+# A step-up is refused while the other members have not heard of the configuration (CommandFailed) or an election is
+# under way (OperationFailed).
+ELECTION_NOT_YET = (
+    codes.OPERATION_FAILED,
+    codes.COMMAND_FAILED,
+    codes.NOT_WRITABLE_PRIMARY,
+    codes.NOT_PRIMARY_OR_SECONDARY,
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class MemberSpec:
     priority: float = 1
     votes: int = 1
     hidden: bool = False
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def fields(self) -> Document:
         """What the configuration document says of this member, apart from its `_id`."""
@@ -69,6 +81,18 @@ class ReplicaSetSpec:
     election_timeout_ms: int = 10_000
     heartbeat_ms: int = 2_000
     allow_removal: bool = False
+
+    @classmethod
+    def of(cls, declared: ReplicaSet, election: Election, *, allow_removal: bool = False) -> ReplicaSetSpec:
+        """A replica set as a description has it."""
+        return cls(
+            name=declared.name,
+            members=tuple(MemberSpec(m.address, m.priority, m.votes, m.hidden, m.tags) for m in declared.members),
+            config_server=declared.role is Role.CONFIG,
+            election_timeout_ms=election.timeout_ms,
+            heartbeat_ms=election.heartbeat_ms,
+            allow_removal=allow_removal,
+        )
 
     def first_configuration(self) -> Document:
         """The document of replSetInitiate."""
@@ -96,16 +120,6 @@ class Step:
 
     configuration: Document
     change: str
-
-
-@dataclass
-class Outcome:
-    """What `converge` did, in order, and what it found at the end."""
-
-    changes: list[str] = field(default_factory=list)
-    before: Document = field(default_factory=dict)
-    after: Document = field(default_factory=dict)
-    primary: str | None = None
 
 
 def next_step(current: Document, spec: ReplicaSetSpec) -> Step | None:
@@ -178,7 +192,7 @@ def converge(
     deadline = Deadline(wait_seconds)
     outcome = Outcome()
     if check_mode:
-        return _plan(spec, credentials, outcome)
+        return _summarized(_plan(spec, credentials, outcome))
     _wait_for_members(spec, credentials, deadline)
     holders = _configurations(spec, credentials)
     if holders:
@@ -188,9 +202,9 @@ def converge(
         _initiate(spec, credentials, deadline)
         outcome.changes.append(f"initiate {spec.name} with {len(spec.members)} members")
     _reconfigure(spec, credentials, deadline, outcome)
-    outcome.primary = _wait_until_healthy(spec, credentials, deadline)
+    outcome.facts["primary"] = _wait_until_healthy(spec, credentials, deadline)
     outcome.after = _newest(_configurations(spec, credentials).values())
-    return outcome
+    return _summarized(outcome)
 
 
 def summary(configuration: Document) -> Document:
@@ -206,6 +220,10 @@ def summary(configuration: Document) -> Document:
             for key in ("electionTimeoutMillis", "heartbeatIntervalMillis")
         },
     }
+
+
+def _summarized(outcome: Outcome) -> Outcome:
+    return replace(outcome, before=summary(outcome.before), after=summary(outcome.after))
 
 
 def _plan(spec: ReplicaSetSpec, credentials: Credentials, outcome: Outcome) -> Outcome:
@@ -249,7 +267,7 @@ def _configurations(
             try:
                 found[member.host] = client.admin.command("replSetGetConfig")["config"]
             except OperationFailure as error:
-                if not is_code(error, NOT_YET_INITIALIZED):
+                if not is_code(error, codes.NOT_YET_INITIALIZED):
                     raise ClusterError(f"{member.host}: {describe(error)}") from None
             except PyMongoError:
                 continue
@@ -279,10 +297,10 @@ def _initiate(spec: ReplicaSetSpec, credentials: Credentials, deadline: Deadline
                 client.admin.command("replSetInitiate", spec.first_configuration())
                 break
             except OperationFailure as error:
-                if is_code(error, ALREADY_INITIALIZED):
+                if is_code(error, codes.ALREADY_INITIALIZED):
                     break
-                # 74 NodeNotFound: the quorum check could not reach a member that was there a moment ago
-                if not is_code(error, 74):
+                # The quorum check could not reach a member that was there a moment ago.
+                if not is_code(error, codes.NODE_NOT_FOUND):
                     raise ClusterError(f"{spec.name} cannot be initiated: {describe(error)}") from None
                 deadline.pause(f"{spec.name} to be initiated: {describe(error)}")
         _stand_for_election(spec, client, deadline)

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pymongo.errors import OperationFailure, PyMongoError
 
 from ..host.processes import Process, start, stop, wait_until_listening
-from ..protocol.connection import NOT_YET_INITIALIZED, Credentials, Deadline, connect, describe, hello, is_code
+from ..protocol import codes
+from ..protocol.connection import Credentials, Deadline, connect, describe, hello, is_code
 from .replica_set import unhealthy
 
 
@@ -45,7 +46,7 @@ def _wait_until_whole(name: str, members: Sequence[str], credentials: Credential
                 with connect(address, credentials, timeout_seconds=2) as client:
                     status = client.admin.command("replSetGetStatus")
             except OperationFailure as error:
-                if is_code(error, NOT_YET_INITIALIZED):
+                if is_code(error, codes.NOT_YET_INITIALIZED):
                     return
                 reason = describe(error)
             except PyMongoError as error:

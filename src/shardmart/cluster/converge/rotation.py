@@ -1,6 +1,6 @@
 """Have running servers serve the certificate that is on their disk, by `rotateCertificates` and without a restart.
 
-The `served_certificate` Ansible module calls `converge`.  What a server serves is seen in a TLS handshake, so a
+What a server serves is seen in a TLS handshake, so a
 rotation that was interrupted, or a file that has not reached its server yet, is noticed.  `rotateCertificates` reloads
 certificate, key and authority for new connections and leaves the open ones alone (MongoDB 5.0 and newer; manual,
 "rotateCertificates"); mongod, mongos and the development router have it.
@@ -15,9 +15,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..description import host_and_port
 from ..errors import ClusterError
 from ..host.certificates import fingerprint as fingerprint_of_pem
 from ..protocol.connection import Credentials, Deadline, Tls, connect
+from .outcome import Outcome
 
 HANDSHAKE_SECONDS = 5
 POLL_SECONDS = 0.5
@@ -32,14 +34,14 @@ def served(address: str, tls: Tls) -> str:
 
     Raises ClusterError when there is no answer, or the certificate is not accepted.
     """
-    host, _, port = address.rpartition(":")
+    host, port = host_and_port(address)
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
     except OSError as error:
         raise ClusterError(f"cannot use the authority {tls.ca_file}: {error.strerror or error}") from None
     try:
         with (
-            socket.create_connection((host, int(port)), timeout=HANDSHAKE_SECONDS) as plain,
+            socket.create_connection((host, port), timeout=HANDSHAKE_SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=host) as connection,
         ):
             certificate = connection.getpeercert(binary_form=True)
@@ -70,15 +72,15 @@ def converge(
     deadline: Deadline,
     *,
     check_mode: bool = False,
-) -> list[str]:
-    """Rotate, one server after the other, where another certificate than `fingerprint` is served; what was changed.
+) -> Outcome:
+    """Rotate, one server after the other, where another certificate than `fingerprint` is served.
 
     In check mode a server that does not answer is one that is still to be started.
 
     Raises ClusterError, DeadlineError when a server goes on serving another one, and PyMongoError.
     """
     assert credentials.tls
-    changes = []
+    outcome = Outcome()
     for address in addresses:
         try:
             before = served(address, credentials.tls)
@@ -88,10 +90,10 @@ def converge(
             raise
         if before == fingerprint:
             continue
-        changes.append(f"{address}: serve certificate {fingerprint[:SHOWN]} instead of {before[:SHOWN]}")
+        outcome.changes.append(f"{address}: serve certificate {fingerprint[:SHOWN]} instead of {before[:SHOWN]}")
         if not check_mode:
             _rotate(address, fingerprint, credentials, deadline)
-    return changes
+    return outcome
 
 
 def _rotate(address: str, fingerprint: str, credentials: Credentials, deadline: Deadline) -> None:

@@ -1,26 +1,38 @@
 """Shards, zones and sharded collections, converged through a router.
 
-The `shards`, `zones` and `sharded_collections` Ansible modules call `converge_shards`, `converge_zones` and
-`converge_collections`.  Nothing here removes a shard, drops a collection or changes a shard key: a difference that
+Nothing here removes a shard, drops a collection or changes a shard key: a difference that
 cannot be converged safely is a ClusterError that says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from bson import MaxKey, MinKey
 from pymongo.errors import CollectionInvalid, OperationFailure, PyMongoError
 
+from ..description import ReplicaSet
 from ..errors import ClusterError
+from ..protocol import codes
 from ..protocol.connection import Client, Credentials, Deadline, Document, connect, describe
+from .outcome import Outcome
 
-# What a router answers while the config servers or a shard's primary are still being found:
-# HostUnreachable, NetworkTimeout, PrimarySteppedDown, FailedToSatisfyReadPreference, NotWritablePrimary,
-# InterruptedDueToReplStateChange, ShardNotFound (a router that has not reloaded yet).
-PASSING_ERRORS = (6, 89, 189, 133, 10107, 11602, 13435, 13436, 91)
+# What a router answers while the config servers or a shard's primary are still being found, or while it is itself about
+# to end or has not reloaded what shards there are.
+PASSING_ERRORS = (
+    codes.HOST_UNREACHABLE,
+    codes.SHARD_NOT_FOUND,
+    codes.NETWORK_TIMEOUT,
+    codes.SHUTDOWN_IN_PROGRESS,
+    codes.FAILED_TO_SATISFY_READ_PREFERENCE,
+    codes.PRIMARY_STEPPED_DOWN,
+    codes.NOT_WRITABLE_PRIMARY,
+    codes.INTERRUPTED_DUE_TO_REPL_STATE_CHANGE,
+    codes.NOT_PRIMARY_NO_SECONDARY_OK,
+    codes.NOT_PRIMARY_OR_SECONDARY,
+)
 INDEX_OPTIONS = ("unique", "sparse", "expireAfterSeconds", "partialFilterExpression", "collation", "hidden")
 
 
@@ -31,6 +43,11 @@ class ShardSpec:
     name: str
     members: tuple[str, ...]
     zones: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, declared: ReplicaSet) -> ShardSpec:
+        """A shard as a description has it."""
+        return cls(declared.name, declared.addresses, declared.zones)
 
     def seed(self) -> str:
         """The connection string addShard takes: "set/host:port,host:port"."""
@@ -55,15 +72,6 @@ class CollectionSpec:
     indexes: tuple[Document, ...] = ()
     zone_ranges: tuple[ZoneRange, ...] = ()
     validator: Document | None = None
-
-
-@dataclass
-class Outcome:
-    """What was changed, a line each, and the state before and after for a diff."""
-
-    changes: list[str] = field(default_factory=list)
-    before: Document = field(default_factory=dict)
-    after: Document = field(default_factory=dict)
 
 
 def wait_for_router(address: str, credentials: Credentials, deadline: Deadline) -> None:
@@ -104,8 +112,9 @@ def converge_shards(
     Raises ClusterError for a shard that is draining or stands under another replica set.
     """
     present = listed_shards(client)
-    outcome = Outcome(before={name: shard["host"] for name, shard in sorted(present.items())})
-    outcome.after = dict(outcome.before)
+    before = {name: shard["host"] for name, shard in sorted(present.items())}
+    after = dict(before)
+    outcome = Outcome(before={"shards": before}, after={"shards": after})
     for shard in shards:
         found = present.get(shard.name)
         if found is None:
@@ -114,7 +123,7 @@ def converge_shards(
                     client, {"addShard": shard.seed(), "name": shard.name}, deadline, f"shard {shard.name} to be added"
                 )
             outcome.changes.append(f"add shard {shard.name}")
-            outcome.after[shard.name] = shard.seed()
+            after[shard.name] = shard.seed()
             continue
         if found.get("draining"):
             raise ClusterError(f"shard {shard.name} is draining: let the removal finish, then run again to add it anew")
@@ -130,17 +139,20 @@ def converge_zones(
     """Give each shard exactly the zones it is declared to serve."""
     present = {name: sorted(shard.get("tags", [])) for name, shard in listed_shards(client).items()}
     wanted = {shard.name: sorted(shard.zones) for shard in shards}
-    outcome = Outcome(before={name: present.get(name, []) for name in wanted}, after=wanted)
+    before = {name: present.get(name, []) for name in wanted}
+    outcome = Outcome(before={"zones": before}, after={"zones": wanted})
+    missing = [name for name in wanted if name not in present]
+    if missing and not check_mode:
+        raise ClusterError(f"shard {missing[0]} is not in the cluster, its zones cannot be set")
+    # All that is added comes before anything is removed: the last shard of a zone with ranges cannot leave it.
     for name, zones in wanted.items():
-        if name not in present and not check_mode:
-            raise ClusterError(f"shard {name} is not in the cluster, its zones cannot be set")
-        now = present.get(name, [])
-        for zone in sorted(set(zones) - set(now)):
+        for zone in sorted(set(zones) - set(present.get(name, []))):
             outcome.changes.append(f"{name}: serve zone {zone}")
             if not check_mode:
                 command = {"addShardToZone": name, "zone": zone}
                 _retry(client, command, deadline, f"zone {zone} to be added to {name}")
-        for zone in sorted(set(now) - set(zones)):
+    for name, zones in wanted.items():
+        for zone in sorted(set(present.get(name, [])) - set(zones)):
             outcome.changes.append(f"{name}: leave zone {zone}")
             if not check_mode:
                 command = {"removeShardFromZone": name, "zone": zone}

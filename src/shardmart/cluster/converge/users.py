@@ -1,6 +1,6 @@
 """Keep users as declared: log in first, the localhost exception second, repair third.
 
-The `mongodb_users` Ansible module calls `converge`.  Logging in proves a password without changing anything.  When
+Logging in proves a password without changing anything.  When
 it fails, whoever may change users does: the administrator given, else the localhost exception (open on a loopback
 connection until the first user exists), else `__system` by the keyfile, which can always repair.  Passwords are
 read from their files where the module runs; they are compared by logging in and never returned.
@@ -16,9 +16,8 @@ from pathlib import Path
 from pymongo.errors import OperationFailure, PyMongoError
 
 from ..errors import ClusterError, SecretMissingError
+from ..protocol import codes
 from ..protocol.connection import (
-    AUTHENTICATION_FAILED,
-    UNAUTHORIZED,
     Client,
     Credentials,
     Deadline,
@@ -28,6 +27,7 @@ from ..protocol.connection import (
     is_code,
     read_secret,
 )
+from .outcome import Outcome
 
 MAJORITY = {"w": "majority"}
 LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
@@ -75,8 +75,8 @@ def converge(
     *,
     wait_seconds: float = 60,
     check_mode: bool = False,
-) -> list[str]:
-    """Create the users, or repair their passwords, roles and privileges; what was changed, a line each.
+) -> Outcome:
+    """Create the users, or repair their passwords, roles and privileges.
 
     `address` is a router or the primary of the config servers. Raises ClusterError when nobody given may change
     users, DeadlineError when the server does not answer in time.
@@ -87,16 +87,16 @@ def converge(
             changes: list[str] = []
             for spec in users:
                 changes += _converge_one(spec, address, administrators, check_mode=check_mode)
-            return changes
+            return Outcome(changes)
         except OperationFailure as error:
             raise ClusterError(f"{address}: users cannot be changed: {describe(error)}") from None
         except SecretMissingError:
             if not check_mode:
                 raise
-            return [f"create user {spec.name}" for spec in users]
+            return Outcome([f"create user {spec.name}" for spec in users])
         except PyMongoError as error:
             if check_mode:
-                return [f"create user {spec.name}" for spec in users]
+                return Outcome([f"create user {spec.name}" for spec in users])
             deadline.pause(f"{address} to keep users: {describe(error)}")
 
 
@@ -106,7 +106,7 @@ def accepts(credentials: Credentials, address: str) -> bool:
         try:
             client.admin.command("ping")
         except OperationFailure as error:
-            if is_code(error, AUTHENTICATION_FAILED, UNAUTHORIZED):
+            if is_code(error, codes.AUTHENTICATION_FAILED, codes.UNAUTHORIZED):
                 return False
             raise
     return True
@@ -185,6 +185,8 @@ def _repair(client: Client, spec: UserSpec, *, accepted: bool, check_mode: bool)
         if before != after:
             change = f"{spec.name}: roles {_listed(before)} -> {_listed(after)}"
             commands.append((change, {"updateUser": spec.name, "roles": spec.all_roles()}))
+            if f"{spec.name}@admin" in before - after:
+                commands.append((f"drop role {spec.name}", {"dropRole": spec.name}))
     if not check_mode:
         for _, command in commands:
             admin.command(command | {"writeConcern": MAJORITY})

@@ -49,7 +49,7 @@ class Search:
     passed_over: list[str] = field(default_factory=list)
 
 
-class UnavailableError(Exception):
+class UnavailableError(ClusterError):
     """This source has nothing for this machine; the message says why."""
 
 
@@ -110,6 +110,7 @@ class Wheel:
 
     requirement: str
     sha256: str
+    version: str
 
     @property
     def key(self) -> str:
@@ -149,10 +150,13 @@ def verify(archive: Path, sha256: str, origin: str) -> None:
         raise ClusterError(f"{origin}: sha256 is {found}, expected {sha256}; the download was thrown away")
 
 
-def locate(cache: Path, sources: Sequence[Source], *, use_path: bool = True, check_mode: bool = False) -> Search:
-    """The first servers to be had. In check mode nothing is fetched: `binaries` is None where something would be.
+def locate(
+    cache: Path, sources: Sequence[Source], *, version: str = "", use_path: bool = True, check_mode: bool = False
+) -> Search:
+    """The first servers found, whether they are of the `version` that was asked for or not: the caller says so.
 
-    Raises ClusterError when no source has a mongod that runs here, or a download is not what was pinned.
+    In check mode nothing is fetched: `binaries` is None where something would be.  Raises ClusterError when no source
+    has a mongod that runs here, or a download is not what was pinned.
     """
     search = Search(None)
     if use_path:
@@ -183,7 +187,8 @@ def locate(cache: Path, sources: Sequence[Source], *, use_path: bool = True, che
         search.binaries = _described(folder / "mongod", mongos_file if mongos_file.exists() else None, source.label)
         return search
     reasons = "; ".join(search.passed_over)
-    raise ClusterError(f"no mongod to be had ({reasons}); install mongod and put it on PATH")
+    unpinned = f"; MongoDB {version} is not among the pins of versions.yml" if version and not sources else ""
+    raise ClusterError(f"no mongod {version} found ({reasons}{unpinned}); install mongod and put it on PATH")
 
 
 def _fetch(source: Source, folder: Path) -> None:

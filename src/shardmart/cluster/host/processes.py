@@ -7,6 +7,7 @@ system has given to another program is never signalled.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -62,6 +63,11 @@ class Process:
             return self.marker in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
+
+    @property
+    def record_file(self) -> Path:
+        """Where `remember` keeps what this process is, beside its pid file."""
+        return self.pid_file.with_suffix(".json")
 
     def configuration_change(self) -> tuple[str, str] | None:
         """The configuration on disk and the declared one when they differ, else None."""
@@ -138,7 +144,35 @@ def _launch(process: Process) -> subprocess.Popen[bytes]:
             umask=0o077,
         )
     process.pid_file.write_text(f"{popen.pid}\n")
+    remember(process)
     return popen
+
+
+def remember(process: Process) -> None:
+    """Keep what is needed to start this process again, for `recorded`."""
+    files = {"pid_file": process.pid_file, "log_file": process.log_file, "data_folder": process.data_folder}
+    record = {
+        "name": process.name,
+        "command": list(process.command),
+        "host": process.host,
+        "port": process.port,
+        "marker": process.marker,
+        "environment": process.environment,
+    } | {key: str(path) if path else None for key, path in files.items()}
+    content = json.dumps(record)
+    if not process.record_file.exists() or process.record_file.read_text() != content:
+        write_whole(process.record_file, content)
+
+
+def recorded(pid_file: Path) -> Process | None:
+    """The process that was started with this pid file, to be started again with the configuration that it had; None
+    when there is no record."""
+    try:
+        record = json.loads(pid_file.with_suffix(".json").read_text())
+    except FileNotFoundError:
+        return None
+    paths = {key: Path(record[key]) if record[key] else None for key in ("pid_file", "log_file", "data_folder")}
+    return Process(**record | {"command": tuple(record["command"])} | paths)
 
 
 def write_configuration(process: Process) -> None:

@@ -6,46 +6,40 @@ server that does not answer is a fact, not an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo.errors import PyMongoError
 
+from ..description import Cluster, Node
 from ..protocol.connection import Client, Credentials, Document, connect, describe
 
 TIMEOUT_SECONDS = 3
-RENEW_DAYS = 30
-"""When the topology does not say it (`tls.renew_days`)."""
 CHUNKS_PER_SHARD = [
     {"$group": {"_id": {"uuid": "$uuid", "shard": "$shard"}, "chunks": {"$sum": 1}}},
 ]
 
 
-def gather(cluster: Mapping[str, Any], *, router: Credentials, members: Credentials) -> Document:
-    """The facts of `cluster` (the content of cluster.json).
+def gather(cluster: Cluster, *, router: Credentials, members: Credentials) -> Document:
+    """The facts of `cluster`.
 
     `router` logs in at the routers (needs clusterMonitor and reading the data), `members` at each member (the
     keyfile). Returns {"sets", "routers", "sharding" or None, "problems": [line, ...]}; lag and uptime in seconds.
     """
-    replica_sets = [cluster["config_servers"], *cluster["shards"]]
     with ThreadPoolExecutor(max_workers=16) as pool:
-        member_jobs = {
-            member["name"]: pool.submit(member_facts, _address(member), members)
-            for replica_set in replica_sets
-            for member in replica_set["members"]
-        }
-        router_jobs = [(r, pool.submit(router_facts, _address(r), router)) for r in cluster["routers"]]
+        member_jobs = {m.name: pool.submit(member_facts, m.address, members) for m in cluster.members}
+        router_jobs = [(r, pool.submit(router_facts, r.address, router)) for r in cluster.routers]
         sets = [
-            set_facts(replica_set["name"], [(m, member_jobs[m["name"]].result()) for m in replica_set["members"]])
-            for replica_set in replica_sets
+            set_facts(replica_set.name, [(m, member_jobs[m.name].result()) for m in replica_set.members])
+            for replica_set in cluster.replica_sets
         ]
-        routers = [{"name": r["name"], "address": _address(r)} | job.result() for r, job in router_jobs]
+        routers = [_place(r) | job.result() for r, job in router_jobs]
     problems = [problem for facts in sets for problem in facts["problems"]]
     problems += [f"router {r['name']} ({r['address']}): {r['error']}" for r in routers if "error" in r]
     servers = [member for facts in sets for member in facts["members"]] + routers
-    problems += certificate_problems(servers, cluster.get("tls", {}).get("renew_days", RENEW_DAYS))
+    problems += certificate_problems(servers, cluster.tls.renew_days)
     sharding = None
     for facts in routers:
         if "error" in facts:
@@ -58,7 +52,7 @@ def gather(cluster: Mapping[str, Any], *, router: Credentials, members: Credenti
                 problems.append(f"router {facts['name']}: {describe(error)}")
     if sharding is not None:
         problems += _sharding_problems(cluster, sharding)
-    return {"name": cluster["name"], "sets": sets, "routers": routers, "sharding": sharding, "problems": problems}
+    return {"name": cluster.name, "sets": sets, "routers": routers, "sharding": sharding, "problems": problems}
 
 
 def member_facts(address: str, credentials: Credentials) -> Document:
@@ -100,26 +94,25 @@ def certificate_problems(servers: Iterable[Mapping[str, Any]], renew_days: float
     return problems
 
 
-def set_facts(name: str, answers: list[tuple[Mapping[str, Any], Document]]) -> Document:
+def set_facts(name: str, answers: Sequence[tuple[Node, Document]]) -> Document:
     """One replica set from its members' answers: each member's state, lag behind the primary, uptime and version."""
     # Each member's own view of itself: what another one knows of it is as old as the last heartbeat.
-    own = {member["name"]: _own_view(answer) for member, answer in answers}
+    own = {member.name: _own_view(answer) for member, answer in answers}
     newest = max((view["optimeDate"] for view in own.values() if "optimeDate" in view), default=None)
     members, problems = [], []
     for member, answer in answers:
-        address = _address(member)
-        view = own[member["name"]]
-        facts: Document = {"name": member["name"], "address": address, "state": "DOWN"}
+        view = own[member.name]
+        facts: Document = _place(member) | {"state": "DOWN"}
         if "error" in answer:
             facts["error"] = answer["error"]
-            problems.append(f"{member['name']} ({address}): {answer['error']}")
+            problems.append(f"{member.name} ({member.address}): {answer['error']}")
         else:
             facts |= {"state": view.get("stateStr", "UNKNOWN"), "uptime_seconds": answer["uptime_seconds"]}
             facts["version"] = answer["version"]
             if "certificate_ends" in answer:
                 facts["certificate_ends"] = answer["certificate_ends"]
             if facts["state"] not in {"PRIMARY", "SECONDARY"}:
-                problems.append(f"{member['name']} ({address}) is {facts['state']}")
+                problems.append(f"{member.name} ({member.address}) is {facts['state']}")
         if newest and "optimeDate" in view and facts["state"] in {"PRIMARY", "SECONDARY"}:
             facts["lag_seconds"] = max(0.0, (newest - view["optimeDate"]).total_seconds())
         members.append(facts)
@@ -168,14 +161,15 @@ def sharding_facts(client: Client) -> Document:
     }
 
 
-def _sharding_problems(cluster: Mapping[str, Any], sharding: Document) -> list[str]:
+def _sharding_problems(cluster: Cluster, sharding: Document) -> list[str]:
     present = {shard["name"] for shard in sharding["shards"]}
-    problems = [f"shard {s['name']} is not in the cluster" for s in cluster["shards"] if s["name"] not in present]
+    problems = [f"shard {s.name} is not in the cluster" for s in cluster.shards if s.name not in present]
     problems += [f"shard {s['name']} is draining" for s in sharding["shards"] if s["draining"]]
     if not sharding["balancer"]:
         problems.append("the balancer is off")
     return problems
 
 
-def _address(member: Mapping[str, Any]) -> str:
-    return f"{member['host']}:{member['port']}"
+def _place(node: Node) -> Document:
+    """What is said of every server: its name, its address and, where it is one, its pod."""
+    return {"name": node.name, "address": node.address} | ({"pod": node.pod.name} if node.pod else {})

@@ -7,19 +7,19 @@ collection of its own and is deleted again; everything else only reads.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from pymongo import WriteConcern
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from ..converge.sharding import CollectionSpec, converge_collections
-from ..description import requires_tls
+from ..description import Cluster
 from ..errors import ClusterError
-from ..protocol.connection import UNAUTHORIZED, Credentials, Deadline, answers_without_tls, connect, describe, is_code
+from ..protocol import codes
+from ..protocol.connection import Credentials, Deadline, answers_without_tls, connect, describe, is_code
 from .facts import gather
 
 DATABASE = "shardmart"
@@ -36,14 +36,18 @@ class Check:
 
 
 def verify(
-    cluster: Mapping[str, Any],
+    cluster: Cluster,
     database: str,
     collections: Sequence[CollectionSpec],
     *,
     administrator: Credentials,
     members: Credentials,
+    strangers: Sequence[Credentials] = (),
 ) -> list[Check]:
-    """Every check of the cluster, in the order a person would ask. Nothing is raised for a cluster that is ill."""
+    """Every check of the cluster, in the order a person would ask. Nothing is raised for a cluster that is ill.
+
+    `strangers` are users that must not be able to read the collections.
+    """
     facts = gather(cluster, router=administrator, members=members)
     checks = []
     for replica_set in facts["sets"]:
@@ -52,48 +56,49 @@ def verify(
         checks.append(Check(f"{replica_set['name']} has one primary and healthy members ({names})", problems))
     sharding = facts["sharding"]
     unreachable = None if sharding else "no router answers: " + "; ".join(r.get("error", "") for r in facts["routers"])
-    names = ", ".join(shard["name"] for shard in cluster["shards"])
+    names = ", ".join(shard.name for shard in cluster.shards)
     not_there = "; ".join(problem for problem in facts["problems"] if problem.startswith("shard "))
     checks.append(Check(f"every shard is in the cluster ({names})", unreachable or not_there or None))
     balancer_off = "it is off" if sharding and not sharding["balancer"] else None
     checks.append(Check("the balancer is on", unreachable or balancer_off))
-    for router in cluster["routers"]:
-        address = f"{router['host']}:{router['port']}"
+    for router in cluster.routers:
         checks += [
             _check(
-                f"{router['name']} acknowledges a majority write and reads it back",
-                partial(_write_and_read_back, address, administrator),
+                f"{router.name} acknowledges a majority write and reads it back",
+                partial(_write_and_read_back, router.address, administrator),
             ),
             _check(
-                f"{router['name']} refuses unauthenticated access",
-                partial(_refuse_anonymous, address, administrator),
+                f"{router.name} refuses unauthenticated access",
+                partial(_refuse_anonymous, router.address, administrator),
             ),
         ]
-    router_address = f"{cluster['routers'][0]['host']}:{cluster['routers'][0]['port']}"
     for spec in collections:
         key = ", ".join(f"{field}: {way}" for field, way in spec.shard_key.items())
         checks.append(
             _check(
                 f"{database}.{spec.name} is sharded by {{{key}}}, zoned, validated and indexed as declared",
-                partial(_as_declared, router_address, database, spec, administrator),
+                partial(_as_declared, cluster.routers[0].address, database, spec, administrator),
             )
         )
-    for replica_set in (cluster["config_servers"], *cluster["shards"]):
-        member = replica_set["members"][0]
-        checks.append(
-            _check(
-                f"{member['name']} refuses unauthenticated access",
-                partial(_refuse_anonymous, f"{member['host']}:{member['port']}", members),
-            )
+    names = ", ".join(spec.name for spec in collections)
+    checks += [
+        _check(
+            f"{stranger.username} may not read {database}.{{{names}}}",
+            partial(
+                _refuse_reading, cluster.routers[0].address, stranger, database, [spec.name for spec in collections]
+            ),
         )
-    if requires_tls(cluster):
-        servers = [*(s["members"][0] for s in (cluster["config_servers"], *cluster["shards"])), *cluster["routers"]]
+        for stranger in strangers
+    ]
+    leaders = [replica_set.members[0] for replica_set in cluster.replica_sets]
+    checks += [
+        _check(f"{member.name} refuses unauthenticated access", partial(_refuse_anonymous, member.address, members))
+        for member in leaders
+    ]
+    if cluster.tls.required:
         checks += [
-            _check(
-                f"{server['name']} refuses a connection without TLS",
-                partial(_refuse_plaintext, f"{server['host']}:{server['port']}"),
-            )
-            for server in servers
+            _check(f"{node.name} refuses a connection without TLS", partial(_refuse_plaintext, node.address))
+            for node in (*leaders, *cluster.routers)
         ]
     return checks
 
@@ -125,8 +130,21 @@ def _refuse_anonymous(address: str, credentials: Credentials) -> str | None:
         try:
             client.admin.command("listDatabases")
         except PyMongoError as error:
-            return None if is_code(error, UNAUTHORIZED) else describe(error)
+            return None if is_code(error, codes.UNAUTHORIZED) else describe(error)
     return "an unauthenticated client may list the databases"
+
+
+def _refuse_reading(address: str, stranger: Credentials, database: str, collections: Sequence[str]) -> str | None:
+    with connect(address, stranger) as client:
+        for name in collections:
+            try:
+                client[database][name].find_one({}, {"_id": 1})
+            except PyMongoError as error:
+                if not is_code(error, codes.UNAUTHORIZED):
+                    return describe(error)
+            else:
+                return f"it reads {name}"
+    return None
 
 
 def _refuse_plaintext(address: str) -> str | None:

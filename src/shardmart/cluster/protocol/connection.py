@@ -27,10 +27,6 @@ from .wire import say_hello
 Document = dict[str, Any]
 Client = MongoClient[Document]
 
-AUTHENTICATION_FAILED = 18
-UNAUTHORIZED = 13
-NOT_YET_INITIALIZED = 94
-ALREADY_INITIALIZED = 23
 POLL_SECONDS = 0.05
 
 
@@ -151,6 +147,15 @@ def describe(error: PyMongoError) -> str:
     for marker in (", full error:", ", Timeout:", " (configured timeouts:"):
         text = text.split(marker)[0]
     return text
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Within the block, what PyMongo raises is raised as a ClusterError that says it in one line."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise ClusterError(describe(error)) from None
 
 
 def is_code(error: PyMongoError, *codes: int) -> bool:

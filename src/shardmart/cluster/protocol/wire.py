@@ -9,6 +9,8 @@ from typing import Any
 
 import bson
 
+from ..description import host_and_port
+
 HEADER_BYTES = 16
 FLAGS_AND_KIND_BYTES = 5
 OP_MSG = 2013
@@ -19,9 +21,9 @@ def say_hello(address: str, timeout_seconds: float, context: ssl.SSLContext | No
 
     Raises OSError, struct.error or bson.errors.InvalidBSON when there is no proper answer in time.
     """
-    host, _, port = address.rpartition(":")
+    host, port = host_and_port(address)
     body = b"\0" * FLAGS_AND_KIND_BYTES + bson.encode({"hello": 1, "$db": "admin"})
-    with socket.create_connection((host, int(port)), timeout=timeout_seconds) as plain:
+    with socket.create_connection((host, port), timeout=timeout_seconds) as plain:
         connection = context.wrap_socket(plain, server_hostname=host) if context else plain
         connection.settimeout(timeout_seconds)
         connection.sendall(struct.pack("<iiii", HEADER_BYTES + len(body), 1, 0, OP_MSG) + body)

@@ -1,4 +1,4 @@
-"""The checks: what each workload's journal and the cluster's final documents must agree on.
+"""What checks are made of: both sides staged in a file, exactly once, histories by key, linearizability, the verdict.
 
-`ledger.checker` runs them.  They stage both sides in an SQLite file, so memory stays flat whatever the run's length.
+Nothing here knows a workload.  Memory stays flat whatever the run's length.
 """

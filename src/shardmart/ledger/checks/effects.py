@@ -1,23 +1,23 @@
 """Exactly once: every acknowledged effect is there once, none that failed, unknown ones at most once.
 
-Works on the tables `expected` (journal) and `seen` (cluster) of `staging`; the same questions for every workload.
+Works on the tables `expected` (journal) and `seen` (final documents) of `staging`, the same way for every workload.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .staging import Staging
+from .staging import MUST, MUST_NOT, Staging
 from .verdict import Verdict
 
 Finding = tuple[str, int, str]
 """Kind, token, words."""
 
-LOST = """SELECT e.token, e.key FROM expected e LEFT JOIN seen s ON s.token = e.token
-          WHERE e.must = 1 AND s.token IS NULL"""
+LOST = f"""SELECT e.token, e.key FROM expected e LEFT JOIN seen s ON s.token = e.token
+           WHERE e.must = {MUST} AND s.token IS NULL"""  # noqa: S608 - our own numbers
 DOUBLED = "SELECT token, COUNT(*), MIN(key) FROM seen GROUP BY token HAVING COUNT(*) > 1"
-PHANTOM = """SELECT s.token, s.key, e.must FROM seen s LEFT JOIN expected e ON e.token = s.token
-             WHERE e.token IS NULL OR e.must = -1"""
+PHANTOM = f"""SELECT s.token, s.key, e.must FROM seen s LEFT JOIN expected e ON e.token = s.token
+              WHERE e.token IS NULL OR e.must = {MUST_NOT}"""  # noqa: S608
 TAMPERED = """SELECT s.token, e.key, e.amount, s.key, s.amount FROM seen s JOIN expected e ON e.token = s.token
               WHERE e.key IS NOT s.key OR e.amount IS NOT s.amount"""
 
@@ -29,7 +29,7 @@ def findings(staging: Staging) -> Iterator[Finding]:
     for token, times, key in staging.ask(DOUBLED):
         yield "doubled", token, f"took effect {times} times in {key}"
     for token, key, must in staging.ask(PHANTOM):
-        why = "it was refused or answered 0" if must == -1 else "no client journaled it"
+        why = "it was refused or answered 0" if must == MUST_NOT else "no client journaled it"
         yield "phantom", token, f"is in {key} although {why}"
     for token, key, amount, seen_key, seen_amount in staging.ask(TAMPERED):
         yield "tampered", token, f"journal says {key}: {amount}, the cluster says {seen_key}: {seen_amount}"

@@ -1,6 +1,6 @@
-"""The two sides of a check in one temporary SQLite file: what the journal expects, and what the cluster holds.
+"""The two sides of a check in one temporary SQLite file: what the journal expects, and what the system holds.
 
-Used by the other modules of this package.  Rows are appended and then indexed, which SQLite sorts outside memory; the
+Rows are appended and then indexed, which SQLite sorts outside memory; the
 cache is bounded, so five million operations need the memory of five thousand.
 """
 

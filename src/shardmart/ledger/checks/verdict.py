@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,14 +15,11 @@ KINDS = {
     "doubled": "one operation took effect twice",
     "phantom": "something is there that failed or was never asked for",
     "stale": "a read missed what had been acknowledged before it began",
-    "reordered": "two reads disagree about the order of a list",
-    "oversold": "more units were sold than there were",
     "unbalanced": "sums do not add up",
     "tampered": "a document does not say what was written",
-    "not linearizable": "no order of the operations explains the answers",
-    "undecided": "the history was too entangled to decide within the budget",
     "members": "the members are not in one healthy, equal state",
 }
+"""What any workload may find; a checker adds the kinds that it alone has."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ class Verdict:
     """The result of a check.  `anomalies` holds up to EXAMPLES of each kind; `counts` counts all of them."""
 
     run: str
+    kinds: Mapping[str, str] = field(default_factory=lambda: dict(KINDS))
+    """Kind → what it means; anomalies are shown in this order."""
     operations: dict[str, Counter[str]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     anomalies: list[Anomaly] = field(default_factory=list)
@@ -59,8 +59,8 @@ class Verdict:
         return self.counts[kind] < EXAMPLES
 
     def add(self, kind: str, workload: str, detail: str, operations: tuple[str, ...] = ()) -> None:
-        """An anomaly was found.  `kind` is one of KINDS."""
-        if kind not in KINDS:
+        """An anomaly was found.  KeyError for a kind that no checker has declared."""
+        if kind not in self.kinds:
             raise KeyError(kind)
         if self.wants(kind):
             self.anomalies.append(Anomaly(kind, workload, detail, operations))
@@ -91,7 +91,7 @@ class Verdict:
             "counts": dict(self.counts),
             "anomalies": [
                 {"kind": a.kind, "workload": a.workload, "detail": a.detail, "operations": list(a.operations)}
-                for a in sorted(self.anomalies, key=lambda anomaly: list(KINDS).index(anomaly.kind))
+                for a in sorted(self.anomalies, key=lambda anomaly: list(self.kinds).index(anomaly.kind))
             ],
             "checked": self.checked,
             "notes": self.notes,

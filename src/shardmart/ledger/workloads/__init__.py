@@ -1,16 +1,19 @@
-"""The workloads, by name.  Each one says which collections it needs, what a client does next, and how to do it."""
+"""The workloads, by name.  Each stands in a file of its own; a new one is that file and a line here."""
 
 from __future__ import annotations
 
-from .append import Append
-from .orders import Orders
-from .register import Register
-from .stock import Stock
-from .transfer import Transfer
-from .workload import Context, NoEffectError, Workload
+from . import append, orders, register, stock, transfer
+from .workload import Workload, connected
 
-WORKLOADS: dict[str, type[Workload]] = {
-    workload.name: workload for workload in (Orders, Stock, Transfer, Register, Append)
+WORKLOADS: dict[str, Workload] = {
+    module.WORKLOAD.name: module.WORKLOAD
+    for module in (
+        orders,
+        stock,
+        transfer,
+        register,
+        append,
+    )
 }
 
-__all__ = ["WORKLOADS", "Context", "NoEffectError", "Workload"]
+__all__ = ["WORKLOADS", "Workload", "connected"]

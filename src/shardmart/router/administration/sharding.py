@@ -35,6 +35,11 @@ def _zones(*collections: str) -> Access:
     return lambda _: [Need("enableSharding", instead=needs)]
 
 
+def _settings(action: str) -> Access:
+    """`action` on config.settings, where the balancer's mode is kept: what mongos asks for (BalancerControlCommand)."""
+    return lambda _: [Need(action, "config", "settings")]
+
+
 def _forward(name: str, internal: str, *, access: Access, concern: bool = True) -> None:
     """Serve an admin command by its `_configsvr` counterpart with the same fields."""
 
@@ -62,9 +67,9 @@ _forward("removeShard", "_configsvrRemoveShard", access=on_cluster("removeShard"
 _forward("addShardToZone", "_configsvrAddShardToZone", access=_zones("shards"))
 _forward("removeShardFromZone", "_configsvrRemoveShardFromZone", access=_zones("shards", "tags"))
 _forward("updateZoneKeyRange", "_configsvrUpdateZoneKeyRange", access=_zones("tags"))
-_forward("balancerStatus", "_configsvrBalancerStatus", access=on_cluster("inprog"), concern=False)
-_forward("balancerStart", "_configsvrBalancerStart", access=on_cluster("inprog"), concern=False)
-_forward("balancerStop", "_configsvrBalancerStop", access=on_cluster("inprog"), concern=False)
+_forward("balancerStatus", "_configsvrBalancerStatus", access=_settings("find"), concern=False)
+_forward("balancerStart", "_configsvrBalancerStart", access=_settings("update"), concern=False)
+_forward("balancerStop", "_configsvrBalancerStop", access=_settings("update"), concern=False)
 _forward("balancerCollectionStatus", "_configsvrBalancerCollectionStatus", access=on_cluster("inprog"), concern=False)
 _forward("configureCollectionBalancing", "_configsvrConfigureCollectionBalancing", access=_zones("collections"))
 _forward("clearJumboFlag", "_configsvrClearJumboFlag", access=on_cluster("clearJumboFlag"))

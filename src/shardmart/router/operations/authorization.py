@@ -182,6 +182,7 @@ _ON_CLUSTER = {
     "$listSessions": "listSessions",
     "$shardedDataDistribution": "shardedDataDistribution",
 }
+_OF_MEMBERS = ("$mergeCursors", "$listLocalSessions", "$backupCursor", "$setVariableFromSubPipeline")
 _OF_OTHERS = {"$lookup": "from", "$graphLookup": "from", "$unionWith": "coll"}
 _OTHER_SOURCES = frozenset({*_ON_COLLECTION, *_ON_CLUSTER, "$documents", "$changeStream"})
 
@@ -196,6 +197,11 @@ def pipeline_needs(database: str, collection: str | None, pipeline: list[Any], *
     first = next(iter(stages[0]), "") if stages and isinstance(stages[0], dict) else ""
     if first not in _OTHER_SOURCES:
         needs.append(Need("find", database, collection))
+    return needs + _stages_needs(database, collection, stages, bypass)
+
+
+def _stages_needs(database: str, collection: str | None, stages: list[Any], bypass: bool) -> list[Need]:
+    needs: list[Need] = []
     for stage in stages:
         if isinstance(stage, dict):  # another type is refused by the member
             for name, argument in stage.items():
@@ -212,7 +218,7 @@ def _stage_needs(database: str, collection: str | None, name: str, argument: Any
     if name == "$changeStream":
         return _stream_needs(database, collection, argument)
     if name not in _PLAIN_STAGES:
-        if name.startswith("$_internal") or name in ("$mergeCursors", "$listLocalSessions", "$backupCursor"):
+        if name.startswith("$_") or name in _OF_MEMBERS:
             raise RouterError(Code.Unauthorized, f"stage {name} is not allowed from a client")
         raise RouterError(Code.UnknownStage, f"Unrecognized pipeline stage name: '{name}'")
     needs: list[Need] = []
@@ -227,7 +233,7 @@ def _stage_needs(database: str, collection: str | None, name: str, argument: Any
             needs = [need for need in needs if need.collection is not None or need.database is None]
     elif name == "$facet" and isinstance(argument, dict):
         for inner in argument.values():
-            needs += pipeline_needs(database, collection, inner) if isinstance(inner, list) else []
+            needs += _stages_needs(database, collection, inner, bypass) if isinstance(inner, list) else []
     elif name in ("$out", "$merge"):
         needs += _write_needs(database, name, argument)
         if bypass:

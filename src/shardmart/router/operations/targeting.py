@@ -86,6 +86,8 @@ def owners_of_statement(context: Context, name: str, statement: bytes, routing: 
     if name == "insert":
         return [routing.owner(routing.pattern.key_of_document(statement))]
     fields = rawbson.head(statement)
+    if not isinstance(fields.get("q"), RawBSONDocument):
+        raise RouterError(Code.MissingField, f"BSON field '{name}.{name}s.q' is missing but a required field")
     query = rawbson.raw(fields["q"])
     simple = routing.simple_collation and "collation" not in fields
     prefix = routing.pattern.prefix_of_query(query, simple_collation=simple)
@@ -116,7 +118,9 @@ def _owners_of_update(
         return owners
     update = fields.get("u")
     if isinstance(update, RawBSONDocument) and not next(iter(update), "").startswith("$"):
-        return [routing.owner(_key_of_replacement(routing.pattern, rawbson.raw(update), query))]
+        key = _key_of_replacement(routing.pattern, rawbson.raw(update), query)
+        if key is not None:
+            return [routing.owner(key)]
     if not _has_identity(query, simple):
         raise RouterError(
             Code.InvalidOptions,
@@ -127,15 +131,15 @@ def _owners_of_update(
     return owners
 
 
-def _key_of_replacement(pattern: KeyPattern, document: bytes, query: bytes) -> Key:
-    """The key of a replacement, whose `_id` is the one the query names where it has none itself."""
+def _key_of_replacement(pattern: KeyPattern, document: bytes, query: bytes) -> Key | None:
+    """The key of a replacement, whose `_id` is the one the query names; None when it is not whole."""
     if any(path[0] == b"_id" for path, _ in pattern.fields) and not rawbson.find(document, _IDENTITY):
         found = _exact_identity(query)
         if found is None:
-            raise RouterError(
-                Code.ShardKeyNotFound, "Failed to target update by replacement document :: its _id is not known"
-            )
+            return None
         document = rawbson.encode({"_id": rawbson.value_of(query, found), **rawbson.decode(document)})
+    if any(rawbson.find_path(document, path) is None for path, _ in pattern.fields):
+        return None
     return pattern.key_of_document(document)
 
 

@@ -1,0 +1,60 @@
+{{/*
+release.json: what this chart knows of its release, with every default applied. From it shardmart/declare/release.py makes
+the description of the cluster; no other template knows what a description looks like.
+*/}}
+{{- define "sharded-mongodb.release" -}}
+{{- $sets := list -}}
+{{- range (include "sharded-mongodb.sets" . | fromYamlArray) -}}
+{{- $sets = append $sets (merge (dict "cacheMB" (include "sharded-mongodb.cacheMB" .settings | int)) (pick . "name" "replicaSet" "memberName" "members" "zones")) -}}
+{{- end -}}
+{{- dict
+  "version" 1
+  "release" (dict "name" .Release.Name "namespace" .Release.Namespace "fullname" (include "sharded-mongodb.fullname" .) "cluster_domain" .Values.clusterDomain "port" (int .Values.port))
+  "sets" $sets
+  "routers" (pick .Values.routers "name" "memberName" "replicas")
+  "tls" (pick .Values.tls "enabled" "mode" "names" "validityDays" "renewDays")
+  | merge (pick .Values "clusterName" "zones" "election") | toPrettyJson -}}
+{{- end -}}
+
+{{/* The state folder of a pod that works on the cluster: the description, the inventory and its secrets. Takes {root, holder}. */}}
+{{- define "sharded-mongodb.stateVolumes" -}}
+- name: state
+  projected:
+    defaultMode: 0440
+    sources:
+      - configMap:
+          name: {{ include "sharded-mongodb.fullname" .root }}-cluster
+      - secret:
+          name: {{ include "sharded-mongodb.keyfileSecret" .root }}
+          items:
+            {{- include "sharded-mongodb.heldSecrets" . | nindent 12 }}
+      {{- if .root.Values.tls.enabled }}
+      - secret:
+          name: {{ include "sharded-mongodb.tlsSecret" .root }}
+          items:
+            - {key: {{ .root.Values.tls.keys.ca }}, path: tls/ca.pem}
+      # What servers should be serving; the Secret of issuer "existing" may lack it.
+      - secret:
+          name: {{ include "sharded-mongodb.tlsSecret" .root }}
+          optional: true
+          items:
+            - {key: {{ .root.Values.tls.keys.certificate }}, path: tls/server.crt}
+      {{- end }}
+- name: tmp
+  emptyDir:
+    sizeLimit: 256Mi
+{{- with .root.Values.toolbox.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "sharded-mongodb.stateMounts" -}}
+- name: state
+  mountPath: /state
+  readOnly: true
+- name: tmp
+  mountPath: /tmp
+{{- with .Values.toolbox.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

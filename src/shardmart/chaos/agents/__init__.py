@@ -1,0 +1,1 @@
+"""Programs that run elsewhere: in the toolbox pod, and on a Kubernetes node."""

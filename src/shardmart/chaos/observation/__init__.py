@@ -1,0 +1,1 @@
+"""What is seen while an experiment runs: the ledger workload, heartbeats of writes, elections."""

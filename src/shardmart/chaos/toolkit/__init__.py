@@ -1,0 +1,1 @@
+"""Chaos Toolkit's face: the actions, probes and controls that experiments name."""

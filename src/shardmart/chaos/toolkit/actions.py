@@ -1,0 +1,251 @@
+"""Chaos Toolkit actions: the same names on every platform.
+
+Each fault action returns as soon as the fault is real, with its record; the fault goes on by itself for `duration_s`
+and ends by itself.  Selectors are those of `targets.selectors`, and `fault:NAME`, what the last fault of this name hit.
+An argument may be a mapping from the platform's name to the value for it.  A failed action raises, and
+`toolkit.controls` turns that into a failed experiment.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from chaoslib.exceptions import ActivityFailed  # type: ignore[import-untyped]
+
+from shardmart.errors import ShardmartError
+from shardmart.platforms.state import State
+
+from ..errors import ChaosError
+from ..lifecycle import heal as healing
+from ..lifecycle import records, register
+from ..lifecycle.engine import FAULTS, Engine, Plan
+from ..targets.selectors import OUTSIDE, Targets
+
+__all__ = [
+    "await_end",
+    "do_nothing",
+    "drain_node",
+    "fill_connections",
+    "heal",
+    "kill",
+    "latency",
+    "move_chunks",
+    "packet_loss",
+    "partition",
+    "pause",
+    "random_faults",
+    "slow_disk",
+    "step_down_storm",
+    "wait",
+]
+
+Selector = str | list[str]
+Seconds = float | Mapping[str, float]
+Evidence = dict[str, Any]
+
+
+KINDS: dict[str, str] = {}
+"""The kind of fault that each fault action needs, by the action's name."""
+
+Action = TypeVar("Action", bound=Callable[..., Evidence])
+
+
+def _needs(kind: str) -> Callable[[Action], Action]:
+    def note(action: Action) -> Action:
+        KINDS[action.__name__] = kind
+        return action
+
+    return note
+
+
+def _here(targets: Targets, value: Any) -> Any:
+    """The value of an argument on this platform."""
+    return value[targets.platform.name] if isinstance(value, Mapping) else value
+
+
+def _named(state: State, selector: Selector) -> list[str]:
+    """The words of a selector, with `fault:NAME` replaced by the targets of the last fault of this name."""
+    found: list[str] = []
+    for word in selector.split(",") if isinstance(selector, str) else selector:
+        kind, _, name = word.strip().partition(":")
+        hit = [record for record in records.records(state) if record.name == name] if kind == "fault" else []
+        if kind == "fault" and not hit:
+            raise ChaosError(f"selector {word!r}: there was no fault of this name")
+        found += hit[-1].targets if hit else [word]
+    return found
+
+
+def _begin(kind: str, name: str, selector: Selector, duration_s: Seconds, **parameters: Any) -> Evidence:
+    try:
+        targets = Targets(State.find())
+        servers = targets.resolve(_named(targets.state, selector))
+        given = {key: _here(targets, value) for key, value in parameters.items()}
+        return asdict(register.start(targets, kind, name, servers, float(_here(targets, duration_s)), **given))
+    except ShardmartError as error:
+        raise ActivityFailed(str(error)) from None
+
+
+def _network(name: str, selector: Selector, peers: Selector, duration_s: Seconds, **parameters: Any) -> Evidence:
+    try:
+        targets = Targets(State.find())
+        names = [word.strip() for word in (peers.split(",") if isinstance(peers, str) else peers)]
+        known = [server.name for server in targets.resolve([n for n in names if n != OUTSIDE])] if names else []
+    except ShardmartError as error:
+        raise ActivityFailed(str(error)) from None
+    if "all" in names or OUTSIDE in names:
+        known.append(OUTSIDE)
+    defaults = {"delay_ms": 0.0, "jitter_ms": 0.0, "loss": 0.0, "direction": "both", "seed": 0}
+    return _begin("network", name, selector, duration_s, **defaults | parameters | {"peers": known})
+
+
+@_needs("network")
+def latency(
+    targets: Selector = "routers",
+    delay_ms: float = 100,
+    jitter_ms: float = 0,
+    direction: str = "egress",
+    peers: Selector = "all",
+    duration_s: Seconds = 30,
+    seed: int = 0,
+) -> Evidence:
+    """Delay every packet between targets and peers by `delay_ms` ± up to `jitter_ms` (uniform, in order).
+
+    `direction` is seen from the targets: egress adds the delay once to a round trip, both adds it twice.
+    """
+    if direction not in {"egress", "ingress", "both"}:
+        raise ActivityFailed(f"direction is egress, ingress or both, not {direction!r}")
+    if not 0 <= float(jitter_ms) <= float(delay_ms) <= 10_000:
+        raise ActivityFailed("0 <= jitter_ms <= delay_ms <= 10000 must hold")
+    return _network(
+        "latency", targets, peers, duration_s,
+        delay_ms=float(delay_ms), jitter_ms=float(jitter_ms), direction=direction, seed=int(seed),
+    )  # fmt: skip
+
+
+@_needs("network")
+def packet_loss(
+    targets: Selector = "routers", loss: float = 0.05, peers: Selector = "all", duration_s: Seconds = 30, seed: int = 0
+) -> Evidence:
+    """Drop the share `loss` (0 to 1) of packets between targets and peers, in both directions."""
+    if not 0 < float(loss) <= 1:
+        raise ActivityFailed("loss is a share: more than 0, at most 1")
+    return _network("packet-loss", targets, peers, duration_s, loss=float(loss), seed=int(seed))
+
+
+@_needs("network")
+def partition(targets: Selector, peers: Selector = "all", duration_s: Seconds = 30) -> Evidence:
+    """Cut every packet between targets and peers: one member from the rest, a shard from the routers, half a set."""
+    return _network("partition", targets, peers, duration_s, loss=1.0)
+
+
+@_needs("kill")
+def kill(targets: Selector, duration_s: Seconds = 15, how: str | Mapping[str, str] = "sigkill") -> Evidence:
+    """SIGKILL, all targets at once; they come back after `duration_s`.
+
+    Kubernetes brings pods back at once, and until `duration_s` is over every new process is killed too; with `how`
+    "delete" they are deleted without grace instead (terminate_pods of chaostoolkit-kubernetes).
+    """
+    for each in how.values() if isinstance(how, Mapping) else [how]:
+        if each not in {"sigkill", "delete"}:
+            raise ActivityFailed(f"how is sigkill or delete, not {each!r}")
+    return _begin("kill", "kill", targets, duration_s, how=how)
+
+
+@_needs("pause")
+def pause(targets: Selector, duration_s: Seconds = 20) -> Evidence:
+    """SIGSTOP: alive, silent, connections open.  SIGCONT after `duration_s`."""
+    return _begin("pause", "pause", targets, duration_s)
+
+
+@_needs("drain")
+def drain_node(targets: Selector, duration_s: Seconds = 60) -> Evidence:
+    """Drain the node of the first target that is not beside the toolbox; after `duration_s` it is used again (pods)."""
+    return _begin("drain", "drain-node", targets, duration_s)
+
+
+@_needs("connections")
+def fill_connections(targets: Selector = "routers", count: int = 500, duration_s: Seconds = 30) -> Evidence:
+    """Open `count` connections to each target and keep them."""
+    return _begin("connections", "fill-connections", targets, duration_s, count=int(count))
+
+
+@_needs("slowdisk")
+def slow_disk(targets: Selector, iops: int = 10, duration_s: Seconds = 30) -> Evidence:
+    """Let the targets' processes write to their disk at most `iops` times a second (processes, root)."""
+    if int(iops) < 1:
+        raise ActivityFailed("iops is 1 or more: a disk that never writes is a pause")
+    return _begin("slowdisk", "slow-disk", targets, duration_s, iops=int(iops))
+
+
+@_needs("stepdowns")
+def step_down_storm(targets: Selector, interval_s: float = 5, duration_s: Seconds = 30) -> Evidence:
+    """Tell the primary of each target's set to step down, every `interval_s`."""
+    return _begin("stepdowns", "step-down-storm", targets, duration_s, interval_s=float(interval_s))
+
+
+@_needs("chunkmoves")
+def move_chunks(namespace: str = "ledger.orders", interval_s: float = 0.5, duration_s: Seconds = 30) -> Evidence:
+    """Move chunks of `namespace` from shard to shard, one after the other."""
+    return _begin("chunkmoves", "move-chunks", "routers", duration_s, namespace=namespace, interval_s=float(interval_s))
+
+
+@_needs("nothing")
+def do_nothing(targets: Selector = "routers", duration_s: Seconds = 5) -> Evidence:
+    """A fault that does nothing: its proof must say so."""
+    return _begin("nothing", "nothing", targets, duration_s)
+
+
+def random_faults(
+    duration_s: float = 1800,
+    faults: str = "all",
+    every_s: tuple[float, float] = (15, 40),
+    length_s: tuple[float, float] = (8, 25),
+    calm_s: float = 45,
+    seed: int = 0,
+) -> dict[str, int]:
+    """Let the engine inject faults at random for `duration_s`; returns how many began and how many were skipped."""
+    names = FAULTS if faults == "all" else tuple(name.strip() for name in faults.split(","))
+    plan = Plan(
+        faults=names,
+        pause_s=(float(every_s[0]), float(every_s[1])),
+        length_s=(float(length_s[0]), float(length_s[1])),
+        seed=int(seed),
+        duration_s=float(duration_s),
+        calm_s=float(calm_s),
+    )
+    try:
+        engine = Engine(Targets(State.find()), plan, logging.getLogger("chaostoolkit").info)
+        engine.run(threading.Event())
+    except ShardmartError as error:
+        raise ActivityFailed(str(error)) from None
+    return {"faults": engine.begun, "skipped": engine.skipped}
+
+
+def wait(seconds: float) -> str:
+    """Let the fault work for a while."""
+    time.sleep(float(seconds))
+    return f"{seconds:g} s"
+
+
+def await_end(timeout_s: float = 180) -> str:
+    """Wait until every fault has ended by itself."""
+    state = State.find()
+    try:
+        healing.wait_until_ended(state, float(timeout_s))
+    except ShardmartError as error:
+        raise ActivityFailed(str(error)) from None
+    return "no fault is active"
+
+
+def heal() -> list[str]:
+    """End every fault now.  The rollback of every experiment."""
+    try:
+        return healing.heal(State.find())
+    except ShardmartError as error:
+        raise ActivityFailed(re.sub(r"\s+", " ", str(error))) from None

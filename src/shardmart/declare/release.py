@@ -1,0 +1,147 @@
+"""The cluster that a release of the Helm chart is: names of pods, their addresses, what the certificate is for.
+
+The chart writes what it knows of its release to the file `release.json` of a ConfigMap: names, counts and settings, no
+address.  `describe` makes the description from it; the chart's pods read the file, a laptop makes the same document
+from the topology (`declare.chart`).  Names follow helm/sharded-mongodb: a StatefulSet of each replica set, pods counted
+from 1, one headless Service per StatefulSet.  Nothing here talks to a cluster.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..cluster.description import (
+    LOOPBACK,
+    ROUTERS,
+    Cluster,
+    DescriptionError,
+    Election,
+    Kubernetes,
+    Member,
+    Node,
+    Pod,
+    ReplicaSet,
+    Role,
+    TlsSettings,
+)
+
+RELEASE_FILE = "release.json"
+VERSION = 1
+"""Of the document in it; helm/sharded-mongodb/templates/_release.tpl writes it."""
+
+
+PORT = 27_017
+"""Every pod has an address of its own, so every server listens at MongoDB's default port unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """Where a Helm release of the chart lives; `fullname` begins the name of every object of it."""
+
+    name: str
+    namespace: str
+    fullname: str
+    cluster_domain: str = "cluster.local"
+    port: int = PORT
+
+
+def read(path: Path) -> Cluster:
+    """The cluster of the release that RELEASE_FILE tells of; FileNotFoundError, or DescriptionError."""
+    try:
+        return describe(json.loads(path.read_text()))
+    except ValueError as error:
+        raise DescriptionError(f"{path} is not JSON: {error}") from None
+
+
+def describe(document: Mapping[str, Any]) -> Cluster:
+    """The cluster of a release.  DescriptionError for a document of a newer chart, or that lacks something."""
+    version = document.get("version")
+    if version != VERSION:
+        raise DescriptionError(f"{RELEASE_FILE} has version {version}, this Shardmart reads {VERSION}: use the chart's")
+    try:
+        return _Description(document).cluster()
+    except TypeError as error:
+        raise DescriptionError(f"{RELEASE_FILE} cannot be understood: {error}") from None
+    except KeyError as error:
+        raise DescriptionError(f"{RELEASE_FILE} lacks {error.args[0]!r}") from None
+
+
+class _Description:
+    """One document on its way to a description."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+        self.release = Release(**document["release"])
+        self.domain = f"{self.release.namespace}.svc.{self.release.cluster_domain}"
+
+    def cluster(self) -> Cluster:
+        document, release = self.document, self.release
+        config_servers, *shards = document["sets"]
+        election, routers = document["election"], document["routers"]
+        pattern = routers["memberName"] or f"{routers['name']}-{{n}}"
+        return Cluster(
+            name=document["clusterName"] or release.fullname,
+            platform="kubernetes",
+            config_servers=self.replica_set(config_servers, Role.CONFIG),
+            shards=tuple(self.replica_set(shard, Role.SHARD) for shard in shards),
+            routers=tuple(
+                Node(**self.place(pattern, Role.ROUTER, ROUTERS, routers["name"], n))
+                for n in range(1, int(routers["replicas"]) + 1)
+            ),
+            zones=tuple(document["zones"]),
+            election=Election(int(election["timeoutMs"]), int(election["heartbeatMs"])),
+            tls=self.tls(),
+            kubernetes=Kubernetes(release.name, release.namespace, f"{release.fullname}-toolbox"),
+        )
+
+    def replica_set(self, declared: Mapping[str, Any], role: Role) -> ReplicaSet:
+        name = declared["replicaSet"]
+        members = tuple(
+            Member(
+                **self.place(declared["memberName"], role, name, declared["name"], n),
+                priority=float(member["priority"]),
+                votes=int(member["votes"]),
+                hidden=member["hidden"],
+                tags=member["tags"],
+                cache_mb=int(declared["cacheMB"]),
+            )
+            for n, member in enumerate(declared["members"], start=1)
+        )
+        return ReplicaSet(name, role, members, tuple(declared["zones"]) if role is Role.SHARD else ())
+
+    def place(self, pattern: str, role: Role, group: str, component: str, ordinal: int) -> dict[str, Any]:
+        """What every node has: pod `ordinal` (from 1) of the component's StatefulSet."""
+        workload = self.workload(component)
+        pod = Pod(f"{workload}-{ordinal}", workload, self.release.namespace)
+        return {
+            "name": pattern.replace("{n}", str(ordinal)),
+            "role": role,
+            "group": group,
+            "host": f"{pod.name}.{workload}.{self.domain}",
+            "port": self.release.port,
+            "pod": pod,
+        }
+
+    def workload(self, component: str) -> str:
+        return f"{self.release.fullname}-{component}"
+
+    def tls(self) -> TlsSettings:
+        declared = self.document["tls"]
+        if not declared["enabled"]:
+            return TlsSettings()
+        names = dict.fromkeys([*LOOPBACK, *self.server_names(), *declared["names"]])
+        return TlsSettings(declared["mode"], tuple(names), int(declared["validityDays"]), int(declared["renewDays"]))
+
+    def server_names(self) -> list[str]:
+        """What a server certificate is for: a wildcard per StatefulSet, so that more members need no new one, and the
+        names of the Service that clients use."""
+        release, routers = self.release, self.document["routers"]["name"]
+        components = [declared["name"] for declared in self.document["sets"]]
+        wildcards = [f"*.{self.workload(component)}.{self.domain}" for component in [*components, routers]]
+        services = [f"{self.workload(routers)}.{self.domain}", f"{release.fullname}.{self.domain}"]
+        short = [f"{release.fullname}.{release.namespace}.svc", f"{release.fullname}.{release.namespace}"]
+        return [*wildcards, *services, *short, release.fullname]

@@ -1,0 +1,101 @@
+"""The table over many runs: what it counts, and for whom."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardmart.chaos.errors import ChaosError
+from shardmart.chaos.observation import heartbeats
+from shardmart.chaos.report.runs import read_summary
+from shardmart.chaos.report.table import Row, markdown, summarize
+
+CLEAN = {"acknowledged": 100, "lost": 0, "doubled": 0, "counts": {}}
+
+
+def run(runs: Path, name: str, *, title: str = "Kill", started: float = 1000.0, **changes: Any) -> Path:
+    """A finished experiment that took a minute; its shard was without writes from second 10 to `back`."""
+    folder = runs / name
+    folder.mkdir(parents=True)
+    back = changes.pop("back", 15)
+    proof = {"name": "proof: gone", "value": True, "met": True}
+    summary = {"title": title, "started": started, "ended": started + 60, "status": "passed", "verdict": CLEAN}
+    (folder / "summary.json").write_text(json.dumps(summary | {"measured": [proof]} | changes))
+    fault = {"at": started + 11, "event": "fault-started", "id": "f", "name": "kill", "targets": [], "words": "kill"}
+    events = [fault, {"at": started + 12, "event": "election", "set": "s1", "primary": "b"}]
+    (folder / "events.json").write_text(json.dumps(changes.get("events", events)))
+    moments = [1, 10, back, *range(back + 1, 61)]
+    beats = [{"shard": "s1", "sent": started + m, "answered": started + m, "ok": True} for m in moments]
+    (folder / "writability.jsonl").write_text("".join(json.dumps(beat) + "\n" for beat in beats))
+    return folder
+
+
+def test_run_is_one_row(tmp_path: Path) -> None:
+    run(tmp_path, "a")
+    assert summarize(tmp_path) == [Row("Kill", 1, 1, "gone = True", 5.0, 5.0, 100, 0, 0, 0)]
+
+
+def test_runs_of_one_experiment_are_summed_up(tmp_path: Path) -> None:
+    bad = {"acknowledged": 50, "lost": 2, "doubled": 1, "counts": {"lost": 2, "doubled": 1}}
+    run(tmp_path, "a")
+    run(tmp_path, "b", back=20, status="failed", verdict=bad)
+    run(tmp_path, "c", back=40)
+    (row,) = summarize(tmp_path)
+    assert (row.runs, row.passed) == (3, 2)
+    assert (row.median_s, row.worst_s) == (10.0, 30.0)
+    assert (row.acknowledged, row.lost, row.doubled, row.anomalies) == (250, 2, 1, 3)
+
+
+def test_experiments_are_told_apart_and_old_runs_left_out(tmp_path: Path) -> None:
+    run(tmp_path, "a", title="Old", started=10.0)
+    run(tmp_path, "b", title="Kill", started=1000.0)
+    run(tmp_path, "c", title="Pause", started=2000.0)
+    assert [row.title for row in summarize(tmp_path, since=1000.0)] == ["Kill", "Pause"]
+
+
+def test_run_without_fault_or_verdict_says_nothing_of_them(tmp_path: Path) -> None:
+    run(tmp_path, "a", events=[], verdict=None, measured=[{"name": "p50", "value": 1, "met": True}])
+    (row,) = summarize(tmp_path)
+    assert row == Row("Kill", 1, 1, "-", None, None, 0, 0, 0, 0)
+    assert markdown([row]).splitlines()[-1] == "| Kill | 1/1 | - | - | - | 0 | 0 | 0 |"
+
+
+def test_table_shows_hundredths_of_a_second(tmp_path: Path) -> None:
+    row = Row("Kill", 3, 2, "gone = True", 1.234, 11.0, 12345, 2, 1, 3)
+    assert markdown([row]).splitlines()[-1] == "| Kill | 2/3 | gone = True | 1.23 | 11.00 | 12,345 | 2 | 1 |"
+
+
+def test_folder_without_a_finished_experiment_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ChaosError, match=r"holds no finished experiment \(summary.json is missing\)"):
+        read_summary(tmp_path)
+
+
+def test_shard_is_writable_when_a_recent_heartbeat_of_it_was_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeats.time, "time", lambda: 100.0)
+    beats = [("s1", 97.0, True), ("s2", 99.0, False), ("s3", 96.9, True)]
+    lines = [json.dumps({"shard": s, "sent": at, "answered": at, "ok": ok}) for s, at, ok in beats]
+    (tmp_path / heartbeats.FILE).write_text("\n".join(lines) + "\n")
+    found = {shard: heartbeats.is_writable(tmp_path, shard, 3) for shard in ("s1", "s2", "s3", "s4")}
+    assert found == {"s1": True, "s2": False, "s3": False, "s4": False}
+
+
+def test_without_heartbeats_nobody_is_writable(tmp_path: Path) -> None:
+    assert heartbeats.is_writable(tmp_path, "s1", 3) is False
+    assert heartbeats.outages(tmp_path) == {}
+
+
+def test_outage_counts_to_the_moment_asked_for(tmp_path: Path) -> None:
+    beats = [("s1", 1.0, True), ("s1", 5.0, True), ("s1", 40.0, True)]
+    lines = [json.dumps({"shard": s, "sent": at, "answered": at, "ok": ok}) for s, at, ok in beats]
+    (tmp_path / heartbeats.FILE).write_text("\n".join(lines) + "\n")
+    assert heartbeats.outages(tmp_path)["s1"] == heartbeats.Outage("s1", 5.0, 35.0)
+    assert heartbeats.outages(tmp_path, until=20.0)["s1"] == heartbeats.Outage("s1", 5.0, 15.0)
+    assert heartbeats.outages(tmp_path, until=40.0)["s1"] == heartbeats.Outage("s1", 5.0, 35.0)
+    # What began before the fault counts from the last write that was acknowledged, not from the fault.
+    assert heartbeats.outages(tmp_path, since=6.0)["s1"] == heartbeats.Outage("s1", 5.0, 35.0)
+    assert heartbeats.outages(tmp_path, since=5.0, until=6.0)["s1"] == heartbeats.Outage("s1", 5.0, 1.0)

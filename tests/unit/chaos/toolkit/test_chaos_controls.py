@@ -1,0 +1,268 @@
+"""The control turns what Chaos Toolkit would let pass into a failure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chaoslib.exceptions import InterruptExecution
+
+from shardmart.chaos.errors import ChaosError
+from shardmart.chaos.lifecycle import heal, records
+from shardmart.chaos.lifecycle.records import Record
+from shardmart.chaos.lifecycle.running import RunningExperiment, current_run
+from shardmart.chaos.report import page
+from shardmart.chaos.targets.selectors import Targets
+from shardmart.chaos.toolkit import controls
+from shardmart.ledger.metrics import METRICS_FILE
+
+TITLE = "Kill the primary of a shard!"
+EXPERIMENT: dict[str, Any] = {"title": TITLE, "description": "d", "method": [], "configuration": {"source": "s"}}
+CLEAN = {"clean": True, "sentence": "lost 0", "lost": 0, "acknowledged": 5}
+
+
+class Workload:
+    """Stands for the ledger and the watcher: acknowledges one write, and gives the verdict it is told to."""
+
+    def __init__(self, targets: Targets, experiment: RunningExperiment, arguments: list[str]) -> None:
+        self.experiment, self.arguments = experiment, arguments
+        self.stops = 0
+        self.writes = True
+        self.reason: str | None = None
+        self.verdict: dict[str, Any] | Exception = CLEAN
+
+    def start(self) -> None:
+        self.experiment.ledger.mkdir()
+        window = {"at": 1.0, "ok": int(self.writes), "failed": 0, "unknown": 3, "writes_ok": 0}
+        window |= dict.fromkeys(("p50_ms", "p95_ms", "p99_ms", "max_ms"), 1.0)
+        (self.experiment.ledger / METRICS_FILE).write_text(json.dumps(window) + "\n")
+
+    def ended(self) -> str | None:
+        return self.reason
+
+    def stop(self) -> None:
+        self.stops += 1
+
+    def check(self) -> dict[str, Any]:
+        if isinstance(self.verdict, Exception):
+            raise self.verdict
+        return self.verdict
+
+
+@pytest.fixture
+def workloads(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Workload]]:
+    """The workloads that experiments have started."""
+    made: list[Workload] = []
+
+    def observation(*arguments: Any) -> Workload:
+        made.append(Workload(*arguments))
+        return made[-1]
+
+    monkeypatch.setenv("SHARDMART_STATE", str(targets.state.folder))
+    monkeypatch.setattr(controls, "observation", observation)
+    monkeypatch.setattr(controls, "_session", None)
+    monkeypatch.setattr(page, "write_report", lambda folder: folder / "report.html")
+    yield made
+    controls._stop_everything()
+
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(workloads: list[Workload]) -> Run:
+    """An experiment from its beginning to its end: what Chaos Toolkit's journal says then."""
+
+    def experiment(*activities: tuple[dict[str, Any], dict[str, Any]], **state: Any) -> dict[str, Any]:
+        begin()
+        for activity, ran in activities:
+            controls.after_activity_control(activity, ran)
+        return end(**state)
+
+    return experiment
+
+
+def begin(**options: Any) -> None:
+    controls.before_experiment_control(EXPERIMENT, **{"warm_up_s": 0, "cool_down_s": 0} | options)
+
+
+def end(**state: Any) -> dict[str, Any]:
+    journal = {"status": "completed", "deviated": False} | state
+    controls.after_experiment_control(EXPERIMENT, journal)
+    return journal
+
+
+def summary(workloads: list[Workload]) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads((workloads[-1].experiment.folder / "summary.json").read_text())
+    return made
+
+
+def probe(name: str, output: Any, tolerance: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    activity = {"type": "probe", "name": name} | ({} if tolerance is None else {"tolerance": tolerance})
+    return activity, {"status": "succeeded", "output": output}
+
+
+WITHIN = {"type": "range", "range": [95, 130]}
+
+
+def test_experiment_in_which_all_is_well_passes(run: Run, workloads: list[Workload]) -> None:
+    assert run(probe("proof: round trip", 101.5, WITHIN))["status"] == "completed"
+    found = summary(workloads)
+    assert (found["status"], found["problems"], found["verdict"]) == ("passed", [], CLEAN)
+    assert (found["title"], found["description"], found["source"]) == (TITLE, "d", "s")
+    (measured,) = found["measured"]
+    assert (measured["name"], measured["value"], measured["tolerance"], measured["met"]) == (
+        "proof: round trip", 101.5, WITHIN, True,
+    )  # fmt: skip
+    assert workloads[-1].stops == 1
+
+
+def test_failed_action_fails_the_experiment(run: Run, workloads: list[Workload]) -> None:
+    failed = {"status": "failed", "exception": ["Traceback", "ActivityFailed: iptables is missing"]}
+    assert run(({"type": "action", "name": "cut"}, failed))["status"] == "failed"
+    assert summary(workloads)["problems"] == ["action 'cut' failed: ActivityFailed: iptables is missing"]
+    assert summary(workloads)["status"] == "failed"
+
+
+def test_action_that_succeeded_measures_nothing(run: Run, workloads: list[Workload]) -> None:
+    run(({"type": "action", "name": "cut"}, {"status": "succeeded", "output": {}}))
+    assert (summary(workloads)["measured"], summary(workloads)["problems"]) == ([], [])
+
+
+def test_probe_out_of_tolerance_fails_the_experiment(run: Run, workloads: list[Workload]) -> None:
+    activity, ran = probe("writable again", output=False, tolerance=True)
+    assert run((activity, ran), (activity, ran))["status"] == "failed"
+    assert ran["tolerance_met"] is False
+    assert summary(workloads)["problems"] == ["'writable again' is False, expected true"]
+
+
+def test_proof_that_fails_is_called_no_fault(run: Run, workloads: list[Workload]) -> None:
+    assert run(probe("proof: round trip", 0.1, WITHIN))["status"] == "failed"
+    assert summary(workloads)["problems"][0].startswith("NO FAULT: 'proof: round trip' is 0.1")
+
+
+def test_probe_without_a_tolerance_is_only_measured(run: Run, workloads: list[Workload]) -> None:
+    activity, ran = probe("p50", 7)
+    run((activity, ran))
+    assert "tolerance_met" not in ran
+    assert [(m["value"], m["met"]) for m in summary(workloads)["measured"]] == [(7, True)]
+
+
+def test_ledger_that_is_not_clean_fails_the_experiment(run: Run, workloads: list[Workload]) -> None:
+    begin()
+    workloads[-1].verdict = {"clean": False, "sentence": "2 lost"}
+    assert end()["status"] == "failed"
+    assert summary(workloads)["problems"] == ["ledger: 2 lost"]
+
+
+def test_ledger_that_ended_by_itself_fails_the_experiment(run: Run, workloads: list[Workload]) -> None:
+    begin()
+    workloads[-1].reason = "exit code 3: no router"
+    assert end()["status"] == "failed"
+    assert summary(workloads)["problems"] == ["the ledger workload ended by itself: exit code 3: no router"]
+
+
+@pytest.mark.parametrize("status", ["interrupted", "aborted"])
+def test_experiment_that_did_not_come_to_its_end_says_so(run: Run, workloads: list[Workload], status: str) -> None:
+    assert run(status=status)["status"] == status
+    assert summary(workloads)["problems"] == [f"the experiment was {status}"]
+    assert summary(workloads)["status"] == status
+
+
+def test_deviation_is_no_pass(run: Run, workloads: list[Workload]) -> None:
+    run(deviated=True)
+    assert (summary(workloads)["status"], summary(workloads)["deviated"]) == ("failed", True)
+
+
+def test_control_that_fails_does_not_pass(run: Run, workloads: list[Workload]) -> None:
+    begin()
+    workloads[-1].verdict = ChaosError("the journals could not be fetched")
+    assert end()["status"] == "failed"
+    assert workloads[-1].stops == 1
+
+
+def test_experiment_without_a_session_fails(workloads: list[Workload]) -> None:
+    assert end()["status"] == "failed"
+    controls.after_activity_control({"type": "action", "name": "cut"}, {"status": "failed"})
+
+
+def test_experiment_that_did_not_begin_fails(workloads: list[Workload], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Workload, "start", lambda self: (_ for _ in ()).throw(ChaosError("no  router\nanswers")))
+    with pytest.raises(InterruptExecution, match=r"^the experiment cannot begin: no router answers$"):
+        begin()
+    assert workloads[-1].stops == 1
+    assert end()["status"] == "failed"
+    assert not (workloads[-1].experiment.folder / "summary.json").exists()
+
+
+def test_ledger_that_ends_before_its_first_write_is_named(
+    workloads: list[Workload], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workload, "ended", lambda self: "exit code 2: bad")
+    monkeypatch.setattr(Workload, "start", lambda self: self.experiment.ledger.mkdir())
+    with pytest.raises(InterruptExecution, match="the ledger ended with exit code 2: bad"):
+        begin()
+
+
+def test_ledger_without_an_acknowledged_write_is_not_waited_for_for_ever(
+    workloads: list[Workload], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Workload.start
+
+    def without_writes(self: Workload) -> None:
+        self.writes = False
+        start(self)
+
+    monkeypatch.setattr(Workload, "start", without_writes)
+    monkeypatch.setattr(controls, "START_SECONDS", 0.2)
+    with pytest.raises(InterruptExecution, match=r"waited 0.2 s for the ledger's first acknowledged write"):
+        begin()
+
+
+def test_what_this_cluster_cannot_do_starts_nothing(workloads: list[Workload], targets: Targets) -> None:
+    drain = {"provider": {"module": "shardmart.chaos.toolkit.actions", "func": "drain_node"}}
+    with pytest.raises(InterruptExecution, match="no node to drain"):
+        controls.before_experiment_control(EXPERIMENT | {"method": [drain]})
+    assert workloads == []
+
+
+def test_probes_find_the_experiment_while_it_runs_and_not_after(run: Run, workloads: list[Workload]) -> None:
+    begin()
+    assert current_run() == workloads[-1].experiment
+    end()
+    with pytest.raises(ChaosError, match="no experiment with a ledger runs"):
+        current_run()
+
+
+def test_folder_is_named_after_the_experiment(run: Run, workloads: list[Workload], targets: Targets) -> None:
+    run()
+    folder = workloads[-1].experiment.folder
+    assert folder.parent == targets.state.folder / "chaos" / "runs"
+    assert folder.name.partition("-")[2] == "kill-the-primary-of-a-shard"
+
+
+def test_workload_is_the_one_asked_for(run: Run, workloads: list[Workload]) -> None:
+    begin(workloads="orders", clients=3, rate=50, write_concern="1", operation_timeout_s=4)
+    assert workloads[-1].arguments == [
+        *("--duration", "86400", "--workload", "orders", "--clients", "3", "--rate", "50"),
+        *("--write-concern", "1", "--operation-timeout", "4"),
+    ]  # fmt: skip
+
+
+def test_fault_that_was_left_is_ended_before_and_after(
+    run: Run, workloads: list[Workload], targets: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left(number: int) -> None:
+        records.write(targets.state, Record(f"f{number}", "nothing", "nothing", ["mongos1"], 9, {"id": "f"}, "active"))
+
+    monkeypatch.setattr(heal, "guard_of", lambda record: None)
+    left(1)
+    begin()
+    assert records.active(targets.state) == []
+    left(2)
+    end()
+    assert records.active(targets.state) == []
+    assert Path(targets.state.folder / "chaos" / "events.jsonl").read_text().count("fault-ended") == 2

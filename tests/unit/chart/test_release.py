@@ -1,0 +1,132 @@
+"""A laptop and the chart's pods describe the same cluster, and it is the one that the chart's objects are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shardmart.cluster.description import Cluster, DescriptionError, Kubernetes, Pod, TlsSettings
+from shardmart.declare import chart, release, topology
+from shardmart.declare.release import Release
+from shardmart.platforms.state import State
+
+ROOT = Path(__file__).parents[3]
+TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted((ROOT / "inventories" / "topologies").glob("*.yml"))]
+each_topology = pytest.mark.parametrize("file", TOPOLOGIES, ids=lambda file: file.stem)
+SHOP = Release("shop", "shopping", "shop")
+
+
+def laptop(declared: topology.Topology) -> Cluster:
+    return release.describe(chart.document(chart.chart_values(declared), SHOP))
+
+
+@each_topology
+def test_kubernetes_and_embedded_differ_only_in_where_servers_are(file: Path) -> None:
+    declared = topology.load(file)
+    embedded, pods = declared.resolve(), laptop(declared)
+    moved = {node.name: (node.host, node.port) for node in embedded.nodes}
+
+    def there(nodes: Any) -> Any:
+        changed = (replace(n, host=moved[n.name][0], port=moved[n.name][1], pod=None) for n in nodes)
+        return tuple(changed)
+
+    back = replace(
+        pods,
+        platform="embedded",
+        kubernetes=None,
+        config_servers=replace(pods.config_servers, members=there(pods.config_servers.members)),
+        shards=tuple(replace(shard, members=there(shard.members)) for shard in pods.shards),
+        routers=there(pods.routers),
+        tls=replace(pods.tls, names=embedded.tls.names),
+    )
+    assert back == embedded
+    assert set(declared.tls.names) <= set(pods.tls.names)
+
+
+def rendered(tmp_path: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects of a release with these values."""
+    if not shutil.which("helm"):
+        pytest.skip("helm is not on PATH")
+    (tmp_path / "values.yaml").write_text(json.dumps(values))
+    values_file = f"--values={tmp_path / 'values.yaml'}"
+    command = ["helm", "template", SHOP.name, "helm/sharded-mongodb", f"--namespace={SHOP.namespace}", values_file]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def toolbox(objects: list[dict[str, Any]], tmp_path: Path) -> Cluster:
+    """What the `shardmart` command of the toolbox reads in its state folder."""
+    (found,) = [o for o in objects if o["kind"] == "ConfigMap" and "release.json" in o["data"]]
+    (tmp_path / "release.json").write_text(found["data"]["release.json"])
+    return State(tmp_path).description()
+
+
+@each_topology
+def test_the_toolbox_describes_what_the_laptop_describes(file: Path, tmp_path: Path) -> None:
+    declared = topology.load(file)
+    values = chart.chart_values(declared)
+    assert toolbox(rendered(tmp_path, values), tmp_path) == laptop(declared)
+
+
+def test_every_described_pod_is_one_of_a_statefulset_and_every_one_is_described(tmp_path: Path) -> None:
+    values = {"fullnameOverride": "store", "routers": {"replicas": 3}, "clusterDomain": "corp.example", "port": 27000}
+    objects = rendered(tmp_path, values)
+    described = toolbox(objects, tmp_path)
+    pods = {
+        Pod(f"{o['metadata']['name']}-{n}", o["metadata"]["name"], SHOP.namespace)
+        for o in objects
+        if o["kind"] == "StatefulSet"
+        for n in range(o["spec"]["ordinals"]["start"], o["spec"]["ordinals"]["start"] + o["spec"]["replicas"])
+    }
+    assert {node.pod for node in described.nodes} == pods
+    assert described.name == "store"
+    assert described.kubernetes == Kubernetes("shop", SHOP.namespace, "store-toolbox")
+    deployments = [o["metadata"]["name"] for o in objects if o["kind"] == "Deployment"]
+    assert described.kubernetes.toolbox in deployments
+    (router,) = [o for o in objects if o["kind"] == "StatefulSet" and o["metadata"]["name"] == "store-mongos"]
+    arguments = router["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert f"--configdb={described.config_servers.connection_string}" in arguments
+    assert described.config_servers.addresses[0] == "store-configsvr-1.store-configsvr.shopping.svc.corp.example:27000"
+
+
+def test_certificate_made_by_the_chart_is_for_the_names_of_the_description(tmp_path: Path) -> None:
+    document = yaml.safe_load(TOPOLOGIES[0].read_text())
+    document["tls"] = {"mode": "requireTLS", "names": ["db.example", "10.0.0.1"]}
+    declared = topology.parse(document, "test")
+    objects = rendered(tmp_path, chart.chart_values(declared))
+    (job,) = [o for o in objects if o["kind"] == "Job" and o["metadata"]["name"].startswith("shop-secrets")]
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    names = {argument.removeprefix("--dns-name=") for argument in arguments if argument.startswith("--dns-name=")}
+    assert names | {"127.0.0.1"} == set(laptop(declared).tls.names) == set(toolbox(objects, tmp_path).tls.names)
+
+
+def test_every_pod_is_covered_by_the_names_in_the_certificate() -> None:
+    described = laptop(topology.load(ROOT / "inventories" / "topologies" / "tls.yml"))
+    for node in described.nodes:
+        domain = node.host.partition(".")[2]
+        assert f"*.{domain}" in described.tls.names, node.host  # a wildcard stands for one label
+    assert {"localhost", "127.0.0.1", "shop", "shop.shopping.svc.cluster.local"} <= set(described.tls.names)
+
+
+def test_chart_gets_what_the_topology_says_of_tls() -> None:
+    with_tls = chart.chart_values(topology.load(ROOT / "inventories" / "topologies" / "tls.yml"))["tls"]
+    assert with_tls == {"enabled": True, "mode": "requireTLS", "names": [], "validityDays": 90, "renewDays": 30}
+    assert laptop(topology.load(ROOT / "inventories" / "topology.yml")).tls == TlsSettings()
+
+
+def test_document_of_a_newer_chart_is_refused() -> None:
+    document = chart.document(chart.chart_values(topology.load(TOPOLOGIES[0])), SHOP)
+    with pytest.raises(DescriptionError, match=r"release\.json has version 2, this Shardmart reads 1"):
+        release.describe(document | {"version": 2})
+    with pytest.raises(DescriptionError, match="lacks 'election'"):
+        release.describe({key: value for key, value in document.items() if key != "election"})
+    with pytest.raises(DescriptionError, match=r"cannot be understood: .*'region'"):
+        release.describe(document | {"release": {"region": "APJ"}})
