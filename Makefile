@@ -6,20 +6,22 @@
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-UV     := uv==0.13.8
 # More arguments for ansible-playbook, as in: make up ARGS="-e topology=inventories/topologies/small.yml --diff"
 ARGS   ?=
 PLAY   := $(BIN)/ansible-playbook -i inventories/embedded
 export PATH := $(abspath $(BIN)):$(PATH)
+# Containers set this often; then every process compiles Ansible, PyMongo and all else anew, 1 s of CPU or more each time.
+export PYTHONDONTWRITEBYTECODE :=
 
 help: ## This list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## Install what the lock file pins into .venv
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml .ci/installer.lock
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	test -x $(BIN)/python || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(UV)
+	test -x $(BIN)/python || python3 -m venv --without-pip $(VENV)
+	pip=$$(python3 .ci/bundled_pip.py) && PYTHONPATH=$$pip $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
+	  --require-hashes -r .ci/installer.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
@@ -98,6 +100,7 @@ bench: $(STAMP) ## Measure the start of the default cluster
 COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --universal
 lock: ## Resolve the lock files anew
 	$(COMPILE) --all-extras --upgrade -o requirements.lock pyproject.toml
+	$(COMPILE) -o .ci/installer.lock .ci/installer.in
 	$(MAKE) lock-images lock-npm
 
 lock-images: ## Take from the lock what each image installs

@@ -48,6 +48,8 @@ print(json.dumps(found))
 class KindSite:
     """A state folder, a topology and a kind cluster of that name; `site.yml` makes the rest."""
 
+    inventory = "inventories/kind-airgapped"
+
     def __init__(self, folder: Path, name: str, **changes: Any) -> None:
         self.name = name
         self.state = folder / "state"
@@ -84,7 +86,7 @@ class KindSite:
 
     def play(self, playbook: str, *arguments: str) -> Played:
         """Run a playbook to its end."""
-        command = ["ansible-playbook", "-i", "inventories/kind-airgapped", playbook, "-e", f"topology={self.topology}"]
+        command = ["ansible-playbook", "-i", self.inventory, playbook, "-e", f"topology={self.topology}"]
         done = subprocess.run(
             [*command, *arguments],
             cwd=ROOT,

@@ -128,7 +128,7 @@ class KubernetesPlatform:
 
     def api(self) -> ApiClient:
         """A client of the Kubernetes API: by the one kubeconfig and context, in a pod by its service account."""
-        from kubernetes import client, config  # of the extra `kind`; the toolbox and the loader do without
+        from kubernetes import client, config  # of the extra `kind`, which the loader does without
         from kubernetes.config import ConfigException
 
         configuration = client.Configuration()

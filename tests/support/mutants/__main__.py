@@ -76,13 +76,12 @@ JUDGES = (
 
 @dataclass(frozen=True)
 class Trial:
-    """One mutation, the tests that run its line, and whether they noticed (None: not tried yet)."""
+    """One mutation, and the tests that run its line."""
 
     judge: str
     module: Path
     mutation: Mutation
     tests: tuple[str, ...]
-    noticed: bool | None = None
 
     def __str__(self) -> str:
         before = self.module.read_text().splitlines()[self.mutation.line - 1]
