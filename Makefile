@@ -12,6 +12,8 @@ PLAY   := $(BIN)/ansible-playbook -i inventories/embedded
 export PATH := $(abspath $(BIN)):$(PATH)
 # Containers set this often; then every process compiles Ansible, PyMongo and all else anew, 1 s of CPU or more each time.
 export PYTHONDONTWRITEBYTECODE :=
+# Where tests find the servers, and keep what they had to fetch.
+export SHARDMART_BINARIES ?= $(abspath .shardmart/binaries)
 
 help: ## This list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
