@@ -80,8 +80,10 @@ def _find(context: Context) -> Parts:
 
 def _count(context: Context) -> Parts:
     stages = {"$match": context.head.get("query"), "$skip": context.integer("skip")}
-    stages["$limit"] = abs(context.integer("limit", negative=True))
-    return [*({name: value} for name, value in stages.items() if value), {"$count": "count"}], {}
+    pipeline: list[Any] = [{name: value} for name, value in stages.items() if value]
+    if context.head.get("limit") is not None:  # 0 is refused, as one server refuses it on a view
+        pipeline.append({"$limit": abs(context.integer("limit", negative=True))})
+    return [*pipeline, {"$count": "count"}], {}
 
 
 def _distinct(context: Context) -> Parts:
