@@ -1,7 +1,7 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help install up down destroy status test test-full unit integration integration-full molecule scenario mutants e2e \
-        lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart
+        lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -50,6 +50,9 @@ unit: $(STAMP) ## Unit tests
 
 integration: $(STAMP) ## Tests on real MongoDB servers
 	$(BIN)/pytest tests/integration -n 2 --dist loadscope
+
+differential: $(STAMP) ## Random commands through the router and on one server, new seeds: ARGS="--seconds 3600"
+	$(BIN)/python benchmarks/differential.py $(ARGS)
 
 integration-full: $(STAMP) ## The same with more kills
 	$(BIN)/pytest tests/integration -n 2 --dist loadscope --full

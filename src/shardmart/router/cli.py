@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from . import MEMBER_VERSION, NOTICE
 
 if TYPE_CHECKING:
-    from .tls import Tls
+    from .protocol.tls import Tls
 
 log = logging.getLogger("router")
 
@@ -112,7 +112,7 @@ def _tls(options: argparse.Namespace) -> Tls | None:
         raise ValueError(f"--tlsMode {options.tlsMode} needs mongos: this router speaks TLS to everybody or to nobody")
     if not options.tlsCertificateKeyFile or not options.tlsCAFile:
         raise ValueError("--tlsMode requireTLS needs --tlsCertificateKeyFile and --tlsCAFile")
-    from .tls import Files, Tls
+    from .protocol.tls import Files, Tls
 
     files = Files(
         certificate=options.tlsCertificateKeyFile,
@@ -131,9 +131,9 @@ def _tls(options: argparse.Namespace) -> Tls | None:
 
 
 def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
-    from . import scram
-    from .member import Credentials
-    from .replica_set import ReplicaSet, parse_connection_string
+    from .protocol import scram
+    from .routing.member import Credentials
+    from .routing.replica_set import ReplicaSet, parse_connection_string
 
     if not 0 < options.port < 65536:
         raise ValueError(f"--port takes 1 to 65535, found {options.port}")
@@ -155,7 +155,7 @@ def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
     async def serve() -> None:
         from . import commands
         from .client import Client
-        from .service import Service
+        from .operations.service import Service
 
         assert commands
         credentials = Credentials(key, tls)

@@ -19,12 +19,12 @@ import bson.errors
 from bson import Binary
 from bson.raw_bson import RawBSONDocument
 
-from . import rawbson, wire
-from .context import COMMANDS, Command, Context, Reply, clean
-from .errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, MemberUnreachableError, RouterError
-from .member import Connection
-from .replica_set import error_of
-from .service import Service
+from .operations.context import COMMANDS, Command, Context, Reply, clean
+from .operations.service import Service
+from .protocol import rawbson, wire
+from .protocol.errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, Code, MemberUnreachableError, RouterError
+from .routing.member import Connection
+from .routing.replica_set import error_of
 
 log = logging.getLogger("router")
 
@@ -142,10 +142,12 @@ class Client(asyncio.Protocol):
             if context and context.joined:
                 self.service.transactions.failed(context)
         except bson.errors.BSONError as error:
-            reply = RouterError(22, f"InvalidBSON: {error}").reply()
+            reply = RouterError(Code.InvalidBSON, f"InvalidBSON: {error}").reply()
         except Exception:
             log.exception("client %s: internal error", self.peer)
-            reply = RouterError(1, "internal error of the development router; its log has the details").reply()
+            reply = RouterError(
+                Code.InternalError, "internal error of the development router; its log has the details"
+            ).reply()
         clock = gossip()
         if context and context.joined:
             clock |= self.service.transactions.recovery_token(context)
@@ -158,7 +160,10 @@ class Client(asyncio.Protocol):
     async def _run(self, context: Context) -> Reply:
         name = context.name
         if context.message.legacy and name not in _HANDSHAKE:
-            raise RouterError(352, f"Unsupported OP_QUERY command: {name}. The client driver may require an upgrade.")
+            raise RouterError(
+                Code.UnsupportedOpQueryCommand,
+                f"Unsupported OP_QUERY command: {name}. The client driver may require an upgrade.",
+            )
         self.service.counters["command"] += 1
         if name in _HANDSHAKE:
             return await self._hello(context)
@@ -170,14 +175,16 @@ class Client(asyncio.Protocol):
         found = COMMANDS.get(name)
         if found is None:
             if self.service.users.enabled and self.user is None:
-                raise RouterError(13, f"command {name} requires authentication")
-            raise RouterError(59, f"no such command: '{name}'")
+                raise RouterError(Code.Unauthorized, f"command {name} requires authentication")
+            raise RouterError(Code.CommandNotFound, f"no such command: '{name}'")
         if not found.public:
             if self.user or not self.service.users.enabled:
                 self.service.clock.observe_client(context.head.get("$clusterTime"))
             await self.service.users.check(context, found.access)
         if context.in_transaction and not found.transaction:
-            raise RouterError(263, f"Cannot run '{name}' in a multi-document transaction.")
+            raise RouterError(
+                Code.OperationNotSupportedInTransaction, f"Cannot run '{name}' in a multi-document transaction."
+            )
         if context.in_transaction:
             self.service.transactions.begin(context)
             context.joined = True
@@ -190,7 +197,7 @@ class Client(asyncio.Protocol):
                 async with asyncio.timeout(limit / 1000 + 0.05):
                     return await found.handler(context)
             except TimeoutError:
-                raise RouterError(50, "operation exceeded time limit") from None
+                raise RouterError(Code.MaxTimeMSExpired, "operation exceeded time limit") from None
         finally:
             self._running = None
 
@@ -230,23 +237,26 @@ class Client(asyncio.Protocol):
         command = {context.name: 1, **{k: context.head[k] for k in fields if k in context.head}, "$db": context.db}
         payload = context.head.get("payload")
         if not isinstance(payload, bytes | str):
-            raise RouterError(14, f"BSON field '{context.name}.payload' must be binary data")
+            raise RouterError(Code.TypeMismatch, f"BSON field '{context.name}.payload' must be binary data")
         if starting:
             self._end_conversation()
             if context.head.get("mechanism") not in ("SCRAM-SHA-256", "SCRAM-SHA-1"):
-                raise RouterError(334, "the development router authenticates with SCRAM-SHA-256 and SCRAM-SHA-1 only")
+                raise RouterError(
+                    Code.MechanismUnavailable,
+                    "the development router authenticates with SCRAM-SHA-256 and SCRAM-SHA-1 only",
+                )
             self._candidate = (_user_of(bytes(payload) if isinstance(payload, bytes) else b""), context.db)
             if self._candidate == ("__system", "local"):
-                raise RouterError(18, "Authentication failed.")
+                raise RouterError(Code.AuthenticationFailed, "Authentication failed.")
             self._conversation = await self._connect_to_config()
         elif self._conversation is None:
-            raise RouterError(17, "No SASL session state found")
+            raise RouterError(Code.ProtocolError, "No SASL session state found")
         assert self._conversation is not None
         try:
             reply = await self._conversation.call(wire.command(command), 30.0)
         except MemberUnreachableError as error:
             self._end_conversation()
-            raise RouterError(6, f"config server: {error.message}") from None
+            raise RouterError(Code.HostUnreachable, f"config server: {error.message}") from None
         if error_of(reply):
             self._end_conversation()
             return rawbson.without(reply.body, frozenset({b"operationTime"}))
@@ -287,7 +297,7 @@ def for_client(error: RouterError, context: Context | None) -> RouterError:
     elif context and context.retryable and code in RETRYABLE:
         labels.add("RetryableWriteError")
     if code in NOT_PRIMARY:
-        code, message = 6, f"the primary of a shard changed: {message}"
+        code, message = Code.HostUnreachable, f"the primary of a shard changed: {message}"
     name = error.name if code == error.code else None
     return RouterError(code, message, name=name, labels=tuple(sorted(labels)), extra=error.extra)
 
@@ -300,4 +310,4 @@ def _user_of(client_first: bytes) -> str:
                 return attribute[2:].replace("=2C", ",").replace("=3D", "=")
     except UnicodeDecodeError:
         pass
-    raise RouterError(18, "Authentication failed.")
+    raise RouterError(Code.AuthenticationFailed, "Authentication failed.")

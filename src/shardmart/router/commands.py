@@ -1,14 +1,9 @@
 """Importing this module fills the table of commands."""
 
-from . import (  # noqa: F401
-    aggregation,
-    catalogue_commands,
-    diagnostics,
-    modify,
-    reads,
-    session_commands,
-    sharding_commands,
-    transactions,
-    user_commands,
-    writes,
-)
+from .administration import collections, diagnostics, sessions, sharding, users
+from .operations import aggregation, modify, reads, transactions, writes
+
+__all__ = [
+    "aggregation", "collections", "diagnostics", "modify", "reads", "sessions", "sharding", "transactions", "users",
+    "writes",
+]  # fmt: skip

@@ -11,7 +11,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from shardmart.router import commands
-from shardmart.router.context import COMMANDS
+from shardmart.router.operations.context import COMMANDS
 from tests.support.clusters import EmbeddedCluster
 
 assert commands

@@ -18,9 +18,9 @@ from bson import Binary, Int64
 
 from shardmart.router import commands
 from shardmart.router.client import Client
-from shardmart.router.member import Credentials
-from shardmart.router.replica_set import ReplicaSet
-from shardmart.router.service import Service
+from shardmart.router.operations.service import Service
+from shardmart.router.routing.member import Credentials
+from shardmart.router.routing.replica_set import ReplicaSet
 from tests.support.clusters import EmbeddedCluster
 
 assert commands

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
 
-from shardmart.router import rawbson
-from shardmart.router.shard_key import KeyPattern, Value, comparable, hash_value
+from shardmart.router.protocol import rawbson
+from shardmart.router.routing.shard_key import KeyPattern, Value, comparable, hash_value
 from tests.support.clusters import EmbeddedCluster
 
 numbers = st.one_of(

@@ -18,7 +18,7 @@ REPLIES_OF_MONGODB = {
     "src/shardmart/cluster/converge/replica_set.py",  # replSetGetConfig
     "src/shardmart/cluster/converge/sharding.py",  # listShards
     "src/shardmart/loader/survey.py",  # $collStats
-    "src/shardmart/router/catalog.py",  # config.shards
+    "src/shardmart/router/routing/catalog.py",  # config.shards
 }
 
 

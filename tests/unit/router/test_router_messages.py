@@ -12,7 +12,7 @@ from bson import Code, Decimal128, Int64, ObjectId, Regex, Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardmart.router import rawbson, wire
+from shardmart.router.protocol import rawbson, wire
 
 names = st.text("abcdefgh", min_size=1, max_size=5)
 values = st.recursive(

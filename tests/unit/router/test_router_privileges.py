@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from shardmart.router import authorization
-from shardmart.router.authorization import Need, Privileges, Users, pipeline_needs
-from shardmart.router.errors import RouterError
+from shardmart.router.operations import authorization
+from shardmart.router.operations.authorization import Need, Privileges, Users, pipeline_needs
+from shardmart.router.protocol.errors import RouterError
 
 ALL = {"db": "", "collection": ""}
 
@@ -95,16 +95,18 @@ FIND = Need("find", "shop", "a")
         ([{"$currentOp": {}}], []),
         ([{"$currentOp": {"allUsers": False}}], []),
         ([{"$currentOp": {"allUsers": True}}], [Need("inprog")]),
-        ([{"$listSessions": {}}], [Need("listSessions")]),
+        ([{"$listSessions": {}}], []),
+        ([{"$listSessions": {"allUsers": True}}], [Need("listSessions")]),
+        ([{"$listSessions": {"users": [{"user": "u", "db": "d"}]}}], [Need("listSessions")]),
         ([{"$documents": []}], []),
         ([{"$collStats": {}}], [Need("collStats", "shop", "a")]),
         ([{"$indexStats": {}}], [Need("indexStats", "shop", "a")]),
         ([{"$planCacheStats": {}}], [Need("planCacheRead", "shop", "a")]),
-        ([{"$match": {}}, {"$collStats": {}}], [FIND]),
+        ([{"$match": {}}, {"$collStats": {}}], [FIND, Need("collStats", "shop", "a")]),
         ([{"$changeStream": {}}], [FIND, Need("changeStream", "shop", "a")]),
         (
             [{"$changeStream": {"allChangesForCluster": True}}],
-            [Need("find", "", "a"), Need("changeStream", "", "a")],
+            [Need("find", ""), Need("changeStream", "")],
         ),
         ([{"$lookup": {"from": "b", "as": "x"}}], [FIND, Need("find", "shop", "b")]),
         ([{"$lookup": {"from": {"db": "other", "coll": "b"}}}], [FIND, Need("find", "other", "b")]),

@@ -11,14 +11,15 @@ import pytest
 from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
 
-from shardmart.router import cli, rawbson
-from shardmart.router.authorization import Need, Privileges, pipeline_needs
+from shardmart.router import cli
 from shardmart.router.client import for_client
-from shardmart.router.cluster_time import ClusterClock
-from shardmart.router.errors import RouterError, failure
-from shardmart.router.replica_set import parse_connection_string
-from shardmart.router.scram import read_keyfile
-from shardmart.router.transaction_aggregation import split
+from shardmart.router.operations.authorization import Need, Privileges, pipeline_needs
+from shardmart.router.operations.transaction_aggregation import split
+from shardmart.router.protocol import rawbson
+from shardmart.router.protocol.cluster_time import ClusterClock
+from shardmart.router.protocol.errors import RouterError, failure
+from shardmart.router.protocol.scram import read_keyfile
+from shardmart.router.routing.replica_set import parse_connection_string
 
 
 def privileges(resource: dict[str, Any], *actions: str) -> Privileges:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 
-from shardmart.router import rawbson
-from shardmart.router.errors import RouterError
-from shardmart.router.shard_key import KeyPattern, Value, comparable, hash_value, range_of_prefix
+from shardmart.router.protocol import rawbson
+from shardmart.router.protocol.errors import RouterError
+from shardmart.router.routing.shard_key import KeyPattern, Value, comparable, hash_value, range_of_prefix
 
 
 def located(value: Any) -> Value:

@@ -9,10 +9,10 @@ import pytest
 from bson import Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.raw_bson import RawBSONDocument
 
-from shardmart.router import rawbson
-from shardmart.router.catalog import Database, Routing
-from shardmart.router.errors import RouterError
-from shardmart.router.targeting import owner_of_modification, owners_of_statement
+from shardmart.router.operations.targeting import owner_of_modification, owners_of_statement
+from shardmart.router.protocol import rawbson
+from shardmart.router.protocol.errors import RouterError
+from shardmart.router.routing.catalog import Database, Routing
 
 DATABASE = Database("shop", "home", {})
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from bson import Int64, MaxKey, MinKey, ObjectId, Timestamp
 
-from shardmart.router import rawbson
-from shardmart.router.catalog import Database, Routing
-from shardmart.router.errors import RouterError
-from shardmart.router.shard_key import KeyPattern
+from shardmart.router.protocol import rawbson
+from shardmart.router.protocol.errors import RouterError
+from shardmart.router.routing.catalog import Database, Routing
+from shardmart.router.routing.shard_key import KeyPattern
 
 DATABASE = Database("shop", "one", {})
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from shardmart.cluster.host import certificates
-from shardmart.router.errors import MemberUnreachableError
-from shardmart.router.member import Credentials, Member
-from shardmart.router.tls import Files, Tls
+from shardmart.router.protocol.errors import MemberUnreachableError
+from shardmart.router.protocol.tls import Files, Tls
+from shardmart.router.routing.member import Credentials, Member
 
 
 @pytest.fixture

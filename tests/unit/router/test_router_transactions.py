@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from bson import Binary, Int64, Timestamp
 
-from shardmart.router import rawbson, wire
-from shardmart.router.catalog import Database, Routing
 from shardmart.router.client import Client
-from shardmart.router.context import Context
-from shardmart.router.errors import RouterError
-from shardmart.router.member import Credentials
-from shardmart.router.replica_set import ReplicaSet
-from shardmart.router.service import Service
+from shardmart.router.operations.context import Context
+from shardmart.router.operations.service import Service
+from shardmart.router.protocol import rawbson, wire
+from shardmart.router.protocol.errors import RouterError
+from shardmart.router.routing.catalog import Database, Routing
+from shardmart.router.routing.member import Credentials
+from shardmart.router.routing.replica_set import ReplicaSet
 
 LSID = {"id": Binary(bytes(16), 4)}
 

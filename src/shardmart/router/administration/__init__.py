@@ -1,0 +1,1 @@
+"""Administration: collections, sharding, users, sessions and what the router says about itself."""

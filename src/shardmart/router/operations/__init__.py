@@ -1,0 +1,1 @@
+"""The data commands: each client command checked, targeted, sent to shards, and its answers merged."""

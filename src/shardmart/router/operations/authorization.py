@@ -1,0 +1,268 @@
+"""What a command needs, what a user may do, and whether the one covers the other.
+
+A user's privileges are read from the config servers (`usersInfo` with `showPrivileges`) and kept for some
+seconds, as mongos does.  The router acts as `__system` towards the members, so nothing that is not allowed here
+may reach them.  Source: MongoDB 6.0 manual, "Resource Document" and "Privilege Actions".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..protocol import rawbson
+from ..protocol.errors import Code, RouterError, unauthorized
+
+if TYPE_CHECKING:
+    from ..routing.replica_set import ReplicaSet
+    from .context import Context
+
+CACHE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Need:
+    """`action` on a resource: the cluster (database None), a whole database (collection None), or a collection."""
+
+    action: str
+    database: str | None = None
+    collection: str | None = None
+    instead: tuple[Need, ...] = ()  # allowed as well when all of these are
+
+
+Access = Callable[["Context"], list[Need]]
+
+
+def public(_: Context) -> list[Need]:
+    """Needs nothing; together with `Command.public` it is served before authentication."""
+    return []
+
+
+def on_cluster(*actions: str) -> Access:
+    """Needs `actions` on the cluster resource."""
+    return lambda _: [Need(action) for action in actions]
+
+
+def on_database(*actions: str) -> Access:
+    """Needs `actions` on the database the command runs in."""
+    return lambda context: [Need(action, context.db) for action in actions]
+
+
+def on_collection(*actions: str) -> Access:
+    """Needs `actions` on the collection the command's first field names."""
+    return lambda context: [Need(action, context.db, context.collection) for action in actions]
+
+
+def on_namespace(*actions: str) -> Access:
+    """Needs `actions` on the namespace ("db.collection") the command's first field names."""
+
+    def needs(context: Context) -> list[Need]:
+        database, _, collection = str(context.head[context.name]).partition(".")
+        return [Need(action, database, collection) for action in actions]
+
+    return needs
+
+
+class Privileges:
+    """The privileges of one authenticated user."""
+
+    def __init__(self, entries: list[dict[str, Any]]) -> None:
+        self._entries = [(dict(entry["resource"]), frozenset(entry["actions"])) for entry in entries]
+
+    def allow(self, need: Need) -> bool:
+        """Whether some privilege covers `need`."""
+        return any(
+            (need.action in actions or "anyAction" in actions) and _covers(resource, need)
+            for resource, actions in self._entries
+        )
+
+    def allow_somewhere(self, action: str, database: str) -> bool:
+        """Whether `action` is allowed on some collection of `database` (listDatabases shows such a database)."""
+        return any(
+            action in actions and (resource.get("anyResource") or resource.get("db") in ("", database))
+            for resource, actions in self._entries
+        )
+
+
+def _covers(resource: dict[str, Any], need: Need) -> bool:
+    if resource.get("anyResource"):
+        return True
+    if need.database is None:
+        return bool(resource.get("cluster"))
+    if "db" not in resource:
+        return False
+    database, collection = resource["db"], resource["collection"]
+    if database == "" and need.database in ("config", "local") and collection == "":
+        return False  # "any database" means none of the internal ones
+    if database not in ("", need.database):
+        return False
+    if need.collection is None:
+        return bool(collection == "")
+    if collection == "":
+        return not need.collection.startswith("system.") or need.collection == "system.views"
+    return bool(collection == need.collection)
+
+
+class Users:
+    """Privileges of authenticated users, kept for `CACHE_SECONDS`."""
+
+    def __init__(self, config: ReplicaSet, *, enabled: bool) -> None:
+        self._config = config
+        self.enabled = enabled
+        self._cache: dict[tuple[str, str], tuple[float, dict[str, Any], Privileges]] = {}
+        self._exist = False
+
+    async def load(self, user: str, database: str) -> tuple[dict[str, Any], Privileges]:
+        """The user's document and privileges; raises RouterError 13 when the user is gone."""
+        key = (user, database)
+        cached = self._cache.get(key)
+        if cached and time.monotonic() - cached[0] < CACHE_SECONDS:
+            return cached[1], cached[2]
+        command = {"usersInfo": {"user": user, "db": database}, "showPrivileges": True, "$db": database}
+        try:
+            users = (await self._config.read(command, 5.0))["users"]
+        except RouterError:
+            if cached:  # the config servers are away: what was known keeps its holder working
+                return cached[1], cached[2]
+            raise
+        if not users:
+            self._cache.pop(key, None)
+            raise RouterError(Code.Unauthorized, f"User {user}@{database} was dropped; authenticate again")
+        document = dict(users[0])
+        privileges = Privileges(document.get("inheritedPrivileges", []))
+        self._cache[key] = (time.monotonic(), document, privileges)
+        return document, privileges
+
+    def known(self, user: tuple[str, str] | None) -> Privileges | None:
+        """The privileges of a user that were loaded before."""
+        cached = self._cache.get(user) if user else None
+        return cached[2] if cached else None
+
+    def forget(self) -> None:
+        """A user or role was changed."""
+        self._cache.clear()
+
+    async def none_exist(self) -> bool:
+        """Whether the cluster has no user yet, which opens the localhost exception."""
+        if not self._exist:
+            reply = await self._config.command(
+                {"find": "system.users", "limit": 1, "projection": {"_id": 1}, "$db": "admin"}, seconds=5.0
+            )
+            self._exist = bool(reply["cursor"]["firstBatch"])
+        return not self._exist
+
+    async def check(self, context: Context, access: Access) -> None:
+        """Raise RouterError 13 unless the client behind `context` may run its command."""
+        if not self.enabled:
+            return
+        client = context.client
+        if client.user is None:
+            first_user = context.name == "createUser" and context.db == "admin" and client.loopback
+            if first_user and await self.none_exist():
+                return
+            raise RouterError(Code.Unauthorized, f"command {context.name} requires authentication")
+        _, privileges = await self.load(*client.user)
+        for need in access(context):
+            if not privileges.allow(need) and not (need.instead and all(map(privileges.allow, need.instead))):
+                raise unauthorized(context.db, context.name)
+
+
+# Every stage that a client may use; any other is refused, since members would do it as `__system`.
+_PLAIN_STAGES = frozenset({
+    "$addFields", "$bucket", "$bucketAuto", "$count", "$densify", "$documents", "$facet", "$fill", "$geoNear", "$group",
+    "$limit", "$match", "$project", "$redact", "$replaceRoot", "$replaceWith", "$sample", "$set", "$setWindowFields",
+    "$skip", "$sort", "$sortByCount", "$unset", "$unwind", "$out", "$merge", "$lookup", "$graphLookup", "$unionWith",
+})  # fmt: skip
+# Stages that begin a pipeline and read something else than a collection: the action they need on it.
+_ON_COLLECTION = {"$collStats": "collStats", "$indexStats": "indexStats", "$planCacheStats": "planCacheRead"}
+_ON_CLUSTER = {
+    "$currentOp": "inprog",
+    "$listSessions": "listSessions",
+    "$shardedDataDistribution": "shardedDataDistribution",
+}
+_OF_MEMBERS = ("$mergeCursors", "$listLocalSessions", "$backupCursor", "$setVariableFromSubPipeline")
+_OF_OTHERS = {"$lookup": "from", "$graphLookup": "from", "$unionWith": "coll"}
+_OTHER_SOURCES = frozenset({*_ON_COLLECTION, *_ON_CLUSTER, "$documents", "$changeStream"})
+
+
+def pipeline_needs(database: str, collection: str | None, pipeline: list[Any], *, bypass: bool = False) -> list[Need]:
+    """What an aggregation pipeline needs; raises RouterError 40324 or 13 for stages a client may not use.
+
+    `$currentOp` and `$listSessions` about the user alone need nothing here: `own_only` makes them be about the user.
+    """
+    needs: list[Need] = []
+    stages = [rawbson.decode(stage) if hasattr(stage, "raw") else stage for stage in pipeline]
+    first = next(iter(stages[0]), "") if stages and isinstance(stages[0], dict) else ""
+    if first not in _OTHER_SOURCES:
+        needs.append(Need("find", database, collection))
+    return needs + _stages_needs(database, collection, stages, bypass)
+
+
+def _stages_needs(database: str, collection: str | None, stages: list[Any], bypass: bool) -> list[Need]:
+    needs: list[Need] = []
+    for stage in stages:
+        if isinstance(stage, dict):  # another type is refused by the member
+            for name, argument in stage.items():
+                needs += _stage_needs(database, collection, name, argument, bypass)
+    return needs
+
+
+def _stage_needs(database: str, collection: str | None, name: str, argument: Any, bypass: bool) -> list[Need]:
+    if name in _ON_COLLECTION:
+        return [Need(_ON_COLLECTION[name], database, collection)]
+    if name in _ON_CLUSTER:
+        everybody = name == "$shardedDataDistribution" or _option(argument, "allUsers") or _option(argument, "users")
+        return [Need(_ON_CLUSTER[name])] if everybody else []
+    if name == "$changeStream":
+        return _stream_needs(database, collection, argument)
+    if name not in _PLAIN_STAGES:
+        if name.startswith("$_") or name in _OF_MEMBERS:
+            raise RouterError(Code.Unauthorized, f"stage {name} is not allowed from a client")
+        raise RouterError(Code.UnknownStage, f"Unrecognized pipeline stage name: '{name}'")
+    needs: list[Need] = []
+    if name in _OF_OTHERS:
+        source = argument if isinstance(argument, str) else _option(argument, _OF_OTHERS[name])
+        where = (database, source)
+        if isinstance(source, dict):
+            where = (str(source.get("db", database)), str(source.get("coll")))
+        inner = _option(argument, "pipeline")
+        needs += pipeline_needs(where[0], where[1] and str(where[1]), inner if isinstance(inner, list) else [])
+        if source is None:  # $documents, or a mistake that the member finds
+            needs = [need for need in needs if need.collection is not None or need.database is None]
+    elif name == "$facet" and isinstance(argument, dict):
+        for inner in argument.values():
+            needs += _stages_needs(database, collection, inner, bypass) if isinstance(inner, list) else []
+    elif name in ("$out", "$merge"):
+        needs += _write_needs(database, name, argument)
+        if bypass:
+            needs += [Need("bypassDocumentValidation", n.database, n.collection) for n in needs[-1:]]
+    return needs
+
+
+def _stream_needs(database: str, collection: str | None, argument: Any) -> list[Need]:
+    """A stream on the cluster needs its rights on every database: on none, a user would see them all."""
+    if _option(argument, "allChangesForCluster"):
+        return [Need(action, "") for action in ("find", "changeStream")]
+    return [Need(action, database, collection) for action in ("find", "changeStream")]
+
+
+def _option(argument: Any, name: str) -> Any:
+    return argument.get(name) if isinstance(argument, dict) else None
+
+
+def _write_needs(database: str, stage: str, argument: Any) -> list[Need]:
+    target = argument.get("into", argument) if stage == "$merge" and isinstance(argument, dict) else argument
+    if isinstance(target, dict):
+        where = (str(target.get("db", database)), str(target.get("coll")))
+    else:
+        where = (database, str(target))
+    if stage == "$out":
+        return [Need("insert", *where), Need("remove", *where)]
+    matched = argument.get("whenMatched", "merge") if isinstance(argument, dict) else "merge"
+    unmatched = argument.get("whenNotMatched", "insert") if isinstance(argument, dict) else "insert"
+    actions = ({"insert"} if unmatched == "insert" else set()) | (
+        set() if matched in ("fail", "keepExisting") else {"update"}
+    )
+    return [Need(action, *where) for action in sorted(actions)]

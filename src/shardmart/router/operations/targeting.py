@@ -1,0 +1,172 @@
+"""Which shards a write statement goes to, and the errors of statements that name too little of the shard key.
+
+Source: MongoDB 6.0 manual, "Sharded Cluster Query Routing" and the restrictions under updateOne, deleteOne and
+findAndModify "on sharded collections".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+
+from ..protocol import rawbson
+from ..protocol.errors import Code, RouterError
+from ..routing.catalog import Routing
+from ..routing.shard_key import Key, KeyPattern
+from .context import Context
+from .send import routing_for
+
+_IDENTITY = frozenset({b"_id"})
+_EMPTY = rawbson.encode({})
+
+
+_STATEMENT_FIELDS: dict[str, dict[str, tuple[int, ...]]] = {
+    "update": {
+        "q": (0x03,), "u": (0x03, 0x04), "c": (0x03,), "multi": (0x08, 0x01, 0x10, 0x12), "hint": (0x02, 0x03),
+        "upsert": (0x08, 0x01, 0x10, 0x12), "collation": (0x03,), "arrayFilters": (0x04,), "sampleId": (0x05,),
+        "upsertSupplied": (0x08,),
+    },
+    "delete": {"q": (0x03,), "limit": (0x01, 0x10, 0x12), "hint": (0x02, 0x03), "collation": (0x03,),
+               "sampleId": (0x05,)},
+}  # fmt: skip
+_REQUIRED = {"update": ("q", "u"), "delete": ("q", "limit")}
+
+
+def check_statement(name: str, statement: bytes) -> None:
+    """Raise what a member says of a statement of the wrong form, before anything of its batch is sent."""
+    allowed = _STATEMENT_FIELDS[name]
+    seen = set()
+    for raw_name, kind, start, end in rawbson.walk(statement):
+        field = raw_name.decode()
+        where = f"BSON field '{name}.{name}s.{field}'"
+        if field not in allowed:
+            raise RouterError(Code.UnknownField, f"{where} is an unknown field.")
+        if kind == 0x0A and field not in _REQUIRED[name]:
+            continue
+        if kind not in allowed[field]:
+            raise RouterError(Code.FailedToParse if field == "u" else Code.TypeMismatch, f"{where} is the wrong type")
+        if field == "limit" and rawbson.value_of(statement, (kind, start, end)) not in (0, 1):
+            raise RouterError(Code.FailedToParse, "The limit field in delete objects must be 0 or 1.")
+        seen.add(field)
+    for field in _REQUIRED[name]:
+        if field not in seen:
+            raise RouterError(Code.MissingField, f"BSON field '{name}.{name}s.{field}' is missing but a required field")
+
+
+async def routing_of(context: Context, concern: dict[str, Any] | None = None) -> Routing | None:
+    """The routing table of the command's collection; None when its database does not exist.
+
+    With a snapshot's `concern` outside a transaction, the owners are those of its time: a shard that has given a chunk
+    away since then still shows it at that time, and the one that has it now does not.
+    """
+    try:
+        routing = await routing_for(context)
+    except RouterError as error:
+        if error.code == Code.NamespaceNotFound:
+            return None
+        raise
+    time = (concern or {}).get("readConcern", {}).get("atClusterTime")
+    return routing.at(time) if time and not context.in_transaction else routing
+
+
+def owners_of(context: Context, routing: Routing, query: Any) -> list[str]:
+    """The shards that a query has to ask."""
+    if routing.pattern is None:
+        return [routing.database.primary]
+    raw = rawbson.raw(query) if isinstance(query, RawBSONDocument) else _EMPTY
+    simple = routing.simple_collation and "collation" not in context.head
+    return routing.owners_of_prefix(routing.pattern.prefix_of_query(raw, simple_collation=simple))
+
+
+def owners_of_statement(context: Context, name: str, statement: bytes, routing: Routing) -> list[str]:
+    """The shards statement `statement` of an insert, update or delete goes to; raises RouterError 61 or 72."""
+    if routing.pattern is None:
+        return [routing.database.primary]
+    if name == "insert":
+        return [routing.owner(routing.pattern.key_of_document(statement))]
+    fields = rawbson.head(statement)
+    if not isinstance(fields.get("q"), RawBSONDocument):
+        raise RouterError(Code.MissingField, f"BSON field '{name}.{name}s.q' is missing but a required field")
+    query = rawbson.raw(fields["q"])
+    simple = routing.simple_collation and "collation" not in fields
+    prefix = routing.pattern.prefix_of_query(query, simple_collation=simple)
+    if len(prefix) == len(routing.pattern.fields):
+        return [routing.owner(prefix)]
+    if name == "update":
+        return _owners_of_update(routing, fields, query, routing.owners_of_prefix(prefix), simple)
+    if fields.get("limit") == 1 and not _has_identity(query, simple):
+        raise RouterError(
+            Code.ShardKeyNotFound,
+            "A single delete on a sharded collection must contain an exact match on _id (and have the collection"
+            " default collation) or contain the shard key (and have the simple collation). Delete request:"
+            f" {fields.get('q')}, shard key pattern: {routing.pattern.pattern}",
+        )
+    return routing.owners_of_prefix(prefix)
+
+
+def _owners_of_update(
+    routing: Routing, fields: dict[str, Any], query: bytes, owners: list[str], simple: bool
+) -> list[str]:
+    assert routing.pattern is not None
+    if fields.get("upsert"):
+        # By the query alone: by its new document, an upsert could insert where another shard has a match.
+        raise RouterError(
+            Code.ShardKeyNotFound, "Failed to target upsert by query :: could not extract exact shard key"
+        )
+    if len(owners) == 1 or fields.get("multi"):
+        return owners
+    update = fields.get("u")
+    if isinstance(update, RawBSONDocument) and not next(iter(update), "").startswith("$"):
+        key = _key_of_replacement(routing.pattern, rawbson.raw(update), query)
+        if key is not None:
+            return [routing.owner(key)]
+    if not _has_identity(query, simple):
+        raise RouterError(
+            Code.InvalidOptions,
+            "A {multi:false} update on a sharded collection must contain an exact match on _id (and have the"
+            " collection default collation) or contain the shard key (and have the simple collation)."
+            f" Update request: {fields.get('q')}, shard key pattern: {routing.pattern.pattern}",
+        )
+    return owners
+
+
+def _key_of_replacement(pattern: KeyPattern, document: bytes, query: bytes) -> Key | None:
+    """The key of a replacement, whose `_id` is the one the query names; None when it is not whole."""
+    if any(path[0] == b"_id" for path, _ in pattern.fields) and not rawbson.find(document, _IDENTITY):
+        found = _exact_identity(query)
+        if found is None:
+            return None
+        document = rawbson.encode({"_id": rawbson.value_of(query, found), **rawbson.decode(document)})
+    if any(rawbson.find_path(document, path) is None for path, _ in pattern.fields):
+        return None
+    return pattern.key_of_document(document)
+
+
+def _exact_identity(query: bytes) -> rawbson.Element | None:
+    element = rawbson.find(query, _IDENTITY).get(b"_id")
+    if not element or element[0] == 0x0B:
+        return None
+    if element[0] != 0x03:
+        return element
+    name, kind, start, end = next(iter(rawbson.walk(query, element[1])), (b"", 0, 0, 0))
+    if name == b"$eq":
+        return (kind, start, end)
+    return None if name.startswith(b"$") else element
+
+
+def _has_identity(query: bytes, simple: bool) -> bool:
+    return simple and _exact_identity(query) is not None
+
+
+def owner_of_modification(context: Context, routing: Routing) -> str:
+    """The shard a findAndModify goes to; raises RouterError 61."""
+    if routing.pattern is None:
+        return routing.database.primary
+    query = context.head.get("query")
+    raw = rawbson.raw(query) if isinstance(query, RawBSONDocument) else _EMPTY
+    simple = routing.simple_collation and "collation" not in context.head
+    prefix = routing.pattern.prefix_of_query(raw, simple_collation=simple)
+    if len(prefix) < len(routing.pattern.fields):
+        raise RouterError(Code.ShardKeyNotFound, "Query for sharded findAndModify must contain the shard key")
+    return routing.owner(prefix)

@@ -1,0 +1,335 @@
+"""Transactions over one shard and over several.
+
+The router remembers, per session, which shards take part; the first is the coordinator.  A statement goes to the
+owners of what it touches, the first one to each shard with `startTransaction`.  The commit is one shard's own, or a
+two-phase commit that the coordinator carries out.  After a restart of the router, the client's recovery token
+says which shard knows the outcome.  Source: drivers' specification "Transactions"; MongoDB 6.0 manual, "Production
+Considerations (Sharded Clusters)"; two-phase commit verified on mongod 6.0.5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bson import Int64, Timestamp
+from bson.raw_bson import RawBSONDocument
+
+from ..protocol import rawbson, wire
+from ..protocol.errors import Code, RouterError, failure
+from ..routing.replica_set import error_of
+from .authorization import public
+from .context import Context, Reply, command
+
+if TYPE_CHECKING:
+    from ..routing.catalog import Routing
+    from ..routing.member import Member
+    from .service import Service
+
+LIFETIME_SECONDS = 600.0
+_READ_ONLY = frozenset({b"readOnly"})
+_OUTSIDE = ("readConcern", "writeConcern")
+
+
+@dataclass
+class Transaction:
+    """One transaction of a session."""
+
+    number: int
+    read_concern: dict[str, Any]
+    participants: list[str] = field(default_factory=list)  # in the order they joined; the first coordinates
+    wrote: set[str] = field(default_factory=set)
+    pinned: dict[str, Routing] = field(default_factory=dict)
+    begun: Timestamp = field(default_factory=lambda: Timestamp(0, 0))
+    state: str = "open"
+    deciding: bool = False  # whether the commit that decides was sent
+    used: float = field(default_factory=time.monotonic)
+
+    @property
+    def recovery_shard(self) -> str | None:
+        """The shard that can tell the outcome: the first that wrote."""
+        return next((shard for shard in self.participants if shard in self.wrote), None)
+
+
+def _aborted(number: int) -> RouterError:
+    return RouterError(
+        Code.NoSuchTransaction, f"Transaction {number} has been aborted.", labels=("TransientTransactionError",)
+    )
+
+
+class Transactions:
+    """The transactions of all sessions."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._by_session: dict[tuple[bytes, bytes], Transaction] = {}
+
+    def _session(self, context: Context) -> tuple[bytes, bytes]:
+        lsid = context.lsid()
+        if lsid is None:
+            raise RouterError(Code.InvalidOptions, "'autocommit' may only be specified with a logical session id")
+        return bytes(lsid["id"]), bytes(lsid["uid"])
+
+    def known(self, context: Context) -> Transaction | None:
+        """The transaction the command names, if the router has seen it."""
+        transaction = self._by_session.get(self._session(context))
+        return transaction if transaction and transaction.number == context.head.get("txnNumber") else None
+
+    def begin(self, context: Context) -> None:
+        """Check a statement's place in its transaction, and start one with its first; before the handler runs."""
+        number = context.head.get("txnNumber")
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise RouterError(Code.InvalidOptions, "'autocommit' requires 'txnNumber'")
+        session = self._session(context)
+        known = self._by_session.get(session)
+        if known and number < known.number:
+            raise RouterError(
+                Code.TransactionTooOld, f"txnNumber {number} is less than last txnNumber {known.number} seen in session"
+            )
+        if context.head.get("startTransaction"):
+            if known and known.number == number:
+                raise RouterError(
+                    Code.ConflictingOperationInProgress, f"txnNumber {number} for session has already started"
+                )
+            self._forget_old()
+            self._by_session[session] = Transaction(number, self._concern(context))
+            if known and known.state == "open":
+                self._service.in_background(self._abort(known, session))
+        elif context.name in ("commitTransaction", "abortTransaction"):
+            return
+        elif known is None or known.number != number:
+            raise RouterError(
+                Code.NoSuchTransaction,
+                f"cannot continue txnId {number} for session with txnId {known.number if known else -1}",
+                labels=("TransientTransactionError",),
+            )  # fmt: skip
+        elif known.state == "committed":
+            raise RouterError(Code.TransactionCommitted, f"Transaction {number} has been committed.")
+        elif known.state == "aborted":
+            raise _aborted(number)
+
+    def _concern(self, context: Context) -> dict[str, Any]:
+        given = context.head.get("readConcern")
+        concern = rawbson.decode(given) if isinstance(given, RawBSONDocument) else {}
+        if concern.get("level") == "snapshot":
+            # One time for all shards, or the parts of the snapshot would not fit together.
+            times = [t for t in (concern.pop("afterClusterTime", None), self._service.clock.latest) if t]
+            if "atClusterTime" not in concern and times:
+                concern["atClusterTime"] = max(times)
+        return concern
+
+    def pin(self, context: Context, routing: Routing) -> Routing:
+        """The routing table a transaction keeps, so that all its statements look for a document in one place.
+
+        A shard's snapshot does not show documents whose chunk came later: a table with a newer move than the
+        transaction would find nothing where there is something.  The first statement moves the transaction's time
+        on; a later one has to be run again with the whole transaction.
+        """
+        transaction = self.known(context)
+        assert transaction is not None
+        if routing.namespace in transaction.pinned:
+            return transaction.pinned[routing.namespace]
+        if context.head.get("startTransaction"):
+            transaction.begun = self._service.clock.latest or transaction.begun
+            transaction.read_concern = self._concern(context)
+        elif routing.newest_move > transaction.begun:
+            raise RouterError(
+                Code.SnapshotUnavailable, f"chunks of {routing.namespace} moved since the transaction began"
+            )
+        transaction.pinned[routing.namespace] = routing
+        return routing
+
+    def _forget_old(self) -> None:
+        limit = time.monotonic() - LIFETIME_SECONDS
+        if len(self._by_session) > 1000:
+            for session in [s for s, t in self._by_session.items() if t.used < limit]:
+                del self._by_session[session]
+
+    def fields(self, context: Context) -> dict[str, Any]:
+        """What every later statement carries."""
+        return {"lsid": context.lsid(), "txnNumber": Int64(context.head["txnNumber"]), "autocommit": False}
+
+    async def ask(
+        self, context: Context, shard: str, command: dict[str, Any], sequences: dict[str, list[bytes]] | None
+    ) -> tuple[Member, wire.Message]:
+        """Send a statement to a shard, which joins the transaction if it is new; raises RouterError."""
+        transaction = self.known(context)
+        assert transaction is not None
+        transaction.used = time.monotonic()
+        fields = {k: v for k, v in command.items() if k not in _OUTSIDE} | self.fields(context)
+        joins = shard not in transaction.participants
+        if joins:
+            fields["startTransaction"] = True
+            if not transaction.participants:
+                fields["coordinator"] = True
+            if transaction.read_concern:
+                fields["readConcern"] = transaction.read_concern
+            transaction.participants.append(shard)
+        if context.name not in ("find", "aggregate", "distinct", "getMore"):
+            transaction.wrote.add(shard)
+        replica_set = await self._service.catalog.shard(shard)
+        fields |= {**self._service.clock.gossip(), "$db": context.db}
+        member, reply = await replica_set.call_primary(wire.command(fields, sequences), retryable=False)
+        if error := error_of(reply):
+            if (
+                joins and error.get("code") == Code.CommandOnShardedViewNotSupportedOnMongod
+            ):  # a view: the member has undone what began with this statement
+                transaction.participants.remove(shard)
+                transaction.wrote.discard(shard)
+            raise failure(error)
+        if element := rawbson.find(reply.body, _READ_ONLY).get(b"readOnly"):
+            if not rawbson.value_of(reply.body, element):
+                transaction.wrote.add(shard)
+            else:
+                transaction.wrote.discard(shard)
+        return member, reply
+
+    async def restart(self, context: Context) -> bool:
+        """Undo the first statement of a transaction so that it can be targeted anew; False when it is not the first."""
+        transaction = self.known(context)
+        if transaction is None or not context.head.get("startTransaction"):
+            return False
+        await self._abort(transaction, self._session(context))
+        transaction.participants.clear()
+        transaction.wrote.clear()
+        transaction.pinned.clear()
+        transaction.state = "open"
+        return True
+
+    def failed(self, context: Context) -> None:
+        """A statement failed: what it did on other shards is undone at once, as mongos does."""
+        transaction = self.known(context)
+        if (
+            transaction
+            and transaction.state == "open"
+            and context.name not in ("commitTransaction", "abortTransaction")
+        ):
+            transaction.state = "aborted"
+            self._service.in_background(self._abort(transaction, self._session(context)))
+
+    async def end_session(self, session: tuple[bytes, bytes]) -> None:
+        """Abort the open transaction of a session (its id, its user's digest) that ended."""
+        transaction = self._by_session.pop(session, None)
+        if transaction and transaction.state == "open":
+            await self._abort(transaction, session)
+
+    def recovery_token(self, context: Context) -> dict[str, Any]:
+        """{"recoveryToken": ...}, which the client hands back with its commit."""
+        transaction = self.known(context)
+        if transaction is None:
+            return {}
+        shard = transaction.recovery_shard
+        return {"recoveryToken": {"recoveryShardId": shard} if shard else {}}
+
+    async def _end(self, shard: str, fields: dict[str, Any]) -> wire.Message:
+        replica_set = await self._service.catalog.shard(shard)
+        fields = {**fields, **self._service.clock.gossip(), "$db": "admin"}
+        return (await replica_set.call_primary(wire.command(fields), retryable=True))[1]
+
+    async def _abort(self, transaction: Transaction, session: tuple[bytes, bytes]) -> None:
+        from bson import Binary
+
+        transaction.state = "aborted"
+        lsid = {"id": Binary(session[0], 4), "uid": Binary(session[1])}
+        fields = {"abortTransaction": 1, "lsid": lsid, "txnNumber": Int64(transaction.number), "autocommit": False}
+        await asyncio.gather(*(self._end(s, fields) for s in list(transaction.participants)), return_exceptions=True)
+
+    async def abort(self, context: Context) -> Reply:
+        """abortTransaction on every participant."""
+        transaction = self.known(context)
+        if transaction is None:
+            raise RouterError(
+                Code.NoSuchTransaction, f"no known transaction {context.head.get('txnNumber')} in this session"
+            )
+        if transaction.state in ("committing", "committed"):
+            raise RouterError(Code.TransactionCommitted, f"Transaction {transaction.number} has been committed.")
+        await self._abort(transaction, self._session(context))
+        return {"ok": 1.0}
+
+    async def commit(self, context: Context) -> Reply:
+        """commitTransaction; when the client sends it again, the outcome is the same."""
+        from .send import checked
+
+        concern = await context.write_concern()
+        fields = {**self.fields(context), **concern}
+        transaction = self.known(context)
+        if transaction is None:
+            return await self._recover(context, fields)
+        if transaction.state == "aborted":
+            raise RouterError(
+                Code.NoSuchTransaction,
+                f"Transaction {transaction.number} has been aborted.",
+                labels=("TransientTransactionError",),
+            )
+        if not transaction.participants:
+            transaction.state = "committed"
+            return {"ok": 1.0}
+        transaction.state = "committing"
+        try:
+            reply = await self._commit(transaction, fields)
+            checked(reply)
+        except RouterError as error:
+            if error.code == Code.NoSuchTransaction:
+                self._service.in_background(self._abort(transaction, self._session(context)))
+                transaction.state = "aborted"
+                raise RouterError(
+                    Code.NoSuchTransaction, error.message, labels=("TransientTransactionError",)
+                ) from None
+            raise
+        transaction.state = "committed"
+        return reply.body
+
+    async def _commit(self, transaction: Transaction, fields: dict[str, Any]) -> wire.Message:
+        from .send import checked
+
+        alone = {"commitTransaction": 1, **fields}
+        first = transaction.participants[0]
+        if len(transaction.participants) == 1:
+            return await self._end(first, alone)
+        if len(transaction.wrote) > 1:
+            participants = [{"shardId": shard} for shard in transaction.participants]
+            return await self._end(first, {"coordinateCommitTransaction": 1, "participants": participants, **fields})
+        # At most one shard wrote: the others release their snapshots first, and its own commit decides.
+        last = transaction.recovery_shard or first
+        if not transaction.deciding:
+            others = [shard for shard in transaction.participants if shard != last]
+            for reply in await asyncio.gather(*(self._end(shard, alone) for shard in others)):
+                checked(reply)
+        transaction.deciding = True
+        return await self._end(last, alone)
+
+    async def _recover(self, context: Context, fields: dict[str, Any]) -> Reply:
+        token = context.head.get("recoveryToken")
+        shard = rawbson.decode(token).get("recoveryShardId") if isinstance(token, RawBSONDocument) else None
+        if not isinstance(shard, str):
+            raise RouterError(
+                Code.NoSuchTransaction,
+                "the router does not know this transaction, and it has no recovery token that names a shard",
+            )
+        from .send import checked
+
+        recover = {"coordinateCommitTransaction": 1, "participants": [], **fields}
+        return checked(await self._end(shard, recover)).body
+
+
+@command("commitTransaction", access=public, transaction=True)
+async def commit_transaction(context: Context) -> Reply:
+    """Commit."""
+    _needs_transaction(context)
+    return await context.service.transactions.commit(context)
+
+
+@command("abortTransaction", access=public, transaction=True)
+async def abort_transaction(context: Context) -> Reply:
+    """Abort."""
+    _needs_transaction(context)
+    return await context.service.transactions.abort(context)
+
+
+def _needs_transaction(context: Context) -> None:
+    if context.db != "admin":
+        raise RouterError(Code.Unauthorized, f"{context.name} may only be run against the admin database.")
+    if not context.in_transaction or "txnNumber" not in context.head:
+        raise RouterError(Code.CommandFailed, f"{context.name} must be run within a transaction")

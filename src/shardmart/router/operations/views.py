@@ -1,0 +1,143 @@
+"""Reads of a view over a sharded collection: as an aggregation, since no member may run them as they came.
+
+A member that holds such a view refuses a read with CommandOnShardedViewNotSupportedOnMongod (169) and says what
+the view is.  The read becomes an aggregation on the view, which a member's `clusterAggregate` resolves and spreads.
+Source: MongoDB 6.0, `asAggregationCommand` of find, count and distinct.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+
+from ..protocol import rawbson, wire
+from ..protocol.errors import Code, RouterError
+from .cluster_aggregation import on_member, write_target
+from .context import Context, Handler, Reply
+from .cursors import shown_as
+from .transaction_aggregation import aggregate_in_transaction
+
+_KEPT = (
+    "hint", "collation", "let", "comment", "maxTimeMS", "allowDiskUse", "readConcern", "lsid", "txnNumber",
+    "autocommit", "startTransaction", "$readPreference", "$clusterTime", "apiVersion", "apiStrict",
+)  # fmt: skip
+_NOT_ON_VIEWS = (
+    "min", "max", "returnKey", "showRecordId", "tailable", "awaitData", "noCursorTimeout", "allowPartialResults",
+    "$_requestResumeToken", "$_resumeAfter", "oplogReplay",
+)  # fmt: skip
+
+
+def as_aggregation(context: Context) -> Context:
+    """The find, count, distinct or aggregate of `context` as an aggregate of the same view; RouterError 168."""
+    if context.name == "aggregate":
+        return context
+    pipeline, cursor = {"find": _find, "count": _count, "distinct": _distinct}[context.name](context)
+    fields = {"aggregate": context.collection, "pipeline": pipeline, "cursor": cursor}
+    fields |= {k: context.head[k] for k in _KEPT if k in context.head}
+    return with_fields(context, fields)
+
+
+def with_fields(context: Context, fields: dict[str, Any]) -> Context:
+    """A command of the same client, with other fields, as the same statement of its transaction."""
+    message = wire.Message(context.message.request_id, 0, rawbson.encode({**fields, "$db": context.db}))
+    return replace(context, message=message)
+
+
+def resolved(context: Context, view: dict[str, Any]) -> Context:
+    """An aggregate of a view as one of the collection below it; `view` is what a member said of it."""
+    database, _, collection = view["ns"].partition(".")
+    fields = {k: v for k, v in context.head.items() if k != "$db"}
+    fields |= {"aggregate": collection, "pipeline": [*view["pipeline"], *context.head["pipeline"]]}
+    if view.get("collation"):
+        fields["collation"] = view["collation"]
+    below = with_fields(context, fields)
+    below.db = database
+    return below
+
+
+Parts = tuple[list[Any], dict[str, Any]]  # pipeline, cursor options
+
+
+def _find(context: Context) -> Parts:
+    head = context.head
+    for name in _NOT_ON_VIEWS:
+        if head.get(name):
+            raise RouterError(Code.InvalidPipelineOperator, f"Option {name} not supported in aggregation.")
+    sort = head.get("sort")
+    if isinstance(sort, RawBSONDocument) and "$natural" in sort:
+        raise RouterError(Code.InvalidPipelineOperator, "Sort option $natural not supported in aggregation.")
+    limit, size = context.integer("limit"), context.integer("batchSize", 101)
+    if head.get("singleBatch") and not limit:
+        limit = size
+    stages = {"$match": head.get("filter"), "$sort": sort, "$skip": context.integer("skip"), "$limit": limit}
+    stages["$project"] = head.get("projection")
+    pipeline = [{name: value} for name, value in stages.items() if value]
+    return pipeline, {"batchSize": max(size, limit) if head.get("singleBatch") else size}
+
+
+def _count(context: Context) -> Parts:
+    stages = {"$match": context.head.get("query"), "$skip": context.integer("skip")}
+    pipeline: list[Any] = [{name: value} for name, value in stages.items() if value]
+    if context.head.get("limit") is not None:  # 0 is refused, as one server refuses it on a view
+        pipeline.append({"$limit": abs(context.integer("limit", negative=True))})
+    return [*pipeline, {"$count": "count"}], {}
+
+
+def _distinct(context: Context) -> Parts:
+    key = context.head.get("key")
+    if not isinstance(key, str) or not key:
+        raise RouterError(Code.TypeMismatch, "BSON field 'distinct.key' must be a string")
+    query = context.head.get("query")
+    steps = key.split(".")
+    paths = [".".join(steps[: i + 1]) for i in range(len(steps))]
+    pipeline: list[Any] = [{"$match": query}] if query else []
+    pipeline += [{"$unwind": {"path": f"${path}", "preserveNullAndEmptyArrays": True}} for path in paths]
+    if len(paths) > 1:
+        pipeline.append({"$match": {path: {"$type": "object"} for path in paths[:-1]}})
+    return [*pipeline, {"$group": {"_id": None, "distinct": {"$addToSet": f"${key}"}}}], {}
+
+
+def answer(context: Context, reply: dict[str, Any]) -> dict[str, Any]:
+    """The reply of the aggregation as one of count or distinct."""
+    found: dict[str, Any] = next(iter(reply["cursor"]["firstBatch"]), {})
+    if context.name == "count":
+        return {"n": found.get("count", 0), "ok": 1.0}
+    return {"values": found.get("distinct", []), "ok": 1.0}
+
+
+async def on_view(context: Context, view: dict[str, Any]) -> Reply:
+    """Serve a read of a view over a sharded collection, which a member described as `view`."""
+    inner = as_aggregation(context)
+    reply: Reply
+    if context.in_transaction:
+        reply = shown_as(await aggregate_in_transaction(resolved(inner, view)), context.namespace)
+        if cursor := context.service.cursors.open.get(int(reply["cursor"]["id"])):
+            cursor.shown = context.namespace
+    else:
+        database = await context.service.catalog.database(context.db)
+        concern = {} if inner.head.get("explain") else await inner.read_concern()
+        if target := write_target(inner):
+            await context.service.catalog.create_database(target[0])
+            concern |= await inner.write_concern()
+        reply = await on_member(inner, database.primary, concern)
+    if context.name in ("find", "aggregate"):
+        return reply
+    return answer(context, rawbson.decode(reply) if isinstance(reply, bytes) else reply)
+
+
+def serves_views(handler: Handler) -> Handler:
+    """A handler of a read that also serves views over sharded collections."""
+
+    @functools.wraps(handler)
+    async def serve(context: Context) -> Reply:
+        try:
+            return await handler(context)
+        except RouterError as error:
+            if error.code != Code.CommandOnShardedViewNotSupportedOnMongod or "resolvedView" not in error.extra:
+                raise
+            return await on_view(context, error.extra["resolvedView"])
+
+    return serve

@@ -1,0 +1,198 @@
+"""One mongod as the router sees it: an address and a pool of authenticated connections.
+
+A call takes an idle connection (or opens one), sends a message, and puts the connection back.  A cancelled
+call closes its connection, which makes the mongod interrupt a read it was doing for us.  While calls are
+outstanding for long, the member is probed on a connection of its own, so that a member which stopped answering
+(a stopped process, a partition) fails the calls instead of hanging them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from ..protocol import rawbson, scram, wire
+from ..protocol.cluster_time import ClusterClock
+from ..protocol.errors import MemberUnreachableError, RouterError, failure
+from ..protocol.tls import Tls
+
+CONNECT_SECONDS = 5.0
+PROBE_SECONDS = 5.0
+IDLE_SECONDS = 120.0
+MAXIMUM_CONNECTIONS = 200
+
+
+@dataclass
+class Credentials:
+    """How the router talks to members: the key of the keyfile (None: no authentication), TLS (None: none)."""
+
+    key: str | None = None
+    tls: Tls | None = None
+    clock: ClusterClock = field(default_factory=ClusterClock)
+
+
+class Connection(asyncio.Protocol):
+    """A connection to a mongod; one call at a time."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.waiting: asyncio.Future[wire.Message] | None = None
+        self.transport: asyncio.Transport | None = None
+        self.closed = False
+        self.idle_since = 0.0
+        self.busy_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        if self.waiting and not self.waiting.done():
+            self.waiting.set_exception(MemberUnreachableError(f"connection closed: {exc or 'by the member'}"))
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if len(self.buffer) < 16:
+            return
+        try:
+            length = wire.message_length(self.buffer)
+            if len(self.buffer) < length:
+                return
+            message = wire.parse(bytes(self.buffer[:length]))
+        except wire.MalformedMessageError:
+            self.close()
+            return
+        del self.buffer[:length]
+        if self.waiting and not self.waiting.done():
+            self.waiting.set_result(message)
+
+    async def call(self, data: bytes, seconds: float | None = None) -> wire.Message:
+        """Send a message and return the answer; raises MemberUnreachableError, and then the connection is of no use."""
+        if self.closed or self.transport is None:
+            raise MemberUnreachableError("connection closed", sent=False)
+        self.waiting = asyncio.get_running_loop().create_future()
+        self.busy_since = time.monotonic()
+        self.transport.write(data)
+        try:
+            if seconds is None:
+                return await self.waiting
+            return await asyncio.wait_for(self.waiting, seconds)
+        except TimeoutError:
+            raise MemberUnreachableError(f"no answer in {seconds:g} seconds") from None
+        finally:
+            self.waiting = None
+
+    async def command(self, document: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
+        """Run a command and return the whole reply as a dict, errors included."""
+        return rawbson.decode((await self.call(wire.command(document), seconds)).body)
+
+    def close(self) -> None:
+        """Close the connection; an outstanding call fails."""
+        self.closed = True
+        if self.transport:
+            self.transport.abort()
+
+
+class Member:
+    """A mongod at `address` ("host:port") and the connections to it."""
+
+    def __init__(self, address: str, credentials: Credentials) -> None:
+        self.address = address
+        self._credentials = credentials
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
+        self._slots = asyncio.Semaphore(MAXIMUM_CONNECTIONS)
+        self._watch: asyncio.Task[None] | None = None
+
+    async def connect(self, *, authenticate: bool = True) -> Connection:
+        """A new connection of the caller's own, authenticated as `__system` unless told otherwise."""
+        host, _, port = self.address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        tls = self._credentials.tls
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, connection = await loop.create_connection(
+                    Connection, host.strip("[]"), int(port), ssl=tls.members if tls else None
+                )
+                if authenticate and self._credentials.key:
+                    try:
+                        await scram.authenticate(connection.command, self._credentials.key)
+                    except BaseException:
+                        connection.close()
+                        raise
+        except (OSError, TimeoutError) as error:
+            reason = str(error) or f"no connection in {CONNECT_SECONDS:g} seconds"
+            raise MemberUnreachableError(f"cannot reach {self.address}: {reason}", sent=False) from None
+        return connection
+
+    async def call(self, data: bytes, seconds: float | None = None, *, waits: bool = False) -> wire.Message:
+        """Send a message on a pooled connection and return the answer; raises MemberUnreachableError.
+
+        A call that `waits` for something to happen (a getMore that may wait) takes no place from those that work.
+        """
+        async with contextlib.nullcontext() if waits else self._slots:
+            connection = self._checkout() or await self.connect()
+            self._busy.add(connection)
+            if self._watch is None or self._watch.done():
+                self._watch = asyncio.create_task(self._watch_outstanding())
+            try:
+                reply = await connection.call(data, seconds)
+            except MemberUnreachableError as error:
+                connection.close()
+                raise MemberUnreachableError(f"{self.address}: {error.message}", sent=error.sent) from None
+            except BaseException:
+                connection.close()
+                raise
+            finally:
+                self._busy.discard(connection)
+            connection.idle_since = time.monotonic()
+            self._idle.append(connection)
+        self._credentials.clock.observe(reply)
+        return reply
+
+    async def command(self, document: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
+        """Run a command and return the reply as a dict; raises RouterError when it says `ok: 0`."""
+        reply = rawbson.decode((await self.call(wire.command(document), seconds)).body)
+        if reply.get("ok") != 1:
+            raise failure(reply)
+        return reply
+
+    def _checkout(self) -> Connection | None:
+        now = time.monotonic()
+        while self._idle and (self._idle[0].closed or now - self._idle[0].idle_since > IDLE_SECONDS):
+            self._idle.pop(0).close()
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    def drop_connections(self) -> None:
+        """Close every connection; outstanding calls fail with MemberUnreachableError."""
+        for connection in [*self._idle, *self._busy]:
+            connection.close()
+        self._idle.clear()
+
+    async def _watch_outstanding(self) -> None:
+        while self._busy or self._idle:
+            await asyncio.sleep(PROBE_SECONDS)
+            overdue = time.monotonic() - PROBE_SECONDS
+            if any(connection.busy_since < overdue for connection in self._busy):
+                probe: Connection | None = None
+                try:
+                    probe = await self.connect(authenticate=False)
+                    await probe.command({"hello": 1, "$db": "admin"}, PROBE_SECONDS)
+                except RouterError:
+                    self.drop_connections()
+                finally:
+                    if probe:
+                        probe.close()
+            self._checkout_expired()
+
+    def _checkout_expired(self) -> None:
+        with contextlib.suppress(IndexError):
+            if connection := self._checkout():
+                self._idle.append(connection)
