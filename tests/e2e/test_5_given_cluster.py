@@ -74,7 +74,9 @@ class GivenSite(KindSite):
             "HELM_KUBEAPISERVER": decoy.url,
         }
         self.playing = False
-        images = {pod["metadata"]["labels"]["app.kubernetes.io/component"]: image_of(pod) for pod in host.get("pods")}
+        component = "app.kubernetes.io/component"
+        pods = host.get("pods", f"--selector={component}")  # not those of finished Jobs
+        images = {pod["metadata"]["labels"][component]: image_of(pod) for pod in pods}
         self.arguments = (
             "-e", f"kubernetes_kubeconfig={host.kubeconfig}",
             "-e", f"kubernetes_context=kind-{host.name}",
