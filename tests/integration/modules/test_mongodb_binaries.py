@@ -10,6 +10,7 @@ import platform
 import tarfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,23 @@ def test_tarball_is_fetched_once_with_mongos(tarball: dict[str, Any], tmp_path: 
     assert fetched["passed_over"] == ["PATH: has no mongod"]
     again = run_module("mongodb_binaries", cache=cache, tarball=NOWHERE | {"sha256": tarball["sha256"]})
     assert not again["changed"], "what is in the cache is not fetched again"
+
+
+def test_two_runs_that_fetch_at_once_both_have_the_servers(tarball: dict[str, Any], tmp_path: Path) -> None:
+    cache, both = tmp_path / "cache", threading.Barrier(2)
+
+    class FetchedTwice(binaries.Tarball):
+        def unpack(self, folder: Path) -> None:
+            super().unpack(folder)
+            both.wait(60)
+
+    sources = [FetchedTwice(**tarball)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: binaries.locate(cache, sources, use_path=False), range(2)))
+    assert [search.binaries for search in found] == [found[0].binaries] * 2
+    assert found[0].binaries
+    assert sorted(file.name for file in found[0].binaries.mongod.parent.iterdir()) == ["mongod", "mongos"]
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_wrong_sum_is_an_error_and_leaves_nothing(tarball: dict[str, Any], tmp_path: Path) -> None:

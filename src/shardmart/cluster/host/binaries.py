@@ -207,7 +207,12 @@ def _fetch(source: Source, folder: Path) -> None:
             _described(work / "mongod", None, source.label)
         except ClusterError as error:
             raise UnavailableError(str(error)) from None
-        work.rename(folder)
+        try:
+            work.rename(folder)
+        except OSError:
+            if not (folder / "mongod").exists():
+                raise
+            # Another run was quicker: what it fetched is the same, and maybe in use.
 
 
 def _described(mongod: Path, mongos: Path | None, source: str) -> Binaries:
