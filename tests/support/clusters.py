@@ -190,7 +190,7 @@ class EmbeddedCluster:
         )
 
     def destroy(self) -> None:
-        """End every process at once and remove the data (300 MB a member); logs stay for whoever asks why."""
+        """End every process at once and remove the data; logs stay for whoever asks why."""
         for process in self.processes.values():
             if found := process.running():
                 found.kill()
