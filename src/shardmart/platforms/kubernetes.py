@@ -63,17 +63,7 @@ class KubernetesPlatform:
 
     def run(self, command: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
         """See Platform: in the toolbox, or here when this is a pod."""
-        try:
-            return subprocess.run(  # noqa: S603
-                self._beside(command),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=timeout_s,
-                check=False,
-                env=self.environment(),
-            )
-        except subprocess.TimeoutExpired:
-            raise PlatformError(f"waited {timeout_s:g} s for {' '.join(command[:4])} in the toolbox") from None
+        return self._finished(self._beside(command), timeout_s, f"{' '.join(command[:4])} in the toolbox")
 
     def spawn(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """See Platform."""
@@ -153,20 +143,25 @@ class KubernetesPlatform:
 
     def _kubectl(self, *words: str) -> bytes:
         """Output of kubectl; PlatformError with its last words."""
+        what = f"kubectl {' '.join(words[:3])}"
+        done = self._finished(self.kubectl_command(*words), KUBECTL_SECONDS, what)
+        if done.returncode:
+            raise PlatformError(f"{what}: {last_line(done.stderr)}")
+        return done.stdout
+
+    def _finished(self, command: Sequence[str], timeout_s: float, awaited: str) -> subprocess.CompletedProcess[bytes]:
+        """A command of this machine run to its end, without input; PlatformError that says what was `awaited`."""
         try:
-            done = subprocess.run(  # noqa: S603
-                self.kubectl_command(*words),
+            return subprocess.run(  # noqa: S603
+                command,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=KUBECTL_SECONDS,
+                timeout=timeout_s,
                 check=False,
                 env=self.environment(),
             )
         except subprocess.TimeoutExpired:
-            raise PlatformError(f"waited {KUBECTL_SECONDS} s for kubectl {' '.join(words[:3])}") from None
-        if done.returncode:
-            raise PlatformError(f"kubectl {' '.join(words[:3])}: {last_line(done.stderr)}")
-        return done.stdout
+            raise PlatformError(f"waited {timeout_s:g} s for {awaited}") from None
 
     def _scale(self, nodes: Sequence[Node], wait_s: float, *, up: bool) -> list[str]:
         """Pods of the nodes' StatefulSets: as many as described, or none; the servers that were not so already."""

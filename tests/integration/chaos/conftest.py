@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from echo_cluster import EchoCluster
 
+from shardmart.chaos.errors import ChaosError
+from shardmart.chaos.faults import kinds
+from shardmart.chaos.faults.disk import device_of
+
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EchoCluster]:
@@ -17,6 +21,18 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EchoClu
     made = EchoCluster(tmp_path / "state")
     yield made
     made.close()
+
+
+@pytest.fixture
+def a_disk_to_slow(cluster: EchoCluster) -> None:
+    """A data folder on a device that can be limited here; skips the test, and says why, where there is none."""
+    if lacking := kinds.requirement(cluster.targets, "slowdisk"):
+        pytest.skip(lacking)
+    (cluster.state.folder / "data").mkdir()
+    try:
+        device_of(cluster.state.folder / "data")
+    except ChaosError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

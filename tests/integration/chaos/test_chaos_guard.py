@@ -15,9 +15,8 @@ import psutil
 import pytest
 from chaoslib.exceptions import ActivityFailed
 
-from shardmart.chaos.errors import ChaosError
 from shardmart.chaos.faults import kinds
-from shardmart.chaos.faults.disk import ControlGroup, device_of
+from shardmart.chaos.faults.disk import ControlGroup
 from shardmart.chaos.lifecycle import heal, records, register
 from shardmart.chaos.lifecycle.records import BEGINNING, ENDED
 from shardmart.chaos.toolkit import actions
@@ -82,14 +81,8 @@ def test_paused_process_goes_on(cluster: Any, dying: Dying, moment: str) -> None
 
 
 @MOMENTS
+@pytest.mark.usefixtures("a_disk_to_slow")
 def test_limited_disk_is_free_again(cluster: Any, dying: Dying, moment: str) -> None:
-    if lacking := kinds.requirement(cluster.targets, "slowdisk"):
-        pytest.skip(lacking)
-    (cluster.state.folder / "data").mkdir()
-    try:
-        device_of(cluster.state.folder / "data")
-    except ChaosError as error:
-        pytest.skip(str(error))
     pid = cluster.process("shard1-1").pid
     home = ControlGroup("any").home(pid)
     dying("disk.SlowWrites", moment)

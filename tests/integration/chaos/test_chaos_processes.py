@@ -11,9 +11,7 @@ import pytest
 from chaoslib.exceptions import ActivityFailed
 
 from shardmart.chaos import cli
-from shardmart.chaos.errors import ChaosError
-from shardmart.chaos.faults import kinds
-from shardmart.chaos.faults.disk import ControlGroup, device_of
+from shardmart.chaos.faults.disk import ControlGroup
 from shardmart.chaos.lifecycle import records, register
 from shardmart.chaos.lifecycle.engine import Engine, Plan
 from shardmart.chaos.toolkit import actions, probes
@@ -94,14 +92,8 @@ def test_engine_waits_for_a_primary_before_it_touches_anything(cluster: Any) -> 
     assert any("a primary of every set" in line for line in said)
 
 
+@pytest.mark.usefixtures("a_disk_to_slow")
 def test_slow_disk_is_measured_and_lifted(cluster: Any) -> None:
-    if lacking := kinds.requirement(cluster.targets, "slowdisk"):
-        pytest.skip(lacking)
-    (cluster.state.folder / "data").mkdir()
-    try:
-        device_of(cluster.state.folder / "data")
-    except ChaosError as error:
-        pytest.skip(str(error))
     pid = cluster.process("shard1-1").pid
     home = ControlGroup("any").home(pid)
     fault = actions.slow_disk(targets="shard1-1", iops=10, duration_s=60)

@@ -20,7 +20,6 @@ from ..routing.shard_key import Key
 from .collections import on_primary_shard
 
 MAJORITY = {"writeConcern": {"w": "majority"}}
-MOVE_SECONDS = 3600.0
 
 
 async def on_config_primary(context: Context, fields: dict[str, Any]) -> dict[str, Any]:

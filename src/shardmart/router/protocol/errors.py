@@ -225,11 +225,3 @@ def failure(reply: dict[str, Any]) -> RouterError:
 def unauthorized(db: str, command: str) -> RouterError:
     """The error of a client whose roles do not allow `command` on `db`."""
     return RouterError(Code.Unauthorized, f"not authorized on {db} to execute command {command}")
-
-
-def is_retryable_reply(reply: dict[str, Any]) -> bool:
-    """Whether a member's reply says: not done here, send it again to the (new) primary."""
-    if reply.get("ok") == 1:
-        concern = reply.get("writeConcernError")
-        return bool(concern and concern.get("code") in NOT_PRIMARY)
-    return reply.get("code") in RETRYABLE
