@@ -9,7 +9,9 @@ short_description: Keep a certificate authority and the server certificate it si
 description:
   - Makes C(ca.pem) and C(ca-key.pem) once, and C(server.pem) (key and certificate in one file, as mongod reads it) when
     it is missing, ends within C(renew_days), lacks one of C(names), has another key or is of another authority.
-  - Files are of mode 0600 in a folder of mode 0700; C(ca.pem) alone may be read by all. Modes are repaired.
+  - Files are of mode 0600 in a folder of mode 0700; C(ca.pem) alone may be read by all. Modes are repaired, that of a
+    folder that was there only inside a state folder of ours (M(state_folder)).
+  - A run that was killed between the authority's key and its certificate is finished with the same key.
   - C(ca.pem) and C(server.pem) of another authority, without C(ca-key.pem), are taken as they are; when a new server
     certificate is due, the module fails and says so.
 attributes:
@@ -44,6 +46,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.shardmart.cluster.host import ownership
 from ansible.module_utils.shardmart.cluster.host.files import write_whole
 
 try:
@@ -97,7 +100,8 @@ def keep_folder(folder, check_mode):
             changes.append(f"make {path}")
             if not check_mode:
                 path.mkdir(mode=0o700, parents=True)
-    for path, mode in ((folder, 0o700), (folder / "ca-key.pem", 0o600), (folder / "server.pem", 0o600)):
+    ours = [(folder, 0o700)] if ownership.is_ours(folder.parent) else []
+    for path, mode in (*ours, (folder / "ca-key.pem", 0o600), (folder / "server.pem", 0o600)):
         if path.exists() and path.stat().st_mode & 0o777 & ~mode:
             changes.append(f"{path.name}: mode {mode:04o}")
             if not check_mode:
@@ -112,13 +116,16 @@ def keep(module, folder):
     if authority_file.exists():
         key = key_file.read_bytes() if key_file.exists() else b""
         authority = certificates.Pair(authority_file.read_bytes(), key)
-    elif server_file.exists() or key_file.exists():
-        raise UnsignedError("ca.pem is missing and other files are there: put it back, or remove them all")
+    elif server_file.exists():
+        raise UnsignedError("ca.pem is missing and server.pem is there: put it back, or remove them all")
     else:
-        changes.append("made an authority")
-        authority = certificates.make_authority(module.params["cluster"])
+        # A key alone is what a run left that was killed before the certificate was written; nobody trusts it yet.
+        key = key_file.read_bytes() if key_file.exists() else None
+        changes.append("made the authority's certificate, its key was there" if key else "made an authority")
+        authority = certificates.make_authority(module.params["cluster"], key=key)
         if not module.check_mode:
-            write_whole(key_file, authority.key)
+            if not key:
+                write_whole(key_file, authority.key)
             write_whole(authority_file, authority.certificate, mode=0o644)
     if (left := certificates.days_left(authority.certificate)) < WARN_DAYS:
         module.warn(f"the authority {authority_file} ends in {left} days, and every certificate with it")

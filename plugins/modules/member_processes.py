@@ -9,7 +9,8 @@ short_description: Run the members and routers of a cluster as processes of this
 description:
   - Writes each member's configuration, starts those that do not run, all at once, and waits until they listen. They
     survive the play. A running member whose configuration changed is restarted, one at a time, secondaries first.
-  - A process is recognised by its command line, so a stale pid file never leads to another program.
+  - A process is recognised by its command line, so a stale pid file never leads to another program, and who reads a
+    server's log or edits its configuration is not taken for the server.
   - A port that another program holds is an error that names the program.
   - A router that an earlier topology had is stopped; C(stopped) also stops members that only an earlier one had.
 attributes:
@@ -113,6 +114,7 @@ def body(module):
         restart.one_at_a_time(outdated, sets, keyfile, deadline)
         for process in declared:  # those that ran already may have been started before records were kept
             processes.remember(process)
+            processes.note_pid(process)
     return {"changed": bool(changes), "changes": changes, "diff": diff}
 
 

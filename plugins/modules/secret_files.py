@@ -8,7 +8,8 @@ module: secret_files
 short_description: Generate secrets once, in files of mode 0600
 description:
   - Makes the folder with mode 0700 and every file that is missing with a random secret; never changes, prints or
-    returns a secret that is there. Modes that others could read are repaired.
+    returns a secret that is there. Modes of files that others could read are repaired, that of the folder only inside a
+    state folder of ours (M(state_folder)); elsewhere one in which others may write is refused.
 attributes:
   check_mode: {support: full, description: Says which files would be made.}
   diff_mode: {support: none, description: Secrets are not shown.}
@@ -48,6 +49,7 @@ import string
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.shardmart.cluster.host import ownership
 from ansible.module_utils.shardmart.cluster.host.files import write_whole
 
 KEYFILE_BYTES = 756
@@ -64,6 +66,27 @@ def password():
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(PASSWORD_LENGTH))
 
 
+def private_folder(module, folder):
+    """Have the folder closed to others; what was changed. The mode of a folder that is not ours stays as it is."""
+    mode = folder.stat().st_mode if folder.exists() else None
+    if mode is None:
+        for path in (folder.parent, folder):
+            if not path.exists() and not module.check_mode:
+                path.mkdir(mode=0o700, parents=True)
+        return [f"make {folder}"]
+    if not mode & 0o077:
+        return []
+    if not ownership.is_ours(folder.parent):
+        if mode & 0o022:
+            module.fail_json(
+                msg=f"{folder} may be written by other users, who could replace the secrets: chmod go-w it"
+            )
+        return []
+    if not module.check_mode:
+        folder.chmod(0o700)
+    return [f"{folder}: mode 0700"]
+
+
 def main():
     """Make what is missing, repair what others can read."""
     module = AnsibleModule(
@@ -77,15 +100,7 @@ def main():
     folder = Path(module.params["folder"])
     changes = []
     try:
-        for path in (folder.parent, folder):
-            if not path.exists():
-                changes.append(f"make {path}")
-                if not module.check_mode:
-                    path.mkdir(mode=0o700, parents=True)
-            elif path.stat().st_mode & 0o077:
-                changes.append(f"{path}: mode 0700")
-                if not module.check_mode:
-                    path.chmod(0o700)
+        changes += private_folder(module, folder)
         for make, names in ((keyfile, module.params["keyfiles"]), (password, module.params["passwords"])):
             for name in names:
                 path = folder / name

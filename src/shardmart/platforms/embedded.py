@@ -112,23 +112,24 @@ def left_over(declared: Iterable[Process], state: Path) -> list[Process]:
     names = {process.name for process in declared}
     found = []
     for pid_file in sorted((state / "run").glob("*.pid")):
-        if (name := pid_file.stem) in names:
+        if pid_file.stem in names:
             continue
-        configuration = state / "config" / f"{name}.yaml"
-        log, data = state / "logs" / f"{name}.log", state / "data" / name
-        process = Process(
-            name=name,
-            command=(),
-            host="",
-            port=0,
-            marker=str(configuration if configuration.exists() else log),
-            pid_file=pid_file,
-            log_file=log,
-            data_folder=data if data.exists() else None,
-        )
+        process = recorded(pid_file) or _of_pid_file(pid_file, state)
         if process.running():
             found.append(process)
     return found
+
+
+def _of_pid_file(pid_file: Path, state: Path) -> Process:
+    """A server started before records were kept, as its files tell it: a router without a configuration is the
+    development router."""
+    name = pid_file.stem
+    configuration, log, data = state / "config" / f"{name}.yaml", state / "logs" / f"{name}.log", state / "data" / name
+    program = "mongod" if data.exists() else "mongos"
+    command: tuple[str, ...] = (program, "--config", str(configuration))
+    if not configuration.exists():
+        command = (sys.executable, "-m", "shardmart.router", "--logpath", str(log))
+    return Process(name, command, "", 0, command[-1], pid_file, log, data if data.exists() else None)
 
 
 def tls(cluster: Cluster, state: Path) -> Tls | None:

@@ -100,3 +100,22 @@ def test_lost_authority_is_never_replaced_in_silence(folder: Path) -> None:
     before = content(folder)
     assert "ca.pem is missing" in keep(folder)["msg"]
     assert content(folder) == before
+
+
+def test_run_killed_before_the_authoritys_certificate_is_finished_with_its_key(folder: Path) -> None:
+    keep(folder)
+    key = (folder / "ca-key.pem").read_bytes()
+    (folder / "server.pem").unlink()
+    (folder / "ca.pem").unlink()
+    assert keep(folder)["changes"] == [
+        "made the authority's certificate, its key was there",
+        "made a server certificate: there was none",
+    ]
+    assert (folder / "ca-key.pem").read_bytes() == key
+    assert not keep(folder)["changed"]
+
+
+def test_lost_authority_of_servers_that_have_a_certificate_is_not_replaced(folder: Path) -> None:
+    keep(folder)
+    (folder / "ca.pem").unlink()
+    assert "ca.pem is missing and server.pem is there" in keep(folder)["msg"]

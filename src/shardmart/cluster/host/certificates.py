@@ -34,17 +34,20 @@ class Pair:
         return self.key + self.certificate
 
 
-def make_authority(cluster: str, days: int = AUTHORITY_DAYS) -> Pair:
-    """A new authority named after the cluster, valid for `days`."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def make_authority(cluster: str, days: int = AUTHORITY_DAYS, *, key: bytes | None = None) -> Pair:
+    """A new authority named after the cluster, valid for `days`, with a new key or the one given (PEM).
+
+    ValueError or TypeError for a key that is none.
+    """
+    private_key = _private_key(key) if key else ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{cluster} authority")])
     certificate = (
-        _builder(name, name, key.public_key(), days)
+        _builder(name, name, private_key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(sign_certificates=True), critical=True)
-        .sign(key, hashes.SHA256())
+        .sign(private_key, hashes.SHA256())
     )
-    return _pair(certificate, key)
+    return _pair(certificate, private_key)
 
 
 def make_server_certificate(authority: Pair, names: Sequence[str], days: int) -> Pair:

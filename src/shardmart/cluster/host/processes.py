@@ -1,8 +1,8 @@
 """Run members and routers as processes of this machine, without root, surviving the play that started them.
 
-The `member_processes` Ansible module calls `start` and `stop`.  A process is known by its pid file and recognised
-by its command line: it must hold the marker argument (the path of its own configuration or log), so a pid that the
-system has given to another program is never signalled.
+A process is known by its pid file and recognised by its command line: the server's own file where the server expects
+it (`--config FILE`, `--logpath FILE`), and without a pid file in the same program too.  So neither a pid that the system
+has given to another program nor somebody who reads a log is ever taken for a server or signalled.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -31,7 +32,7 @@ TAIL_LINES = 8
 class Process:
     """One server process: its name, command line, port, and the files it lives from.
 
-    `marker` is an argument of `command` that no other process has; `configuration` is written to
+    `marker` is an argument of `command`, after an option, that no other server has; `configuration` is written to
     `configuration_file` (mode 0600) before a start when both are given.
     """
 
@@ -56,13 +57,23 @@ class Process:
         except (OSError, ValueError, IndexError, psutil.Error):
             pass
         # Whoever started it may have been killed before the pid file was written.
-        return next((process for process in psutil.process_iter() if self._is(process)), None)
+        return next((process for process in psutil.process_iter() if self._is(process, same_program=True)), None)
 
-    def _is(self, process: psutil.Process) -> bool:
+    def _is(self, process: psutil.Process, *, same_program: bool = False) -> bool:
+        """Whether a live process is this server.  Under the pid that was noted a wrapper may have become it; anybody
+        else has to be the same program, or a debugger that started it would be taken for it."""
         try:
-            return self.marker in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+            words = tuple(process.cmdline())
+            if self._own_file not in pairwise(words) or process.status() == psutil.STATUS_ZOMBIE:
+                return False
         except psutil.Error:
             return False
+        return not same_program or _program(words) == _program(self.command)
+
+    @property
+    def _own_file(self) -> tuple[str, str]:
+        """The option that tells the server of its own file, and the file."""
+        return self.command[self.command.index(self.marker) - 1], self.marker
 
     @property
     def record_file(self) -> Path:
@@ -83,6 +94,12 @@ class Process:
         except OSError:
             return f"no log at {self.log_file}"
         return "\n".join(lines)
+
+
+def _program(command: Sequence[str]) -> tuple[str, ...]:
+    """What a command line runs: the file's name, or what the interpreter is told to be."""
+    interpreted = len(command) > 2 and command[1] in ("-m", "-c")
+    return tuple(command[1:3]) if interpreted else (Path(command[0]).name,)
 
 
 def holder_of(host: str, port: int) -> str | None:
@@ -143,9 +160,16 @@ def _launch(process: Process) -> subprocess.Popen[bytes]:
             env=os.environ | process.environment,
             umask=0o077,
         )
-    process.pid_file.write_text(f"{popen.pid}\n")
+    write_whole(process.pid_file, f"{popen.pid}\n")
     remember(process)
     return popen
+
+
+def note_pid(process: Process) -> None:
+    """Have the pid file name the live process, which may have been found by its command line."""
+    found = process.running()
+    if found and (not process.pid_file.exists() or process.pid_file.read_text().split() != [str(found.pid)]):
+        write_whole(process.pid_file, f"{found.pid}\n")
 
 
 def remember(process: Process) -> None:
