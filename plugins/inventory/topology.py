@@ -118,7 +118,7 @@ class InventoryModule(BaseInventoryPlugin):
                 "kubernetes_context": context,
                 "kubernetes_namespace": place.namespace,
                 "kubernetes_release": place.name,
-                "chart_topology_values": values,
+                "chart_topology_values": chart.sized_for_a_laptop(values, declared),
             },
         )
         in_toolbox = {

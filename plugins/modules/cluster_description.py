@@ -9,7 +9,10 @@ short_description: Keep the description of the cluster in the state folder
 description:
   - Writes C(cluster.json), mode 0600, when it is missing or says something else. The order of keys and white space do
     not count.
-  - The last step of provisioning, so that it goes on telling what runs when something was refused before.
+  - The last step of provisioning, so that it goes on telling what runs when something was refused before. In check
+    mode it is the first, too.
+  - Fails, and names the key of the topology, when the file describes this same cluster with what cannot change while
+    there is data, addresses of members and names of sets.
 attributes:
   check_mode: {support: full, description: Says whether it would be written.}
   diff_mode: {support: full, description: Shows the change.}
@@ -34,6 +37,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.shardmart.cluster import description
+from ansible.module_utils.shardmart.cluster.converge import unchangeable
+from ansible.module_utils.shardmart.cluster.errors import ClusterError
 from ansible.module_utils.shardmart.cluster.host.files import write_whole
 
 
@@ -51,13 +56,25 @@ def main():
     header = {"before_header": str(file), "after_header": str(file)}
     try:
         before = file.read_text() if file.exists() else ""
+        if there := known(before):
+            unchangeable.refuse_changes(there, description.parse(module.params["cluster"]))
         if says(before) == json.loads(after):
             module.exit_json(changed=False)
         if not module.check_mode:
             write_whole(file, after)
     except OSError as error:
         module.fail_json(msg=f"{file}: {error.strerror}")
+    except ClusterError as error:
+        module.fail_json(msg=str(error))
     module.exit_json(changed=True, diff=header | {"before": before, "after": after})
+
+
+def known(text):
+    """The cluster that a file describes; None when there is none, or it cannot be understood."""
+    try:
+        return description.parse(says(text))
+    except (description.DescriptionError, TypeError):
+        return None
 
 
 def says(text):

@@ -93,7 +93,11 @@ def body(module):
     live = {process.name: process.running() for process in declared}
     idle = [process for process in declared if not live[process.name]]
     leaving = [process for process in embedded.left_over(declared, state) if process.data_folder is None]
-    outdated = [process for process in declared if live[process.name] and process.configuration_change()]
+    outdated = [
+        process
+        for process in declared
+        if (it := live[process.name]) and (process.configuration_change() or process.arguments_change(it))
+    ]
     refuse_switched_tls(outdated)
     changes = [f"start {process.name}" for process in idle]
     changes += [f"restart {process.name}: its configuration changed" for process in outdated]
@@ -121,7 +125,9 @@ def body(module):
 def refuse_switched_tls(outdated):
     """A member that speaks only TLS and one that speaks none cannot be of one set, so there is no rolling switch."""
     for process in outdated:
-        before, after = ("\n  tls:" in text for text in process.configuration_change())
+        if not (change := process.configuration_change()):
+            continue  # a development router: its members' change decides
+        before, after = ("\n  tls:" in text for text in change)
         if before != after:
             raise ClusterError(
                 f"tls.mode: {process.name} runs {'with' if before else 'without'} TLS, and all servers must change "

@@ -11,6 +11,11 @@
 # reason to kill a database, and nothing secret is said here. See docs/decisions/050-tls.md.
 set -u
 export LC_ALL=C
+# Whatever waits below (a connection to a server that accepts none, an answer that never ends) ends with this.
+if [[ ! ${PROBE_GUARDED:-} ]]; then
+  PROBE_GUARDED=1 timeout $((${PROBE_SECONDS:-4} + 1)) "${BASH_SOURCE[0]}" "$@"
+  exit $(($? != 0))
+fi
 question=$1
 deadline=$((SECONDS + ${PROBE_SECONDS:-4}))
 
@@ -46,7 +51,8 @@ connect() { # reads on descriptor `from`, writes on descriptor `to`
 }
 
 next_word() { # the answer up to the next zero byte
-  IFS= read -r -d '' -t $((deadline > SECONDS ? deadline - SECONDS : 0)) -u "$from" word
+  # Not `read -t 0`, which reads nothing and succeeds when there is something to read, or nothing ever again.
+  ((deadline > SECONDS)) && IFS= read -r -d '' -t $((deadline - SECONDS)) -u "$from" word
 }
 
 connect

@@ -11,12 +11,8 @@ metadata:
   name: {{ $set.fullname }}
   labels:
     {{- include "sharded-mongodb.labels" $context | nindent 4 }}
-  annotations:
-    # A shard must be drained before its members go: GitOps may not prune it by itself.
-    argocd.argoproj.io/sync-options: Prune=false
-    {{- with $root.Values.commonAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+  {{- /* A shard must be drained before its members go: GitOps may not prune it by itself. */}}
+  {{- include "sharded-mongodb.annotations" (dict "root" $root "own" (dict "argocd.argoproj.io/sync-options" "Prune=false")) | nindent 2 }}
 spec:
   replicas: {{ $set.count }}
   ordinals:
@@ -119,10 +115,7 @@ metadata:
   name: {{ .name }}
   labels:
     {{- include "sharded-mongodb.labels" . | nindent 4 }}
-  {{- with .root.Values.commonAnnotations }}
-  annotations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- include "sharded-mongodb.annotations" (dict "root" .root) | nindent 2 }}
 spec:
   clusterIP: None
   publishNotReadyAddresses: true
@@ -143,6 +136,7 @@ metadata:
   name: {{ .set.fullname }}
   labels:
     {{- include "sharded-mongodb.labels" . | nindent 4 }}
+  {{- include "sharded-mongodb.annotations" (dict "root" .root) | nindent 2 }}
 spec:
   {{- $declared := .set.settings.disruptionBudget.maxUnavailable }}
   maxUnavailable: {{ ternary (div (sub .set.voters 1) 2) $declared (kindIs "invalid" $declared) }}

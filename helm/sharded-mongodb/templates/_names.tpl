@@ -7,24 +7,37 @@
 {{/* Labels that selectors use: they never change during the life of a release. Takes {root, component}. */}}
 {{- define "sharded-mongodb.selector" -}}
 app.kubernetes.io/name: sharded-mongodb
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- with .component }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- with .set }}
-shardmart/replica-set: {{ .replicaSet }}
+shardmart/replica-set: {{ .replicaSet | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* Labels of every object. Takes {root, component, set}. */}}
+{{/* Labels that nobody else may set, as a JSON list. */}}
+{{- define "sharded-mongodb.ownLabels" -}}
+{{- toJson (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" "shardmart/replica-set") -}}
+{{- end -}}
+
+{{/* Labels of every object. Takes {root, component, set, more (of this object)}. */}}
 {{- define "sharded-mongodb.labels" -}}
 {{ include "sharded-mongodb.selector" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | replace "+" "_" | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
-{{- with .root.Values.commonLabels }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | trimSuffix "_" | trimSuffix "." }}
+{{- with mergeOverwrite (deepCopy (.root.Values.commonLabels | default dict)) (deepCopy (.more | default dict)) }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* Annotations of an object, `annotations:` included, or nothing. Takes {root, own (of this object, may be left out)}. */}}
+{{- define "sharded-mongodb.annotations" -}}
+{{- with mergeOverwrite (deepCopy (.root.Values.commonAnnotations | default dict)) (deepCopy (.own | default dict)) -}}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end -}}
 {{- end -}}
 
 {{- define "sharded-mongodb.image" -}}

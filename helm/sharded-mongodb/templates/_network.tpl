@@ -1,6 +1,6 @@
 {{/*
 A NetworkPolicy of one component. Takes {root, component, callers (components that may connect to it), calls
-(components it may connect to), from (further peers)}.
+(components it may connect to), from (further peers), api (whether it works on the Kubernetes API), own (annotations)}.
 */}}
 {{- define "sharded-mongodb.networkPolicy" -}}
 {{- $root := .root -}}
@@ -10,6 +10,7 @@ metadata:
   name: {{ include "sharded-mongodb.fullname" $root }}-{{ .component }}
   labels:
     {{- include "sharded-mongodb.labels" (dict "root" $root "component" .component) | nindent 4 }}
+  {{- include "sharded-mongodb.annotations" (dict "root" $root "own" .own) | nindent 2 }}
 spec:
   podSelector:
     matchLabels:
@@ -45,6 +46,14 @@ spec:
       ports:
         - {port: 53, protocol: UDP}
         - {port: 53, protocol: TCP}
+    {{- if .api }}
+    # The Kubernetes API, whose address no policy can know.
+    - ports:
+        {{- range $root.Values.networkPolicy.apiServerPorts }}
+        - {port: {{ . }}, protocol: TCP}
+        {{- end }}
+    {{- end }}
+    {{- if .calls }}
     - to:
         {{- range .calls }}
         - podSelector:
@@ -54,6 +63,7 @@ spec:
       ports:
         - port: {{ $root.Values.port }}
           protocol: TCP
+    {{- end }}
     {{- with $root.Values.networkPolicy.extraEgress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

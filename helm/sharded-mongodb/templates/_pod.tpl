@@ -26,7 +26,7 @@ imagePullPolicy: {{ .image.pullPolicy }}
 
 {{/* The part of a pod's spec that is the same for every pod. Takes {root, settings}. */}}
 {{- define "sharded-mongodb.podBasics" -}}
-serviceAccountName: {{ .serviceAccount | default (include "sharded-mongodb.serviceAccount" .root) }}
+serviceAccountName: {{ .serviceAccount | default (include "sharded-mongodb.serviceAccount" .root) | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
@@ -160,17 +160,12 @@ topologySpreadConstraints:
 {{- define "sharded-mongodb.podMetadata" -}}
 labels:
   {{- include "sharded-mongodb.selector" . | nindent 2 }}
-  {{- with .root.Values.commonLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-  {{- with .settings.podLabels }}
+  {{- with mergeOverwrite (deepCopy (.root.Values.commonLabels | default dict)) (deepCopy (.settings.podLabels | default dict)) }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 annotations:
-  shardmart/configuration: {{ .checksum }}
-  {{- with .settings.podAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- $own := dict "shardmart/configuration" (.checksum | toString) }}
+  {{- toYaml (mergeOverwrite (deepCopy (.settings.podAnnotations | default dict)) $own) | nindent 2 }}
 {{- end -}}
 
 {{- define "sharded-mongodb.serviceAccount" -}}

@@ -24,9 +24,9 @@ The replica sets, config servers first, as a YAML array. Every template that goe
 {{- $full = append $full $member -}}
 {{- $voters = add $voters (int $member.votes) -}}
 {{- end }}
-- name: {{ $declared.name }}
-  fullname: {{ include "sharded-mongodb.fullname" $root }}-{{ $declared.name }}
-  replicaSet: {{ $declared.replicaSet | default (printf "%sReplSet" $declared.name) }}
+- name: {{ $declared.name | quote }}
+  fullname: {{ printf "%s-%v" (include "sharded-mongodb.fullname" $root) $declared.name | quote }}
+  replicaSet: {{ $declared.replicaSet | default (printf "%sReplSet" $declared.name) | quote }}
   memberName: {{ $declared.memberName | default (printf "%s-{n}" $declared.name) | quote }}
   component: {{ .component }}
   role: {{ .role }}
@@ -38,13 +38,17 @@ The replica sets, config servers first, as a YAML array. Every template that goe
 {{- end }}
 {{- end -}}
 
-{{/* A Kubernetes quantity of memory in MiB: takes the text, gives a whole number. */}}
+{{/* A Kubernetes quantity of memory in MiB: takes text or a number of bytes, gives a whole number. */}}
 {{- define "sharded-mongodb.mebibytes" -}}
 {{- $text := toString . -}}
-{{- $number := regexFind "^[0-9.]+" $text | float64 -}}
-{{- $unit := regexFind "[A-Za-z]*$" $text -}}
-{{- $bytes := dict "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 -}}
-{{- if not (hasKey $bytes $unit) }}{{ fail (printf "resources.limits.memory: %q is not a quantity I can read (use Mi or Gi)" $text) }}{{ end -}}
+{{- /* 2Gi, 4e9, 2.147483648e+09 (a number of YAML), 128974848000m: a number, an exponent or a unit, not both. */ -}}
+{{- $number := regexFind "^[0-9.]+([eE][+-]?[0-9]+)?" $text -}}
+{{- $unit := trimPrefix $number $text -}}
+{{- $bytes := dict "" 1.0 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 -}}
+{{- if or (not $number) (not (hasKey $bytes $unit)) -}}
+{{- fail (printf "resources.limits.memory: %q is not a quantity of memory (such as 2Gi)" $text) -}}
+{{- end -}}
+{{- $number = $number | float64 -}}
 {{- divf (mulf $number (get $bytes $unit)) 1048576.0 | floor | int64 -}}
 {{- end -}}
 
@@ -62,7 +66,10 @@ the node's memory: half of what is above 1 GiB, at least 256 MiB (MongoDB manual
 {{- end -}}
 {{- end -}}
 
-{{/* mongod's configuration file. Takes {root, set}. `settings.config` is merged over it. */}}
+{{/*
+mongod's configuration file. Takes {root, set}. `settings.config` is merged over it. The localhost exception is closed on
+every set: the bootstrap makes the first user as `__system`, and a forwarded port comes from localhost.
+*/}}
 {{- define "sharded-mongodb.mongodConf" -}}
 {{- $settings := .set.settings -}}
 {{- $cache := divf (include "sharded-mongodb.cacheMB" $settings | float64) 1024.0 -}}
@@ -72,8 +79,9 @@ the node's memory: half of what is above 1 GiB, at least 256 MiB (MongoDB manual
   "replication" (dict "replSetName" .set.replicaSet)
   "sharding" (dict "clusterRole" .set.role)
   "security" (dict "keyFile" "/run/mongodb/keyfile" "authorization" "enabled")
-  "setParameter" (dict "shutdownTimeoutMillisForSignaledShutdown" (mul 1000 (int $settings.quiesceSeconds)))
+  "setParameter" (dict "enableLocalhostAuthBypass" false "shutdownTimeoutMillisForSignaledShutdown" (mul 1000 (int $settings.quiesceSeconds)))
 -}}
+{{- if .root.Values.ipv6 }}{{ $_ := set $conf.net "ipv6" true }}{{ end -}}
 {{- if .root.Values.tls.enabled -}}
 {{- $_ := set $conf.net "tls" (dict "mode" .root.Values.tls.mode "certificateKeyFile" (printf "/etc/mongodb/tls/%s" .root.Values.tls.keys.pem) "CAFile" (printf "/etc/mongodb/tls/%s" .root.Values.tls.keys.ca) "allowConnectionsWithoutCertificates" true) -}}
 {{- /* Clients and probes show no certificate; without this each of their connections is a warning in the log. */ -}}

@@ -20,6 +20,13 @@ CONFIG_SERVERS = "configsvr"
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 SETTINGS = ("clusterName", "zones", "election", "tls")
 """Values that the document has as they are."""
+FILES = ("auth", "tls", "cluster", "scripts", "mongod")
+TAKEN = {ROUTERS, "toolbox", "bootstrap", "rotation", "secrets", "chaos", "loader", "test", *FILES}
+"""What the chart itself calls NAME-… (helm/sharded-mongodb/templates/_validate.tpl refuses the same)."""
+POD_NAME = 52
+"""Characters of a pod's name, which becomes a label with a hash behind it."""
+MEMORY_FLOOR_MB = 768
+"""A member's memory limit is at least this: what mongod takes beside the smallest cache, on a laptop."""
 
 
 def component_of(key: str, replica_set: ReplicaSet) -> str:
@@ -48,6 +55,7 @@ def chart_values(topology: Topology, cluster_domain: str = "cluster.local") -> d
 
     if not DNS_LABEL.fullmatch(topology.name):
         raise TopologyError(f"name: {topology.name!r} names a namespace: use lower-case letters and digits")
+    refuse_taken_names(topology)
     (config_key, config_servers), *shards = topology.replica_sets()
     return {
         "clusterName": topology.name,
@@ -73,8 +81,58 @@ def chart_values(topology: Topology, cluster_domain: str = "cluster.local") -> d
     }
 
 
+def sized_for_a_laptop(values: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
+    """`chart_values` with a memory limit for every member's own cache; the chart's default is a server's."""
+
+    def memory_for(cache_mb: int) -> dict[str, Any]:
+        return {"resources": {"limits": {"memory": f"{max(MEMORY_FLOOR_MB, 2 * cache_mb)}Mi"}}}
+
+    def sized(declared: Mapping[str, Any]) -> dict[str, Any]:
+        member = declared["member"]
+        # Only what differs, so that `member` in the inventory's own values goes on deciding for all others.
+        more = memory_for(member["cacheSizeMB"]) if member["cacheSizeMB"] != topology.cache_mb else {}
+        return {**declared, "member": member | more}
+
+    return {
+        **values,
+        "member": memory_for(topology.cache_mb),
+        "configServers": sized(values["configServers"]),
+        "shards": [sized(shard) for shard in values["shards"]],
+    }
+
+
+def refuse_taken_names(topology: Topology) -> None:
+    """TopologyError for sets whose StatefulSets would have one name, or that of another part of the chart."""
+    users: dict[str, str] = {}
+    for key, replica_set in topology.replica_sets():
+        component = component_of(key, replica_set)
+        if component in TAKEN or component in users:
+            other = users.get(component, "another part of the chart")
+            raise TopologyError(
+                f"{key}.name: {replica_set.name!r} becomes {component!r} on Kubernetes, as {other} does"
+            )
+        users[component] = f"{key}.name"
+
+
+def refuse_names_of_pods(values: Mapping[str, Any], release: Release) -> None:
+    """TopologyError for a release whose Services or pods Kubernetes would refuse."""
+    if not DNS_LABEL.fullmatch(release.fullname):
+        raise TopologyError(
+            f"release: {release.fullname!r} names Services: use lower-case letters and digits, a letter first"
+        )
+    for key, declared in [("config_servers", values["configServers"])] + [
+        (f"shards[{i}]", shard) for i, shard in enumerate(values["shards"])
+    ]:
+        longest = f"{release.fullname}-{declared['name']}-{len(declared['members'])}"
+        if len(longest) > POD_NAME:
+            raise TopologyError(
+                f"{key}.name: the pod's name {longest} is longer than {POD_NAME} characters, shorten it"
+            )
+
+
 def document(values: Mapping[str, Any], release: Release) -> dict[str, Any]:
-    """What the chart writes to its ConfigMap when a release is installed with these `chart_values`."""
+    """What the chart writes to its ConfigMap when a release is installed with these `chart_values`; TopologyError."""
+    refuse_names_of_pods(values, release)
     sets = [values["configServers"], *values["shards"]]
     return {
         "version": VERSION,

@@ -190,6 +190,7 @@ def router_process(
             "--port", str(router.port),
             "--keyFile", str(state / "secrets" / "keyfile"),
             "--logpath", str(log_file),
+            "--setParameter", "enableLocalhostAuthBypass=false",
         )  # fmt: skip
         if speaks_tls:
             command += (
@@ -202,7 +203,10 @@ def router_process(
     configuration_file = state / "config" / f"{name}.yaml"
     configuration = _common(router, state, speaks_tls=speaks_tls) | {
         "sharding": {"configDB": config_db},
-        "setParameter": {"mongosShutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS}
+        "setParameter": {
+            "enableLocalhostAuthBypass": False,
+            "mongosShutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS,
+        }
         | (NO_WARNING_ABOUT_CLIENTS if speaks_tls else {}),
     }
     return Process(

@@ -36,11 +36,17 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--bind_ip", default="127.0.0.1", metavar="ADDRESS,...", help="addresses to listen on (default 127.0.0.1)"
     )
+    result.add_argument("--ipv6", action="store_true", help="taken as mongos takes it: --bind_ip says where to listen")
+    result.add_argument("--nounixsocket", action="store_true", help="taken as mongos takes it: there is no such socket")
     result.add_argument("--keyFile", type=Path, help="the members' keyfile; without it nobody has to authenticate")
     result.add_argument("--logpath", type=Path, help="append the log to this file instead of standard error")
     result.add_argument("--pidfilepath", type=Path, help="write the process id to this file")
     result.add_argument(
-        "--setParameter", action="append", default=[], metavar="NAME=VALUE", help="cursorGraceSeconds=SECONDS"
+        "--setParameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="cursorGraceSeconds=SECONDS, enableLocalhostAuthBypass=true|false",
     )
     tls = result.add_argument_group("TLS")
     tls.add_argument(
@@ -141,9 +147,12 @@ def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
     key = scram.read_keyfile(options.keyFile) if options.keyFile else None
     tls = _tls(options)
     parameters = dict(item.partition("=")[::2] for item in options.setParameter)
-    unknown = parameters.keys() - {"cursorGraceSeconds", "suppressNoTLSPeerCertificateWarning"}
+    known = ("cursorGraceSeconds", "enableLocalhostAuthBypass")
+    unknown = parameters.keys() - {*known, "suppressNoTLSPeerCertificateWarning"}
     if unknown:
-        raise ValueError(f"--setParameter knows cursorGraceSeconds only, found {', '.join(sorted(unknown))}")
+        raise ValueError(f"--setParameter knows {' and '.join(known)}, found {', '.join(sorted(unknown))}")
+    if parameters.get("enableLocalhostAuthBypass", "true") not in ("true", "false"):
+        raise ValueError("--setParameter enableLocalhostAuthBypass takes true or false")
     parameters.pop("suppressNoTLSPeerCertificateWarning", None)  # mongos has it; there is no such warning here
     settings = {
         "argv": ["router", *arguments],

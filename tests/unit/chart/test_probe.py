@@ -5,6 +5,7 @@ The answers are BSON as MongoDB 6.0.5 gives it, sent by a socket of this test.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -94,3 +95,21 @@ def test_primary_is_replicated_when_the_majority_lacks_at_most_a_second(lag_ms: 
 
 def test_server_without_a_set_is_not_replicated() -> None:
     assert probe({"isWritablePrimary": False, "ok": 1.0}, "replicated") == 1
+
+
+@pytest.mark.parametrize("question", ["alive", "replicated"])
+def test_answer_that_never_ends_is_no_after_the_time(question: str) -> None:
+    """Also when there is always something to read: `read -t 0` would succeed for ever without reading it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                while True:
+                    connection.sendall(b"\x7f\x7f\x7f\x7f\0" * 1000)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        environment = os.environ | {"PORT": str(listener.getsockname()[1]), "PROBE_SECONDS": "1"}
+        assert subprocess.run([str(PROBE), question], env=environment, check=False, timeout=60).returncode == 1
+        thread.join(10)

@@ -130,3 +130,57 @@ def test_document_of_a_newer_chart_is_refused() -> None:
         release.describe({key: value for key, value in document.items() if key != "election"})
     with pytest.raises(DescriptionError, match=r"cannot be understood: .*'region'"):
         release.describe(document | {"release": {"region": "APJ"}})
+
+
+def shards(*names: str, **more: Any) -> dict[str, Any]:
+    """A topology of shards of these names."""
+    zones = ["APJ", "EMEA", "LATAM"]
+    return {
+        "name": "shop",
+        "config_servers": {"name": "configReplSet", "members": 1},
+        "shards": [{"name": name, "members": 1, "zones": zones} for name in names],
+    } | more
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (("mongosReplSet",), "shards[0].name: 'mongosReplSet' becomes 'mongos' on Kubernetes, as another part"),
+        (("toolbox",), "shards[0].name: 'toolbox' becomes 'toolbox' on Kubernetes, as another part"),
+        (
+            ("north_1", "North-1ReplSet"),
+            "shards[1].name: 'North-1ReplSet' becomes 'north-1' on Kubernetes, as shards[0]",
+        ),
+        (("configsvr",), "shards[0].name: 'configsvr' becomes 'configsvr' on Kubernetes, as config_servers.name"),
+    ],
+)
+def test_names_that_meet_on_kubernetes_are_refused_before_anything_is_made(names: tuple[str, ...], line: str) -> None:
+    with pytest.raises(topology.TopologyError) as refused:
+        chart.chart_values(topology.parse(shards(*names), "test"))
+    assert str(refused.value).startswith(line)
+
+
+@pytest.mark.parametrize("name", ["2shop", "shop.prod", "Shop"])
+def test_release_that_begins_no_service_is_refused(name: str) -> None:
+    values = chart.chart_values(topology.parse(shards("one"), "test"))
+    with pytest.raises(topology.TopologyError, match=f"release: '{name}' names Services"):
+        chart.document(values, Release(name, "shop", name))
+
+
+def test_name_that_is_too_long_for_a_pod_is_refused() -> None:
+    values = chart.chart_values(topology.parse(shards("a" * 48), "test"))
+    with pytest.raises(topology.TopologyError, match=r"shards\[0\].name: the pod's name shop-a+-1 is longer than 52"):
+        chart.document(values, SHOP)
+
+
+def test_each_member_has_memory_for_its_own_cache(tmp_path: Path) -> None:
+    declared = shards("small", "large", cache_mb=256)
+    declared["shards"][1]["cache_mb"] = 4096
+    parsed = topology.parse(declared, "test")
+    objects = rendered(tmp_path, chart.sized_for_a_laptop(chart.chart_values(parsed), parsed))
+    limits = {
+        o["metadata"]["name"]: o["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+        for o in objects
+        if o["kind"] == "StatefulSet" and not o["metadata"]["name"].endswith("mongos")
+    }
+    assert limits == {"shop-configsvr": "768Mi", "shop-small": "768Mi", "shop-large": "8192Mi"}

@@ -304,6 +304,12 @@ def test_who_has_not_logged_in_may_create_the_first_user_from_this_machine_and_n
     assert refusal(users, first) == 13
 
 
+def test_first_user_is_not_made_without_a_login_where_the_localhost_exception_is_closed() -> None:
+    _, config = made()
+    users = Users(config, enabled=True, localhost_exception=False)
+    assert refusal(users, asks("createUser", None, db="admin")) == 13
+
+
 def test_without_a_keyfile_everybody_may_everything() -> None:
     users, config = made(enabled=False)
     ran(users.check(asks(user=None), needing(Need("shutdown"))))

@@ -1,8 +1,8 @@
 """Run members and routers as processes of this machine, without root, surviving the play that started them.
 
 A process is known by its pid file and recognised by its command line: the server's own file where the server expects
-it (`--config FILE`, `--logpath FILE`), and without a pid file in the same program too.  So neither a pid that the system
-has given to another program nor somebody who reads a log is ever taken for a server or signalled.
+it (`--config FILE`, `--logpath FILE`), and without a pid file in the same program too.  So neither a pid that the
+system has given to another program nor somebody who reads a log is ever taken for a server or signalled.
 """
 
 from __future__ import annotations
@@ -86,6 +86,14 @@ class Process:
             return None
         before = self.configuration_file.read_text() if self.configuration_file.exists() else ""
         return None if before == self.configuration else (before, self.configuration)
+
+    def arguments_change(self, live: psutil.Process) -> bool:
+        """Whether the live process was started with other arguments than declared; a server with a configuration file
+        has its settings there."""
+        try:
+            return self.configuration_file is None and tuple(live.cmdline()[1:]) != self.command[1:]
+        except psutil.Error:
+            return False
 
     def log_tail(self) -> str:
         """The last lines of the log, for a failure message."""

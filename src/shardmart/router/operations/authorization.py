@@ -108,9 +108,10 @@ def _covers(resource: dict[str, Any], need: Need) -> bool:
 class Users:
     """Privileges of authenticated users, kept for `CACHE_SECONDS`."""
 
-    def __init__(self, config: ReplicaSet, *, enabled: bool) -> None:
+    def __init__(self, config: ReplicaSet, *, enabled: bool, localhost_exception: bool = True) -> None:
         self._config = config
         self.enabled = enabled
+        self._localhost_exception = localhost_exception
         self._cache: dict[tuple[str, str], tuple[float, dict[str, Any], Privileges]] = {}
         self._exist = False
 
@@ -160,7 +161,7 @@ class Users:
         client = context.client
         if client.user is None:
             first_user = context.name == "createUser" and context.db == "admin" and client.loopback
-            if first_user and await self.none_exist():
+            if first_user and self._localhost_exception and await self.none_exist():
                 return
             raise RouterError(Code.Unauthorized, f"command {context.name} requires authentication")
         _, privileges = await self.load(*client.user)

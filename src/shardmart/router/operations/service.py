@@ -38,7 +38,8 @@ class Service:
         self.tls = credentials.tls
         self.config = config
         self.catalog = Catalog(config, credentials)
-        self.users = Users(config, enabled=credentials.key is not None)
+        exception = options.get("enableLocalhostAuthBypass", "true") != "false"
+        self.users = Users(config, enabled=credentials.key is not None, localhost_exception=exception)
         self.cursors = Cursors()
         self.transactions = Transactions(self)
         self.clients: set[Peer] = set()

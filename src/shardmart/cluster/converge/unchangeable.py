@@ -1,0 +1,66 @@
+"""What cannot change on a cluster that is there: the addresses by which members know each other, and the names of sets.
+
+A replica set's configuration holds "host:port" of every member, `config.shards` does too, and a member that is started
+under another one finds itself in no set.  Routers are in no such list: their ports may change.  Nothing here talks to a
+server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..description import Cluster, ReplicaSet
+from ..errors import ClusterError
+
+
+def refuse_changes(before: Cluster, after: Cluster) -> None:
+    """ClusterError, a line for each key of the topology, when `after` cannot be reached from the cluster that is there.
+
+    Descriptions of two clusters (another platform, another release) are not compared.
+    """
+    if _place(before) != _place(after):
+        return
+    if faults := list(_faults(before, after)):
+        raise ClusterError("\n".join(faults))
+
+
+def _place(cluster: Cluster) -> tuple[str | None, ...]:
+    """Which cluster a description is about."""
+    there = cluster.kubernetes
+    return (cluster.platform, *((there.release, there.namespace, there.context) if there else ()))
+
+
+def _faults(before: Cluster, after: Cluster) -> Iterator[str]:
+    declared = {"config_servers": after.config_servers}
+    declared |= {f"shards[{i}]": shard for i, shard in enumerate(after.shards)}
+    there = {replica_set.name: replica_set for replica_set in before.replica_sets}
+    if before.config_servers.name != after.config_servers.name:
+        yield (
+            f"config_servers.name: the cluster's config servers are {before.config_servers.name}, the topology says "
+            f"{after.config_servers.name}: a replica set cannot be renamed, put it back"
+        )
+    for key, replica_set in declared.items():
+        if known := there.get(replica_set.name):
+            yield from _moved(key, known, replica_set)
+
+
+def _moved(key: str, before: ReplicaSet, after: ReplicaSet) -> Iterator[str]:
+    """The first member of a set that would have another address, or another name at its address."""
+    known = {member.name: member for member in before.members}
+    names = {member.address: member.name for member in before.members}
+    for member in after.members:
+        if names.get(member.address, member.name) != member.name:
+            yield (
+                f"{key}.member_name: {names[member.address]} runs at {member.address} with its data, the topology "
+                f"calls it {member.name}: put it back"
+            )
+            return
+        old = known.get(member.name)
+        if old is None or old.address == member.address:
+            continue
+        what = "port" if old.host == member.host else "members"
+        yield (
+            f"{key}.{what}: {member.name} runs at {old.address} and its set knows it by that, the topology says "
+            f"{member.address}: put it back (only routers may move), or remove the cluster with its data"
+        )
+        return

@@ -1,0 +1,95 @@
+"""What cannot change on a cluster that is there is refused by the key of the topology, before anything changes."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardmart.cluster.converge.unchangeable import refuse_changes
+from shardmart.cluster.errors import ClusterError
+from shardmart.declare import chart, release, topology
+from tests.support.modules import run_module
+
+DECLARED: dict[str, Any] = {
+    "name": "shop",
+    "config_servers": {"name": "configReplSet", "members": 1, "port": 27101},
+    "shards": [
+        {"name": "shard1ReplSet", "members": 3, "port": 27201, "zones": ["APJ", "EMEA"]},
+        {"name": "shard2ReplSet", "members": 1, "port": 27301, "zones": ["EMEA", "LATAM"]},
+    ],
+    "routers": {"count": 1, "port": 27017},
+}
+
+
+def changed(*path: str | int, to: Any) -> topology.Topology:
+    document = copy.deepcopy(DECLARED)
+    place: Any = document
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = to
+    return topology.parse(document, "test")
+
+
+BEFORE = topology.parse(DECLARED, "test")
+
+
+@pytest.mark.parametrize(
+    ("after", "line"),
+    [
+        (
+            changed("shards", 0, "port", to=28201),
+            "shards[0].port: shard1-1 runs at 127.0.0.1:27201 and its set knows it",
+        ),
+        (changed("config_servers", "port", to=28101), "config_servers.port: config-1 runs at 127.0.0.1:27101"),
+        (changed("config_servers", "name", to="otherReplSet"), "config_servers.name: the cluster's config servers are"),
+        (
+            changed("shards", 1, "member_name", to="south{n}"),
+            "shards[1].member_name: shard2-1 runs at 127.0.0.1:27301 with its data, the topology calls it south1",
+        ),
+    ],
+)
+def test_change_is_refused_by_its_key(after: topology.Topology, line: str) -> None:
+    with pytest.raises(ClusterError) as refused:
+        refuse_changes(BEFORE.resolve(), after.resolve())
+    assert str(refused.value).startswith(line)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        changed("routers", "port", to=27500),
+        changed("shards", 1, "members", to=3),
+        changed("shards", to=[*DECLARED["shards"], {"name": "shard3ReplSet", "members": 1, "port": 27401}]),
+        changed("election", to={"timeout_ms": 2000, "heartbeat_ms": 500}),
+    ],
+)
+def test_what_may_change_is_let_through(after: topology.Topology) -> None:
+    refuse_changes(BEFORE.resolve(), after.resolve())
+
+
+def pods(domain: str = "cluster.local", name: str = "shop") -> Any:
+    place = release.Release(name, "shop", fullname=name, cluster_domain=domain)
+    return release.describe(chart.document(chart.chart_values(BEFORE, domain), place))
+
+
+def test_domain_of_pods_is_refused_and_another_release_is_another_cluster() -> None:
+    with pytest.raises(ClusterError, match=r"config_servers\.members: .*svc\.cluster\.local.*svc\.corp\.local"):
+        refuse_changes(pods(), pods("corp.local"))
+    refuse_changes(pods(), pods("corp.local", name="other"))
+    refuse_changes(BEFORE.resolve(), pods())
+
+
+def test_module_refuses_and_leaves_the_description_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.json"
+    run_module("cluster_description", cluster=BEFORE.resolve().as_document(), path=str(file))
+    before = file.read_text()
+    after = changed("shards", 0, "port", to=28201).resolve().as_document()
+    for check in (True, False):
+        refused = run_module("cluster_description", check=check, cluster=after, path=str(file))
+        assert refused["msg"].startswith("shards[0].port: shard1-1 runs at")
+    assert file.read_text() == before
+    assert json.loads(before)["shards"][0]["members"][0]["port"] == 27201
