@@ -1,7 +1,7 @@
 """Action plugin: run a Kubernetes Job to its end, showing its log as it is written.
 
 A module could not show anything before it ends, so this runs inside Ansible itself, on the controller.  It deletes
-nothing but an earlier Job of the same name.
+nothing but an earlier Job of the same name that this project made.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from ansible.utils.display import Display
 from shardmart.platforms.kubernetes_commands import Commands
 
 POLL_SECONDS = 0.5
+LOG_SECONDS = 60
+MADE_BY = "shardmart/made-by"
+"""Label of what this project makes."""
 SHOWN_ON_FAILURE = 15
 
 
@@ -43,6 +46,7 @@ class ActionModule(ActionBase):
         metadata = arguments["definition"]["metadata"]
         self.job, self.namespace = f"job/{metadata['name']}", metadata["namespace"]
         self.deadline = time.monotonic() + arguments["wait_seconds"]
+        self._refuse_foreign(metadata.get("labels") or {})
         self._kubectl("delete", self.job, "--ignore-not-found", "--cascade=foreground", "--wait")
         self._kubectl("create", "-f", "-", text=json.dumps(arguments["definition"]))
         lines = []
@@ -57,6 +61,16 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(self._explain("failed", lines))
         return result
 
+    def _refuse_foreign(self, labels):
+        """Fail for a Job of this name that somebody else made: it lacks the label that says who makes ours."""
+        found = self._kubectl("get", self.job, "--ignore-not-found", "-o", "json")
+        there = (json.loads(found)["metadata"].get("labels") or {}) if found.strip() else labels
+        if there.get(MADE_BY) != labels.get(MADE_BY):
+            raise AnsibleActionFail(
+                f"{self.job} in namespace {self.namespace} is there and not ours (no label {MADE_BY}="
+                f"{labels.get(MADE_BY)}): remove it, or give this one another name"
+            )
+
     def _state(self):
         """Complete, Failed, or nothing yet."""
         conditions = json.loads(self._kubectl("get", self.job, "-o", "json")).get("status", {}).get("conditions", [])
@@ -66,7 +80,11 @@ class ActionModule(ActionBase):
     def _follow(self, seen):
         """Show the lines that are new; every line so far."""
         command = self.commands.kubectl(f"--namespace={self.namespace}", "logs", self.job, "--tail=-1")
-        done = self.commands.run(command, timeout_s=60)
+        try:
+            done = self.commands.run(command, timeout_s=LOG_SECONDS)
+        except subprocess.TimeoutExpired:  # a log that is long or far away; the Job goes on, and its end is what counts
+            Display().warning(f"kubectl logs {self.job} did not end in {LOG_SECONDS} s, it is asked again")
+            return seen
         lines = done.stdout.splitlines() if done.returncode == 0 else seen
         for line in lines[len(seen) :]:
             Display().display(f"  {self.job}: {line}")

@@ -114,6 +114,7 @@ class InventoryModule(BaseInventoryPlugin):
             "all",
             {
                 "kubernetes_cluster_role": role,
+                "pods_to_ask": self._state().describes_a_cluster() and Path(kubeconfig).exists(),
                 "kubernetes_kubeconfig": kubeconfig,
                 "kubernetes_context": context,
                 "kubernetes_namespace": place.namespace,

@@ -12,7 +12,9 @@ description:
     registry that does not have this tag.
   - The tag changes when the content does, so what uses it rolls, and only then.
 attributes:
-  check_mode: {support: partial, description: "Builds, because only a digest says what is lacking; delivers nothing."}
+  check_mode:
+    support: partial
+    description: Builds, because only a digest says what is lacking; tags, removes and delivers nothing.
   diff_mode: {support: none, description: Images have no readable difference.}
 options:
   kind_cluster: {description: "Name of a kind cluster whose nodes get them.", type: str}
@@ -43,12 +45,15 @@ RETURN = r"""
 tags: {description: The tag of each image by its name., type: dict, returned: always}
 """
 
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 
 TAG_LENGTH = 12
+OURS = re.compile(rf"[0-9a-f]{{{TAG_LENGTH}}}")
+"""A tag that a run of this module made."""
 
 
 def main():
@@ -81,6 +86,8 @@ def main():
     changed = []
     for name, digest in zip(names, digests, strict=True):
         wanted = f"{name}:{tags[name]}"
+        if module.check_mode:
+            continue
         run(module, ["docker", "tag", digest, wanted])
         run(module, ["docker", "tag", digest, f"{name}:latest"])
         if module.params["prune"]:
@@ -136,9 +143,10 @@ def push(module, reference):
 
 
 def prune(module, name, keep):
-    """Untag what earlier builds left; an image that a container still uses stays."""
+    """Untag what earlier builds left; other tags are somebody's, and an image that a container uses stays."""
     listed = run(module, ["docker", "images", name, "--format", "{{.Repository}}:{{.Tag}}"]).split()
-    for reference in set(listed) - keep:
+    ours = {reference for reference in listed if OURS.fullmatch(reference.rpartition(":")[2])}
+    for reference in ours - keep:
         module.run_command(["docker", "rmi", reference])
 
 

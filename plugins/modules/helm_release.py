@@ -12,6 +12,9 @@ description:
     (a scaled StatefulSet, an edited ConfigMap) is put back.
   - kubernetes.core.helm 6.2 calls Helm 4 with arguments it no longer has; this module asks which Helm it is.
   - Values go through a file descriptor, never on the command line.
+  - A release that a killed run left locked (C(pending-upgrade) and its like) is freed, when nobody has worked on it for
+    a minute, by removing the revision that was never finished, and then upgraded. Helm itself would refuse for ever.
+  - A release of this name that is of another chart is refused.
   - Uses the kubeconfig and context given and no other, whatever KUBECONFIG or HELM_KUBE* say in the environment.
 attributes:
   check_mode: {support: full, description: Shows the difference and changes nothing.}
@@ -46,12 +49,20 @@ revision: {description: The release's revision., type: int, returned: when prese
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.shardmart.platforms.kubernetes_commands import Commands
+
+LOCKED = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
+"""States in which Helm refuses to work on a release; a run that ends leaves none of them."""
+GRACE_SECONDS = 60
+"""A release that somebody began to work on less than this ago is left to them."""
+POLL_SECONDS = 2
 
 
 class Helm:
@@ -91,9 +102,50 @@ class Helm:
         return {
             "revision": int(found["version"]),
             "status": found["info"]["status"],
+            "since": found["info"].get("last_deployed", ""),
             "manifest": found["manifest"],
             "values": found.get("config") or {},
         }
+
+    def refuse_foreign(self):
+        """Fail for a release of another chart; Helm before 3.13 cannot say which it is of."""
+        if not self.module.params["chart"]:
+            return
+        own = re.search(r"^name:\s*(\S+)", (Path(self.module.params["chart"]) / "Chart.yaml").read_text(), re.MULTILINE)
+        done = self.commands.run(
+            self.commands.helm(
+                self.module.params["helm"],
+                f"--namespace={self.namespace}",
+                *("get", "metadata", self.release, "--output", "json"),
+            )
+        )
+        try:
+            chart = json.loads(done.stdout)["chart"]
+        except (ValueError, KeyError, TypeError):
+            return
+        if own and chart != own[1]:
+            self.module.fail_json(
+                msg=f"release {self.release} in namespace {self.namespace} is of the chart {chart}, not of {own[1]}: "
+                "it is not ours; give this one another name"
+            )
+
+    def freed(self, stored):
+        """The release as stored once no unfinished work locks it; None when there is none then."""
+        while stored and stored["status"] in LOCKED:
+            left = GRACE_SECONDS - seconds_since(stored["since"])
+            if left > 0:  # perhaps a run that is alive
+                time.sleep(min(left, POLL_SECONDS))
+            elif stored["status"] == "uninstalling":
+                self.helm("uninstall", self.release, "--timeout", f"{self.module.params['timeout_seconds']}s", "--wait")
+            else:
+                name = f"sh.helm.release.v1.{self.release}.v{stored['revision']}"
+                if not self.kubectl("delete", "secret", name, "--ignore-not-found", "--output=name")[1].strip():
+                    self.module.fail_json(
+                        msg=f"release {self.release} is {stored['status']} since {stored['since']}, by a run that was "
+                        f"killed, and has no Secret {name}: free it with `helm rollback {self.release}`"
+                    )
+            stored = self.stored()
+        return stored
 
     @cached_property
     def is_version_3(self):
@@ -127,6 +179,15 @@ class Helm:
         """How what runs differs from `manifest`, as a unified diff; empty when it does not. kubectl masks Secrets."""
         code, out = self.kubectl("diff", "--concurrency=8", "-f", "-", data=manifest, accept=(0, 1))
         return re.sub(r"^(\+\+\+|---) \S*/([^/\s]+)\s.*$", r"\1 \2", out, flags=re.MULTILINE) if code else ""
+
+
+def seconds_since(moment):
+    """Seconds since a time as Helm writes it (RFC 3339, nanoseconds); many for one that cannot be read."""
+    try:
+        begun = datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", moment))
+    except ValueError:
+        return GRACE_SECONDS
+    return (datetime.now(begun.tzinfo) - begun).total_seconds()
 
 
 def lines(manifest):
@@ -165,10 +226,16 @@ def main():
         module.exit_json(changed=False)  # no cluster, no release
     helm = Helm(module)
     stored = helm.stored()
+    if stored:
+        helm.refuse_foreign()
     if module.params["state"] == "absent":
         if stored and not module.check_mode:
             helm.helm("uninstall", helm.release, "--timeout", f"{module.params['timeout_seconds']}s", "--wait")
         module.exit_json(changed=bool(stored))
+    locked = bool(stored) and stored["status"] in LOCKED
+    if locked and module.check_mode:  # Helm renders nothing while it is
+        module.exit_json(changed=True, diff={"prepared": f"release {helm.release} is {stored['status']}: finish it"})
+    stored = helm.freed(stored)
     with ThreadPoolExecutor() as pool:
         rendering = pool.submit(helm.render)
         # Nearly always what was stored is rendered again, and one answer serves for both.
@@ -176,7 +243,7 @@ def main():
         manifest = rendering.result()
         drift = drifting.result() if stored and lines(stored["manifest"]) == lines(manifest) else helm.drift(manifest)
     same = stored and stored["status"] == "deployed" and stored["values"] == module.params["values"]
-    changed = not same or lines(stored["manifest"]) != lines(manifest) or bool(drift)
+    changed = locked or not same or lines(stored["manifest"]) != lines(manifest) or bool(drift)
     if changed and not module.check_mode:
         helm.upgrade()
         stored = helm.stored()

@@ -12,8 +12,9 @@ description:
   - It is there when its API answers. The nodes become ready meanwhile; whoever needs pods waits for them.
   - A cluster counts as ours when every node carries the label C(shardmart/made-by=site.yml), which the
     configuration file gives. One of the same name without it is refused.
-  - A creation that was killed left a note beside the kubeconfig, so the next run removes the unfinished cluster and
-    begins anew.
+  - A creation that was killed left a note beside the kubeconfig with the ids of the containers that it had made. The
+    next run removes the unfinished cluster and begins anew if it consists of these and no others; a cluster of that
+    name that somebody made since is refused.
 attributes:
   check_mode: {support: full, description: Says what would be done.}
   diff_mode: {support: none, description: A cluster is there or not.}
@@ -39,7 +40,10 @@ RETURN = r"""
 nodes: {description: Names of the nodes., type: list, returned: when present}
 """
 
+import contextlib
 import json
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -48,6 +52,10 @@ from ansible.module_utils.shardmart.cluster.host.files import write_whole
 from ansible.module_utils.shardmart.platforms.kubernetes_commands import Commands
 
 LABEL = "shardmart/made-by=site.yml"
+KIND_LABEL = "io.x-k8s.kind.cluster"
+"""Label of kind's containers; its value is the cluster's name."""
+NOTE_SECONDS = 0.2
+"""A container is noted within about this time."""
 
 
 def main():
@@ -75,11 +83,12 @@ def main():
     kubeconfig = Path(module.params["kubeconfig"])
     exists = name in clusters(module)
     begun = kubeconfig.with_name(f"{kubeconfig.name}.{name}-begun")
-    unfinished = exists and begun.exists()
+    unfinished = exists and made_by_a_killed_run(module, name, begun)
     wanted = refuse_foreign(module, name) if exists and not unfinished else None
     if module.params["state"] == "absent":
         if exists and not module.check_mode:
             delete(module, name, kubeconfig)
+        if not module.check_mode:
             begun.unlink(missing_ok=True)
         module.exit_json(changed=exists)
     if exists and not unfinished:
@@ -91,15 +100,57 @@ def main():
     if unfinished:
         delete(module, name, kubeconfig)
     kubeconfig.unlink(missing_ok=True)
-    begun.touch(mode=0o600)
     command = ["kind", "create", "cluster", "--name", name, "--config", module.params["config"]]
     command += ["--kubeconfig", str(kubeconfig)]
     if module.params["image"]:
         command += ["--image", module.params["image"]]
-    run(module, command)
+    create(module, name, command, begun)
     kubeconfig.chmod(0o600)
-    begun.unlink()
     module.exit_json(changed=True, nodes=nodes(module, name))
+
+
+def create(module, name, command, begun):
+    """Run kind, and note meanwhile which containers it makes; the note goes when they are a cluster, or are gone."""
+    write_whole(begun, "[]")
+    with tempfile.TemporaryFile("w+") as said:
+        creating = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)  # noqa: S603
+        seen = []
+        while True:
+            code = creating.poll()
+            if (now := containers(module, name)) != seen:
+                seen = now
+                write_whole(begun, json.dumps(seen))
+            if code is not None:
+                break
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                creating.wait(NOTE_SECONDS)
+        said.seek(0)
+        words = " ".join(said.read().split())[-600:]
+    if not code or not seen:  # kind removes what it made when it fails; what is left is removed by the next run
+        begun.unlink()
+    if code:
+        module.fail_json(msg=f"kind create cluster failed: {words}")
+
+
+def containers(module, name):
+    """Ids of the containers of the cluster's nodes."""
+    command = ["docker", "ps", "--all", "--no-trunc", "--quiet", f"--filter=label={KIND_LABEL}={name}"]
+    return sorted(run(module, command)[0].split())
+
+
+def made_by_a_killed_run(module, name, begun):
+    """Whether a creation of ours was killed, and the cluster consists of what it made; a note of another is dropped."""
+    if not begun.exists():
+        return False
+    try:
+        noted = set(json.loads(begun.read_text()))
+    except (ValueError, TypeError):
+        noted = set()  # by an earlier version, which did not know what it had made
+    if noted.issuperset(containers(module, name)):
+        return True
+    if not module.check_mode:
+        begun.unlink()
+    return False
 
 
 def delete(module, name, kubeconfig):

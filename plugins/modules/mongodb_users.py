@@ -40,6 +40,12 @@ options:
   secrets:
     description: Folder with the password files where the module runs.
     type: path
+  drop_others_but:
+    description:
+      - Drop users that this module made and that are neither declared here nor named in this list. Without it nobody is
+        dropped, and a user that somebody else made never is.
+    type: list
+    elements: str
 author: Shardmart
 """
 
@@ -88,6 +94,7 @@ ARGUMENTS = {
         },
     },
     "secrets": {"type": "path", "no_log": False},
+    "drop_others_but": {"type": "list", "elements": "str"},
 }
 
 
@@ -109,7 +116,10 @@ def body(module):
     administrators = users.Administrators(
         login=login if login.username else None, keyfile=keyfile if keyfile.keyfile else None
     )
-    address = replica_set.primary_of(arguments["addresses"], keyfile) or arguments["addresses"][0]
+    seconds = arguments["wait_seconds"]
+    patience = min(2, seconds / len(arguments["addresses"]) / 2)
+    primary = replica_set.primary_of(arguments["addresses"], keyfile, timeout_seconds=patience)
+    address = primary or arguments["addresses"][0]
     return users.converge(
         [
             users.UserSpec(
@@ -122,8 +132,9 @@ def body(module):
         ],
         address,
         administrators,
-        wait_seconds=arguments["wait_seconds"],
+        wait_seconds=seconds,
         check_mode=module.check_mode,
+        drop_others_but=arguments["drop_others_but"],
     )
 
 

@@ -144,3 +144,26 @@ def test_silent_server_is_named_at_the_deadline(config_server: EmbeddedCluster) 
     config_server.kill("configsvr1")
     refused = run_module("mongodb_users", **arguments(config_server, ADMIN, wait_seconds=1))
     assert refused["msg"].startswith("waited 1 s for " + arguments(config_server)["addresses"][0])
+
+
+def test_user_that_is_declared_no_more_is_dropped_and_nobody_elses(config_server: EmbeddedCluster) -> None:
+    run_module("mongodb_users", **arguments(config_server, ADMIN))
+    loader = {
+        "name": "loader",
+        "privileges": [{"resource": {"db": "config", "collection": "chunks"}, "actions": ["find"]}],
+    }
+    run_module("mongodb_users", **arguments(config_server, loader, {"name": "ledger"}))
+    member = config_server.description.config_servers.members[0].address
+    with connect(member, config_server.members_credentials) as client:
+        client.admin.command("createUser", "somebody", pwd="x", roles=[])  # by a person
+        client.admin.command("updateUser", "ledger", customData={"team": "shop"})  # as before there was a mark
+        fewer = arguments(config_server, {"name": "ledger"}, drop_others_but=["admin"])
+        planned = run_module("mongodb_users", check=True, **fewer)
+        assert planned["changes"] == ["ledger: mark as declared here", "drop user loader: it is declared no more"]
+        assert run_module("mongodb_users", **fewer)["changes"] == planned["changes"]
+        assert not run_module("mongodb_users", **fewer)["changed"]
+        there = {user["user"]: user.get("customData") for user in client.admin.command("usersInfo", 1)["users"]}
+        assert there == {
+            "admin": users.MARK, "ledger": {"team": "shop"} | users.MARK, "somebody": None,
+        }  # fmt: skip
+        assert client.admin.command("rolesInfo", "loader")["roles"] == []

@@ -319,11 +319,11 @@ def _stand_for_election(spec: ReplicaSetSpec, client: Client, deadline: Deadline
         deadline.pause(f"the first primary of {spec.name}")
 
 
-def primary_of(hosts: Iterable[str], credentials: Credentials) -> str | None:
-    """The member that says it is the writable primary, None when nobody does."""
+def primary_of(hosts: Iterable[str], credentials: Credentials, *, timeout_seconds: float = 2) -> str | None:
+    """The member that says it is the writable primary, None when nobody does; each is given `timeout_seconds`."""
     for host in hosts:
         try:
-            if hello(host, credentials.tls).get("isWritablePrimary"):
+            if hello(host, credentials.tls, timeout_seconds=timeout_seconds).get("isWritablePrimary"):
                 return host
         except (PyMongoError, SecretMissingError):
             continue

@@ -3,12 +3,13 @@
 Logging in proves a password without changing anything.  When
 it fails, whoever may change users does: the administrator given, else the localhost exception (open on a loopback
 connection until the first user exists), else `__system` by the keyfile, which can always repair.  Passwords are
-read from their files where the module runs; they are compared by logging in and never returned.
+read from their files where the module runs; they are compared by logging in and never returned.  A user that is kept
+carries MARK in its `customData`; only users with it are ever dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ from ..protocol.connection import (
 from .outcome import Outcome
 
 MAJORITY = {"w": "majority"}
+MARK = {"made_by": "shardmart"}
+CONNECT_SECONDS = 10.0
+"""A server is given this long to be connected to, or what is left when that is less."""
 LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
 
 
@@ -75,9 +79,11 @@ def converge(
     *,
     wait_seconds: float = 60,
     check_mode: bool = False,
+    drop_others_but: Collection[str] | None = None,
 ) -> Outcome:
     """Create the users, or repair their passwords, roles and privileges.
 
+    Users with our mark that are neither among them nor named in `drop_others_but` are dropped; None drops nobody.
     `address` is a router or the primary of the config servers. Raises ClusterError when nobody given may change
     users, DeadlineError when the server does not answer in time.
     """
@@ -86,7 +92,10 @@ def converge(
         try:
             changes: list[str] = []
             for spec in users:
-                changes += _converge_one(spec, address, administrators, check_mode=check_mode)
+                changes += _converge_one(spec, address, administrators, deadline, check_mode=check_mode)
+            if drop_others_but is not None:
+                kept = {*drop_others_but, *(spec.name for spec in users)}
+                changes += _drop_others(kept, address, administrators, deadline, check_mode=check_mode)
             return Outcome(changes)
         except OperationFailure as error:
             raise ClusterError(f"{address}: users cannot be changed: {describe(error)}") from None
@@ -100,9 +109,9 @@ def converge(
             deadline.pause(f"{address} to keep users: {describe(error)}")
 
 
-def accepts(credentials: Credentials, address: str) -> bool:
+def accepts(credentials: Credentials, address: str, *, timeout_seconds: float = CONNECT_SECONDS) -> bool:
     """Whether the server at `address` accepts this login; PyMongoError when it does not answer."""
-    with connect(address, credentials) as client:
+    with connect(address, credentials, timeout_seconds=timeout_seconds) as client:
         try:
             client.admin.command("ping")
         except OperationFailure as error:
@@ -112,17 +121,49 @@ def accepts(credentials: Credentials, address: str) -> bool:
     return True
 
 
-def _converge_one(spec: UserSpec, address: str, administrators: Administrators, *, check_mode: bool) -> list[str]:
+def _patience(deadline: Deadline) -> float:
+    """How long to wait for one connection: never much beyond the deadline of all."""
+    return min(CONNECT_SECONDS, deadline.remaining + 0.1)
+
+
+def _converge_one(
+    spec: UserSpec, address: str, administrators: Administrators, deadline: Deadline, *, check_mode: bool
+) -> list[str]:
     own = spec.credentials(administrators.transport())
-    accepted = accepts(own, address)
+    accepted = accepts(own, address, timeout_seconds=_patience(deadline))
     changes: list[str] = []
     if not accepted and not check_mode and _created_by_localhost_exception(spec, address, administrators):
         changes.append(f"create user {spec.name} (localhost exception)")
         accepted = True
-    with _administrator(own if accepted else None, address, administrators) as client:
+    with _administrator(own if accepted else None, address, administrators, deadline) as client:
         if client is None:
             return [*changes, f"create user {spec.name}"] if check_mode else changes
         return changes + _repair(client, spec, accepted=accepted, check_mode=check_mode)
+
+
+def _drop_others(
+    kept: Collection[str], address: str, administrators: Administrators, deadline: Deadline, *, check_mode: bool
+) -> list[str]:
+    """Drop the users with our mark that are not to be kept, and the roles that were made with them."""
+    changes: list[str] = []
+    with _administrator(None, address, administrators, deadline) as client:
+        if client is None:
+            return changes
+        admin = client.admin
+        for user in admin.command({"usersInfo": 1})["users"]:
+            if user["user"] in kept or not _is_marked(user):
+                continue
+            changes.append(f"drop user {user['user']}: it is declared no more")
+            if check_mode:
+                continue
+            admin.command({"dropUser": user["user"], "writeConcern": MAJORITY})
+            if f"{user['user']}@admin" in _role_names(user["roles"]):
+                admin.command({"dropRole": user["user"], "writeConcern": MAJORITY})
+    return changes
+
+
+def _is_marked(user: Document) -> bool:
+    return MARK.items() <= (user.get("customData") or {}).items()
 
 
 def _created_by_localhost_exception(spec: UserSpec, address: str, administrators: Administrators) -> bool:
@@ -143,18 +184,21 @@ def _create_user(spec: UserSpec) -> Document:
         "pwd": read_secret(spec.password_file).strip(),
         "roles": spec.all_roles(),
         "mechanisms": ["SCRAM-SHA-256"],
+        "customData": MARK,
         "writeConcern": MAJORITY,
     }
 
 
 @contextmanager
-def _administrator(own: Credentials | None, address: str, administrators: Administrators) -> Iterator[Client | None]:
+def _administrator(
+    own: Credentials | None, address: str, administrators: Administrators, deadline: Deadline
+) -> Iterator[Client | None]:
     """A client that may change users: the administrator, `__system`, or the user itself when nobody else is given.
 
     None when no login works: on a cluster without users and without a keyfile.
     """
     for credentials in (administrators.login, administrators.keyfile, own):
-        if credentials is not None and accepts(credentials, address):
+        if credentials is not None and accepts(credentials, address, timeout_seconds=_patience(deadline)):
             with connect(address, credentials) as client:
                 yield client
                 return
@@ -181,6 +225,9 @@ def _repair(client: Client, spec: UserSpec, *, accepted: bool, check_mode: bool)
                     {"updateUser": spec.name, "pwd": password, "mechanisms": ["SCRAM-SHA-256"]},
                 )
             )
+        if not _is_marked(found[0]):
+            marked = (found[0].get("customData") or {}) | MARK
+            commands.append((f"{spec.name}: mark as declared here", {"updateUser": spec.name, "customData": marked}))
         before, after = _role_names(found[0]["roles"]), _role_names(spec.all_roles())
         if before != after:
             change = f"{spec.name}: roles {_listed(before)} -> {_listed(after)}"

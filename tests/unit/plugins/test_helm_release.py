@@ -1,0 +1,130 @@
+"""A release that a killed run left locked is finished by the next one; a release of another chart is left alone.
+
+Helm and kubectl are stand-ins that keep what Helm would store in a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.modules import run_module
+
+PROGRAM = """#!{python}
+import json, sys
+from pathlib import Path
+store, log = Path({folder!r}) / "release.json", Path({folder!r}) / "calls"
+program, words = sys.argv[0].rsplit("/")[-1], [w for w in sys.argv[1:] if not w.startswith("--")]
+with log.open("a") as calls:
+    print(program, *words, file=calls)
+there = json.loads(store.read_text()) if store.exists() else None
+if words[0] == "status" or words[0] == "upgrade" and there and there["status"].startswith("pending"):
+    if words[0] == "upgrade":
+        sys.exit("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress")
+    if not there:
+        sys.exit("Error: release: not found")
+    info = {{"status": there["status"], "last_deployed": there["since"]}}
+    print(json.dumps({{"version": there["revision"], "info": info, "manifest": there["status"], "config": {{}}}}))
+elif words[:2] == ["get", "metadata"]:
+    print(json.dumps({{"chart": there["chart"]}}))
+elif "--dry-run=server" in sys.argv:
+    print(json.dumps({{"manifest": "deployed"}}))
+elif words[0] == "version":
+    print("v4.0.0")
+elif words[0] == "upgrade":
+    now = {{"status": "deployed", "chart": "sharded-mongodb"}}
+    store.write_text(json.dumps((there or {{"revision": 0, "since": ""}}) | now))
+elif words[0] == "uninstall":
+    store.unlink()
+elif words[:2] == ["delete", "secret"] and words[2] == f"sh.helm.release.v1.shop.v{{there['revision']}}":
+    if there["revision"] == 1:
+        store.unlink()
+    else:
+        store.write_text(json.dumps(there | {{"status": "deployed", "revision": there["revision"] - 1}}))
+    print("secret/" + words[2])
+"""
+
+
+class Helm:
+    """What the stand-ins keep and were called with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def store(self, status: str, *, revision: int = 3, age_s: float = 3600, chart: str = "sharded-mongodb") -> None:
+        since = (datetime.now(UTC) - timedelta(seconds=age_s)).strftime("%Y-%m-%dT%H:%M:%S.%f789Z")
+        document = {"status": status, "revision": revision, "since": since, "chart": chart}
+        (self.folder / "release.json").write_text(json.dumps(document))
+
+    def stored(self) -> dict[str, Any] | None:
+        file = self.folder / "release.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def calls(self) -> list[str]:
+        return (self.folder / "calls").read_text().splitlines()
+
+    def module(self, **arguments: Any) -> dict[str, Any]:
+        given = {"name": "shop", "namespace": "shop", "chart": "helm/sharded-mongodb", "kubeconfig": __file__}
+        return run_module("helm_release", **given | arguments)
+
+
+@pytest.fixture
+def helm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Helm:
+    for program in ("helm", "kubectl"):
+        file = tmp_path / "bin" / program
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(PROGRAM.format(python=sys.executable, folder=str(tmp_path)))
+        file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    return Helm(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("status", "revision"), [("pending-upgrade", 3), ("pending-install", 1), ("pending-rollback", 2)]
+)
+def test_release_that_a_killed_run_left_locked_is_finished(helm: Helm, status: str, revision: int) -> None:
+    helm.store(status, revision=revision)
+    planned = helm.module(check=True)
+    assert planned["changed"]
+    assert status in planned["diff"]["prepared"]
+    assert not any("delete" in call for call in helm.calls())
+    done = helm.module()
+    assert done["changed"], done
+    stored = helm.stored()
+    assert stored
+    assert stored["status"] == "deployed"
+    assert f"kubectl delete secret sh.helm.release.v1.shop.v{revision}" in helm.calls()
+    assert not helm.module()["changed"]
+
+
+def test_release_that_was_being_removed_is_removed_and_installed_anew(helm: Helm) -> None:
+    helm.store("uninstalling")
+    assert helm.module()["changed"]
+    assert "helm uninstall shop" in " ".join(helm.calls())
+    stored = helm.stored()
+    assert stored
+    assert stored["status"] == "deployed"
+
+
+def test_release_that_somebody_works_on_now_is_left_to_them(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until they are done: the stand-in for waiting ends their work."""
+    helm.store("pending-upgrade", age_s=5)
+    monkeypatch.setattr("time.sleep", lambda _seconds: helm.store("deployed"))
+    helm.module()
+    assert not any("delete" in call for call in helm.calls())
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_release_of_another_chart_is_refused(helm: Helm, state: str) -> None:
+    helm.store("deployed", chart="postgresql")
+    refused = helm.module(state=state)
+    assert refused["msg"].startswith(
+        "release shop in namespace shop is of the chart postgresql, not of sharded-mongodb"
+    )
+    assert not any(call.split()[1] in ("upgrade", "uninstall") for call in helm.calls())
