@@ -13,6 +13,8 @@ from pymongo import MongoClient
 from shardmart.cluster.protocol.connection import connect
 from shardmart.loader.generation import identity
 
+pytestmark = pytest.mark.long
+
 REFERENCE = {"users": 10, "products": 20, "orders": 30}
 LARGE = ("--users", "4000", "--orders-per-user", "10", "--workers", "2", "--batch", "200")
 LARGE_COUNTS = {"users": 4000, "products": 20, "orders": 40_000}
