@@ -85,13 +85,20 @@ lint-yaml:
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline
 
+SCHEMAS := 'helm/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json'
+# Environments of k8s/gitops, each with the topology that its cluster.yaml is made from.
+ENVIRONMENTS := staging=inventories/topology.yml production=inventories/topologies/production.yml
 lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubeconform (needs Helm)
 	$(BIN)/shardmart render declared --check helm/sharded-mongodb/files/declared.json
 	helm lint --strict helm/sharded-mongodb
 	if command -v helm3 >/dev/null; then helm3 lint --strict helm/sharded-mongodb; fi
 	helm-unittest helm/sharded-mongodb
 	for values in helm/sharded-mongodb/ci/*.yaml; do helm template check helm/sharded-mongodb --values $$values \
-	  | kubeconform -strict -summary -skip Certificate -schema-location 'helm/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json' - || exit 1; done
+	  | kubeconform -strict -summary -skip Certificate -schema-location $(SCHEMAS) - || exit 1; done
+	for pair in $(ENVIRONMENTS); do $(BIN)/shardmart render values $${pair#*=} --check k8s/gitops/$${pair%%=*}/cluster.yaml \
+	  && helm template shardmart helm/sharded-mongodb --values k8s/gitops/$${pair%%=*}/cluster.yaml --values k8s/gitops/$${pair%%=*}/values.yaml \
+	  | kubeconform -strict -summary -schema-location $(SCHEMAS) - || exit 1; done
+	kubeconform -strict -summary -skip Kustomization,ExternalSecret -schema-location $(SCHEMAS) k8s/gitops/argocd k8s/gitops/flux k8s/gitops/secrets/external-secret.yaml
 	$(BIN)/python helm/values_table.py --check
 
 format: $(STAMP) ## Format the Python code
@@ -115,6 +122,8 @@ lock-images: ## Take from the lock what each image installs
 lock-npm: ## Resolve anew what the database image's mongosh is made of
 	npm install --prefix k8s/images/database/mongosh --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
-render: $(STAMP) ## Write the chart's copy of users, secrets' holders and zones
+render: $(STAMP) ## Write what is made from declarations: the chart's copy of users and secrets' holders, k8s/gitops' clusters
 	$(BIN)/shardmart render declared > helm/sharded-mongodb/files/declared.json.new
 	mv helm/sharded-mongodb/files/declared.json.new helm/sharded-mongodb/files/declared.json
+	for pair in $(ENVIRONMENTS); do { echo "---"; echo "# Made from $${pair#*=} by make render; what else differs stands in values.yaml."; \
+	  $(BIN)/shardmart render values $${pair#*=}; } > k8s/gitops/$${pair%%=*}/cluster.yaml || exit 1; done

@@ -2,9 +2,10 @@
 
     kubectl get --raw /openapi/v2 | python helm/kubernetes_schemas.py helm/schemas
 
-Only the kinds this chart renders are kept, without descriptions.  An unknown key is an error (kubeconform's "strict"),
-because a typo that the API server drops in silence is what the check is for.  The files are kept in the repository,
-so the check needs no network.
+Only the kinds this chart and k8s/gitops use are kept, without descriptions; one that the cluster lacks (Argo CD's,
+where it is not installed) keeps its file. An unknown key is an error (kubeconform's "strict"), because a typo that
+the API server drops in silence is what the check is for. The files are kept in the repository, so the check needs no
+network.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 KINDS = {
-    ("", "v1"): ("ConfigMap", "Pod", "Secret", "Service", "ServiceAccount"),
+    ("", "v1"): ("ConfigMap", "Namespace", "Pod", "Secret", "Service", "ServiceAccount"),
     ("apps", "v1"): ("Deployment", "StatefulSet"),
     ("batch", "v1"): ("CronJob", "Job"),
     ("networking.k8s.io", "v1"): ("NetworkPolicy",),
+    ("argoproj.io", "v1alpha1"): ("Application", "AppProject"),
     ("policy", "v1"): ("PodDisruptionBudget",),
     ("rbac.authorization.k8s.io", "v1"): ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"),
 }
@@ -55,12 +57,15 @@ def references(schema: Any) -> set[str]:
     return own | {name for child in schema.values() for name in references(child)}
 
 
-def of_kind(definitions: dict[str, Any], group: str, version: str, kind: str) -> dict[str, Any]:
-    """One self-contained schema: the kind, and every definition it leads to."""
+def of_kind(definitions: dict[str, Any], group: str, version: str, kind: str) -> dict[str, Any] | None:
+    """One self-contained schema: the kind, and every definition it leads to; None for one that the server has not."""
     wanted = {"group": group, "version": version, "kind": kind}
     root = next(
-        name for name, schema in definitions.items() if wanted in schema.get("x-kubernetes-group-version-kind", [])
+        (name for name, schema in definitions.items() if wanted in schema.get("x-kubernetes-group-version-kind", [])),
+        None,
     )
+    if root is None:
+        return None
     found: dict[str, Any] = {}
     waiting = [root]
     while waiting:
@@ -81,6 +86,9 @@ def main() -> None:
         for kind in kinds:
             suffix = f"-{group.split('.')[0]}-{version}" if group else f"-{version}"
             schema = of_kind(document["definitions"], group, version, kind)
+            if schema is None:
+                print(f"{group}/{version} {kind}: this server has none", file=sys.stderr)
+                continue
             (folder / f"{kind.lower()}{suffix}.json").write_text(json.dumps(schema, separators=(",", ":")) + "\n")
     print(f"Kubernetes {document['info']['version']}: {sum(map(len, KINDS.values()))} kinds")
 

@@ -7,7 +7,7 @@ Exit codes: 0 printed, or nothing differs; 1 with `--check`, something differs, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -149,13 +149,21 @@ def _report(file: Path, found: list[Difference], *, as_json: bool) -> None:
     raise typer.Exit(1 if found else 0)
 
 
+class _Indented(yaml.SafeDumper):
+    """Lists stand further in than their key, as yamllint has it, and are not shortened to references."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def _show(document: Mapping[str, Any], *, as_json: bool) -> None:
-    dump: Callable[[Any], str] = (
-        (lambda plain: json.dumps(plain, indent=2) + "\n")
-        if as_json
-        else (lambda plain: str(yaml.safe_dump(plain, sort_keys=False)))
-    )
-    print(dump(document), end="")
+    if as_json:
+        print(json.dumps(document, indent=2))
+    else:
+        print(yaml.dump(document, Dumper=_Indented, sort_keys=False), end="")
 
 
 def main(arguments: list[str]) -> int:

@@ -23,12 +23,12 @@ LOCKS = {
 SHIPPED = {
     "database": sorted((SOURCE / "shardmart" / "router").glob("*.py")),
     # `freeze` draws the pools anew, with Faker; it is for this repository only.
-    "loader": [file for file in sorted((SOURCE / "shardmart" / "loader").glob("*.py")) if file.stem != "freeze"],
+    "loader": [file for file in sorted((SOURCE / "shardmart" / "loader").rglob("*.py")) if file.stem != "freeze"],
     "toolbox": [
         *(SOURCE / f"{module.replace('.', '/')}.py" for module, _ in COMMANDS.values()),
         *sorted((ROOT / "plugins" / "modules").glob("*.py")),
         ROOT / "plugins" / "inventory" / "topology.py",
-        ROOT / "k8s" / "images" / "toolbox" / "bin" / "kubernetes-secrets",
+        *sorted((ROOT / "k8s" / "images" / "toolbox" / "bin").glob("kubernetes-*")),
     ],
 }
 
