@@ -23,6 +23,15 @@ from tests.support.kind_site import KindSite, Made, ready
 NAMESPACE = "shardmart-staging"
 SECONDS: dict[str, float] = {}
 
+# The toolbox has no pkill.
+STOP = """
+import os, signal
+from pathlib import Path
+for file in Path("/proc").glob("[0-9]*/cmdline"):
+    if b"ledger\\0run" in file.read_bytes():
+        os.kill(int(file.parent.name), signal.SIGINT)
+"""
+
 pytestmark = pytest.mark.skipif(not (LABORATORY / "argocd-up").exists(), reason="no Argo CD beside the checkout")
 
 
@@ -182,8 +191,9 @@ def test_a_commit_that_changes_the_members_memory_loses_no_write(gitops: GitOps,
         timed("a commit changes the members' memory, writes going on", begun)
         assert not over.is_set(), said
     finally:
-        site.toolbox("pkill", "-INT", "-f", "ledger run", accept=(0, 1))
+        site.toolbox("python3", "-", text=STOP)
         writer.join(120)
+        assert not writer.is_alive(), "the ledger was told to stop"
     after = {
         pod["metadata"]["name"]: pod["metadata"]["uid"]
         for pod in site.get("pods", "--selector=app.kubernetes.io/component=shard")
