@@ -99,8 +99,11 @@ def observe(targets: Targets) -> None:
     watcher.start()  # before the ledger: two clients that make one database at a time get in each other's way
     with (folder / "ledger.log").open("wb") as log:
         ledger = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "shardmart.ledger", "run", "--journal", str(journal), *orders["ledger"]],
-            stdin=subprocess.DEVNULL,
+            [
+                *(sys.executable, "-m", "shardmart.ledger", "run", "--journal", str(journal), "--until-input-ends"),
+                *orders["ledger"],
+            ],
+            stdin=subprocess.PIPE,  # closed with this process, however it ends
             stdout=log,
             stderr=log,
             start_new_session=True,
