@@ -75,6 +75,9 @@ def run(
         float,
         typer.Option(min=0, max=1, help="Negative control: share of writes sent twice behind the journal's back."),
     ] = 0,
+    journal_mb: Annotated[
+        float | None, typer.Option(min=0.01, help="End the run when its journals are larger than this, MiB.")
+    ] = None,
     until_input_ends: Annotated[
         bool, typer.Option(help="Stop, too, when standard input ends: with whoever started this, however that ends.")
     ] = False,
@@ -97,6 +100,7 @@ def run(
         fsync=fsync,
         database=database,
         double_submit=double_submit,
+        journal_mb=journal_mb,
     )
     options.sync_interval()
     target = Target(
