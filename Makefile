@@ -12,6 +12,20 @@ PLAY   := $(BIN)/ansible-playbook -i inventories/embedded
 export PATH := $(abspath $(BIN)):$(PATH)
 # Containers set this often; then every process compiles Ansible, PyMongo and all else anew, 1 s of CPU or more each time.
 export PYTHONDONTWRITEBYTECODE :=
+# This project's own, whatever another one has set, and although Ansible ignores a file in a folder that others may write in.
+export ANSIBLE_CONFIG := $(abspath ansible.cfg)
+# Ansible works in no other encoding.
+ifeq ($(findstring utf,$(shell printf %s "$${LC_ALL:-$${LC_CTYPE:-$$LANG}}" | tr UTF utf)),)
+  export LC_ALL := $(if $(shell locale -a 2>/dev/null | grep -ix 'c\.utf-\?8'),C.UTF-8,en_US.UTF-8)
+endif
+# Tools keep what they cached in the home folder; where nobody may write in it, beside the tools.
+ifneq ($(shell test -w "$${HOME:-/nowhere}" && echo yes),yes)
+  export HOME := $(abspath $(VENV))/home
+endif
+# Parts of a test run use the same servers and ports: `make -j8 test` runs one after the other, as `make test` does.
+ifeq ($(filter lint-python lint-yaml,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif
 # Where tests find the servers, and keep what they had to fetch.
 export SHARDMART_BINARIES ?= $(abspath .shardmart/binaries)
 
@@ -21,7 +35,8 @@ help: ## This list
 install: $(STAMP) ## Install what the lock file pins into .venv
 $(STAMP): requirements.lock pyproject.toml .ci/installer.lock
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	test -x $(BIN)/python || python3 -m venv --without-pip $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null \
+	  || python3 -m venv --clear --without-pip $(VENV)
 	pip=$$(python3 .ci/bundled_pip.py) && PYTHONPATH=$$pip $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
 	  --require-hashes -r .ci/installer.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock

@@ -20,6 +20,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     site = KindSite(tmp_path_factory.mktemp("kind"), NAME)
     site.destroy()  # of a run that was killed
     begun = time.monotonic()
+    site.enforce_policies()
     played = site.play("site.yml")
     seconds = time.monotonic() - begun
     print(f"\nsite.yml from no cluster: {seconds:.0f} s")

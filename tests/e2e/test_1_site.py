@@ -16,7 +16,8 @@ from shardmart.declare import chart as kind
 from shardmart.declare import topology
 from tests.support.kind_site import ROOT, KindSite, Made
 
-COMPONENTS = {"config-server", "shard", "router", "toolbox"}
+CLUSTER = {"config-server", "shard", "router", "toolbox"}
+COMPONENTS = {*CLUSTER, "loader"}
 COMPONENT = "app.kubernetes.io/component"
 
 
@@ -93,7 +94,6 @@ def matching(peer: dict[str, Any], pods: list[dict[str, Any]]) -> set[str]:
 
 
 def test_network_policies_select_the_pods_that_exist(site: KindSite) -> None:
-    # The laboratory accepts policies and enforces none: what is tested is whom they would select.
     pods = site.get("pods", f"--selector=app.kubernetes.io/instance={site.name},app.kubernetes.io/name=sharded-mongodb")
     assert {pod["metadata"]["labels"][COMPONENT] for pod in pods} == COMPONENTS
     callers, called, guarded = {}, {}, []
@@ -120,11 +120,13 @@ def test_network_policies_select_the_pods_that_exist(site: KindSite) -> None:
             assert site.get("pods", "--namespace=kube-system", f"--selector={found}"), "no DNS server is reached"
     assert sorted(guarded) == sorted(COMPONENTS), "every component has one policy"
     members = {"config-server", "shard"}
-    assert callers["config-server"] == callers["shard"] == COMPONENTS, "members are called by the cluster"
+    assert callers["config-server"] == callers["shard"] == CLUSTER, "members are called by the cluster"
     assert callers["router"] == COMPONENTS, "routers are called by every pod of the namespace"
     assert callers["toolbox"] == set(), "nobody calls the toolbox"
     assert called["config-server"] == called["shard"] == called["router"] == members
     assert called["toolbox"] == {*members, "router"}
+    assert called["loader"] == {"router"}
+    assert callers["loader"] == set()
 
 
 @pytest.mark.parametrize("name", ["topology.yml", "topologies/small.yml", "topologies/large.yml"])

@@ -72,6 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindSite]:
     site = KindSite(tmp_path_factory.mktemp("tls"), NAME, **document)
     site.destroy()
     try:
+        site.enforce_policies()
         made = site.play("site.yml", *MADE_BY_THE_CHART)
         assert made.code == 0, made.output
         yield site

@@ -18,6 +18,8 @@ from tests.support.plays import Played
 
 ROOT = Path(__file__).parents[2]
 TRIES_SECONDS = 0.5
+POLICIES = Path(os.environ.get("KUBE_LAB") or ROOT.parent / "shared" / "kube-lab") / "policies-up"
+"""What makes network policies count on a kind cluster, whose own network ignores them."""
 SEED = ("--seed=1", "--users=10", "--orders-per-user=3", "--products=20")
 
 SETS = """
@@ -97,6 +99,14 @@ class KindSite:
             check=False,
         )
         return Played(done.returncode, done.stdout)
+
+    def enforce_policies(self) -> None:
+        """Have the kind cluster, made by its roles, and its policies enforced from the first pod on."""
+        command = ["ansible", "-i", self.inventory, "controller", "-e", f"topology={self.topology}"]
+        for role in ("secrets", "kind_cluster"):
+            self.run(*command, "-m", "ansible.builtin.include_role", "-a", f"name={role}")
+        if POLICIES.exists():
+            self.run(str(POLICIES), "--name", self.name, "--kubeconfig", str(self.kubeconfig))
 
     def kubectl(self, *arguments: str, text: str | None = None, accept: tuple[int, ...] = (0,)) -> str:
         """Output of kubectl in the release's namespace (another `--namespace` in the arguments wins)."""

@@ -64,3 +64,19 @@ def test_no_cluster_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         resolve_uri(user="loader", state=tmp_path)
     with pytest.raises(StateError, match="cannot read the URI file"):
         resolve_uri(None, tmp_path / "absent", user="loader")
+
+
+def test_cluster_is_found_from_a_folder_below_it(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHARDMART_STATE", raising=False)
+    made = state / ".shardmart"
+    made.mkdir()
+    below = state / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert State.find().folder == below / ".shardmart", "nothing above is a cluster"
+    (state / "cluster.json").rename(made / "cluster.json")
+    assert State.find().folder == made
+    monkeypatch.setattr("os.geteuid", lambda: made.stat().st_uid + 1)
+    assert State.find().folder == below / ".shardmart", "somebody else's is not taken"
+    monkeypatch.setenv("SHARDMART_STATE", str(state / "other"))
+    assert State.find().folder == state / "other"

@@ -42,7 +42,7 @@ the description of the cluster; no other template knows what a description looks
       {{- end }}
 - name: tmp
   emptyDir:
-    sizeLimit: 256Mi
+    sizeLimit: {{ ternary .root.Values.toolbox.scratchSize "256Mi" (eq .holder "toolbox") }}
 {{- with .root.Values.toolbox.extraVolumes }}
 {{ toYaml . }}
 {{- end }}

@@ -6,6 +6,7 @@ file failed, 4 this cluster cannot do an experiment and nothing was started, 130
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -28,9 +29,11 @@ from shardmart.platforms.state import State
 
 from .errors import ChaosError, ImpossibleError
 from .lifecycle import heal as healing
-from .lifecycle import records
+from .lifecycle import records, running
 from .lifecycle.engine import FAULTS, Engine, Plan
+from .report import runs
 from .targets.selectors import Targets
+from .toolkit import judgement
 
 FAULT_HELP = f"What may happen; repeatable: {', '.join(FAULTS)}, all."
 EXPERIMENT_FAILED = 1
@@ -66,7 +69,9 @@ def _chaos_toolkit() -> str:
 def run_experiments(
     experiments: Annotated[list[Path], typer.Argument(help="Experiment files.", exists=True, dir_okay=False)],
     times: Annotated[int, typer.Option(min=1, help="How often to run each.")] = 1,
-    expect_failure: Annotated[bool, typer.Option(help="Negative controls: exit 0 only if every run fails.")] = False,
+    expect_failure: Annotated[
+        bool, typer.Option(help="Negative controls: exit 0 only if every run fails, for the reason that it names.")
+    ] = False,
     where_possible: Annotated[bool, typer.Option(help="Leave out, and name, what this cluster cannot do.")] = False,
     var: Annotated[
         list[str] | None, typer.Option(help="Another value of the experiment's configuration, as KEY:TYPE=VALUE.")
@@ -82,13 +87,18 @@ def run_experiments(
 
     found = _use(state)
     program = _chaos_toolkit()
+    running.refuse_second(found)
     experiments = _possible(Targets(found), experiments, leave_out=where_possible)
+    expected = _expected_failures(experiments) if expect_failure else {}
+    runs_folder = found.folder / "chaos" / "runs"
     failed = passed = 0
+    otherwise = []
     started = time.time()
     for path in experiments:
         for _ in range(times):
             journal = found.folder / "chaos" / f"journal-{path.stem}.json"
             journal.parent.mkdir(parents=True, exist_ok=True)
+            before = set(runs_folder.glob("*"))
             done = subprocess.run(  # noqa: S603
                 [
                     *(program, "--no-version-check", "--log-file", str(journal.with_suffix(".log"))),
@@ -98,10 +108,36 @@ def run_experiments(
                 ],
             )
             failed, passed = failed + bool(done.returncode), passed + (not done.returncode)
-    print(f"\n{passed} passed, {failed} failed; reports in {found.folder / 'chaos' / 'runs'}\n")
-    print(table.markdown(table.summarize(found.folder / "chaos" / "runs", started)))
-    if passed if expect_failure else failed:
+            if path in expected:
+                instead = judgement.failed_as_expected(expected[path], _summary_of(set(runs_folder.glob("*")) - before))
+                otherwise += [f"{path.name} did not fail as it must: {instead}"] if instead else []
+    print(f"\n{passed} passed, {failed} failed; reports in {runs_folder}\n")
+    print(table.markdown(table.summarize(runs_folder, started)))
+    for line in otherwise:
+        print(line, file=sys.stderr)
+    if passed or otherwise if expect_failure else failed:
         raise typer.Exit(EXPERIMENT_FAILED)
+
+
+def _expected_failures(experiments: list[Path]) -> dict[Path, str]:
+    """By which problem each of them has to fail; BadUseError for one that does not say it."""
+    from .toolkit.experiments import read
+
+    expected = {path: judgement.expected_failure(read(path)) for path in experiments}
+    if silent := [path for path, pattern in expected.items() if pattern is None]:
+        raise BadUseError(
+            f'{silent[0]} does not say how it must fail: give it {{"name": "shardmart", "expected_failure": PATTERN}} '
+            "in `extensions`"
+        )
+    return {path: pattern for path, pattern in expected.items() if pattern}
+
+
+def _summary_of(folders: set[Path]) -> dict[str, Any] | None:
+    """What the run left in its new folder; None when it left no summary."""
+    for folder in folders:
+        with contextlib.suppress(ChaosError):
+            return runs.read_summary(folder)
+    return None
 
 
 def _possible(targets: Targets, experiments: list[Path], *, leave_out: bool) -> list[Path]:
@@ -210,7 +246,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write an experiment's page and picture again, or sum up many runs in one table."""
-    from .report import page, runs, table
+    from .report import page, table
 
     found = _use(state)
     folder = folder or found.folder / "chaos" / "runs"

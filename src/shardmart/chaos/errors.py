@@ -11,6 +11,12 @@ class ChaosError(ShardmartError):
     exit_code = UNREACHABLE
 
 
+class BusyError(ChaosError):
+    """Another experiment runs with this state folder."""
+
+    exit_code = REFUSED
+
+
 class ImpossibleError(ChaosError):
     """This cluster, or this machine, cannot do what an experiment asks for; nothing was started."""
 

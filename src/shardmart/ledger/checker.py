@@ -37,6 +37,15 @@ def check(folder: Path, scratch: Path | None = None, progress: Progress = lambda
     return verdict
 
 
+def refuse_empty(verdict: Verdict) -> None:
+    """A run that acknowledged nothing is not clean; a workload that did not is named, or it would pass unseen."""
+    silent = [name for name, counter in verdict.operations.items() if not counter["ok"]]
+    if not verdict.total("ok"):
+        verdict.add("empty", ", ".join(verdict.operations) or "run", "no operation was acknowledged in the whole run")
+    elif silent:
+        verdict.notes.append(f"nothing was acknowledged of {', '.join(silent)}: nothing is proved of it")
+
+
 def workloads_of(run: Run) -> list[Workload]:
     """The workloads a run had; JournalError for one that this version does not know."""
     if unknown := [name for name in run.workloads if name not in WORKLOADS]:

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Annotated
@@ -74,6 +75,12 @@ def run(
         float,
         typer.Option(min=0, max=1, help="Negative control: share of writes sent twice behind the journal's back."),
     ] = 0,
+    journal_mb: Annotated[
+        float | None, typer.Option(min=0.01, help="End the run when its journals are larger than this, MiB.")
+    ] = None,
+    until_input_ends: Annotated[
+        bool, typer.Option(help="Stop, too, when standard input ends: with whoever started this, however that ends.")
+    ] = False,
     database: Annotated[str, typer.Option(help="Database of the ledger.")] = "ledger",
     uri: Uri = None,
     uri_file: UriFile = None,
@@ -93,6 +100,7 @@ def run(
         fsync=fsync,
         database=database,
         double_submit=double_submit,
+        journal_mb=journal_mb,
     )
     options.sync_interval()
     target = Target(
@@ -115,6 +123,8 @@ def run(
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
+        if until_input_ends:
+            threading.Thread(target=_stop_at_the_end_of_input, args=(runner,), daemon=True).start()
         totals = runner.run(_Progress(duration))
     if as_json:
         print(json.dumps({"run": runner.run_id, "journal": str(journal), **totals}))
@@ -126,6 +136,11 @@ def run(
         )
     if interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _stop_at_the_end_of_input(runner: Runner) -> None:
+    sys.stdin.read()
+    runner.stop()
 
 
 class _Progress:
@@ -188,6 +203,7 @@ def check(
                 for system in systems.values():
                     report.add(system.examine(wait))
     verdict = checker.check(journal, progress=say)
+    checker.refuse_empty(verdict)
     for problem in report.problems:
         verdict.add("members", "members", problem)
     verdict.notes += report.notes

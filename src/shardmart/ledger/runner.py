@@ -18,7 +18,7 @@ from typing import Any
 
 from shardmart.errors import BadUseError
 
-from .journal import JournalWriter, Outcome, Run, periodic_sync, token
+from .journal import JournalError, JournalWriter, Outcome, Run, periodic_sync, token
 from .metrics import METRICS_FILE, Recorder, Window
 from .system import NoEffectError, PrepareError, System
 from .workloads import Workload
@@ -43,6 +43,8 @@ class Options:
     database: str = "ledger"
     double_submit: float = 0.0
     """Negative control: the share of effects that are sent a second time behind the journal's back."""
+    journal_mb: float | None = None
+    """The run ends, as a failure, when its journals are larger than this, mebibytes; None for no limit."""
 
     def sync_interval(self) -> float | None:
         """Seconds between fsyncs, 0.0 for one per operation, None for never.  BadUseError if it is none of these."""
@@ -172,6 +174,17 @@ class Runner:
                 return
             self._write_window(progress, started)
             tick += 1.0
+            self._refuse_large_journals()
+
+    def _refuse_large_journals(self) -> None:
+        """End the run before its journals take more of the disk than they may: what was acknowledged can be checked."""
+        limit = self._options.journal_mb
+        if limit is None:
+            return
+        size = sum(file.stat().st_size for file in self._folder.iterdir() if file.is_file()) / (1 << 20)
+        if size > limit:
+            self._failure = JournalError(f"the journals have {size:.1f} MiB and may have {limit:g}: the run has ended")
+            self._stop.set()
 
     def _write_window(self, progress: Callable[[Window, float], None], started: float) -> None:
         window = self._recorder.close_window()

@@ -16,7 +16,7 @@ from struct import Struct
 
 import bson
 from bson import ObjectId
-from pymongo import MongoClient
+from pymongo import MongoClient, ReadPreference
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
@@ -232,7 +232,10 @@ class BatchWorker:
         if self._client is None:
             self._client = connect(self._job.uri)
         database = self._client.get_database(
-            self._job.database, write_concern=WRITE_CONCERN, read_concern=ReadConcern("majority")
+            self._job.database,
+            write_concern=WRITE_CONCERN,
+            read_concern=ReadConcern("majority"),
+            read_preference=ReadPreference.PRIMARY,
         )
         return database[batch.collection]
 

@@ -13,7 +13,8 @@ CONNECT_SECONDS = 10.0
 
 
 def connect(uri: str) -> MongoClient[Document]:
-    """A client for `uri`; it connects when first used.
+    """A client for `uri`; it connects when first used.  What it reads is asked of primaries, whatever `uri` says: a
+    secondary that lags would call missing what is there.
 
     Raises BadUseError for a connection string that is none. Its text is not repeated: it may hold a password.
     """

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -28,6 +29,21 @@ BATCHES_AHEAD = 2
 """Batches handed out per worker: one being worked on, one waiting, so that memory does not grow with the load."""
 
 TICK_SECONDS = 0.25
+
+
+SOCKET_PATH = 107
+"""Bytes that the path of a Unix socket may have (unix(7): 108 with the zero byte)."""
+SOCKET_NAME = len("/pymp-12345678/listener-12345678")
+
+
+def start_method() -> Literal["forkserver", "spawn"]:
+    """How worker processes start: from a fork server, which needs a socket in the temporary folder; where there is no
+    such folder (a read-only root) or its path is too long for one, each on its own, which takes a second longer."""
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:
+        return "spawn"
+    return "forkserver" if len(os.fsencode(folder)) + SOCKET_NAME <= SOCKET_PATH else "spawn"
 
 
 class Notices(Protocol):
@@ -80,7 +96,7 @@ class Pool:
             return
         # A fork server imports us once for all workers: they start sooner and share that memory.  Forking this
         # process instead would copy its connections.
-        context = multiprocessing.get_context("forkserver")
+        context = multiprocessing.get_context(start_method())
         context.set_forkserver_preload(["shardmart.loader.pool"])
         self._notices = context.Queue()
         for _ in range(workers):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo import ASCENDING, DESCENDING, MongoClient
+from pymongo import ASCENDING, DESCENDING, MongoClient, ReadPreference
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -49,7 +49,9 @@ class Placement:
 
 def survey(client: MongoClient[Document], model: DataModel, seed: int) -> Survey:
     """Look at the database through `client`. Raises UnreachableError when the collections are not there."""
-    database = client.get_database(model.database, read_concern=ReadConcern("majority"))
+    database = client.get_database(
+        model.database, read_concern=ReadConcern("majority"), read_preference=ReadPreference.PRIMARY
+    )
     absent = set(COLLECTIONS) - set(database.list_collection_names())
     if absent:
         names = ", ".join(f"{model.database}.{name}" for name in COLLECTIONS if name in absent)
@@ -82,7 +84,9 @@ def empty(client: MongoClient[Document], model: DataModel) -> Iterator[int]:
     indexes and validator, and sharding it again needs more than readWrite.  In small ranges, so that no command
     runs for minutes and an interrupted deletion is finished by the next.
     """
-    database = client.get_database(model.database, write_concern=WriteConcern("majority"))
+    database = client.get_database(
+        model.database, write_concern=WriteConcern("majority"), read_preference=ReadPreference.PRIMARY
+    )
     for name in reversed(COLLECTIONS):  # orders before the customers and articles they point to
         in_order = database[name].find({"_id": {"$type": "objectId"}}, {"_id": 1}).sort("_id", ASCENDING)
         while boundary := next(in_order.clone().skip(DELETE_BATCH).limit(1), None):

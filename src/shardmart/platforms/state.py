@@ -1,8 +1,8 @@
 """The state folder: secrets, and what `provision` wrote about the cluster it made.
 
 Everything the embedded platform keeps lives in one folder of mode 0700 (default `.shardmart/` in the working
-directory, or `$SHARDMART_STATE`).  A laptop keeps there what it knows of a cluster on Kubernetes, and the chart's pods
-mount one, so every `shardmart` command finds the cluster the same way.
+directory or above it, or `$SHARDMART_STATE`).  A laptop keeps there what it knows of a cluster on Kubernetes, and the
+chart's pods mount one, so every `shardmart` command finds the cluster the same way.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..declare import release
 from ..errors import UnreachableError
 
 DESCRIPTION = "cluster.json"
+DEFAULT_FOLDER = ".shardmart"
 
 
 class StateError(UnreachableError):
@@ -33,8 +34,13 @@ class State:
 
     @classmethod
     def find(cls, folder: Path | None = None) -> State:
-        """The folder given, else `$SHARDMART_STATE`, else `.shardmart` in the working directory."""
-        return cls((folder or Path(os.environ.get("SHARDMART_STATE") or ".shardmart")).absolute())
+        """The folder given, else `$SHARDMART_STATE`, else `.shardmart` in the working directory or the nearest one
+        above it where this user has a cluster (somebody else's could lead anywhere)."""
+        if folder or (named := os.environ.get("SHARDMART_STATE")):
+            return cls((folder or Path(named or "")).absolute())
+        here = Path(DEFAULT_FOLDER).absolute()
+        above = (cls(parent / DEFAULT_FOLDER) for parent in here.parents)
+        return next((state for state in above if state.is_own_cluster()), cls(here))
 
     @property
     def keyfile(self) -> Path:
@@ -49,11 +55,20 @@ class State:
         for file, read in ((DESCRIPTION, description.read), (release.RELEASE_FILE, release.read)):
             with suppress(FileNotFoundError):
                 return read(self.folder / file)
-        raise StateError(f"no cluster in {self.folder}: run `make up`, or name another state folder")
+        raise StateError(
+            f"no cluster in {self.folder}: run `make up` first, or say where it is (--state, or SHARDMART_STATE)"
+        )
 
     def describes_a_cluster(self) -> bool:
         """Whether there is a description; nothing of it is read."""
         return any((self.folder / file).exists() for file in (DESCRIPTION, release.RELEASE_FILE))
+
+    def is_own_cluster(self) -> bool:
+        """Whether this user owns the folder and there is a description in it."""
+        try:
+            return self.folder.stat().st_uid == os.geteuid() and self.describes_a_cluster()
+        except OSError:
+            return False
 
     @property
     def authority(self) -> Path | None:

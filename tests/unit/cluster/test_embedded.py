@@ -55,9 +55,15 @@ def test_router_is_mongos_where_there_is_one() -> None:
     assert command[command.index("--configdb") + 1] == document["sharding"]["configDB"]
 
 
-def test_no_command_line_holds_a_secret() -> None:
-    for process in embedded.processes(CLUSTER, Path("/state"), {"mongod": "/m/mongod", "mongos": None}):
-        assert not any("password" in argument for argument in process.command)
+def test_no_command_line_configuration_or_environment_holds_a_secret(tmp_path: Path) -> None:
+    secrets = {name: f"the-content-of-{name}" for name in ("keyfile", "admin.password", "ledger.password")}
+    (tmp_path / "secrets").mkdir()
+    for name, content in secrets.items():
+        (tmp_path / "secrets" / name).write_text(content)
+    for process in embedded.processes(CLUSTER, tmp_path, {"mongod": "/m/mongod", "mongos": None}):
+        told = [*process.command, process.configuration or "", *process.environment.values()]
+        assert [content for content in secrets.values() if content in " ".join(told)] == []
+        assert str(tmp_path / "secrets" / "keyfile") in " ".join(told), "where it is, is told"
         assert process.marker in process.command
 
 

@@ -33,7 +33,7 @@ def test_values_are_what_the_topology_says(printed: dict[str, Any]) -> None:
     assert printed["image"] == {"tag": "8.0.19"}
     assert [shard["replicaSet"] for shard in printed["shards"]] == ["shard1ReplSet", "shard2ReplSet"]
     assert [shard["zones"] for shard in printed["shards"]] == [["APJ", "EMEA"], ["EMEA", "LATAM"]]
-    assert len(printed["configServers"]["members"]) == 3
+    assert printed["configServers"]["members"] == [{"priority": 1, "votes": 1, "hidden": False, "tags": {}}] * 3
 
 
 def test_json_is_the_same(printed: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

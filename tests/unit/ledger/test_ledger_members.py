@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from shardmart.cluster.protocol.connection import Deadline
@@ -88,9 +90,12 @@ def test_a_set_without_a_primary_is_a_problem_and_the_rest_is_not_looked_at(monk
     assert report.checked == []
 
 
+SAME = "members: one primary in each of 2 sets, 3 members hold the same as the others of their set"
+
+
 def test_a_healthy_cluster_is_said_to_have_been_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     report = examined(monkeypatch, {"c:1": "primary", "s:1": "secondary", "s:2": "primary"})
-    assert report == Examination(checked=["members: one primary in each of 2 sets, 3 members hold equal data"])
+    assert report == Examination(checked=[SAME])
 
 
 def test_draining_is_asked_of_the_primary_of_the_config_servers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +110,22 @@ def test_draining_is_asked_of_the_primary_of_the_config_servers(monkeypatch: pyt
     assert report.problems == ["still so after 0 s for shard s is draining"]
 
 
-def examined(monkeypatch: pytest.MonkeyPatch, said: dict[str, str], draining: object = nobody) -> Examination:
+def test_every_set_is_compared_the_config_servers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    def hashes(replica_set: Any, _: object) -> list[str]:
+        compared.append(replica_set.name)
+        return [f"{replica_set.name} differs"] if replica_set.name == "c" else []
+
+    report = examined(monkeypatch, {"c:1": "primary", "s:1": "secondary", "s:2": "primary"}, hashes=hashes)
+    assert set(compared) == {"c", "s"}
+    assert report.problems == ["still so after 0 s for c differs"]
+    assert report.checked == []
+
+
+def examined(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, str], draining: object = nobody, hashes: object = nobody
+) -> Examination:
     """A look at a config server c and a shard s whose members say so of themselves, without a second try."""
     from shardmart.cluster.description import Cluster, Member, ReplicaSet, Role
     from shardmart.cluster.protocol.connection import Credentials
@@ -116,6 +136,6 @@ def examined(monkeypatch: pytest.MonkeyPatch, said: dict[str, str], draining: ob
 
     cluster = Cluster("x", "embedded", replica_set("c", Role.CONFIG, 1), (replica_set("s", Role.SHARD, 2),), ())
     monkeypatch.setattr(members, "_state", lambda address, _: said[address])
-    monkeypatch.setattr(members, "_hash_problems", nobody)
+    monkeypatch.setattr(members, "_hash_problems", hashes)
     monkeypatch.setattr(members, "_draining", draining)
     return members.check(cluster, Credentials(), None, [], 0)

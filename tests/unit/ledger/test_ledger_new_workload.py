@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from toy_workload import TOY, MemorySystem
 
+from shardmart.cluster.host.processes import has_ended
+from shardmart.cluster.protocol.connection import Deadline
 from shardmart.ledger import cli
 from shardmart.ledger.journal import Run, read_all
-from shardmart.ledger.metrics import read_windows
+from shardmart.ledger.metrics import METRICS_FILE, read_windows
 from shardmart.ledger.workloads import WORKLOADS
 
 
@@ -132,3 +138,50 @@ def test_runner_checker_and_command_line_name_no_workload_and_no_driver() -> Non
 def test_every_command_says_its_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--help"]) == 0
     assert "Exit codes: 0 done or clean, 1 not clean" in " ".join(capsys.readouterr().out.split())
+
+
+def test_run_ends_before_its_journals_take_more_than_they_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a pod, which would be evicted and its journals with it."""
+    monkeypatch.setattr(
+        MemorySystem, "add", lambda self, run, token, number: self.store["things"].append({"x": "y" * 9})
+    )
+    arguments = ["run", "--workload", "toy", "--journal", str(tmp_path / "j"), "--duration", "600", "--fsync", "never"]
+    assert cli.main([*arguments, "--journal-mb", "0.1"]) == 3
+    assert "and may have 0.1: the run has ended" in capsys.readouterr().err
+
+
+RUN = """
+import sys
+from toy_workload import TOY
+from shardmart.ledger import cli
+from shardmart.ledger.workloads import WORKLOADS
+WORKLOADS["toy"] = TOY
+raise SystemExit(cli.main(sys.argv[1:]))
+"""
+PARENT = """
+import os, signal, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, start_new_session=True)
+print(child.pid, flush=True)
+sys.stdin.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workload_ends_with_an_experimenter_that_is_killed(tmp_path: Path) -> None:
+    run = ["run", "--workload", "toy", "--journal", str(tmp_path / "j"), "--duration", "86400", "--until-input-ends"]
+    command = [sys.executable, "-c", PARENT, sys.executable, "-c", RUN, *run]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdin
+        assert parent.stdout
+        workload = psutil.Process(int(parent.stdout.readline()))
+        deadline = Deadline(60)
+        while not (tmp_path / "j" / METRICS_FILE).exists():
+            deadline.pause("the workload to begin")
+        parent.stdin.write("\n")
+        parent.stdin.flush()
+        assert parent.wait(30) == -9
+        while not has_ended(workload):
+            deadline.pause("the workload to end with its parent")

@@ -24,7 +24,9 @@ from shardmart.ledger.mongodb.outcome import classify
     [
         (ServerSelectionTimeoutError("no primary"), "failed"),
         (OperationFailure("invalid", 121), "failed"),
-        (OperationFailure("not authorized", 13), "failed"),
+        # The retry of a write whose first answer was lost meets a server that does not know the user yet.
+        (OperationFailure("not authorized", 13), "unknown"),
+        (OperationFailure("authentication failed", 18), "unknown"),
         (AutoReconnect("connection closed"), "unknown"),
         (NetworkTimeout("timed out"), "unknown"),
         (OperationFailure("not primary", 10107), "unknown"),
@@ -34,7 +36,7 @@ from shardmart.ledger.mongodb.outcome import classify
         (DuplicateKeyError("E11000", 11000), "unknown"),
         (OperationFailure("x", 112, {"errorLabels": ["UnknownTransactionCommitResult"]}), "unknown"),
         (PyMongoError("anything else"), "unknown"),
-        *((OperationFailure("refused", code), "failed") for code in (2, 13, 18, 59, 61, 112, 121)),
+        *((OperationFailure("refused", code), "failed") for code in (2, 59, 61, 112, 121)),
         (OperationFailure("x", 112, {"errorLabels": ["RetryableWriteError"]}), "unknown"),
         (OperationFailure("x", 121, {"errorLabels": ["TransientTransactionError"]}), "failed"),
         (ConfigurationError("no such option"), "failed"),

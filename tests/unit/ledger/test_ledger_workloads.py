@@ -242,6 +242,40 @@ def test_the_longest_read_is_kept_when_a_shorter_one_overlaps(synthetic: Make, s
     assert verdict.anomalies[0].operations[0].startswith("client 1 operation 0 ")
 
 
+def test_read_is_stale_against_an_earlier_shorter_one_than_the_longest(synthetic: Make) -> None:
+    """5 items, then 7 that overlap the third read: its 4 items are stale against the first alone."""
+    run = synthetic("append")
+    run.timed(0, [append(0, 90, "unknown") for _ in range(7)])
+    run.timed(1, [read(0, 10, [0, 1, 2, 3, 4])])
+    run.timed(2, [read(5, 20, [0, 1, 2, 3, 4, 5, 6])])
+    run.timed(3, [read(15, 30, [0, 1, 2, 3])])
+    run.final["lists"] = [{"_id": "0", "items": [0, 1, 2, 3, 4, 5, 6]}]
+    verdict = run.check()
+    assert dict(verdict.counts) == {"stale": 1}
+    assert [words.split(" ")[1] for words in verdict.anomalies[0].operations] == ["1", "3"]
+
+
+def test_run_that_acknowledged_nothing_is_not_clean(synthetic: Make) -> None:
+    run = synthetic("append")
+    run.timed(0, [append(0, 10, "failed"), append(11, 20, "unknown")])
+    verdict = run.check()
+    checker.refuse_empty(verdict)
+    assert not verdict.clean
+    assert dict(verdict.counts) == {"empty": 1}
+    nothing = synthetic("transfer").check()
+    checker.refuse_empty(nothing)
+    assert not nothing.clean
+
+
+def test_workload_that_acknowledged_nothing_beside_others_is_named() -> None:
+    verdict = Verdict("r")
+    verdict.count("orders", "ok")
+    verdict.count("append", "failed")
+    checker.refuse_empty(verdict)
+    assert verdict.clean
+    assert verdict.notes == ["nothing was acknowledged of append: nothing is proved of it"]
+
+
 def test_two_lists_are_judged_apart(synthetic: Make) -> None:
     run = synthetic("append")
     run.timed(0, [(0, 1, "append", {"key": 0}, "ok", 1), (2, 3, "append", {"key": 1}, "ok", 1)])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -99,8 +100,12 @@ def observe(targets: Targets) -> None:
     watcher.start()  # before the ledger: two clients that make one database at a time get in each other's way
     with (folder / "ledger.log").open("wb") as log:
         ledger = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "shardmart.ledger", "run", "--journal", str(journal), *orders["ledger"]],
-            stdin=subprocess.DEVNULL,
+            [
+                *(sys.executable, "-m", "shardmart.ledger", "run", "--journal", str(journal), "--until-input-ends"),
+                *_limit(),
+                *orders["ledger"],
+            ],
+            stdin=subprocess.PIPE,  # closed with this process, however it ends
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -121,6 +126,15 @@ def observe(targets: Targets) -> None:
         watcher.stop()
     said = last_line((folder / "ledger.log").read_bytes())
     say("over", exit_code=ledger.returncode, last=said, asked=stop.is_set())
+
+
+def _limit() -> list[str]:
+    """How large journals may become here: the check needs as much again, and so does the archive of both.
+
+    A pod that writes more into its volume than that may have is evicted, and takes the journals with it.
+    """
+    scratch = os.environ.get("SHARDMART_SCRATCH_MB")
+    return [f"--journal-mb={max(1, int(scratch) // 3)}"] if scratch else []
 
 
 class _Tail:

@@ -37,7 +37,9 @@ def guard_of(record: Record) -> psutil.Process | None:
     candidates = psutil.process_iter() if record.guard is None else _process(record.guard)
     for process in candidates:
         try:
-            if process.pid != os.getpid() and record.id in process.cmdline():
+            # As `register.start_guard` starts it: whoever only looks for the identifier is not it.
+            words = process.cmdline()
+            if process.pid != os.getpid() and words[-1:] == [record.id] and "--state" in words:
                 return None if process.status() == psutil.STATUS_ZOMBIE else process
         except psutil.Error:
             continue

@@ -82,7 +82,7 @@ class Here:
         self._state = targets.state
         self._command = [
             *(sys.executable, "-m", "shardmart.ledger", "run", "--state", str(targets.state.folder)),
-            *("--journal", str(experiment.ledger), *workload),
+            *("--journal", str(experiment.ledger), "--until-input-ends", *workload),
         ]
         self._beats = (experiment.folder / FILE).open("a", buffering=1)
         self._watcher = Watcher(
@@ -97,7 +97,7 @@ class Here:
         with (self._experiment.folder / "ledger.log").open("wb") as log:
             self._ledger = subprocess.Popen(  # noqa: S603
                 self._command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # closed with this process, even by kill -9; the workload ends then
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C stops the experiment; the control stops the workload, in order
@@ -119,6 +119,8 @@ class Here:
             except subprocess.TimeoutExpired:
                 self._ledger.kill()
                 self._ledger.wait()
+        if self._ledger and self._ledger.stdin:
+            self._ledger.stdin.close()
         self._watcher.stop()
         self._beats.close()
 

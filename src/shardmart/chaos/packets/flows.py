@@ -1,8 +1,8 @@
 """Who talks to whom on loopback: the owner of each end of a TCP connection, by port and by process.
 
 Every member of an embedded cluster has the same address, so a packet names its two ends by port only.  A listening
-port names a member; an ephemeral port is looked up among the sockets of the members' processes.  Used by
-`chaos.packets.injector`; it reads /proc and changes nothing.
+port names a member; an ephemeral port is looked up among the sockets of the members' processes.
+It reads /proc and changes nothing.
 """
 
 from __future__ import annotations

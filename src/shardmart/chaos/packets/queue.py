@@ -1,6 +1,6 @@
 """A netfilter queue over a netlink socket: packets the kernel hands to this process, and the verdicts it gives back.
 
-Used by `chaos.packets.injector` only.  Protocol: linux/netfilter/nfnetlink_queue.h (kernel 6.1).  It never changes a
+Protocol: linux/netfilter/nfnetlink_queue.h (kernel 6.1).  It never changes a
 packet, and never asks for more than the headers: payloads of the database stay in the kernel.
 """
 

@@ -23,7 +23,7 @@ from shardmart.platforms.state import State
 
 from ..errors import ChaosError
 from ..lifecycle import heal as healing
-from ..lifecycle import records, register
+from ..lifecycle import records, register, running
 from ..lifecycle.engine import FAULTS, Engine, Plan
 from ..targets.selectors import OUTSIDE, Targets
 
@@ -244,8 +244,9 @@ def await_end(timeout_s: float = 180) -> str:
 
 
 def heal() -> list[str]:
-    """End every fault now.  The rollback of every experiment."""
+    """End every fault now, unless they are another experiment's.  The rollback of every experiment."""
     try:
+        running.refuse_second(State.find())
         return healing.heal(State.find())
     except ShardmartError as error:
         raise ActivityFailed(re.sub(r"\s+", " ", str(error))) from None

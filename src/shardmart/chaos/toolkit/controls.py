@@ -18,6 +18,7 @@ from typing import Any
 
 from chaoslib.exceptions import InterruptExecution  # type: ignore[import-untyped]
 from chaoslib.hypothesis import within_tolerance  # type: ignore[import-untyped]
+from chaoslib.types import Dry  # type: ignore[import-untyped]
 from pymongo.errors import PyMongoError
 
 from shardmart.errors import ShardmartError
@@ -30,11 +31,12 @@ from ..lifecycle.running import RunningExperiment
 from ..observation.workload import Observation, observation
 from ..targets.selectors import Targets
 from .experiments import refuse_impossible
-from .judgement import FAILED, STOPPED, final_status, judge, judge_ledger, summary_status
+from .judgement import FAILED, STOPPED, final_status, judge, judge_ledger, resolved, summary_status
 
 logger = logging.getLogger("chaostoolkit")
 
 START_SECONDS = 60
+WITHOUT_ACTIVITIES = (Dry.ACTIVITIES, Dry.ACTIONS, Dry.PROBES)
 
 
 @dataclass
@@ -44,6 +46,7 @@ class _Session:
     observation: Observation
     cool_down_s: float
     workload: dict[str, Any]
+    platform: str
     problems: list[str] = field(default_factory=list)
     measured: list[dict[str, Any]] = field(default_factory=list)
     began: bool = False
@@ -51,6 +54,8 @@ class _Session:
 
 
 _session: _Session | None = None
+_dry = False
+"""Whether Chaos Toolkit only goes through the motions (`chaos run --dry`): nothing is started, judged or written."""
 
 
 def before_experiment_control(
@@ -65,7 +70,11 @@ def before_experiment_control(
     **_: Any,
 ) -> None:
     """Start the ledger and the watcher, and wait until writes are acknowledged.  Interrupts the experiment if not."""
-    global _session
+    global _session, _dry
+    _dry = context.get("dry") in WITHOUT_ACTIVITIES
+    if _dry:
+        logger.info("a dry run: no workload is started, and no verdict given")
+        return
     workload = {
         "workloads": workloads,
         "clients": clients,
@@ -77,12 +86,13 @@ def before_experiment_control(
         state = State.find()
         targets = Targets(state)
         refuse_impossible(targets, context)
+        running.hold_lock(state)  # before anything is touched: what is active may be another experiment's
         if left := heal.heal(state):
             logger.warning("ended faults that were still active: %s", ", ".join(left))
         folder = _folder(state, context["title"])
         experiment = RunningExperiment(folder, context["title"], time.time())
         made = observation(targets, experiment, _arguments(workload))
-        _session = _Session(experiment, state, made, float(cool_down_s), workload)
+        _session = _Session(experiment, state, made, float(cool_down_s), workload, targets.platform.name)
         atexit.register(_stop_everything)
         running.begin(state, experiment)
         made.start()
@@ -92,16 +102,24 @@ def before_experiment_control(
         time.sleep(float(warm_up_s))
     except (ShardmartError, PyMongoError, OSError) as error:
         _stop_everything()
+        running.end(State.find())
         raise InterruptExecution(f"the experiment cannot begin: {' '.join(str(error).split())[:300]}") from None
 
 
-def after_activity_control(context: dict[str, Any], state: dict[str, Any], **_: Any) -> None:
+def after_activity_control(
+    context: dict[str, Any], state: dict[str, Any], configuration: dict[str, Any] | None = None, **_: Any
+) -> None:
     """Hold every activity to its word."""
     if _session is None or not isinstance(state, dict):
         return
-    judged = judge(context, state, _within)
+    try:
+        activity = _with_numbers(context, configuration or {}, _session)
+    except ChaosError as error:
+        _problem(f"{context['type']} {context['name']!r}: {error}")
+        return
+    judged = judge(activity, state, _within)
     if judged.met is not None:
-        name, output, tolerance = context["name"], state.get("output"), context.get("tolerance")
+        name, output, tolerance = activity["name"], state.get("output"), activity.get("tolerance")
         if tolerance is not None:
             state["tolerance_met"] = judged.met
         _session.measured.append(
@@ -110,6 +128,15 @@ def after_activity_control(context: dict[str, Any], state: dict[str, Any], **_: 
         logger.info("%s: %s%s", name, output, "" if judged.met else "  OUT OF TOLERANCE")
     if judged.problem:
         _problem(judged.problem)
+
+
+def _with_numbers(activity: dict[str, Any], configuration: dict[str, Any], session: _Session) -> dict[str, Any]:
+    """The activity with a tolerance of numbers, those of the experiment's configuration on this platform included."""
+    if "tolerance" not in activity:
+        return activity
+    platform = session.platform
+    here = {name: v.get(platform) if isinstance(v, dict) else v for name, v in configuration.items()}
+    return {**activity, "tolerance": resolved(activity["tolerance"], here)}
 
 
 def _within(tolerance: Any, output: Any) -> bool:
@@ -125,6 +152,8 @@ def _problem(text: str) -> None:
 
 def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_: Any) -> None:
     """Heal, stop, check, report; and make the status say what was found."""
+    if _dry:
+        return
     if _session is None or not _session.began:
         state["status"] = FAILED
         _stop_everything()

@@ -1,6 +1,6 @@
 """Restart members one at a time, secondaries first, so that no replica set ever loses its majority.
 
-The `member_processes` Ansible module calls `one_at_a_time` for members whose configuration changed.
+A member that does not come back stops it: the others go on as they were.
 """
 
 from __future__ import annotations

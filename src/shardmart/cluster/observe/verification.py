@@ -1,7 +1,6 @@
 """Check what a user of the cluster relies on, one claim at a time.
 
-The `cluster_verification` Ansible module and the end-to-end tests call `verify`.  Its one write goes to a
-collection of its own and is deleted again; everything else only reads.
+Its one write goes to a collection of its own and is deleted again; everything else only reads.
 """
 
 from __future__ import annotations

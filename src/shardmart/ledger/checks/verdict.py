@@ -17,6 +17,7 @@ KINDS = {
     "stale": "a read missed what had been acknowledged before it began",
     "unbalanced": "sums do not add up",
     "tampered": "a document does not say what was written",
+    "empty": "nothing was acknowledged, so nothing was proved",
     "members": "the members are not in one healthy, equal state",
 }
 """What any workload may find; a checker adds the kinds that it alone has."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from shardmart.cluster.description import Cluster, ReplicaSet
+from shardmart.cluster.description import Cluster, ReplicaSet, Role
 from shardmart.cluster.errors import DeadlineError
 from shardmart.cluster.protocol.connection import Client, Credentials, Deadline, connect, describe
 
@@ -22,6 +23,11 @@ PRIMARY, SECONDARY = "primary", "secondary"
 Hashes = dict[str, dict[str, str]]
 """What dbHash says of a member: database → collection → hash."""
 INTERNAL_DATABASES = {"admin", "config", "local"}
+COMPARED_ON_CONFIG_SERVERS = {
+    "admin": ("system.roles", "system.users"),
+    "config": ("chunks", "collections", "databases", "shards", "tags", "version"),
+}
+"""What config servers are there for; the rest of `config` is each member's own or changes all the time (sessions)."""
 WAIT_SECONDS = 120.0
 """A transaction whose client or router vanished keeps its locks, and dbHash waits for them, until the server ends it:
 when it is `transactionLifetimeLimitSeconds` (60) old, looked at every half of that (MongoDB 6.0, "Production
@@ -54,11 +60,13 @@ def check(
 
     for replica_set in cluster.replica_sets:
         _until_quiet(partial(roles_of, replica_set), deadline, report)
-    for shard in cluster.shards:
-        _until_quiet(partial(_hash_problems, shard, credentials), deadline, report)
+    for replica_set in cluster.replica_sets:
+        _until_quiet(partial(_hash_problems, replica_set, credentials), deadline, report)
     if not report.problems:
         sets, members = len(cluster.replica_sets), len(cluster.members)
-        report.checked.append(f"members: one primary in each of {sets} sets, {members} members hold equal data")
+        report.checked.append(
+            f"members: one primary in each of {sets} sets, {members} members hold the same as the others of their set"
+        )
         config_primary = primaries[cluster.config_servers.name]
         _until_quiet(lambda: _draining(config_primary, credentials), deadline, report)
         if router is not None:
@@ -130,14 +138,24 @@ def _hash_problems(replica_set: ReplicaSet, credentials: Credentials) -> list[st
     for address in replica_set.addresses:
         try:
             with connect(address, credentials, timeout_seconds=15) as client:
-                names = set(client.list_database_names()) - INTERNAL_DATABASES
-                hashes[address] = {
-                    name: client[name].command("dbHash", maxTimeMS=HASH_MILLISECONDS)["collections"]
-                    for name in sorted(names)
-                }
+                hashes[address] = _hashes(client, replica_set.role)
         except PyMongoError as error:
             return [f"no dbHash of {address}: {describe(error)}"]
     return hash_problems(hashes)
+
+
+def _hashes(client: Client, role: Role) -> Hashes:
+    """What a member holds of what its set is there for."""
+    wanted: dict[str, tuple[str, ...] | None] = dict.fromkeys(
+        sorted(set(client.list_database_names()) - INTERNAL_DATABASES)
+    )
+    if role is Role.CONFIG:
+        wanted |= COMPARED_ON_CONFIG_SERVERS
+    found = {}
+    for name, names in wanted.items():
+        some: dict[str, Any] = {"collections": list(names)} if names else {}
+        found[name] = client[name].command({"dbHash": 1, "maxTimeMS": HASH_MILLISECONDS} | some)["collections"]
+    return found
 
 
 def _draining(config_primary: str, credentials: Credentials) -> list[str]:

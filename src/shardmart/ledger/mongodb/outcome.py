@@ -23,15 +23,17 @@ from ..journal import Outcome
 CERTAIN_CODES = frozenset(
     {
         codes.BAD_VALUE,
-        codes.UNAUTHORIZED,
-        codes.AUTHENTICATION_FAILED,
         codes.COMMAND_NOT_FOUND,
         codes.SHARD_KEY_NOT_FOUND,
         codes.WRITE_CONFLICT,  # inside a transaction it aborts it
         codes.DOCUMENT_VALIDATION_FAILURE,
     }
 )
-"""Codes with which the server refuses before it writes."""
+"""Codes with which the server refuses what the operation itself asks for, at its first try as at any other.
+
+Not Unauthorized (13) and AuthenticationFailed (18): a driver's retry may get them on a new connection, after a first
+try that had its effect and whose answer was lost.
+"""
 
 
 def classify(error: PyMongoError) -> tuple[Outcome, str]:

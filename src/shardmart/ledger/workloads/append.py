@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..checks import keyed
@@ -104,15 +105,22 @@ class AppendChecker(Checker):
                         read.describe(),
                     )
                     break
-        longest: Operation | None = None
-        for read in sorted(reads, key=lambda o: o.end or 0):
-            # Reads by end: whoever starts after the longest one ended must see at least as much.
-            seen = len(read.result or [])
-            if longest and longest.end is not None and read.start > longest.end and seen < len(longest.result or []):
-                self.found("stale", f"list {key}: a later read saw less", longest.describe(), read.describe())
-            if longest is None or seen > len(longest.result or []):
-                longest = read
+        for earlier, later in stale_reads(reads):
+            self.found("stale", f"list {key}: a later read saw less", earlier.describe(), later.describe())
         return len(reads)
+
+
+def stale_reads(reads: Sequence[Operation]) -> Iterator[tuple[Operation, Operation]]:
+    """Each read that saw less than one that had ended before it began, after the longest of those."""
+    ended = deque(sorted((read for read in reads if read.end is not None), key=lambda read: read.end or 0))
+    longest: Operation | None = None
+    for read in sorted(reads, key=lambda read: read.start):
+        while ended and (ended[0].end or 0) < read.start:
+            before = ended.popleft()
+            if longest is None or len(before.result or []) > len(longest.result or []):
+                longest = before
+        if longest and len(read.result or []) < len(longest.result or []):
+            yield longest, read
 
 
 WORKLOAD = Workload(

@@ -32,8 +32,9 @@ def test_selector_means(targets: Targets, selector: str | list[str], expected: l
 
 
 def test_all_and_members(targets: Targets) -> None:
-    assert len(targets.resolve("all")) == 10
-    assert len(targets.resolve("members")) == 9
+    members = [f"{group}{n}" for group in ("configsvr", "shard1-", "shard2-") for n in (1, 2, 3)]
+    assert names(targets.resolve("members")) == members
+    assert names(targets.resolve("all")) == [*members, "mongos1"]
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chaoslib.exceptions import InterruptExecution
+from chaoslib.exceptions import ActivityFailed, InterruptExecution
+from chaoslib.types import Dry
 
+from shardmart.chaos import cli
 from shardmart.chaos.errors import ChaosError
 from shardmart.chaos.lifecycle import heal, records
 from shardmart.chaos.lifecycle.records import Record
 from shardmart.chaos.lifecycle.running import RunningExperiment, current_run
 from shardmart.chaos.report import page
 from shardmart.chaos.targets.selectors import Targets
-from shardmart.chaos.toolkit import controls
+from shardmart.chaos.toolkit import actions, controls
+from shardmart.errors import REFUSED
 from shardmart.ledger.metrics import METRICS_FILE
 
 TITLE = "Kill the primary of a shard!"
@@ -266,3 +271,85 @@ def test_fault_that_was_left_is_ended_before_and_after(
     end()
     assert records.active(targets.state) == []
     assert Path(targets.state.folder / "chaos" / "events.jsonl").read_text().count("fault-ended") == 2
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from shardmart.chaos.lifecycle import running
+from shardmart.chaos.lifecycle.running import RunningExperiment
+from shardmart.platforms.state import State
+running.begin(State(Path(sys.argv[1])), RunningExperiment(Path(sys.argv[1]), "the first", 1.0))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def first(targets: Targets) -> Iterator[subprocess.Popen[str]]:
+    """Another process, in the middle of an experiment with the same state folder."""
+    command = [sys.executable, "-c", HOLD, str(targets.state.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_second_experiment_is_refused_and_leaves_the_first_alone(
+    targets: Targets, first: subprocess.Popen[str], workloads: list[Workload]
+) -> None:
+    record = Record("f-1", "latency", "latency", ["mongos1"], 60, {}, status="active", guard=first.pid)
+    records.write(targets.state, record)
+    before = {file: file.read_bytes() for file in targets.state.folder.rglob("*") if file.is_file()}
+    with pytest.raises(InterruptExecution, match="the experiment 'the first' runs with this state folder"):
+        begin()
+    end()
+    with pytest.raises(ActivityFailed, match="'the first' runs"):
+        actions.heal()  # the rollback that Chaos Toolkit plays whatever happened
+    assert workloads == []
+    assert {file: file.read_bytes() for file in targets.state.folder.rglob("*") if file.is_file()} == before
+    assert first.poll() is None
+
+
+def test_command_refuses_a_second_experiment_in_one_line(
+    targets: Targets, first: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(__file__).parents[4] / "chaos" / "kill-router.json"
+    assert cli.main(["run", str(file), "--state", str(targets.state.folder)]) == REFUSED
+    said = capsys.readouterr().err
+    assert "the experiment 'the first' runs with this state folder" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_experiment_after_one_that_was_killed_begins(
+    targets: Targets, first: subprocess.Popen[str], workloads: list[Workload]
+) -> None:
+    first.kill()
+    first.wait()
+    begin()
+    assert len(workloads) == 1
+
+
+@pytest.mark.parametrize("dry", [Dry.ACTIVITIES, Dry.ACTIONS, Dry.PROBES])
+def test_dry_run_starts_and_writes_nothing_and_passes(targets: Targets, workloads: list[Workload], dry: Dry) -> None:
+    before = sorted(targets.state.folder.rglob("*"))
+    experiment = EXPERIMENT | {"dry": dry}
+    controls.before_experiment_control(experiment)
+    controls.after_activity_control({"type": "probe", "name": "p", "tolerance": True}, {"output": None})
+    journal = {"status": "completed", "deviated": False}
+    controls.after_experiment_control(experiment, journal)
+    assert journal["status"] == "completed"
+    assert workloads == []
+    assert sorted(targets.state.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("value", "status"), [(251.0, "completed"), (101.0, "failed")])
+def test_tolerance_follows_a_delay_that_was_given(workloads: list[Workload], value: float, status: str) -> None:
+    within = {"type": "range", "range": ["${delay_ms} - 2", "${delay_ms} + 10"]}
+    begin()
+    activity, ran = probe("proof: round trip", value, within)
+    controls.after_activity_control(activity, ran, configuration={"delay_ms": 250})
+    assert end()["status"] == status

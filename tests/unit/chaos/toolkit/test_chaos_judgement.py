@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import operator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shardmart.chaos.errors import ChaosError
 from shardmart.chaos.toolkit.judgement import (
     Judged,
+    expected_failure,
+    failed_as_expected,
     final_status,
     judge,
     judge_ledger,
+    resolved,
     summary_status,
 )
 
@@ -107,3 +113,101 @@ def test_status_at_the_end(status: str, problems: list[str], final: str) -> None
 )
 def test_only_what_was_completed_and_did_not_deviate_passed(status: str, deviated: bool, word: str) -> None:
     assert summary_status(status, deviated=deviated) == word
+
+
+CONTROLS = sorted((Path(__file__).parents[4] / "chaos").glob("negative-control*.json"))
+
+
+@pytest.mark.parametrize("file", CONTROLS, ids=lambda file: file.stem)
+def test_negative_controls_say_how_they_must_fail(file: Path) -> None:
+    assert expected_failure(json.loads(file.read_text()))
+
+
+def pattern(name: str) -> str:
+    found = expected_failure(json.loads(next(file for file in CONTROLS if file.stem == name).read_text()))
+    assert found
+    return found
+
+
+LOST = "ledger: NOT clean: lost 686 (of 9,000 acknowledged operations)"
+NO_FAULT = "NO FAULT: 'proof: round trip to the router (ms)' is 0.11, expected {}"
+
+
+@pytest.mark.parametrize(
+    ("control", "problems", "instead"),
+    [
+        ("negative-control", [LOST], None),
+        ("negative-control", ["'writable again' is False, expected true", LOST], None),
+        (
+            "negative-control",
+            ["action 'cut' failed: no iptables"],
+            "it failed otherwise: action 'cut' failed: no iptables",
+        ),
+        (
+            "negative-control",
+            ["ledger: NOT clean: members 1 (of 2 acknowledged operations)"],
+            "it failed otherwise: ledger",
+        ),
+        ("negative-control", ["ledger: the ledger could not be checked: no router"], "it failed otherwise: ledger"),
+        ("negative-control", [], "it found nothing wrong"),
+        ("negative-control-no-fault", [NO_FAULT], None),
+        # Nobody answers: that says nothing of what the proof would say of a fault that is none.
+        ("negative-control-no-fault", [NO_FAULT.replace("0.11", "-1.0")], "it failed otherwise: NO FAULT"),
+        ("negative-control-no-fault", ["action 'do nothing' failed: x"], "it failed otherwise: action"),
+    ],
+)
+def test_negative_control_has_to_fail_for_its_own_reason(
+    control: str, problems: list[str], instead: str | None
+) -> None:
+    said = failed_as_expected(pattern(control), {"problems": problems})
+    assert said == instead or (said and instead and said.startswith(instead))
+
+
+def test_negative_control_that_never_began_proves_nothing() -> None:
+    assert failed_as_expected(".*", None) == "it never began"
+
+
+def range_of(*bounds: Any) -> dict[str, Any]:
+    return {"type": "range", "range": list(bounds)}
+
+
+@pytest.mark.parametrize(
+    ("bound", "number"),
+    [
+        ("${delay_ms} - 2", 248),
+        ("${delay_ms} * 2 + 60", 560),
+        ("500 / ${iops}", 50),
+        ("${delay_ms}", 250),
+        ("0.5", 0.5),
+    ],
+)
+def test_bound_follows_the_configuration(bound: str, number: float) -> None:
+    assert resolved(range_of(bound, 7), {"delay_ms": 250, "iops": 10}) == range_of(number, 7)
+
+
+@pytest.mark.parametrize("bound", ["${nothing}", "${delay_ms} ** 9", "print(1)", "", "${title}", "1 / 0"])
+def test_bound_that_is_no_arithmetic_is_refused(bound: str) -> None:
+    with pytest.raises(ChaosError, match="of a tolerance"):
+        resolved(range_of(bound, 7), {"delay_ms": 250, "title": "x"})
+
+
+@pytest.mark.parametrize("tolerance", [True, 5, {"type": "regex", "pattern": "${x}"}, range_of(1, 2)])
+def test_other_tolerances_stay_as_they_are(tolerance: Any) -> None:
+    assert resolved(tolerance, {}) == tolerance
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[4] / "chaos").glob("*.json")), ids=lambda file: file.stem
+)
+def test_bounds_of_every_experiment_are_numbers_of_its_configuration(file: Path) -> None:
+    experiment = json.loads(file.read_text())
+    for platform in ("embedded", "kubernetes"):
+        configuration = {
+            name: value.get(platform) if isinstance(value, dict) else value
+            for name, value in experiment["configuration"].items()
+        }
+        for activity in experiment["method"]:
+            if "tolerance" in activity:
+                tolerance = resolved(activity["tolerance"], configuration)
+                if isinstance(tolerance, dict):
+                    assert tolerance["range"][0] <= tolerance["range"][1]
