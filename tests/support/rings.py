@@ -88,11 +88,11 @@ async def ring(
 
 
 async def until(what: str, condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await condition():
-            await asyncio.sleep(0.05)
-    assert what
+    """Wait until a condition holds, which is `what` in words."""
+    deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
+    while not await condition():
+        assert asyncio.get_running_loop().time() < deadline, f"waited {DEADLINE_SECONDS:g} s: {what}"
+        await asyncio.sleep(0.05)
 
 
 async def back(client: RingClient, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_the_arcs_cover_the_circle_once() -> None:
     arcs = [arc for arc, _ in three().arcs()]
     assert arcs[0].first == LOWEST
     assert arcs[-1].last == HIGHEST
-    assert all(one.last + 1 == other.first for one, other in zip(arcs, arcs[1:], strict=False))
+    assert all(one.last + 1 == other.first for one, other in pairwise(arcs))
 
 
 def test_holders_are_distinct_and_as_many_as_copies() -> None:
