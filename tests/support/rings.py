@@ -19,7 +19,7 @@ from .clusters import free_ports, servers
 
 RING = "test"
 DATABASE = f"ring_{RING}"
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 30.0
 
 
 class RingServers(Servers):
@@ -102,4 +102,21 @@ async def back(client: RingClient, name: str) -> None:
         await client.upkeep.tend()
         return name not in client.nodes.away()
 
-    await until(f"{name} is in service", done)
+    try:
+        await until(f"{name} is in service", done)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {client.nodes.away()}") from None
+
+
+def key_of(client: RingClient, *holders: str) -> str:
+    """A key with exactly these holders."""
+    return next(key for n in range(10_000) if client.view.holders(key := f"key-{n}") == holders)
+
+
+def assert_equal_copies(running: RingServers, client: RingClient) -> None:
+    """Every key is on exactly its holders, in one version."""
+    held = {name: running.versions(name) for name in client.view.nodes}
+    for key in {key for versions in held.values() for key in versions}:
+        versions = {name: held[name][key] for name in client.view.nodes if key in held[name]}
+        assert set(versions) == set(client.view.holders(key)), key
+        assert len(set(versions.values())) == 1, (key, versions)

@@ -5,7 +5,7 @@ The names with a leading "_" never leave the package: the client turns them into
 
 from __future__ import annotations
 
-from shardmart.errors import BadUseError, RefusedError, ShardmartError, UnreachableError
+from ..errors import BadUseError, RefusedError, ShardmartError, UnreachableError
 
 
 class RingError(ShardmartError):

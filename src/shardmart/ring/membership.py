@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo import AsyncMongoClient, ReturnDocument
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -182,19 +183,20 @@ class Membership:
 
     async def lease(self, work: str, holder: str, seconds: float) -> bool:
         """Take or renew the lease on some work; False while another holds it."""
+        name = f"{self.ring}:{work}"
         free = {"$or": [{"holder": holder}, {"$expr": {"$lt": ["$until", "$$NOW"]}}]}
-        until = {"$add": ["$$NOW", int(seconds * 1000)]}
-        try:
-            await self._answer(
-                self._leases.find_one_and_update(
-                    {"_id": f"{self.ring}:{work}", **free},
-                    [{"$set": {"holder": holder, "until": until}}],
-                    upsert=True,
-                )
-            )
-        except DuplicateKeyError:
-            return False
-        return True
+        taken = [{"$set": {"holder": holder, "until": {"$add": ["$$NOW", int(seconds * 1000)]}}}]
+        for _ in range(2):
+            done = await self._answer(self._leases.update_one({"_id": name, **free}, taken))
+            if done.matched_count:
+                return True
+            # An upsert takes no $expr (MongoDB manual, "$expr"): the first lease ever begins as one that has ended.
+            try:
+                ended = datetime(1970, 1, 1, tzinfo=UTC)
+                await self._answer(self._leases.insert_one({"_id": name, "holder": "", "until": ended}))
+            except DuplicateKeyError:
+                return False
+        return False
 
     async def release(self, work: str, holder: str) -> None:
         """Give a lease back."""
@@ -213,6 +215,10 @@ class Membership:
             return await operation
         except DuplicateKeyError:
             raise
+        except OperationFailure as error:
+            if not error.timeout:
+                raise StoreError(f"the membership store refuses: {error.code} {error.details}") from None
+            raise StoreError(f"the membership store was too slow ({error.code})") from None
         except PyMongoError as error:
             raise StoreError(
                 f"the membership store does not answer ({type(error).__name__}): reads and writes go on, changes of "

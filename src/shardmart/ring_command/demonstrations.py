@@ -5,6 +5,7 @@ Each is a story in steps; what it claims at the end it has counted on the nodes,
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -20,9 +21,9 @@ from shardmart.ring.upkeep import held_by_both
 from .outcome import Outcome
 from .servers import Servers
 
-KEYS_OF_A_DOCUMENT = ("name", "quantity")
 VALUES = {"$and": [{"h": {"$exists": True}}, {"t": {"$exists": False}}]}
 RESYNC_SECONDS = 120.0
+AT_ONCE = 50
 
 
 def documents(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -106,9 +107,9 @@ async def backup(servers: Servers, count: int, reporter: Reporter) -> Outcome:
                 await ring.put_many((key, {**value, "changed": True}) for key, value in some)
                 reporter.advance(len(some))
                 reporter.tick()
-            for key, _ in list(documents(2 * tenth))[tenth:]:
-                await ring.delete(key)
-                reporter.advance(1)
+            for some in batches(list(documents(2 * tenth))[tenth:], AT_ONCE):
+                await asyncio.gather(*(ring.delete(key) for key, _ in some))
+                reporter.advance(len(some))
                 reporter.tick()
         servers.start(killed)
         reporter.begin("resync", 1)

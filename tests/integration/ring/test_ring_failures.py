@@ -18,16 +18,11 @@ from shardmart.ring import (
 )
 from shardmart.ring.errors import NodeAwayError
 from shardmart.ring_command.servers import STORE
-from tests.support.rings import RingServers, back, ring, until
+from tests.support.rings import RingServers, assert_equal_copies, back, key_of, ring, until
 
 
 def run(test: Any) -> None:
     asyncio.run(test)
-
-
-def key_of(client: RingClient, *holders: str) -> str:
-    """A key with exactly these holders."""
-    return next(key for n in range(10_000) if client.view.holders(key := f"key-{n}") == holders)
 
 
 def test_what_was_written_and_deleted_while_a_node_was_killed_is_there_and_copies_end_equal(
@@ -54,15 +49,6 @@ def test_what_was_written_and_deleted_while_a_node_was_killed_is_there_and_copie
             assert_equal_copies(running, client)
 
     run(test())
-
-
-def assert_equal_copies(running: RingServers, client: RingClient) -> None:
-    """Every key is on exactly its holders, in one version."""
-    held = {name: running.versions(name) for name in client.view.nodes}
-    for key in {key for versions in held.values() for key in versions}:
-        versions = {name: held[name][key] for name in client.view.nodes if key in held[name]}
-        assert set(versions) == set(client.view.holders(key)), key
-        assert len(set(versions.values())) == 1, (key, versions)
 
 
 def test_a_node_that_hangs_costs_one_timeout_and_then_nothing(running: RingServers) -> None:
@@ -213,8 +199,11 @@ def test_a_folder_restored_from_a_copy_serves_only_after_it_was_compared(running
             (running.folder / "copy").rename(data)
             running.start("n1")
 
-            await client.nodes.look(["n1"])
-            assert "waits to be compared" in client.nodes.away()["n1"]
+            async def noticed() -> bool:
+                await client.nodes.look(["n1"])
+                return "waits to be compared" in client.nodes.away()["n1"]
+
+            await until("the new process is noticed", noticed)
             await back(client, "n1")
             found = client.upkeep.compared["n1"]
             assert found.differing == sum("n1" in client.view.holders(f"key-{n}") for n in range(200))
@@ -232,8 +221,12 @@ def test_an_empty_folder_in_place_of_a_node_is_refused(running: RingServers) -> 
             running.stop("n1")
             shutil.rmtree(running.folder / "data" / "n1")
             running.start("n1")
-            await client.upkeep.tend()
-            assert "no ring's data" in client.nodes.away()["n1"]
+
+            async def noticed() -> bool:
+                await client.upkeep.tend()
+                return "no ring's data" in client.nodes.away()["n1"]
+
+            await until("the empty folder is noticed", noticed)
             assert len([one async for one in client.iterate()]) == 50  # from the others
 
     run(test())

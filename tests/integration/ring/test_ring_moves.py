@@ -12,9 +12,7 @@ import pytest
 
 from shardmart.ring import ChangeRefusedError, RingClient, WrongNodeError
 from shardmart.ring.moves import Moved, Mover
-from tests.support.rings import RingServers, back, ring
-
-from .test_ring_failures import assert_equal_copies, key_of
+from tests.support.rings import RingServers, assert_equal_copies, back, key_of, ring
 
 THREE = {"n1": 1, "n2": 1, "n3": 1}
 FOUR = THREE | {"n4": 1}
