@@ -20,6 +20,7 @@ from .clusters import free_ports, servers
 RING = "test"
 DATABASE = f"ring_{RING}"
 DEADLINE_SECONDS = 30.0
+TEST_SECONDS = 60.0
 
 
 class RingServers(Servers):
@@ -85,6 +86,16 @@ async def ring(
     await make(chosen, names or running.names[:3], copies=copies)
     async with RingClient(chosen, upkeep=upkeep) as client:
         yield client
+
+
+def run(test: Awaitable[None]) -> None:
+    """Run a test to its end; one that takes TEST_SECONDS fails where it waits."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(TEST_SECONDS):
+            await test
+
+    asyncio.run(bounded())
 
 
 async def until(what: str, condition: Callable[[], Awaitable[bool]]) -> None:

@@ -193,8 +193,8 @@ class RingClient:
         for _ in range(ATTEMPTS):
             view = self.view
             try:
-                record, first = await self._begin(view, wanted, floor)
-                done, newer = await self._spread(record, {first})
+                record, first, away = await self._begin(view, wanted, floor)
+                done, newer = await self._spread(record, {first}, away)
             except StaleRingError as error:
                 reason = str(error)
                 await self.nodes.refresh()
@@ -208,18 +208,25 @@ class RingClient:
             floor, reason = newer.number, "others wrote the key again and again"
         raise NotAcknowledgedError(f"{wanted.key!r}: {reason}; {ATTEMPTS} attempts")
 
-    async def _begin(self, view: View, wanted: Record, floor: int) -> tuple[Record, str]:
-        """Have the first holder that answers give the write its version; the record, and who that was."""
+    async def _begin(self, view: View, wanted: Record, floor: int) -> tuple[Record, str, set[str]]:
+        """Have the first holder that answers give the write its version.
+
+        The record, who that was, and the holders that were away: what they hold is known from the others and from
+        hints, and the version is above that.
+        """
         holders = view.holders(wanted.key)
+        away: set[str] = set()
         for name in holders:
-            if name != holders[0]:
-                # The first holder gives no version now: what it gave before is known from the others and their hints.
+            silent = {holder for holder in holders if self.nodes[holder].away is not None}
+            if silent - away:
                 current = await self._newest(wanted.key)
-                floor = max(floor, current.version.number if current else 0)
+                floor, away = max(floor, current.version.number if current else 0), away | silent
+            if name in away:
+                continue
             try:
                 # A name of its own for each attempt: what an earlier one may have left is another, older write.
                 named = replace(wanted, version=Version(0, new_write()))
-                return await self.nodes[name].renew(named, floor, view.epoch), name
+                return await self.nodes[name].renew(named, floor, view.epoch), name, away
             except NodeAwayError:
                 continue
         raise UnavailableError(
@@ -233,8 +240,11 @@ class RingClient:
             return None
         return held[0].version if held else None
 
-    async def _spread(self, record: Record, kept: set[str]) -> tuple[Acknowledged, Version | None]:
-        """Bring a record that has its version to all its holders; also the newest version met on the way, if newer."""
+    async def _spread(self, record: Record, kept: set[str], away: set[str]) -> tuple[Acknowledged, Version | None]:
+        """Bring a record that has its version to all its holders; also the newest version met on the way, if newer.
+
+        `away` are the holders whose versions have been looked for in hints before the record got its own.
+        """
         for _ in range(ATTEMPTS):
             view = self.view
             holders = view.holders(record.key)
@@ -243,7 +253,7 @@ class RingClient:
                 kept |= answers.keys()
                 hints = await self._hint(view, record, kept, silent)
                 newer = max((version for version in answers.values() if version), default=None)
-                if silent:  # a version that the silent one has, or had, is known from hints
+                if silent.keys() - away:  # a version that the silent one has, or had, is known from hints
                     current = await self._newest(record.key)
                     newer = max((v for v in (newer, current and current.version) if v), default=None)
             except StaleRingError:
@@ -328,7 +338,7 @@ class RingClient:
             if not agreed:
                 raise NotAcknowledgedError(f"{record.key!r}: the ring changed meanwhile; it may be written or not")
             kept.add(second)
-        done, _ = await self._spread(record, kept)
+        done, _ = await self._spread(record, kept, set())
         return done
 
     def _refuse_silent(self, view: View, key: Key) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from .comparison import ARCS_AT_ONCE, Compared, batches, bring, compare, size, within
@@ -168,6 +169,8 @@ class Mover:
     async def _welcome(self, view: View, name: str) -> tuple[str, str]:
         """Prepare a node that joins, emptied of what it may hold from an earlier time in this ring."""
         node = self.nodes[name]
+        with suppress(NodeAwayError):  # connections from before the server was started again end at their first use
+            await node.look()
         identity, process = await node.look()
         for other in view.members.values():
             if process == other.process or (identity is not None and identity == other.identity):

@@ -65,7 +65,7 @@ class Upkeep:
         """Bring back the nodes that can come back, and deliver the hints that can be delivered."""
         await self.nodes.refresh()
         for name in self.nodes.away():
-            with suppress(NodeAwayError):
+            with suppress(NodeAwayError, WrongNodeError):  # `away` says why; the others are tended all the same
                 await self.bring_back(name)
         await self.deliver()
 

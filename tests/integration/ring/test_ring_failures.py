@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import signal
-from typing import Any
 
 import pytest
 
@@ -18,11 +16,7 @@ from shardmart.ring import (
 )
 from shardmart.ring.errors import NodeAwayError
 from shardmart.ring_command.servers import STORE
-from tests.support.rings import RingServers, assert_equal_copies, back, key_of, ring, until
-
-
-def run(test: Any) -> None:
-    asyncio.run(test)
+from tests.support.rings import RingServers, assert_equal_copies, back, key_of, ring, run, until
 
 
 def test_what_was_written_and_deleted_while_a_node_was_killed_is_there_and_copies_end_equal(
@@ -201,7 +195,7 @@ def test_a_folder_restored_from_a_copy_serves_only_after_it_was_compared(running
 
             async def noticed() -> bool:
                 await client.nodes.look(["n1"])
-                return "waits to be compared" in client.nodes.away()["n1"]
+                return "waits to be compared" in client.nodes.away().get("n1", "")
 
             await until("the new process is noticed", noticed)
             await back(client, "n1")
@@ -224,7 +218,7 @@ def test_an_empty_folder_in_place_of_a_node_is_refused(running: RingServers) -> 
 
             async def noticed() -> bool:
                 await client.upkeep.tend()
-                return "no ring's data" in client.nodes.away()["n1"]
+                return "no ring's data" in client.nodes.away().get("n1", "")
 
             await until("the empty folder is noticed", noticed)
             assert len([one async for one in client.iterate()]) == 50  # from the others

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from bson import Decimal128, Int64
@@ -16,11 +15,7 @@ from shardmart.ring import (
     WrongNodeError,
 )
 from shardmart.ring.records import MAX_RECORD_BYTES
-from tests.support.rings import RingServers, make, ring
-
-
-def run(test: Any) -> None:
-    asyncio.run(test)
+from tests.support.rings import RingServers, make, ring, run
 
 
 def test_a_put_is_on_exactly_its_holders_before_it_is_acknowledged(running: RingServers) -> None:
