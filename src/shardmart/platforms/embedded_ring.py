@@ -53,8 +53,7 @@ class EmbeddedRing:
     def servers(self) -> list[Standalone]:
         """The store, then the nodes."""
         return [
-            Standalone(one["name"], one["port"], self.declared["cache_mb"])
-            for one in (self.declared["store"], *self.declared["nodes"])
+            Standalone.of(one, self.declared["cache_mb"]) for one in (self.declared["store"], *self.declared["nodes"])
         ]
 
     def converge(self, mongod: str, *, wait_seconds: float, check: bool) -> list[str]:

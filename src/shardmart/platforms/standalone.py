@@ -6,6 +6,7 @@ manual, "Localhost Exception") and makes the one user that clients are: with rig
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ class Standalone:
     name: str
     port: int
     cache_mb: int = DEFAULT_CACHE_MB
+
+    @classmethod
+    def of(cls, declared: Mapping[str, Any], cache_mb: int) -> Standalone:
+        """The server that a topology declares; what else is said of it (its weight) is not its process's."""
+        own = {key: value for key, value in declared.items() if key in ("name", "port")}
+        return cls(**own, cache_mb=cache_mb)
 
     def process(self, folder: Path, mongod: str) -> Process:
         """The process, with everything it keeps in `folder`."""
