@@ -156,7 +156,9 @@ class Node:
 
     async def _answer(self, operation: Awaitable[Answer], seconds: float | None = None) -> Answer:
         try:
-            return await asyncio.wait_for(operation, (seconds or self._timeout) * 2)  # PyMongo's own limit comes first
+            # PyMongo's own limit comes first.  Not wait_for: before Python 3.12 it can swallow a cancellation.
+            async with asyncio.timeout((seconds or self._timeout) * 2):
+                return await operation
         except (WriteError, BulkWriteError) as error:
             if _code(error) == VALIDATION_FAILED:
                 raise StaleRingError(f"{self.name} serves a later epoch of the ring") from None

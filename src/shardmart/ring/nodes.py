@@ -32,6 +32,7 @@ class Nodes:
         self._view: View | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._reading = asyncio.Lock()
+        self._closing = False
 
     async def open(self) -> None:
         """Read the membership and look at every node.  StoreError without the store; a node may be away."""
@@ -40,10 +41,10 @@ class Nodes:
 
     async def close(self) -> None:
         """Stop watching and give back every connection."""
+        self._closing = True
         if self._watcher:
             self._watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watcher
+            await asyncio.wait([self._watcher], timeout=self.settings.timeout_seconds * 2)
         await asyncio.gather(*(node.close() for node in self._nodes.values()), self.membership.close())
 
     @property
@@ -102,7 +103,7 @@ class Nodes:
     async def _watch(self) -> None:
         """Read the membership and look at nodes that are away, again and again."""
         turn = 0
-        while True:
+        while not self._closing:
             await asyncio.sleep(WATCH_SECONDS)
             turn += 1
             with suppress(RingError):  # operations tell: they go on with the view there is
