@@ -1,6 +1,6 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install up down destroy status test test-full unit integration integration-full molecule scenario mutants e2e \
+.PHONY: help install up ring down destroy status test test-full unit integration integration-full molecule scenario mutants e2e \
         lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential
 
 VENV   := .venv
@@ -45,6 +45,9 @@ $(STAMP): requirements.lock pyproject.toml .ci/installer.lock
 
 up: $(STAMP) ## A seeded, verified sharded cluster on this machine
 	$(PLAY) site.yml $(ARGS)
+
+ring: $(STAMP) ## The rings of the topology: consistent hashing over standalone servers
+	$(PLAY) playbooks/ring.yml $(ARGS)
 
 down: $(STAMP) ## Stop the cluster, keep its data
 	$(PLAY) playbooks/destroy.yml $(ARGS)

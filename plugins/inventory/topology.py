@@ -12,7 +12,7 @@ description:
   - C(controller) is this machine; C(toolbox) is where the database modules run.
   - The whole cluster is the variable C(cluster), the data model is C(data_model), C(access) says which users there are
     and who holds their passwords; the pins of versions.yml are C(mongodb_version), C(mongodb_tarball), C(mongodb_wheel)
-    and C(image_pins).
+    and C(image_pins), the rings are C(rings).
 options:
   plugin: {description: Must be C(topology)., required: true, choices: [topology]}
   platform: {description: What the members are., choices: [embedded, kubernetes], default: embedded}
@@ -95,6 +95,7 @@ class InventoryModule(BaseInventoryPlugin):
 
     def _embedded(self, declared):
         self._populate(declared.resolve())
+        self._set("all", {"rings": [ring.as_variable() for ring in declared.rings]})
 
     def _kubernetes(self, declared):
         """The same hosts; what touches the database runs in the chart's toolbox pod, the rest here."""

@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "render": ("shardmart.declare.render", "Print the chart's values that a topology decides, or compare them."),
     "load": ("shardmart.loader.cli", "Seed the database with users, products and orders."),
     "ledger": ("shardmart.ledger.cli", "Run a workload that remembers every acknowledged write, and check it."),
+    "ring": ("shardmart.ring_command.cli", "Play and look after a consistent-hash ring of standalone servers."),
     "chaos": ("shardmart.chaos.cli", "Random faults, and reports of experiments."),
     "router": ("shardmart.router.cli", "Run the development router (for machines without mongos)."),
 }

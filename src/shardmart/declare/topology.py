@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +20,7 @@ from shardmart.cluster.description import DISABLED, LOOPBACK, ROUTERS, Cluster, 
 from shardmart.declare import versions
 from shardmart.declare.data_model import DataModel
 from shardmart.declare.data_model import load as load_data_model
+from shardmart.declare.rings import Ring
 from shardmart.errors import BadUseError
 
 MAX_VOTING_MEMBERS = 7
@@ -170,6 +172,7 @@ class Topology(_Strict):
     config_servers: ReplicaSet
     shards: list[Shard] = Field(min_length=1)
     routers: Routers = Routers()
+    rings: list[Ring] = []
 
     def replica_sets(self) -> list[tuple[str, ReplicaSet]]:
         """Every replica set with the key it stands under, config servers first."""
@@ -192,6 +195,8 @@ class Topology(_Strict):
                 key = f"zones[{i}]" if named else "shards"
                 raise ValueError(f"{key}: no shard serves zone {zone!r}, its documents would have no home")
         _refuse_duplicates("port", self._ports())
+        names = ((f"{key}.name", name) for key, name, _ in self._ring_servers())
+        _refuse_duplicates("member name", chain(self._member_names(), names))
         return self
 
     def _member_names(self) -> Iterator[tuple[str, str]]:
@@ -201,12 +206,19 @@ class Topology(_Strict):
         for name in self.routers.member_names():
             yield "routers.member_name", name
 
+    def _ring_servers(self) -> Iterator[tuple[str, str, int]]:
+        for i, ring in enumerate(self.rings):
+            for name, port in ring.servers():
+                yield f"rings[{i}]", name, port
+
     def _ports(self) -> Iterator[tuple[str, int]]:
         for i, (key, replica_set) in enumerate(self.replica_sets()):
             for n in range(len(replica_set.members)):
                 yield f"{key}.port", self.first_port(i) + n
         for n in range(self.routers.count):
             yield "routers.port", self.routers.port + n
+        for key, _, port in self._ring_servers():
+            yield f"{key}.port", port
 
     def first_port(self, position: int) -> int:
         """Port of the first member of the set at `position` in `replica_sets()`: declared, or 100 apart from 27101."""

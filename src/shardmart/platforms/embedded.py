@@ -171,7 +171,7 @@ def member_process(member: Member, state: Path, mongod: str, *, speaks_tls: bool
         log_file=state / "logs" / f"{member.name}.log",
         data_folder=state / "data" / member.name,
         configuration_file=configuration_file,
-        configuration=_yaml(configuration),
+        configuration=as_yaml(configuration),
     )
 
 
@@ -218,7 +218,7 @@ def router_process(
         pid_file=pid_file,
         log_file=log_file,
         configuration_file=configuration_file,
-        configuration=_yaml(configuration),
+        configuration=as_yaml(configuration),
     )
 
 
@@ -245,7 +245,8 @@ def _common(server: Node, state: Path, *, speaks_tls: bool) -> dict[str, Any]:
     }
 
 
-def _yaml(configuration: Mapping[str, Any]) -> str:
+def as_yaml(configuration: Mapping[str, Any]) -> str:
+    """A configuration file, with a line that says whose it is."""
     return "# Written by Shardmart from the topology; changed there, not here.\n" + yaml.safe_dump(
         configuration, sort_keys=True
     )

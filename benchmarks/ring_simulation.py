@@ -1,0 +1,106 @@
+"""Simulate rings of 3 to 1,000 nodes with 1 to 1,000 virtual nodes: spread, and what a joining node moves.
+
+No server takes part: it is arithmetic on the points of the ring.  Writes docs/images/ring-*.png and prints the tables
+of docs/ring.md.  Usage: .venv/bin/python benchmarks/ring_simulation.py [--pictures docs/images]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+
+from shardmart.ring.keys import hash_bytes
+from shardmart.ring.placement import Ring
+
+NODES = (3, 10, 30, 100, 300, 1000)
+VIRTUAL = (1, 10, 100, 1000)
+SAMPLE = 20_000
+
+
+def shares(nodes: int, virtual: int) -> NDArray[np.float64]:
+    """Which part of the circle each node owns, as a multiple of the mean."""
+    points = np.fromiter(
+        (hash_bytes(f"n{node}#{i}".encode()) for node in range(nodes) for i in range(virtual)),
+        np.int64,
+        nodes * virtual,
+    )
+    owner = np.repeat(np.arange(nodes), virtual)
+    order = np.argsort(points, kind="stable")
+    sorted_points = points[order].astype(np.uint64) ^ np.uint64(1 << 63)  # back from int64, in its order
+    lengths = np.diff(sorted_points, prepend=sorted_points[-1:])  # around the circle, modulo 2^64
+    return np.bincount(owner[order], weights=lengths.astype(np.float64), minlength=nodes) / 2.0**64 * nodes
+
+
+def expected_deviation(nodes: int, virtual: int) -> float:
+    """Standard deviation of a node's share, as a part of the mean.
+
+    The shares of N nodes with V points each are Dirichlet distributed, all parameters V (spacings of uniform points),
+    so the variance of one share is (N - 1) / (N^2 (N V + 1)).
+    """
+    return math.sqrt((nodes - 1) / (nodes * virtual + 1))
+
+
+def moved_over_minimum(nodes: int, virtual: int, copies: int) -> float:
+    """Copies made when a node joins, over the copies it has afterwards; sampled keys."""
+    names = {f"n{i}": 1 for i in range(nodes)}
+    before, after = Ring(names, copies, virtual), Ring(names | {"new": 1}, copies, virtual)
+    made = needed = 0
+    for n in range(SAMPLE):
+        old, new = before.holders(f"key-{n}"), after.holders(f"key-{n}")
+        made += len(set(new) - set(old))
+        needed += "new" in new
+    return made / needed if needed else 1.0
+
+
+def main() -> None:
+    """Print the tables and write the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=Path, default=Path("docs/images"))
+    folder = parser.parse_args().pictures
+    print("| nodes | virtual nodes | deviation, simulated | expected | largest share / mean |\n|---|---|---|---|---|")
+    figure, axes = plt.subplots(figsize=(7, 4.2))
+    for virtual in VIRTUAL:
+        measured = []
+        for nodes in NODES:
+            found = shares(nodes, virtual)
+            measured.append(float(found.std()))
+            print(
+                f"| {nodes:,} | {virtual:,} | {100 * found.std():.1f} % | "
+                f"{100 * expected_deviation(nodes, virtual):.1f} % | {found.max():.2f} |"
+            )
+        (line,) = axes.loglog(NODES, [100 * m for m in measured], "o", label=f"{virtual:,} virtual nodes")
+        expected = [100 * expected_deviation(nodes, virtual) for nodes in NODES]
+        axes.loglog(NODES, expected, "-", color=line.get_color(), linewidth=1)
+    axes.axhline(5, color="grey", linestyle=":", linewidth=1)
+    axes.set_xlabel("nodes")
+    axes.set_ylabel("standard deviation of a node's share, % of the mean")
+    axes.set_title("Spread: simulated (points) and expected (lines)", loc="left")
+    axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
+    axes.set_ylim(1, 500)
+    figure.tight_layout()
+    figure.savefig(folder / "ring-spread.png", dpi=110)
+    print("\n| nodes | virtual nodes | copies | moved / minimum when a node joins |\n|---|---|---|---|")
+    for nodes, virtual in ((3, 1), (3, 1000), (100, 100), (1000, 10)):
+        for copies in (1, 2, 3):
+            print(f"| {nodes:,} | {virtual:,} | {copies} | {moved_over_minimum(nodes, virtual, copies):.2f} |")
+    figure, axes = plt.subplots(figsize=(7, 3))
+    for row, virtual in enumerate((1, 10, 100, 1000)):
+        parts = shares(10, virtual)
+        axes.barh([row] * 10, parts, left=np.concatenate([[0], parts.cumsum()[:-1]]), edgecolor="white")
+    axes.set_yticks(range(4), [f"{v:,} virtual" for v in (1, 10, 100, 1000)])
+    axes.set_xlabel("share of ten nodes, in multiples of the mean")
+    axes.set_title("What ten nodes own", loc="left")
+    figure.tight_layout()
+    figure.savefig(folder / "ring-shares.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()

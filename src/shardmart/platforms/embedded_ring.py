@@ -1,0 +1,173 @@
+"""A ring on this machine: its servers run, its users, settings and membership are as the topology declares them.
+
+Everything lies in `rings/NAME` of the state folder.  A node that the topology has more or less is moved to or from
+while clients work, by the ring's own mover; servers that are not needed any more stop last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..cluster.host.files import write_whole
+from ..cluster.host.processes import stop
+from ..ring import moves
+from ..ring.client import RingClient
+from ..ring.errors import ChangeRefusedError
+from ..ring.nodes import Nodes
+from ..ring.settings import Settings
+from .platform import PlatformError
+from .standalone import Standalone, start_all, stop_all
+
+USER = "ring"
+TIMEOUT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class EmbeddedRing:
+    """One declared ring (`declare.rings.Ring.as_variable`) in a state folder."""
+
+    declared: Mapping[str, Any]
+    state: Path
+
+    @property
+    def name(self) -> str:
+        """The ring's name."""
+        return str(self.declared["name"])
+
+    @property
+    def folder(self) -> Path:
+        """Where it keeps everything but its passwords."""
+        return self.state / "rings" / self.name
+
+    @property
+    def settings_file(self) -> Path:
+        """What clients are given; it holds passwords."""
+        return self.folder / "settings.json"
+
+    @property
+    def servers(self) -> list[Standalone]:
+        """The store, then the nodes."""
+        return [
+            Standalone.of(one, self.declared["cache_mb"]) for one in (self.declared["store"], *self.declared["nodes"])
+        ]
+
+    def converge(self, mongod: str, *, wait_seconds: float, check: bool) -> list[str]:
+        """Make it as declared; what was (or with `check` would be) changed.  ShardmartError, DeadlineError."""
+        processes = [server.process(self.folder, mongod) for server in self.servers]
+        changes = [f"start {process.name}" for process in processes if not process.running()]
+        outdated = [process for process in processes if process.running() and process.configuration_change()]
+        changes += [f"restart {process.name}: its configuration changed" for process in outdated]
+        if check:
+            return changes
+        for folder in (self.folder.parent, self.folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        stop(outdated, wait_seconds=wait_seconds)
+        start_all(self.servers, self.folder, mongod, wait_seconds=wait_seconds)
+        admin, password = self._password("admin"), self._password(USER)
+        for server in self.servers:
+            if server.make_users(admin, USER, password, f"ring_{self.name}"):
+                changes.append(f"create the users of {server.name}")
+        known = self._known()
+        document = self._document(password)
+        during = document | {"nodes": known.get("nodes", {}) | document["nodes"]}
+        settings = Settings(**during)
+        if known != document:
+            self._write(during)
+            changes.append("write the settings")
+        changes += asyncio.run(self._members(settings, wait_seconds))
+        if during != document:
+            self._write(document)
+            changes += [f"stop {name}" for name in self._stop_others(mongod, wait_seconds)]
+        return changes
+
+    def stop(self, *, wait_seconds: float, check: bool) -> list[str]:
+        """Stop its servers, nodes first."""
+        servers = list(reversed(self.servers))
+        if check:
+            running = [server.name for server in servers if server.process(self.folder, "mongod").running()]
+        else:
+            running = stop_all(servers, self.folder, wait_seconds=wait_seconds)
+            running += self._stop_others("mongod", wait_seconds)
+        return [f"stop {name}" for name in running]
+
+    async def _members(self, settings: Settings, wait_seconds: float) -> list[str]:
+        weights = {node["name"]: node["weight"] for node in self.declared["nodes"]}
+        copies, points = self.declared["copies"], self.declared["virtual_nodes"]
+        nodes = Nodes(settings)
+        try:
+            if await nodes.membership.exists():
+                ring = (await nodes.membership.view()).ring
+                if (ring.copies, ring.virtual_nodes) != (copies, points):
+                    raise ChangeRefusedError(
+                        f"ring {self.name} keeps {ring.copies} copies and {ring.virtual_nodes} virtual nodes: "
+                        "these stay as they were made; make another ring"
+                    )
+                return await self._change(settings, weights, wait_seconds)
+            await moves.create(nodes, weights, copies=copies, virtual_nodes=points)
+        finally:
+            await nodes.close()
+        return [f"make the ring of {', '.join(weights)}"]
+
+    async def _change(self, settings: Settings, weights: dict[str, int], wait_seconds: float) -> list[str]:
+        changes = []
+        async with RingClient(settings, upkeep=False) as client, asyncio.timeout(wait_seconds):
+            try:
+                while away := client.nodes.away():
+                    await client.upkeep.tend()
+                    changes += [f"compare {name} and let it serve" for name in away if name not in client.nodes.away()]
+            except TimeoutError:
+                told = "; ".join(f"{name}: {reason}" for name, reason in client.nodes.away().items())
+                raise PlatformError(f"waited {wait_seconds:g} s for {told}") from None
+            mover = moves.Mover(client.nodes)
+            if client.view.move:
+                await mover.run()
+                changes.append("finish a change of nodes that was interrupted")
+            if client.view.ring.weights != weights:
+                before = client.view.ring.weights
+                await mover.begin(weights)
+                done = await mover.run()
+                changes.append(
+                    f"change the nodes from {_listed(before)} to {_listed(weights)}: {done.copied} copies moved"
+                )
+        return changes
+
+    def _document(self, password: str) -> dict[str, Any]:
+        store, *nodes = self.servers
+        return {
+            "name": self.name,
+            "nodes": {node.name: node.uri(USER, password) for node in nodes},
+            "store": store.uri(USER, password),
+            "timeout_seconds": TIMEOUT_SECONDS,
+        }
+
+    def _known(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads(self.settings_file.read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def _write(self, document: dict[str, Any]) -> None:
+        write_whole(self.settings_file, json.dumps(document, indent=2) + "\n")
+
+    def _password(self, user: str) -> str:
+        file = self.state / "secrets" / f"ring-{self.name}-{user}.password"
+        try:
+            return file.read_text().strip()
+        except FileNotFoundError:
+            raise PlatformError(f"no password in {file}: the role `ring` makes it") from None
+
+    def _stop_others(self, mongod: str, wait_seconds: float) -> list[str]:
+        declared = {server.name for server in self.servers}
+        names = sorted({pid_file.stem for pid_file in (self.folder / "run").glob("*.pid")} - declared)
+        found = [Standalone(name, 0).process(self.folder, mongod) for name in names]
+        return stop(found, wait_seconds=wait_seconds)
+
+
+def _listed(weights: Mapping[str, int]) -> str:
+    return ", ".join(name if weight == 1 else f"{name} (weight {weight})" for name, weight in weights.items())

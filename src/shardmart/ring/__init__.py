@@ -1,0 +1,44 @@
+"""A consistent-hash ring over standalone MongoDB servers: a library, told where its nodes are by `Settings`.
+
+`RingClient` reads and writes; `moves` makes a ring and changes its nodes; `upkeep` mends.  It starts no servers and
+knows nothing of the cluster beside it.
+"""
+
+from .client import Acknowledged, Found, RingClient
+from .errors import (
+    ChangeRefusedError,
+    ConflictError,
+    KeyTypeError,
+    NotAcknowledgedError,
+    RingError,
+    SettingsError,
+    StoreError,
+    UnavailableError,
+    ValueTooLargeError,
+    WrongNodeError,
+)
+from .keys import Grouped, Key
+from .placement import Ring
+from .records import Version
+from .settings import Settings
+
+__all__ = [
+    "Acknowledged",
+    "ChangeRefusedError",
+    "ConflictError",
+    "Found",
+    "Grouped",
+    "Key",
+    "KeyTypeError",
+    "NotAcknowledgedError",
+    "Ring",
+    "RingClient",
+    "RingError",
+    "Settings",
+    "SettingsError",
+    "StoreError",
+    "UnavailableError",
+    "ValueTooLargeError",
+    "Version",
+    "WrongNodeError",
+]

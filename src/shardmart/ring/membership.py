@@ -1,0 +1,226 @@
+"""The membership of a ring, kept in MongoDB, so that all clients agree: a `View` is what one reading of it says.
+
+One document a ring, changed only by compare-and-set on its epoch (or on the part that changes), with write concern
+majority.  While nodes change, a view has two rings: `ring`, by which data lies now, and `after`, by which it will.
+Leases tell which one process moves data or tends the ring; they end by the store's clock, not by their holder's, and
+nothing but wasted work depends on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo import AsyncMongoClient, ReturnDocument
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from .errors import ChangeRefusedError, SettingsError, StoreError
+from .keys import hash_of
+from .placement import DEFAULT_COPIES, DEFAULT_VIRTUAL_NODES, PLACEMENT, Ring
+
+Document = dict[str, Any]
+COPY, CLEAN = "copy", "clean"
+STORE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """A node as the membership knows it: whose data it is, and the process that has been compared and may serve."""
+
+    name: str
+    identity: str
+    process: str | None
+
+
+@dataclass(frozen=True)
+class Move:
+    """A change of nodes under way.  `weights` are the nodes before it; `dead` cannot be asked any more."""
+
+    phase: str
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    epoch: int
+    dead: str | None = None
+    done: int = 0
+
+
+@dataclass(frozen=True)
+class View:
+    """What the ring is at one epoch."""
+
+    epoch: int
+    ring: Ring
+    after: Ring | None
+    members: Mapping[str, Member]
+    move: Move | None
+
+    @property
+    def rings(self) -> tuple[Ring, ...]:
+        """The ring, and while data moves the one after."""
+        return (self.ring,) if self.after is None else (self.ring, self.after)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Every node that may hold data of the ring."""
+        return tuple(dict.fromkeys(name for ring in self.rings for name in ring.weights))
+
+    def holders(self, key: Any) -> tuple[str, ...]:
+        """Every node that has to hold a key, the owner first, those of the ring after at the end."""
+        return self.holders_at(hash_of(key))
+
+    def holders_at(self, place: int) -> tuple[str, ...]:
+        """The same for a hash."""
+        if self.after is None:
+            return self.ring.holders_at(place)
+        return tuple(dict.fromkeys(name for ring in self.rings for name in ring.holders_at(place)))
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> View:
+        """The view that the store's document is."""
+        if document.get("placement") != PLACEMENT:
+            raise StoreError(
+                f"the data lies by placement {document.get('placement')}, this version knows {PLACEMENT}: use the "
+                "version that wrote it"
+            )
+        shape = {"copies": document["copies"], "virtual_nodes": document["virtual_nodes"]}
+        found = document.get("move")
+        move = Move(**found) if found else None
+        return cls(
+            epoch=document["epoch"],
+            ring=Ring(document["weights"], **shape),
+            after=Ring(move.after, **shape) if move and move.phase == COPY else None,
+            members={name: Member(name, m["identity"], m["process"]) for name, m in document["members"].items()},
+            move=move,
+        )
+
+
+class Membership:
+    """The store.  Methods raise StoreError when it does not answer within STORE_SECONDS."""
+
+    def __init__(self, uri: str, ring: str, database: str) -> None:
+        self.ring = ring
+        try:
+            self._client: AsyncMongoClient[Document] = AsyncMongoClient(
+                uri,
+                appname="shardmart-ring",
+                timeoutMS=int(STORE_SECONDS * 1000),
+                serverSelectionTimeoutMS=int(STORE_SECONDS * 1000),
+            )
+        except (PyMongoError, ValueError) as error:  # its text may hold the password
+            raise SettingsError(f"store: not a usable connection string: {type(error).__name__}") from None
+        options: Any = {"write_concern": WriteConcern("majority", j=True), "read_concern": ReadConcern("majority")}
+        self._rings = self._client[database].get_collection("membership", **options)
+        self._leases = self._client[database].get_collection("leases", **options)
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        await self._client.close()
+
+    async def view(self) -> View:
+        """The ring as it is now; StoreError when there is none of that name."""
+        document = await self._answer(self._rings.find_one({"_id": self.ring}))
+        if document is None:
+            raise StoreError(f"no ring {self.ring!r} in the membership store: create it (`shardmart ring create`)")
+        return View.of(document)
+
+    async def exists(self) -> bool:
+        """Whether there is a ring of this name."""
+        return await self._answer(self._rings.find_one({"_id": self.ring}, {"_id": 1})) is not None
+
+    async def create(
+        self,
+        weights: Mapping[str, int],
+        identities: Mapping[str, str],
+        processes: Mapping[str, str],
+        *,
+        copies: int = DEFAULT_COPIES,
+        virtual_nodes: int = DEFAULT_VIRTUAL_NODES,
+    ) -> None:
+        """Write a new ring; ChangeRefusedError when it exists."""
+        Ring(weights, copies, virtual_nodes)  # refuses what cannot be
+        document = {
+            "_id": self.ring,
+            "placement": PLACEMENT,
+            "epoch": 1,
+            "copies": copies,
+            "virtual_nodes": virtual_nodes,
+            "weights": dict(weights),
+            "members": {n: {"identity": identities[n], "process": processes[n]} for n in weights},
+            "move": None,
+        }
+        try:
+            await self._answer(self._rings.insert_one(document))
+        except DuplicateKeyError:
+            raise ChangeRefusedError(f"ring {self.ring} exists") from None
+
+    async def change(self, view: View, fields: Document, *, unset: Document | None = None) -> View:
+        """Set fields and raise the epoch, if it is still that of `view`; ChangeRefusedError when somebody was first."""
+        update: Document = {"$set": fields, "$inc": {"epoch": 1}} | ({"$unset": unset} if unset else {})
+        return await self._update({"_id": self.ring, "epoch": view.epoch}, update, f"epoch {view.epoch} has ended")
+
+    async def progress(self, view: View, done: int) -> None:
+        """Note how far a move came; only a hint for who goes on with it."""
+        where = {"_id": self.ring, "epoch": view.epoch}
+        await self._answer(self._rings.update_one(where, {"$set": {"move.done": done}}))
+
+    async def finish(self, view: View, gone: list[str]) -> View:
+        """The move is over; nodes that are `gone` are members no more."""
+        update: Document = {"$set": {"move": None}}
+        if gone:
+            update["$unset"] = {f"members.{name}": "" for name in gone}
+        where = {"_id": self.ring, "epoch": view.epoch, "move.phase": CLEAN}
+        return await self._update(where, update, "another mover has finished it")
+
+    async def serve(self, name: str, before: str | None, process: str) -> bool:
+        """Say that a node's new process has been compared and may serve; False when somebody else said something."""
+        where = {"_id": self.ring, f"members.{name}.process": before}
+        done = await self._answer(self._rings.update_one(where, {"$set": {f"members.{name}.process": process}}))
+        return bool(done.matched_count)
+
+    async def lease(self, work: str, holder: str, seconds: float) -> bool:
+        """Take or renew the lease on some work; False while another holds it."""
+        name = f"{self.ring}:{work}"
+        free = {"$or": [{"holder": holder}, {"$expr": {"$lt": ["$until", "$$NOW"]}}]}
+        taken = [{"$set": {"holder": holder, "until": {"$add": ["$$NOW", int(seconds * 1000)]}}}]
+        for _ in range(2):
+            done = await self._answer(self._leases.update_one({"_id": name, **free}, taken))
+            if done.matched_count:
+                return True
+            # An upsert takes no $expr (MongoDB manual, "$expr"): the first lease ever begins as one that has ended.
+            try:
+                ended = datetime(1970, 1, 1, tzinfo=UTC)
+                await self._answer(self._leases.insert_one({"_id": name, "holder": "", "until": ended}))
+            except DuplicateKeyError:
+                return False
+        return False
+
+    async def release(self, work: str, holder: str) -> None:
+        """Give a lease back."""
+        await self._answer(self._leases.delete_one({"_id": f"{self.ring}:{work}", "holder": holder}))
+
+    async def _update(self, where: Document, update: Document, refusal: str) -> View:
+        document = await self._answer(
+            self._rings.find_one_and_update(where, update, return_document=ReturnDocument.AFTER)
+        )
+        if document is None:
+            raise ChangeRefusedError(f"ring {self.ring}: {refusal}; read it anew")
+        return View.of(document)
+
+    async def _answer(self, operation: Any) -> Any:
+        try:
+            return await operation
+        except DuplicateKeyError:
+            raise
+        except OperationFailure as error:
+            if not error.timeout:
+                raise StoreError(f"the membership store refuses: {error.code} {error.details}") from None
+            raise StoreError(f"the membership store was too slow ({error.code})") from None
+        except PyMongoError as error:
+            raise StoreError(
+                f"the membership store does not answer ({type(error).__name__}): reads and writes go on, changes of "
+                "nodes and nodes that return wait for it"
+            ) from None

@@ -1,0 +1,277 @@
+"""Nodes come and go while clients read and write: what moves, in which order, and how a killed mover's work goes on.
+
+1. *begin*: the membership says which nodes there will be (compare-and-set: of two changes at once one is refused), and
+   every node is fenced, so that from here on every client writes to old and new holders and asks both.
+2. *copy*: what a new holder lacks is listed and sent; then every old holder is compared with the new ones, so the new
+   copies are proved; hints are delivered.
+3. *switch*: the membership says that the new ring is the ring; every node is fenced again.
+4. *clean*: only then old copies go, and only those written before the switch.
+
+Every step finds out from the nodes what is left of it, so a mover may be killed anywhere and run again by anybody.
+`plan` counts all this beforehand and changes nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+
+from .comparison import ARCS_AT_ONCE, Compared, batches, bring, compare, size, within
+from .errors import ChangeRefusedError, NodeAwayError, RingError, WrongNodeError
+from .membership import CLEAN, COPY, Membership, Move, View
+from .nodes import Nodes
+from .placement import DEFAULT_COPIES, DEFAULT_VIRTUAL_NODES, Arc, Ring, changes
+from .upkeep import Upkeep
+
+LEASE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What one node will get from another."""
+
+    source: str
+    target: str
+    arcs: tuple[Arc, ...] = field(repr=False)
+    records: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a move did, as far as this mover did it."""
+
+    copied: int
+    bytes: int
+    removed: int
+    mended: int
+
+
+Report = Callable[[str, int, int], None]
+"""Phase, done, total; called after every batch."""
+
+
+def _silent(phase: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def identities() -> str:
+    """The identity of a node's data, made once, when it joins."""
+    return secrets.token_hex(12)
+
+
+async def create(
+    nodes: Nodes,
+    weights: Mapping[str, int],
+    *,
+    copies: int = DEFAULT_COPIES,
+    virtual_nodes: int = DEFAULT_VIRTUAL_NODES,
+) -> bool:
+    """Make a ring of empty nodes; False when it is there with these nodes.  ChangeRefusedError, WrongNodeError."""
+    ring = Ring(weights, copies, virtual_nodes)
+    membership: Membership = nodes.membership
+    if await membership.exists():
+        view = await membership.view()
+        if view.ring != ring and (view.move is None or view.move.after != ring.weights):
+            raise ChangeRefusedError(
+                f"ring {membership.ring} exists with {_words(view.ring)}: change its nodes with `shardmart ring add`, "
+                "`remove` or `weigh`; copies and virtual nodes stay as they were made"
+            )
+        return False
+    made: dict[str, str] = {}
+    processes: dict[str, str] = {}
+    for name in weights:
+        identity, process = await nodes[name].look()
+        if process in processes.values():
+            twin = next(other for other, one in processes.items() if one == process)
+            raise WrongNodeError(f"{twin} and {name} are one server under two names")
+        if identity is not None and await nodes[name].holds_records():
+            raise WrongNodeError(
+                f"{name} holds data of an earlier ring {membership.ring!r}: give the node an empty folder"
+            )
+        made[name], processes[name] = identity or identities(), process
+        await nodes[name].prepare(made[name], 1)
+        await nodes[name].fence(1)
+    await membership.create(weights, made, processes, copies=copies, virtual_nodes=virtual_nodes)
+    return True
+
+
+class Mover:
+    """Changes the nodes of a ring.  `nodes` is open; `report` hears of progress."""
+
+    def __init__(self, nodes: Nodes, report: Report = _silent) -> None:
+        self.nodes = nodes
+        self.report = report
+        self.holder = secrets.token_hex(8)
+
+    async def plan(self, after: Mapping[str, int]) -> list[Transfer]:
+        """What would move if the nodes and weights were these, counted on the nodes."""
+        view = await self.nodes.refresh()
+        transfers = self._transfers(view.ring, self._ring(view, after), dead=None)
+        found: list[Transfer] = []
+        for number, one in enumerate(transfers):
+            records, total = await size(self.nodes[one.source], one.arcs)
+            found.append(Transfer(one.source, one.target, one.arcs, records, total))
+            self.report("plan", number + 1, len(transfers))
+        return found
+
+    async def begin(self, after: Mapping[str, int], *, dead: str | None = None) -> View:
+        """Start a change to these nodes and weights; `dead` is one of those that leave and cannot be asked any more.
+
+        ChangeRefusedError says why it cannot be now; nothing is changed then.
+        """
+        view = await self.nodes.refresh()
+        if view.move:
+            raise ChangeRefusedError(
+                f"nodes are changing already ({_words(view.move.before)} to {_words(view.move.after)}, phase "
+                f"{view.move.phase}): finish that first with `shardmart ring resume`"
+            )
+        ring = self._ring(view, after)
+        if ring == view.ring:
+            raise ChangeRefusedError(f"the ring has exactly these nodes: {_words(after)}")
+        if dead is not None and (dead in after or view.ring.copies < 2):
+            raise ChangeRefusedError(
+                f"{dead} cannot be left behind: "
+                + ("it stays" if dead in after else "it has the only copy of its keys")
+            )
+        if away := {name: why for name, why in self.nodes.away().items() if name != dead}:
+            told = "; ".join(f"{name}: {why}" for name, why in away.items())
+            raise ChangeRefusedError(f"{told}: nodes change only while all others answer, wait until it is back")
+        fields: dict[str, object] = {}
+        for name in after:
+            if name not in view.ring.weights:
+                identity, process = await self._welcome(view, name)
+                fields[f"members.{name}"] = {"identity": identity, "process": process}
+        move = Move(COPY, dict(view.ring.weights), dict(after), view.epoch + 1, dead)
+        await self.nodes.membership.change(view, fields | {"move": asdict(move)})
+        return await self.nodes.refresh()
+
+    async def run(self) -> Moved:
+        """Do what is left of the change under way.  NodeAwayError when a node stops answering: run it again then."""
+        if not await self.nodes.membership.lease("move", self.holder, LEASE_SECONDS):
+            raise ChangeRefusedError("another mover is at work; if it was killed, its lease ends within a minute")
+        try:
+            view = await self.nodes.refresh()
+            copied = Compared()
+            mended = removed = 0
+            if view.move and view.move.phase == COPY:
+                copied, mended = await self._copy(view, view.move)
+                view = await self._switch(await self.nodes.refresh())
+            if view.move and view.move.phase == CLEAN:
+                removed = await self._clean(view, view.move)
+            return Moved(copied.new, copied.bytes, removed, mended)
+        finally:
+            await self.nodes.membership.release("move", self.holder)
+
+    async def _welcome(self, view: View, name: str) -> tuple[str, str]:
+        """Prepare a node that joins, emptied of what it may hold from an earlier time in this ring."""
+        node = self.nodes[name]
+        with suppress(NodeAwayError):  # connections from before the server was started again end at their first use
+            await node.look()
+        identity, process = await node.look()
+        for other in view.members.values():
+            if process == other.process or (identity is not None and identity == other.identity):
+                raise WrongNodeError(f"{name} is the server of {other.name} under another name")
+        if identity is not None:
+            await node.drop()
+        made = identities()
+        await node.prepare(made, view.epoch + 1)
+        await node.fence(view.epoch + 1)
+        return made, process
+
+    def _ring(self, view: View, weights: Mapping[str, int]) -> Ring:
+        try:
+            return Ring(dict(weights), view.ring.copies, view.ring.virtual_nodes)
+        except RingError as error:
+            raise ChangeRefusedError(str(error)) from None
+
+    def _transfers(self, before: Ring, after: Ring, dead: str | None) -> list[Transfer]:
+        found: dict[tuple[str, str], list[Arc]] = defaultdict(list)
+        for arc, old, new in changes(before, after):
+            source = next(name for name in old if name != dead)
+            for target in new:
+                if target not in old:
+                    found[source, target].append(arc)
+        return [Transfer(source, target, tuple(arcs)) for (source, target), arcs in found.items()]
+
+    async def _fence(self, view: View, move: Move) -> None:
+        for name in {**move.before, **move.after}:
+            if name != move.dead:
+                await self.nodes[name].fence(view.epoch)
+
+    async def _renew(self) -> None:
+        if not await self.nodes.membership.lease("move", self.holder, LEASE_SECONDS):
+            raise ChangeRefusedError("another mover has taken over")
+
+    async def _copy(self, view: View, move: Move) -> tuple[Compared, int]:
+        await self._fence(view, move)
+        before, after = view.ring, view.rings[-1]
+        transfers = self._transfers(before, after, move.dead)
+        total = sum(len(one.arcs) for one in transfers)
+        copied = Compared()
+        done = 0
+        for one in transfers:
+            for arcs in batches(one.arcs, ARCS_AT_ONCE):
+                copied.add(await bring(self.nodes[one.source], self.nodes[one.target], arcs, view.epoch))
+                done += len(arcs)
+                self.report("copy", done, total)
+                await self._renew()
+        mended = 0
+        pairs: dict[tuple[str, str], list[Arc]] = defaultdict(list)
+        for arc, old, new in changes(before, after):
+            for source in old:
+                for target in new:
+                    if target not in old and source != move.dead:
+                        pairs[source, target].append(arc)
+        for number, ((source, target), arcs) in enumerate(pairs.items()):
+            mended += (await compare(self.nodes[source], self.nodes[target], arcs, view.epoch)).differing
+            self.report("verify", number + 1, len(pairs))
+            await self._renew()
+        return copied, mended
+
+    async def _switch(self, view: View) -> View:
+        move = view.move
+        assert move
+        await Upkeep(self.nodes).deliver()
+        for name in view.nodes:  # a hint that its node has not got might be for the next ring
+            if name != move.dead:
+                await self.nodes[name].check()
+                if self.nodes[name].away is not None:
+                    raise NodeAwayError(name, f"{self.nodes[name].away}; run the move again when it is back")
+            if name not in move.after and name != move.dead and (kept := await self.nodes[name].hint_count()):
+                raise NodeAwayError(name, f"it leaves and keeps {kept} hints for others: run the move again")
+        fields: dict[str, object] = {"weights": dict(move.after), "move.phase": CLEAN}
+        await self.nodes.membership.change(view, fields)
+        return await self.nodes.refresh()
+
+    async def _clean(self, view: View, move: Move) -> int:
+        await self._fence(view, move)
+        before = Ring(move.before, view.ring.copies, view.ring.virtual_nodes)
+        leaving: dict[str, list[Arc]] = defaultdict(list)
+        for arc, old, new in changes(before, view.ring):
+            for name in old:
+                if name not in new and name in move.after:
+                    leaving[name].append(arc)
+        removed = 0
+        for number, (name, arcs) in enumerate(leaving.items()):
+            node = self.nodes[name]
+            for some in batches(arcs, ARCS_AT_ONCE):
+                # A mover that slept since an earlier change must not remove what a later one has brought.
+                removed += await node.remove({**within(some), "e": {"$lte": move.epoch}})
+            self.report("clean", number + 1, len(leaving))
+            await self._renew()
+        gone = [name for name in move.before if name not in move.after]
+        for name in gone:
+            if name != move.dead:
+                removed += await self.nodes[name].clear()
+        await self.nodes.membership.finish(view, gone)
+        await self.nodes.refresh()
+        return removed
+
+
+def _words(weights: Mapping[str, int] | Ring) -> str:
+    names = weights.weights if isinstance(weights, Ring) else weights
+    return ", ".join(name if weight == 1 else f"{name} (weight {weight})" for name, weight in names.items())

@@ -1,0 +1,70 @@
+"""Everything on a ring, each key once, page by page in the order of places.
+
+A key never changes its place, only its holders, so a page asks all nodes for one stretch of the circle.  If the ring
+changed while a page was read, the page is read again: between two epochs a copy may have gone from a node that was
+asked late to one that was asked early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from .errors import NodeAwayError, StaleRingError, UnavailableError
+from .keys import canonical, hash_of
+from .placement import HIGHEST, LOWEST
+from .records import Record
+
+if TYPE_CHECKING:
+    from .client import Found, RingClient
+
+ATTEMPTS = 20
+
+
+async def iterate(ring: RingClient, page: int) -> AsyncIterator[Found]:
+    """See `RingClient.iterate`."""
+    from .client import found
+
+    place = LOWEST
+    while place <= HIGHEST:
+        records, last = await _page(ring, place, page)
+        for record in records:
+            if value := found(record):
+                yield value
+        place = last + 1
+
+
+async def _page(ring: RingClient, first: int, limit: int) -> tuple[list[Record], int]:
+    for _ in range(ATTEMPTS):
+        try:
+            return await _read(ring, first, limit)
+        except StaleRingError:
+            await ring.nodes.refresh()
+    raise UnavailableError(f"the ring kept changing; {ATTEMPTS} attempts")
+
+
+async def _read(ring: RingClient, first: int, limit: int) -> tuple[list[Record], int]:
+    from .client import keep_newest
+
+    view, nodes = ring.view, ring.nodes
+    answers, silent = await nodes.ask(view.nodes, lambda node: node.page(first, limit))
+    nodes.refuse_uncertain(silent)
+    last = HIGHEST
+    for records in answers.values():
+        if len(records) == limit:  # the last place may go on
+            last = min(last, hash_of(records[-1].key) - 1)
+    if last < first:
+        return await _read(ring, first, limit * 2)
+    hints, more = await nodes.ask(answers, lambda node: node.hints_between(first, last))
+    epochs, late = await nodes.ask(answers, lambda node: node.serves())
+    nodes.refuse_uncertain(_all(silent, more, late))
+    if any(epoch > view.epoch for epoch in epochs.values()):
+        raise StaleRingError("the ring changed while a page was read")
+    newest: dict[bytes, Record] = {}
+    for records in (*answers.values(), *hints.values()):
+        keep_newest(newest, (record for record in records if hash_of(record.key) <= last))
+    return sorted(newest.values(), key=lambda record: (hash_of(record.key), canonical(record.key))), last
+
+
+def _all(*silent: dict[str, NodeAwayError]) -> dict[str, NodeAwayError]:
+    return {name: error for part in silent for name, error in part.items()}

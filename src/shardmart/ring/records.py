@@ -1,0 +1,143 @@
+"""What a node holds for a key: the value in an envelope with its version, and the updates by which versions decide.
+
+Envelope: `_id` key, `h` place on the ring, `n` and `w` version, `f` fingerprint, `e` epoch of the ring in which it was
+written, `x` value; a tombstone has `t` (when it was made) and no `x`.  A copy is replaced by a newer version only, in
+one atomic update of the server, so copies may arrive in any order, twice, or late, and end equal.
+
+A version is a number and the name of the one write that made it.  The number is greater than that of every version the
+writer's nodes held, and at least the writer's clock in milliseconds: the clock never decides between copies that know
+of one another, it only keeps a key whose tombstone is gone above its own past.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import bson
+from bson import Int64
+
+from .errors import ValueTooLargeError
+from .keys import Key, canonical, from_id, hash_of, to_id
+
+Document = dict[str, Any]
+
+MAX_RECORD_BYTES = (16 << 20) - (64 << 10)
+"""Document limit of MongoDB (manual, "MongoDB Limits": 16 MiB) less what a hint's envelope and the update around it
+take: a value that fits here fits everywhere it may have to go."""
+FINGERPRINT_BYTES = 5
+"""Sums of 40-bit fingerprints stay exact in an int64 for 8 million records a comparison."""
+BLIND, CONDITIONAL = "u", "c"
+"""First letter of a write's name.  Of two concurrent writes with one number the unconditional one counts as later."""
+
+
+class Version(NamedTuple):
+    """The order of versions is that of the tuple."""
+
+    number: int
+    write: str
+
+    def __str__(self) -> str:
+        return f"{self.number}-{self.write}"
+
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """The version that prints as `text`; ValueError when none does."""
+        number, _, write = text.partition("-")
+        return cls(int(number), write)
+
+
+def new_write(kind: str = BLIND) -> str:
+    """A name that no other write has."""
+    return kind + secrets.token_hex(7)
+
+
+def clock() -> int:
+    """The least number of a new version: milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class Record:
+    """One version of one key; `deleted` is when a tombstone was made, None for a value."""
+
+    key: Key
+    version: Version
+    value: Any = None
+    deleted: datetime | None = None
+
+    @property
+    def fingerprint(self) -> int:
+        """A number for this version of this key; sums of them tell whether two nodes hold the same."""
+        text = canonical(self.key) + b"\0" + self.version.write.encode() + (b"\0t" if self.deleted else b"\0v")
+        return int.from_bytes(blake2b(text, digest_size=FINGERPRINT_BYTES).digest(), "big")
+
+    def document(self, epoch: int) -> Document:
+        """As it is kept, without `_id`: a server does not let the type of a key that it has change (1 and 1.0)."""
+        kept: Document = {
+            "h": Int64(hash_of(self.key)),
+            "n": Int64(self.version.number),
+            "w": self.version.write,
+            "f": Int64(self.fingerprint),
+            "e": epoch,
+        }
+        return kept | ({"t": self.deleted} if self.deleted else {"x": self.value})
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Record:
+        """The record that a node holds."""
+        return cls(
+            from_id(document["_id"]),
+            Version(int(document["n"]), document["w"]),
+            document.get("x"),
+            document.get("t"),
+        )
+
+
+def draft(key: Key, value: Any, *, deleted: bool, kind: str) -> Record:
+    """A record without a number yet; ValueTooLargeError when it would not fit a document, envelope included."""
+    record = Record(
+        key,
+        Version(0, new_write(kind)),
+        None if deleted else value,
+        datetime.now(UTC).replace(microsecond=0) if deleted else None,
+    )
+    size = len(bson.encode({"_id": to_id(key), **record.document(0)}, codec_options=CODEC))
+    if size > MAX_RECORD_BYTES:
+        raise ValueTooLargeError(
+            f"the value of {key!r} takes {size:,} bytes with its envelope, at most {MAX_RECORD_BYTES:,} fit; "
+            "nothing was written"
+        )
+    return record
+
+
+CODEC: Any = bson.CodecOptions(uuid_representation=bson.binary.UuidRepresentation.STANDARD, tz_aware=True)
+
+
+def _older_than(version: Version) -> Document:
+    """The expression "what is kept is missing or older than `version`"."""
+    number = {"$ifNull": ["$n", Int64(-1)]}
+    return {
+        "$or": [
+            {"$lt": [number, Int64(version.number)]},
+            {"$and": [{"$eq": [number, Int64(version.number)]}, {"$lt": ["$w", version.write]}]},
+        ]
+    }
+
+
+def newest_wins(version: Version, kept: Document) -> list[Document]:
+    """An update that puts `kept` in place of an older version or of nothing, and leaves a newer or equal one."""
+    placed = {"$mergeObjects": [{"_id": "$_id"}, {"$literal": kept}]}
+    return [{"$replaceWith": {"$cond": [_older_than(version), placed, "$$ROOT"]}}]
+
+
+def next_version(kept: Document, floor: int) -> list[Document]:
+    """An update that puts `kept` in place of whatever there is, with a number above both it and `floor`."""
+    least = Int64(max(floor, clock() - 1))
+    number = {"$add": [{"$max": [{"$ifNull": ["$n", Int64(0)]}, least]}, Int64(1)]}
+    return [{"$replaceWith": {"$mergeObjects": [{"_id": "$_id"}, {"$literal": kept}, {"n": number}]}}]

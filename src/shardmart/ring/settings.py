@@ -1,0 +1,67 @@
+"""The settings of a ring: what a client is told from outside.  Connection strings come from here and nowhere else.
+
+A file of settings is JSON and holds passwords, so its mode is 0600 (`make ring` writes one for each ring).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import SettingsError
+
+DEFAULT_TIMEOUT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a ring is.
+
+    `nodes` name → connection string of exactly one server; `store` the connection string of the deployment that keeps
+    the membership.  `required_copies` is on how many different nodes a write must be journalled, hints included, before
+    it is acknowledged: by default 2, or 1 in a ring that keeps one copy.
+    """
+
+    name: str
+    nodes: Mapping[str, str] = field(repr=False)
+    store: str = field(repr=False)
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    required_copies: int | None = None
+
+    @property
+    def database(self) -> str:
+        """The database of the ring, on its nodes and in the store."""
+        return f"ring_{self.name}"
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("_", "").replace("-", "").isalnum() or len(self.name) > 40:
+            raise SettingsError(f"name: {self.name!r} is not the name of a ring: letters, digits, - and _, at most 40")
+        if not self.nodes:
+            raise SettingsError("nodes: a ring needs at least one node")
+        if self.timeout_seconds <= 0:
+            raise SettingsError(f"timeout_seconds: {self.timeout_seconds} is no time to wait")
+        uris: dict[str, str] = {}
+        for node, uri in self.nodes.items():
+            if uri in uris:
+                raise SettingsError(f"nodes: {uris[uri]} and {node} are one server")
+            uris[uri] = node
+
+
+def read(path: Path) -> Settings:
+    """The settings in a file; SettingsError names the file and what is wrong with it."""
+    try:
+        document = json.loads(path.read_text())
+        return Settings(**document)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}; `make ring` writes it") from None
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{path}: is not JSON: {error}") from None
+    except TypeError:
+        raise SettingsError(
+            f"{path}: expected name, nodes (name to connection string), store, and if need be timeout_seconds and "
+            "required_copies"
+        ) from None
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None

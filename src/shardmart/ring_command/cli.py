@@ -1,0 +1,348 @@
+"""`shardmart ring`: play the demonstrations, and look after a ring that runs.
+
+A ring that runs is named by `--ring NAME` (its settings are in the state folder, where `make ring` wrote them) or by
+`--settings FILE`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from shardmart.cluster.host import binaries
+from shardmart.command import run_app
+from shardmart.declare import versions
+from shardmart.errors import BadUseError
+from shardmart.loader.progress import Reporter, reporter
+from shardmart.platforms.state import State
+from shardmart.ring import RingClient, Settings, moves
+from shardmart.ring import settings as settings_file
+from shardmart.ring.moves import Mover
+from shardmart.ring.nodes import Nodes
+
+from . import demonstrations
+from .outcome import Outcome
+from .servers import Servers
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+Answer = TypeVar("Answer")
+
+Documents = Annotated[int, typer.Option(min=1, help="How many documents.")]
+Uris = Annotated[
+    list[str] | None,
+    typer.Option("--uri", help="Connection string of a node to use in place of one that is started; once for each."),
+]
+StoreUri = Annotated[
+    str | None, typer.Option(help="Connection string of the membership store for --uri.  [default: the first node]")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+RingName = Annotated[
+    str | None, typer.Option("--ring", help="Name of the ring in the topology.  [default: the only one]")
+]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", help="File with the settings of a ring (JSON).")]
+StateFolder = Annotated[
+    Path | None, typer.Option("--state", help="State folder.  [default: $SHARDMART_STATE or .shardmart]")
+]
+
+
+@app.command()
+def single(documents: Documents = 100_000, uri: Uris = None, store_uri: StoreUri = None, as_json: Json = False) -> None:
+    """Insert documents on one node and find each of them."""
+    _play(demonstrations.single, 1, documents, uri, store_uri, as_json)
+
+
+@app.command()
+def multi(documents: Documents = 100_000, uri: Uris = None, store_uri: StoreUri = None, as_json: Json = False) -> None:
+    """Spread documents over three nodes, remove one, add it back."""
+    _play(demonstrations.multi, 3, documents, uri, store_uri, as_json)
+
+
+@app.command()
+def backup(documents: Documents = 100_000, as_json: Json = False) -> None:
+    """Keep every key on two nodes, kill one, go on, start it again; only on servers that it starts itself."""
+    with _progress() as output, _servers("demonstration", 3) as servers:
+        _tell(asyncio.run(demonstrations.backup(servers, documents, output)), as_json)
+
+
+@app.command()
+def create(
+    ring: RingName = None,
+    settings: SettingsFile = None,
+    state: StateFolder = None,
+    copies: Annotated[int, typer.Option(min=1, help="On how many nodes a key is kept.")] = 2,
+    virtual_nodes: Annotated[int, typer.Option(min=1, help="Points of a node of weight 1.")] = 1024,
+) -> None:
+    """Make a ring of the nodes that its settings name; nothing changes when it is there."""
+    chosen = _settings(ring, settings, state)
+
+    async def make() -> bool:
+        nodes = Nodes(chosen)
+        try:
+            weights = dict.fromkeys(chosen.nodes, 1)
+            return await moves.create(nodes, weights, copies=copies, virtual_nodes=virtual_nodes)
+        finally:
+            await nodes.close()
+
+    print(f"ring {chosen.name} {'made' if asyncio.run(make()) else 'is there'}: {', '.join(chosen.nodes)}")
+
+
+@app.command()
+def status(
+    ring: RingName = None, settings: SettingsFile = None, state: StateFolder = None, as_json: Json = False
+) -> None:
+    """Show nodes, records, tombstones and hints; exit 1 when a node is away, hints wait or nodes change."""
+    found = _with(_settings(ring, settings, state), _status)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        table = Table("Node", "Share", "Records", "Tombstones", "Hints for it", "State")
+        for node in found["nodes"]:
+            table.add_row(
+                node["name"],
+                f"{100 * node['share']:.1f} %",
+                "" if node["records"] is None else f"{node['records']:,}",
+                "" if node["tombstones"] is None else f"{node['tombstones']:,}",
+                f"{node['hints']:,}",
+                node["away"] or "serves",
+            )
+        console = Console()
+        console.print(table)
+        console.print(
+            f"ring {found['name']}, epoch {found['epoch']}, {found['copies']} copies, {found['virtual_nodes']} virtual "
+            f"nodes; {'nodes change: ' + found['move'] if found['move'] else 'no change of nodes under way'}",
+            highlight=False,
+        )
+    raise typer.Exit(0 if found["well"] else 1)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="The node that joins; its connection string is in the settings.")],
+    weight: Annotated[int, typer.Option(min=1, help="How much it takes, beside nodes of weight 1.")] = 1,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing: print what would move.")] = False,
+    ring: RingName = None,
+    settings: SettingsFile = None,
+    state: StateFolder = None,
+) -> None:
+    """Have a node join, or give one another weight, while clients read and write."""
+    _move(_settings(ring, settings, state), lambda weights: {**weights, name: weight}, check=check)
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="The node that leaves.")],
+    dead: Annotated[
+        bool, typer.Option("--dead", help="It does not answer any more: use the copies of others.")
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing: print what would move.")] = False,
+    ring: RingName = None,
+    settings: SettingsFile = None,
+    state: StateFolder = None,
+) -> None:
+    """Have a node leave, while clients read and write."""
+
+    def without(weights: dict[str, int]) -> dict[str, int]:
+        if name not in weights:
+            raise BadUseError(f"the ring has no node {name!r}, it has {', '.join(weights)}")
+        return {other: weight for other, weight in weights.items() if other != name}
+
+    _move(_settings(ring, settings, state), without, check=check, dead=name if dead else None)
+
+
+@app.command()
+def resume(ring: RingName = None, settings: SettingsFile = None, state: StateFolder = None) -> None:
+    """Go on with a change of nodes whose mover ended early."""
+    _move(_settings(ring, settings, state), None)
+
+
+@app.command()
+def tend(
+    ring: RingName = None,
+    settings: SettingsFile = None,
+    state: StateFolder = None,
+    trust: Annotated[
+        str | None, typer.Option(help="Let this node serve without a comparison; right only if its folder is whole.")
+    ] = None,
+) -> None:
+    """Once: compare nodes that returned and let them serve, deliver hints, end tombstones that may end."""
+
+    async def work(client: RingClient) -> None:
+        if trust:
+            await client.upkeep.bring_back(trust, trust=True)
+        await client.upkeep.tend()
+        ended = await client.upkeep.reap()
+        for name, compared in client.upkeep.compared.items():
+            print(f"{name}: {compared.differing:,} records differed, {compared.bytes:,} bytes sent")
+        for name, reason in client.nodes.away().items():
+            print(f"{name} is away: {reason}")
+        print(f"{sum((await client.upkeep.hints()).values()):,} hints wait; {ended:,} tombstones ended")
+
+    _with(_settings(ring, settings, state), work)
+
+
+def main(arguments: list[str]) -> int:
+    """The command's entry point."""
+    return run_app(app, "ring", arguments)
+
+
+async def _status(client: RingClient) -> dict[str, Any]:
+    view, nodes = client.view, client.nodes
+    shares, hints, away = view.ring.shares(), await client.upkeep.hints(), nodes.away()
+
+    async def counts(name: str) -> tuple[int | None, int | None]:
+        if name in away:
+            return None, None
+        records = nodes[name].records
+        return (
+            await records.count_documents(demonstrations.VALUES),
+            await records.count_documents({"t": {"$exists": True}}),
+        )
+
+    rows = []
+    for name in view.nodes:
+        records, tombstones = await counts(name)
+        rows.append(
+            {
+                "name": name,
+                "share": shares.get(name, 0.0),
+                "records": records,
+                "tombstones": tombstones,
+                "hints": hints.get(name, 0),
+                "away": away.get(name),
+            }
+        )
+    move = view.move
+    return {
+        "name": nodes.settings.name,
+        "epoch": view.epoch,
+        "copies": view.ring.copies,
+        "virtual_nodes": view.ring.virtual_nodes,
+        "nodes": rows,
+        "move": f"{', '.join(move.before)} to {', '.join(move.after)}, phase {move.phase}" if move else None,
+        "well": not (away or hints or move),
+    }
+
+
+def _move(
+    settings: Settings,
+    change: Callable[[dict[str, int]], dict[str, int]] | None,
+    *,
+    check: bool = False,
+    dead: str | None = None,
+) -> None:
+    with _progress() as output:
+
+        async def work(client: RingClient) -> None:
+            mover = Mover(client.nodes, demonstrations.progress_of(output))
+            if change is not None:
+                after = change(dict(client.view.ring.weights))
+                if check:
+                    _show_plan(await mover.plan(after))
+                    return
+                await mover.begin(after, dead=dead)
+            elif client.view.move is None:
+                print("no change of nodes is under way")
+                return
+            done = await mover.run()
+            print(f"{done.copied:,} copies moved, {done.mended:,} mended, {done.removed:,} old copies removed")
+
+        _with(settings, work, upkeep=True)
+
+
+def _show_plan(plan: list[moves.Transfer]) -> None:
+    table = Table("From", "To", "Ranges", "Records", "Bytes")
+    for one in plan:
+        table.add_row(one.source, one.target, f"{len(one.arcs):,}", f"{one.records:,}", f"{one.bytes:,}")
+    Console().print(table)
+    print(f"{sum(one.records for one in plan):,} copies would move; nothing was changed")
+
+
+def _play(
+    story: Callable[[Settings, int, Reporter], Awaitable[Outcome]],
+    nodes: int,
+    count: int,
+    uris: list[str] | None,
+    store_uri: str | None,
+    as_json: bool,
+) -> None:
+    async def play(settings: Settings, output: Reporter) -> Outcome:
+        return await story(settings, count, output)
+
+    with _progress() as output:
+        if uris:
+            if len(uris) != nodes:
+                raise BadUseError(f"this demonstration needs {nodes} --uri, {len(uris)} given")
+            named = {f"n{i}": uri for i, uri in enumerate(uris, 1)}
+            outcome = asyncio.run(play(Settings("demonstration", named, store_uri or uris[0], 5.0), output))
+        else:
+            with _servers("demonstration", nodes) as servers:
+                outcome = asyncio.run(play(servers.settings(timeout_seconds=5.0), output))
+    _tell(outcome, as_json)
+
+
+def _tell(outcome: Outcome, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(outcome.as_json(), indent=2))
+    else:
+        outcome.show(Console())
+    if not outcome.holds:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Reporter]:
+    output = reporter(Console(stderr=True))
+    try:
+        yield output
+    finally:
+        output.end()
+
+
+@contextmanager
+def _servers(ring: str, nodes: int) -> Iterator[Servers]:
+    """Servers in a temporary folder, ended and removed in any case."""
+    pins = versions.load()
+    found = binaries.locate(State.find().folder / "binaries", pins.sources(pins.mongodb)).binaries
+    assert found
+    with tempfile.TemporaryDirectory(prefix="shardmart-ring-") as folder:
+        names = tuple(f"n{i}" for i in range(1, nodes + 1))
+        servers = Servers(Path(folder), str(found.mongod), ring, names)
+        try:
+            print(f"starting {nodes} nodes and a membership store", file=sys.stderr)
+            servers.start()
+            yield servers
+        finally:
+            servers.destroy()
+
+
+def _settings(ring: str | None, file: Path | None, state: Path | None) -> Settings:
+    if file:
+        return settings_file.read(file)
+    folder = State.find(state).folder / "rings"
+    if ring is None:
+        known = sorted(folder.glob("*/settings.json"))
+        if len(known) != 1:
+            names = ", ".join(one.parent.name for one in known) or "none"
+            raise BadUseError(
+                f"which ring? there are {names} in {folder}: give --ring or --settings, or run `make ring`"
+            )
+        return settings_file.read(known[0])
+    return settings_file.read(folder / ring / "settings.json")
+
+
+def _with(settings: Settings, work: Callable[[RingClient], Awaitable[Answer]], *, upkeep: bool = False) -> Answer:
+    async def inside() -> Answer:
+        async with RingClient(settings, upkeep=upkeep) as client:
+            return await work(client)
+
+    return asyncio.run(inside())

@@ -1,0 +1,190 @@
+"""The three demonstrations: one node; three nodes that change; a backup that answers for a node that was killed.
+
+Each is a story in steps; what it claims at the end it has counted on the nodes, not in its own memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from shardmart.loader.progress import Reporter
+from shardmart.ring import RingClient, Settings, moves
+from shardmart.ring.bulk import BATCH
+from shardmart.ring.comparison import batches, digest
+from shardmart.ring.moves import Mover
+from shardmart.ring.nodes import Nodes
+from shardmart.ring.upkeep import held_by_both
+
+from .outcome import Outcome
+from .servers import Servers
+
+VALUES = {"$and": [{"h": {"$exists": True}}, {"t": {"$exists": False}}]}
+RESYNC_SECONDS = 120.0
+AT_ONCE = 50
+
+
+def documents(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The documents of a demonstration: keys and values, the same each time."""
+    return ((f"document-{n}", {"name": f"Document {n}", "quantity": n % 100}) for n in range(count))
+
+
+async def prepare(settings: Settings, copies: int, names: Iterable[str]) -> None:
+    """Make the ring."""
+    nodes = Nodes(settings)
+    try:
+        await moves.create(nodes, dict.fromkeys(names, 1), copies=copies)
+    finally:
+        await nodes.close()
+
+
+async def single(settings: Settings, count: int, reporter: Reporter) -> Outcome:
+    """Insert documents on one node, and find each of them."""
+    outcome = Outcome("Insert and find on one node")
+    names = tuple(settings.nodes)
+    await prepare(settings, 1, names)
+    async with RingClient(settings, upkeep=False) as ring:
+        await _insert(ring, count, outcome, reporter)
+        await _find(ring, count, outcome, reporter, "find every document")
+        outcome.claim(f"documents on {names[0]}", count, (await _counts(ring))[names[0]])
+    return outcome
+
+
+async def multi(settings: Settings, count: int, reporter: Reporter) -> Outcome:
+    """Spread documents over three nodes, remove one, add it back."""
+    outcome = Outcome("Three nodes: spread, remove one, add it back")
+    names = tuple(settings.nodes)
+    gone = names[-1]
+    await prepare(settings, 1, names)
+    async with RingClient(settings, upkeep=False) as ring:
+        await _insert(ring, count, outcome, reporter)
+        first = await _counts(ring)
+        mean = count / len(names)
+        deviation = 100 * (sum((c - mean) ** 2 for c in first.values()) / len(names)) ** 0.5 / mean
+        outcome.claim("documents on all nodes together", count, sum(first.values()))
+        outcome.claim(
+            f"keys per node deviate by 5 % at most ({deviation:.1f} %: {_listed(first)})", True, deviation <= 5
+        )
+        for title, after in (
+            (f"remove {gone}", names[:-1]),
+            (f"add {gone} back", names),
+        ):
+            before = await _counts(ring)
+            with outcome.step(title) as step:
+                moved = await _change(ring, after, reporter)
+                step.documents = moved.copied
+            now = await _counts(ring)
+            least = before[gone] if gone not in after else now[gone]
+            outcome.claim(f"{title}: moved (the least possible is expected)", least, moved.copied)
+            outcome.claim(f"{title}: documents on all nodes together", count, sum(now.values()))
+            await _find(ring, count, outcome, reporter, f"find every document ({title})")
+        outcome.claim("each node holds what it held at first", first, await _counts(ring))
+    return outcome
+
+
+async def backup(servers: Servers, count: int, reporter: Reporter) -> Outcome:
+    """Keep each key on two nodes, kill one, go on, start it again and have it catch up."""
+    outcome = Outcome("Backup on the next node: kill one of three, go on, resync")
+    settings = servers.settings(timeout_seconds=2.0)
+    names = servers.names
+    killed = names[1]
+    tenth = max(count // 10, 1)
+    await prepare(settings, 2, names)
+    async with RingClient(settings, upkeep=False) as ring:
+        await _insert(ring, count, outcome, reporter)
+        outcome.claim("copies on all nodes together", 2 * count, sum((await _counts(ring)).values()))
+        key = next(key for key, _ in documents(count) if ring.view.holders(key)[0] == killed)
+        servers.kill(killed)
+        with outcome.step(f"first answer after kill -9 of {killed}", 1):
+            first = await ring.get(key)
+        outcome.claim("it is the backup's, and right", dict(documents(count))[key], first and first.value)
+        await _find(ring, count, outcome, reporter, f"find every document without {killed}")
+        reporter.begin("write", 2 * tenth)
+        with outcome.step(f"change {tenth:,} and delete {tenth:,} without {killed}", 2 * tenth):
+            for some in batches(documents(tenth), BATCH):
+                await ring.put_many((key, {**value, "changed": True}) for key, value in some)
+                reporter.advance(len(some))
+                reporter.tick()
+            for some in batches(list(documents(2 * tenth))[tenth:], AT_ONCE):
+                await asyncio.gather(*(ring.delete(key) for key, _ in some))
+                reporter.advance(len(some))
+                reporter.tick()
+        servers.start(killed)
+        reporter.begin("resync", 1)
+        with outcome.step(f"{killed} is back: compare, deliver hints") as step:
+            deadline = time.monotonic() + RESYNC_SECONDS
+            while killed in ring.nodes.away():
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"waited {RESYNC_SECONDS:g} s for {killed}: {ring.nodes.away()[killed]}")
+                await ring.upkeep.tend()
+            while await ring.upkeep.deliver():
+                reporter.tick()
+            step.documents = ring.upkeep.compared[killed].sent
+        hints = await ring.upkeep.hints()
+        outcome.claim("hints left", 0, sum(hints.values()))
+        different = 0
+        for i, one in enumerate(names):
+            for other in names[i + 1 :]:
+                for arcs in batches(held_by_both(ring.view, one, other), 128):
+                    here, there = await digest(ring.nodes[one], arcs), await digest(ring.nodes[other], arcs)
+                    different += here != there
+        outcome.claim("ranges in which two holders differ, deletions included", 0, different)
+        values = {found.key: found.value async for found in ring.iterate()}
+        outcome.claim("documents in all, deleted ones gone", count - tenth, len(values))
+        outcome.claim("changed documents", tenth, sum("changed" in value for value in values.values()))
+    return outcome
+
+
+async def _insert(ring: RingClient, count: int, outcome: Outcome, reporter: Reporter) -> None:
+    reporter.begin("insert", count)
+    with outcome.step("insert", count):
+        for some in batches(documents(count), BATCH):
+            await ring.put_many(some)
+            reporter.advance(len(some))
+            reporter.tick()
+
+
+async def _find(ring: RingClient, count: int, outcome: Outcome, reporter: Reporter, name: str) -> None:
+    reporter.begin("find", count)
+    right = 0
+    with outcome.step(name, count):
+        for some in batches(documents(count), BATCH):
+            wanted = dict(some)
+            right += sum(found.value == wanted[str(found.key)] for found in await ring.get_many(wanted))
+            reporter.advance(len(some))
+            reporter.tick()
+    outcome.claim(f"{name}: found with the right value", count, right)
+
+
+async def _counts(ring: RingClient) -> dict[str, int]:
+    """Documents on each node of the settings, counted there."""
+    names = tuple(ring.nodes.settings.nodes)
+    return {name: await ring.nodes[name].records.count_documents(VALUES) for name in names}
+
+
+async def _change(ring: RingClient, names: Iterable[str], reporter: Reporter) -> moves.Moved:
+    mover = Mover(ring.nodes, progress_of(reporter))
+    await mover.begin(dict.fromkeys(names, 1))
+    return await mover.run()
+
+
+def progress_of(reporter: Reporter) -> Callable[[str, int, int], None]:
+    """What a mover tells, as progress for people."""
+    phase, told = "", 0
+
+    def report(at: str, done: int, total: int) -> None:
+        nonlocal phase, told
+        if at != phase:
+            reporter.begin(at, total)
+            phase, told = at, 0
+        reporter.advance(done - told)
+        told = done
+        reporter.tick()
+
+    return report
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())

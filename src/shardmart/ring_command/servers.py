@@ -1,0 +1,80 @@
+"""Servers for a demonstration or a test: standalone mongods in a folder, on free ports, with passwords of their own."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shardmart.platforms.standalone import Standalone, start_all, stop_all
+from shardmart.ring import Settings
+
+STORE = "store"
+USER = "ring"
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Servers:
+    """Nodes and the store of one ring.  `start` what is needed, `destroy` at the end."""
+
+    folder: Path
+    mongod: str
+    ring: str
+    names: tuple[str, ...]
+    ports: dict[str, int] = field(default_factory=dict)
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+
+    def __post_init__(self) -> None:
+        for name in (STORE, *self.names):
+            self.ports.setdefault(name, free_port())
+
+    def server(self, name: str) -> Standalone:
+        """The server of this name."""
+        return Standalone(name, self.ports[name])
+
+    def uri(self, name: str) -> str:
+        """Its connection string. It holds the password."""
+        return self.server(name).uri(USER, self.password)
+
+    def settings(
+        self, names: Iterable[str] = (), *, timeout_seconds: float = 1.0, required_copies: int | None = None
+    ) -> Settings:
+        """The settings of a ring of these nodes (all when none is named)."""
+        nodes = {name: self.uri(name) for name in (tuple(names) or self.names)}
+        return Settings(self.ring, nodes, self.uri(STORE), timeout_seconds, required_copies)
+
+    def start(self, *names: str) -> None:
+        """Start these servers (all when none is named) and wait until they listen."""
+        chosen = [self.server(name) for name in (names or (STORE, *self.names))]
+        start_all(chosen, self.folder, self.mongod)
+        for server in chosen:
+            server.make_users(self.password, USER, self.password, f"ring_{self.ring}")
+
+    def stop(self, *names: str) -> None:
+        """Ask these servers to end (all when none is named) and wait until they have."""
+        stop_all([self.server(name) for name in (names or (STORE, *self.names))], self.folder)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a server; after SIGKILL wait until it is gone."""
+        found = self.server(name).process(self.folder, self.mongod).running()
+        if found is None:
+            return
+        found.send_signal(number)
+        if number == signal.SIGKILL:
+            found.wait(30)
+
+    def destroy(self) -> None:
+        """End every server at once."""
+        for name in self.ports:
+            self.kill(name)

@@ -1,0 +1,275 @@
+"""A node that does not answer, comes back, comes back as another, or forgets: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+
+import pytest
+
+from shardmart.ring import (
+    NotAcknowledgedError,
+    RingClient,
+    StoreError,
+    UnavailableError,
+    moves,
+)
+from shardmart.ring.errors import NodeAwayError
+from shardmart.ring_command.servers import STORE
+from tests.support.rings import RingServers, assert_equal_copies, back, key_of, ring, run, until
+
+
+def test_what_was_written_and_deleted_while_a_node_was_killed_is_there_and_copies_end_equal(
+    running: RingServers,
+) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            await client.put_many((f"key-{n}", 0) for n in range(300))
+            running.kill("n1")
+            for n in range(100):
+                done = await client.put(f"key-{n}", 1)
+                assert len({*done.nodes, *done.hints}) >= 2
+            for n in range(100, 150):
+                await client.delete(f"key-{n}")
+            expected = {f"key-{n}": 1 if n < 100 else 0 for n in range(300) if not 100 <= n < 150}
+            assert {one.key: one.value async for one in client.iterate()} == expected
+            assert {one.key: one.value for one in await client.get_many(expected)} == expected
+
+            running.start("n1")
+            await back(client, "n1")
+            await client.upkeep.deliver()
+            assert running.hints() == 0
+            assert {one.key: one.value async for one in client.iterate()} == expected
+            assert_equal_copies(running, client)
+
+    run(test())
+
+
+def test_a_node_that_hangs_costs_one_timeout_and_then_nothing(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            key = key_of(client, "n1", "n2")
+            await client.put(key, "value")
+            running.kill("n1", signal.SIGSTOP)
+            try:
+                found = await client.get(key)
+                assert found
+                assert found.value == "value"
+                assert "n1" in client.nodes.away()
+                asked: list[str] = []
+                client.nodes["n1"].read_many = lambda *_, **__: asked.append("n1")  # type: ignore[method-assign]
+                assert await client.nodes["n2"].read_many([key], client.view.epoch)
+                with pytest.raises(NodeAwayError):
+                    await client.nodes["n1"].read_group(0, "any", client.view.epoch)  # refused at once, not asked
+            finally:
+                running.kill("n1", signal.SIGCONT)
+
+    run(test())
+
+
+def test_a_stale_copy_never_answers_alone(running: RingServers) -> None:
+    """n1 misses a write, comes back without being compared, and then the other holder goes."""
+
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            key = key_of(client, "n1", "n2")
+            await client.put(key, "old")
+            running.kill("n1")
+            await client.put(key, "new")
+            running.start("n1")
+            async with RingClient(running.settings(["n1", "n2", "n3"], timeout_seconds=2.0), upkeep=False) as other:
+                running.kill("n2")
+                with pytest.raises(UnavailableError):
+                    await other.get(key)
+                running.start("n2")
+                await back(other, "n2")
+                found = await other.get(key)
+                assert found
+                assert found.value == "new"
+
+    run(test())
+
+
+def test_a_put_with_both_copies_away_is_not_acknowledged(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            key = key_of(client, "n1", "n2")
+            running.kill("n1")
+            running.kill("n2")
+            with pytest.raises(UnavailableError):
+                await client.put(key, "value")
+            assert running.records("n3") == {}
+            one_left = key_of(client, "n1", "n3")
+            with pytest.raises((NotAcknowledgedError, UnavailableError)):  # one copy only
+                await client.put(one_left, "value")
+
+    run(test())
+
+
+def test_a_conditional_put_needs_every_holder(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            key = key_of(client, "n1", "n2")
+            done = await client.put(key, 1)
+            running.kill("n2")
+            with pytest.raises(UnavailableError):
+                await client.put(key, 2, expect=done.version)
+            found = await client.get(key)
+            assert found
+            assert found.value == 1
+
+    run(test())
+
+
+def test_a_hint_older_than_the_tombstone_loses(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            key = key_of(client, "n1", "n2")
+            running.kill("n1")
+            await client.put(key, "hinted")
+            running.start("n1")
+            old = await client.nodes["n3"].hints_of([key])
+            await back(client, "n1")
+            await client.delete(key)
+            await client.nodes["n3"].hint(old[0], "n1", client.view.epoch)  # an old hint turns up late
+            await client.upkeep.deliver()
+            assert await client.get(key) is None
+            assert running.records("n1")[key] is None
+            assert_equal_copies(running, client)
+
+    run(test())
+
+
+def test_no_tombstone_ends_while_a_node_is_away_and_each_ends_when_all_are_there(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            client.upkeep.tombstone_seconds = -60  # all are old enough
+            await client.put_many((f"key-{n}", n) for n in range(40))
+            running.kill("n1")
+            for n in range(20):
+                await client.delete(f"key-{n}")
+            assert await client.upkeep.reap() == 0
+            running.start("n1")
+            await back(client, "n1")
+            assert await client.upkeep.reap() == 20
+            for name in running.names[:3]:
+                assert all(value is not None for value in running.records(name).values())
+            assert {one.key async for one in client.iterate()} == {f"key-{n}" for n in range(20, 40)}
+
+    run(test())
+
+
+def test_swapped_addresses_are_noticed(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            await client.put_many((f"key-{n}", n) for n in range(50))
+        settings = running.settings()
+        nodes = dict(settings.nodes) | {"n1": settings.nodes["n2"], "n2": settings.nodes["n1"]}
+        swapped = type(settings)(settings.name, nodes, settings.store)
+        async with RingClient(swapped, upkeep=False) as client:
+            away = client.nodes.away()
+            assert set(away) == {"n1", "n2"}
+            assert all("data of another node" in reason for reason in away.values())
+            with pytest.raises(UnavailableError):
+                await client.get(key_of(client, "n1", "n2"))
+
+    run(test())
+
+
+def test_a_folder_restored_from_a_copy_serves_only_after_it_was_compared(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            await client.put_many((f"key-{n}", "old") for n in range(200))
+            await client.delete("key-0")
+            running.stop("n1")
+            data = running.folder / "data" / "n1"
+            shutil.copytree(data, running.folder / "copy")
+            running.start("n1")
+            await back(client, "n1")
+            await client.put_many((f"key-{n}", "new") for n in range(200))
+            await client.delete("key-1")
+            running.stop("n1")
+            shutil.rmtree(data)
+            (running.folder / "copy").rename(data)
+            running.start("n1")
+
+            async def noticed() -> bool:
+                await client.nodes.look(["n1"])
+                return "waits to be compared" in client.nodes.away().get("n1", "")
+
+            await until("the new process is noticed", noticed)
+            await back(client, "n1")
+            found = client.upkeep.compared["n1"]
+            assert found.differing == sum("n1" in client.view.holders(f"key-{n}") for n in range(200))
+            assert_equal_copies(running, client)
+            expected = {f"key-{n}": "new" for n in range(200) if n != 1}
+            assert {one.key: one.value async for one in client.iterate()} == expected
+
+    run(test())
+
+
+def test_an_empty_folder_in_place_of_a_node_is_refused(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            await client.put_many((f"key-{n}", n) for n in range(50))
+            running.stop("n1")
+            shutil.rmtree(running.folder / "data" / "n1")
+            running.start("n1")
+
+            async def noticed() -> bool:
+                await client.upkeep.tend()
+                return "no ring's data" in client.nodes.away().get("n1", "")
+
+            await until("the empty folder is noticed", noticed)
+            assert len([one async for one in client.iterate()]) == 50  # from the others
+
+    run(test())
+
+
+def test_reads_and_writes_go_on_without_the_membership_store(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            await client.put("key", 1)
+            running.kill(STORE)
+            try:
+                await client.put("key", 2)
+                found = await client.get("key")
+                assert found
+                assert found.value == 2
+                with pytest.raises(StoreError):
+                    await moves.Mover(client.nodes).begin({"n1": 1, "n2": 1})
+            finally:
+                running.start(STORE)
+
+    run(test())
+
+
+def test_upkeep_in_the_background_brings_a_node_back(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0, upkeep=True) as client:
+            key = key_of(client, "n1", "n2")
+            running.kill("n1")
+            await client.put(key, "value")
+            running.start("n1")
+
+            async def whole() -> bool:
+                return not client.nodes.away() and running.hints() == 0
+
+            await until("n1 is back", whole)
+            assert running.records("n1")[key] == "value"
+
+    run(test())
+
+
+def test_every_node_killed_at_once_comes_back(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            await client.put_many((f"key-{n}", n) for n in range(100))
+            for name in running.names[:3]:
+                running.kill(name)
+            running.start(*running.names[:3])
+            for name in running.names[:3]:
+                await back(client, name)
+            assert {one.value async for one in client.iterate()} == set(range(100))
+
+    run(test())

@@ -1,0 +1,265 @@
+"""Nodes come and go while clients read and write; movers are killed; old rings are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from shardmart.ring import ChangeRefusedError, RingClient, WrongNodeError
+from shardmart.ring.moves import Moved, Mover
+from tests.support.rings import RingServers, assert_equal_copies, back, key_of, ring, run
+
+THREE = {"n1": 1, "n2": 1, "n3": 1}
+FOUR = THREE | {"n4": 1}
+
+
+async def move(client: RingClient, after: dict[str, int], dead: str | None = None) -> Moved:
+    """Begin and finish a change."""
+    mover = Mover(client.nodes)
+    await mover.begin(after, dead=dead)
+    return await mover.run()
+
+
+class Load:
+    """Clients that write, delete and read while something happens; what they were told is what must be."""
+
+    def __init__(self, client: RingClient) -> None:
+        self.client = client
+        self.told: dict[str, int | None] = {}
+        self.wrong: list[str] = []
+        self.rounds = 0
+        self.enough: int | None = None
+
+    async def worker(self, number: int) -> None:
+        n = 0
+        while self.enough is None or self.rounds < self.enough:
+            key = f"load-{number}-{n % 40}"
+            if n % 7 == 6:
+                await self.client.delete(key)
+                self.told[key] = None
+            else:
+                await self.client.put(key, n)
+                self.told[key] = n
+            found = await self.client.get(key)
+            if (found.value if found else None) != self.told[key]:
+                self.wrong.append(f"{key}: told {self.told[key]}, read {found}")
+            n += 1
+            self.rounds += 1
+
+
+@asynccontextmanager
+async def load(client: RingClient) -> AsyncIterator[Load]:
+    made = Load(client)
+    tasks = [asyncio.create_task(made.worker(i)) for i in range(4)]
+    try:
+        yield made
+    finally:
+        made.enough = made.rounds + 40  # some more after the change, then each ends with the operation it is in
+        await asyncio.gather(*tasks)
+    assert made.wrong == []
+
+
+async def assert_all_told(client: RingClient, told: dict[str, int | None]) -> None:
+    """Everything that was acknowledged is there, and nothing that was deleted."""
+    found = {one.key: one.value async for one in client.iterate() if str(one.key).startswith("load-")}
+    assert found == {key: value for key, value in told.items() if value is not None}
+
+
+def test_adding_and_removing_a_node_moves_exactly_what_must_move_while_clients_work(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client, RingClient(running.settings(timeout_seconds=5.0), upkeep=False) as other:
+            await client.put_many((f"key-{n}", n) for n in range(2000))
+            plan = await Mover(client.nodes).plan(FOUR)
+            assert {one.target for one in plan} == {"n4"}
+            await move(client, FOUR)
+            gained = sum("n4" in client.view.holders(f"key-{n}") for n in range(2000))
+            assert sum(one.records for one in plan) == gained
+            assert len(running.records("n4")) == gained
+            assert_equal_copies(running, client)
+
+            async with load(other) as work:
+                done = await move(client, THREE)
+                assert done.copied >= gained
+            assert running.records("n4") == {}
+            assert_equal_copies(running, client)
+            await assert_all_told(client, work.told)
+
+            async with load(other) as work:
+                await move(client, FOUR)
+            assert_equal_copies(running, client)
+            await assert_all_told(client, work.told)
+            values = [one.value async for one in client.iterate() if str(one.key).startswith("key-")]
+            assert sorted(values) == list(range(2000))
+
+    run(test())
+
+
+def test_moved_is_the_minimum(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            await client.put_many((f"key-{n}", n) for n in range(1500))
+            done = await move(client, FOUR)
+            assert done.copied == len(running.records("n4"))  # what the new node must have
+            assert done.mended == 0
+            leaving = len(running.records("n2"))
+            done = await move(client, {"n1": 1, "n3": 1, "n4": 1})
+            assert done.copied == leaving  # a new copy for every copy that left
+
+    run(test())
+
+
+class MoverKilledError(Exception):
+    """A mover ends here."""
+
+
+@pytest.mark.parametrize("phase", ["copy", "verify", "clean"])
+def test_a_mover_killed_in_any_phase_is_resumed_by_another(running: RingServers, phase: str) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            await client.put_many((f"key-{n}", n) for n in range(600))
+
+            def kill(at: str, done: int, total: int) -> None:
+                if at == phase and done >= total / 2:
+                    raise MoverKilledError
+
+            mover = Mover(client.nodes, kill)
+            await mover.begin(FOUR)
+            with pytest.raises(MoverKilledError):
+                await mover.run()
+            # All is right in the state that it left.
+            assert {one.value for one in await client.get_many(f"key-{n}" for n in range(600))} == set(range(600))
+            await client.delete("key-1")
+            await client.put("key-2", "changed")
+            seen = Counter([one.key async for one in client.iterate()])
+            assert set(seen) == {f"key-{n}" for n in range(600) if n != 1}
+            assert set(seen.values()) == {1}
+
+            await Mover(client.nodes).run()
+            assert client.view.move is None
+            assert_equal_copies(running, client)
+            assert await client.get("key-1") is None
+            found = await client.get("key-2")
+            assert found
+            assert found.value == "changed"
+
+    run(test())
+
+
+def test_a_client_with_an_old_ring_is_told_and_reads_it_anew(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            await client.put_many((f"key-{n}", n) for n in range(300))
+            async with RingClient(running.settings(timeout_seconds=5.0), upkeep=False) as old:
+                assert old.nodes._watcher
+                old.nodes._watcher.cancel()  # it does not look by itself any more
+                await move(client, FOUR)
+                stale = old.view
+                assert stale.epoch < client.view.epoch
+                moved = next(f"key-{n}" for n in range(300) if client.view.holders(f"key-{n}")[0] == "n4")
+                found = await old.get(moved)
+                assert found
+                assert old.view.epoch == client.view.epoch
+                old.nodes._view = stale
+                done = await old.put(moved, "written")
+                assert set(done.nodes) == set(client.view.holders(moved))
+                assert_equal_copies(running, client)
+
+    run(test())
+
+
+def test_a_dead_node_is_left_behind_and_its_copies_are_made_anew(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, *running.names, timeout_seconds=2.0) as client:
+            await client.put_many((f"key-{n}", n) for n in range(500))
+            running.kill("n4")
+            key = key_of(client, "n4", "n1")
+            await client.put(key, "hinted")
+            with pytest.raises(ChangeRefusedError, match="n4: "):
+                await Mover(client.nodes).begin(THREE)
+            await move(client, THREE, dead="n4")
+            await client.upkeep.deliver()
+            assert running.hints() == 0
+            assert_equal_copies(running, client)
+            values = {one.key: one.value async for one in client.iterate()}
+            assert values == {f"key-{n}": n for n in range(500)} | {key: "hinted"}
+
+            # It comes back with its old folder: nobody asks it, and it joins empty.
+            running.start("n4")
+            await client.delete("key-3")
+            await move(client, FOUR)
+            assert await client.get("key-3") is None
+            assert_equal_copies(running, client)
+
+    run(test())
+
+
+def test_changes_that_cannot_be_right_are_refused(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            mover = Mover(client.nodes)
+            with pytest.raises(ChangeRefusedError, match="2 copies on 1 nodes"):
+                await mover.begin({"n1": 1})
+            with pytest.raises(ChangeRefusedError, match="exactly these nodes"):
+                await mover.begin(THREE)
+            running.kill("n1")
+            await client.nodes.look(["n1"])
+            await client.get("any")
+            await client.put_many((f"key-{n}", n) for n in range(5))
+            with pytest.raises(ChangeRefusedError, match="n1: "):
+                await mover.begin(FOUR)
+            running.start("n1")
+            await back(client, "n1")
+            await mover.begin(FOUR)
+            with pytest.raises(ChangeRefusedError, match="changing already"):
+                await mover.begin({"n1": 1, "n2": 1})
+            await mover.run()
+
+    run(test())
+
+
+def test_of_two_changes_at_once_one_is_refused(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client, RingClient(running.settings(timeout_seconds=5.0), upkeep=False) as other:
+            results = await asyncio.gather(
+                Mover(client.nodes).begin(FOUR),
+                Mover(other.nodes).begin({"n1": 1, "n2": 1}),
+                return_exceptions=True,
+            )
+            refused = [one for one in results if isinstance(one, BaseException)]
+            assert [type(one) for one in refused] == [ChangeRefusedError]
+            await client.nodes.refresh()
+            await Mover(client.nodes).run()
+
+    run(test())
+
+
+def test_a_member_cannot_join_under_another_name(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running):
+            settings = running.settings()
+            nodes = dict(settings.nodes) | {"n4": settings.nodes["n1"].replace("127.0.0.1", "localhost")}
+            async with RingClient(type(settings)(settings.name, nodes, settings.store), upkeep=False) as client:
+                with pytest.raises(WrongNodeError, match="n4 is the server of n1"):
+                    await Mover(client.nodes).begin(FOUR)
+
+    run(test())
+
+
+def test_iterating_while_a_node_joins_gives_each_key_once(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client, RingClient(running.settings(timeout_seconds=5.0), upkeep=False) as other:
+            await client.put_many((f"key-{n}", n) for n in range(1500))
+            task = asyncio.create_task(move(client, FOUR))
+            passes = 0
+            while not task.done() or passes == 0:
+                seen = Counter([one.key async for one in other.iterate(page=100)])
+                assert set(seen.values()) == {1}
+                assert set(seen) == {f"key-{n}" for n in range(1500)}
+                passes += 1
+            await task
+
+    run(test())

@@ -1,0 +1,198 @@
+"""A ring whose nodes are all there: values, versions, deletions, many at once, everything."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from bson import Decimal128, Int64
+
+from shardmart.ring import (
+    ConflictError,
+    Grouped,
+    RingClient,
+    ValueTooLargeError,
+    WrongNodeError,
+)
+from shardmart.ring.records import MAX_RECORD_BYTES
+from tests.support.rings import RingServers, make, ring, run
+
+
+def test_a_put_is_on_exactly_its_holders_before_it_is_acknowledged(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            for n in range(50):
+                done = await client.put(f"key-{n}", {"n": n})
+                assert done.nodes == client.view.holders(f"key-{n}")
+                assert done.hints == ()
+            for name in running.names:
+                mine = {f"key-{n}": {"n": n} for n in range(50) if name in client.view.holders(f"key-{n}")}
+                assert running.records(name) == mine
+
+    run(test())
+
+
+def test_a_value_is_read_written_over_and_deleted(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            assert await client.get("key") is None
+            first = await client.put("key", 1)
+            second = await client.put("key", [2])
+            assert second.version > first.version
+            found = await client.get("key")
+            assert found
+            assert (found.value, found.version) == ([2], second.version)
+            deleted = await client.delete("key")
+            assert deleted.version > second.version
+            assert await client.get("key") is None
+            await client.put("key", None)
+            assert await client.get("key") is not None
+
+    run(test())
+
+
+def test_one_number_is_one_key_whatever_its_type(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            for value in (1, 1.0, Int64(1), Decimal128("1")):
+                await client.put(value, str(type(value)))
+            await client.put(True, "true")
+            await client.put("1", "text")
+            assert len([one async for one in client.iterate()]) == 3
+            found = await client.get(1)
+            assert found
+            assert "Decimal128" in found.value
+
+    run(test())
+
+
+def test_of_two_conditional_puts_on_one_version_one_is_refused(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client, RingClient(running.settings(), upkeep=False) as other:
+            first = await client.put("key", 0)
+            results = await asyncio.gather(
+                *(one.put("key", i, expect=first.version) for i, one in enumerate([client, other] * 5)),
+                return_exceptions=True,
+            )
+            won = [i for i, result in enumerate(results) if not isinstance(result, BaseException)]
+            assert len(won) == 1
+            assert all(isinstance(result, ConflictError) for i, result in enumerate(results) if i not in won)
+            found = await client.get("key")
+            assert found
+            assert found.value == won[0]
+
+    run(test())
+
+
+def test_a_conditional_put_creates_only_what_is_not_there(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            created = await client.put("key", 1, expect=None)
+            with pytest.raises(ConflictError):
+                await client.put("key", 2, expect=None)
+            await client.delete("key", expect=created.version)
+            await client.put("key", 3, expect=None)  # over the tombstone
+            found = await client.get("key")
+            assert found
+            assert found.value == 3
+
+    run(test())
+
+
+def test_puts_of_two_clients_on_one_key_leave_equal_copies(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client, RingClient(running.settings(), upkeep=False) as other:
+            await asyncio.gather(*(one.put("key", i) for i, one in enumerate([client, other] * 20)))
+            holders = client.view.holders("key")
+            assert running.versions(holders[0]) == running.versions(holders[1])
+
+    run(test())
+
+
+def test_many_at_once_are_where_single_ones_would_be(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            await client.put("key-7", "older")
+            assert await client.put_many((f"key-{n}", n) for n in range(1200)) == 1200
+            for name in running.names:
+                assert running.records(name) == {
+                    f"key-{n}": n for n in range(1200) if name in client.view.holders(f"key-{n}")
+                }
+            assert sorted(one.value for one in await client.get_many(f"key-{n}" for n in range(0, 1300, 100))) == list(
+                range(0, 1200, 100)
+            )
+
+    run(test())
+
+
+def test_iterating_gives_each_key_once_and_no_deleted_one(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            await client.put_many((n, n) for n in range(700))
+            await client.put_many(
+                (Grouped("one group", str(n)), n) for n in range(150)
+            )  # one place, over several pages
+            await client.delete(5)
+            keys = [one.key async for one in client.iterate(page=50)]
+            expected = {n for n in range(700) if n != 5} | {Grouped("one group", str(n)) for n in range(150)}
+            assert len(keys) == len(expected)
+            assert set(keys) == expected
+
+    run(test())
+
+
+def test_a_group_is_read_as_one(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            for cart in ("a", "b"):
+                for line in range(3):
+                    await client.put(Grouped(cart, f"line-{line}"), f"{cart}{line}")
+            await client.delete(Grouped("a", "line-1"))
+            assert [one.value for one in await client.get_group("a")] == ["a0", "a2"]
+
+    run(test())
+
+
+def test_a_value_too_large_with_its_envelope_is_refused_before_the_first_copy(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=30.0) as client:
+            await client.put("fits", b"x" * (MAX_RECORD_BYTES - 300))
+            with pytest.raises(ValueTooLargeError):
+                await client.put("large", b"x" * MAX_RECORD_BYTES)
+            assert all("large" not in running.records(name) for name in running.names)
+
+    run(test())
+
+
+def test_a_read_repairs_the_copy_it_finds_stale(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            await client.put("key", "old")
+            owner, backup = client.view.holders("key")
+            with running.admin(owner) as admin:
+                before = admin["ring_test"].records.find_one({"_id": "key"})
+                assert before
+            await client.put("key", "new")
+            with running.admin(owner) as admin:
+                admin["ring_test"].records.replace_one({"_id": "key"}, before)
+            found = await client.get("key")
+            assert found
+            assert found.value == "new"
+            assert running.versions(owner) == running.versions(backup)
+
+    run(test())
+
+
+def test_one_server_under_two_names_is_refused(running: RingServers) -> None:
+    async def test() -> None:
+        running.reset()
+        settings = running.settings(["n1", "n2"])
+        twice = type(settings)(
+            settings.name,
+            {"n1": settings.nodes["n1"], "n2": settings.nodes["n1"].replace("127.0.0.1", "localhost")},
+            settings.store,
+        )
+        with pytest.raises(WrongNodeError, match="one server under two names"):
+            await make(twice, ["n1", "n2"])
+
+    run(test())
