@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "load": ("shardmart.loader.cli", "Seed the database with users, products and orders."),
     "ledger": ("shardmart.ledger.cli", "Run a workload that remembers every acknowledged write, and check it."),
     "chaos": ("shardmart.chaos.cli", "Random faults, and reports of experiments."),
+    "fragments": ("shardmart.fragments.cli", "The shop in fragments and regions, on PostgreSQL and on MongoDB."),
     "router": ("shardmart.router.cli", "Run the development router (for machines without mongos)."),
 }
 
