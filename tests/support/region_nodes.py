@@ -96,7 +96,7 @@ def region_nodes(*, schema_too: bool = True, **more: Any) -> Iterator[RegionNode
     Their data lies outside of pytest's folders: where tests run as root those are closed to the servers' user.
     """
     home = Path(tempfile.mkdtemp(prefix="shardmart-nodes-"))
-    home.chmod(0o711)  # noqa: S103  as root: the servers' user has to pass
+    home.chmod(0o711)
     before = os.environ.get("SHARDMART_POSTGRES_HOME")
     os.environ["SHARDMART_POSTGRES_HOME"] = str(home / "servers")
     nodes = RegionNodes(home / "state", **more)

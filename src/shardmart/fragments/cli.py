@@ -201,6 +201,16 @@ def explain(
         print("\n".join(f"{key}: {_plain(value)}" for key, value in document.items() if value not in (None, [])))
 
 
+@app.command(epilog=EPILOG)
+def layout(
+    catch_all: Annotated[bool, typer.Option(help="With a fragment for prices outside every band.")] = False,
+) -> None:
+    """How the collections on MongoDB are sharded, zoned, indexed and validated, as JSON."""
+    from .mongodb.layout import collections
+
+    print(json.dumps(collections(catch_all=catch_all), indent=2))
+
+
 def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 

@@ -1,6 +1,6 @@
 """The shop's rows, from the data set of the loader: the same customers, products and orders for both stores.
 
-Payments and shipments, which the loader does not know, are drawn the same way: a pure function of seed and position. 
+Payments and shipments, which the loader does not know, are drawn the same way: a pure function of seed and position.
 It never talks to a server.
 """
 

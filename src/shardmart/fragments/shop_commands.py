@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ crud = typer.Typer(
 )
 
 
-class Which(str, Enum):
+class Which(StrEnum):
     """Which store."""
 
     postgres = "postgres"

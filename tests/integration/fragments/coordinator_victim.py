@@ -1,4 +1,4 @@
-"""A coordinator that is killed at a step: it moves a product to another band, and ends by SIGKILL right after that step."""
+"""A coordinator that moves a product to another band, and is killed by SIGKILL right after a step."""
 
 from __future__ import annotations
 

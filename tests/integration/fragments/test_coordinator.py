@@ -17,9 +17,16 @@ from tests.support.region_nodes import RegionNodes
 
 VICTIM = Path(__file__).with_name("coordinator_victim.py")
 STEPS = {
-    "begun": "abort", "worked:APJ": "abort", "worked:LATAM": "abort", "prepared:APJ": "abort", "prepared:LATAM": "abort",
-    "decided": "commit", "committed:APJ": "commit", "committed:LATAM": "commit", "forgotten": "commit",
-}  # fmt: skip
+    "begun": "abort",
+    "worked:APJ": "abort",
+    "worked:LATAM": "abort",
+    "prepared:APJ": "abort",
+    "prepared:LATAM": "abort",
+    "decided": "commit",
+    "committed:APJ": "commit",
+    "committed:LATAM": "commit",
+    "forgotten": "commit",
+}
 """Every step, and what has become of the transaction when the coordinator dies right after it."""
 
 
@@ -56,7 +63,7 @@ def test_killed_after_any_step_the_product_is_in_exactly_one_fragment(nodes: Reg
     moved = STEPS[step] == "commit"
     assert held(nodes, product) == ({"Products_251_to_500": 30_000} if moved else {"Products_10_to_100": 2_000})
     assert left(nodes) == {}
-    assert coordinator.recover(nodes.configuration, abandoned_seconds=0).changes == [], "a second recovery has nothing to do"
+    assert coordinator.recover(nodes.configuration, abandoned_seconds=0).changes == [], "nothing is left to do"
     shop.delete_product(product)
     assert verification.verify(nodes.configuration)[1] == []
 
@@ -145,7 +152,7 @@ def test_a_refusal_on_one_node_undoes_the_other(nodes: RegionNodes) -> None:
     def fail(connection: Connection) -> None:
         connection.execute("INSERT INTO Products_251_to_500 VALUES ('refused', 'Kettle', 'Home', 2000, 1)")
 
-    with pytest.raises(RefusedError, match="LATAM: .*violates"):
+    with pytest.raises(RefusedError, match=r"LATAM: .*violates"):
         coordinator.commit(nodes.configuration, {"APJ": write, "LATAM": fail})
     assert held(nodes, "refused") == {}
     assert left(nodes) == {}

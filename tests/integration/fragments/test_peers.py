@@ -14,11 +14,13 @@ from shardmart.fragments.peers import comparison, repair, status, subscriptions
 from tests.support.region_nodes import REGIONS, RegionNodes
 
 WAIT_SECONDS = 60
+LIVING = "SELECT CASE WHEN deleted THEN NULL ELSE customer_name END FROM Customer_Region WHERE customer_id = %s"
 COLUMNS = "(region, customer_id, customer_name, email, city, country)"
 
 
 def insert(nodes: RegionNodes, region: str, key: str, name: str = "Ada") -> None:
-    nodes.run(region, f"INSERT INTO Customer_Region {COLUMNS} VALUES ('{region}', '{key}', '{name}', 'a@b.cc', 'Rome', 'IT')")
+    values = f"('{region}', '{key}', '{name}', 'a@b.cc', 'Rome', 'IT')"
+    nodes.run(region, f"INSERT INTO Customer_Region {COLUMNS} VALUES {values}")
 
 
 def rename(nodes: RegionNodes, on: str, key: str, name: str) -> None:
@@ -30,8 +32,7 @@ def seen(nodes: RegionNodes, key: str) -> dict[str, object]:
     found: dict[str, object] = {}
     for node in nodes.configuration.nodes:
         with administrator(nodes.configuration, node) as connection:
-            query = "SELECT CASE WHEN deleted THEN NULL ELSE customer_name END FROM Customer_Region WHERE customer_id = %s"
-            for (name,) in rows(connection, query, key):
+            for (name,) in rows(connection, LIVING, key):
                 found[node.name] = name
     return found
 
@@ -96,7 +97,8 @@ def test_the_later_of_two_writes_apart_wins_everywhere_and_the_loser_is_recorded
     lost = {}
     for name in ("APJ", "EMEA"):
         with administrator(nodes.configuration, nodes.node(name)) as connection:
-            query = "SELECT kept_node, lost_node, lost_row->>'customer_name' FROM Customer_Region_Conflicts WHERE customer_id = 'both'"
+            query = """SELECT kept_node, lost_node, lost_row->>'customer_name' FROM Customer_Region_Conflicts
+                WHERE customer_id = 'both'"""
             lost[name] = rows(connection, query)
     assert lost == {"APJ": [("EMEA", "APJ", "Early")], "EMEA": [("EMEA", "APJ", "Early")]}
 
@@ -145,7 +147,9 @@ def test_an_update_that_overtakes_its_insert_is_lost_until_the_repair_brings_it(
     until("the insert on EMEA", lambda: seen(nodes, "overtaken").get("EMEA") == "Ada")
     rename(nodes, "EMEA", "overtaken", "Bea")
     mend(nodes)
-    assert seen(nodes, "overtaken") == {"APJ": "Bea", "EMEA": "Bea", "LATAM": "Ada"}, "replication alone leaves them apart"
+    assert seen(nodes, "overtaken") == {"APJ": "Bea", "EMEA": "Bea", "LATAM": "Ada"}, (
+        "replication alone leaves them apart"
+    )
     done = repair.repair(nodes.configuration)
     assert (done.different, done.rows) == (1, {"APJ": 0, "EMEA": 0, "LATAM": 1})
     assert seen(nodes, "overtaken") == everywhere("Bea")
@@ -202,7 +206,8 @@ def test_a_subscription_that_stopped_is_named_and_one_command_mends_it(nodes: Re
         nodes.run("LATAM", "DROP SUBSCRIPTION from_emea")
     insert(nodes, "EMEA", f"unheard-{how}")
     facts = status.status(nodes.configuration, settle_seconds=1)
-    assert [p for p in facts["problems"] if p.startswith(f"LATAM is not told by EMEA: {how}: `shardmart fragments repair`")]
+    said = f"LATAM is not told by EMEA: {how}: `shardmart fragments repair`"
+    assert said in facts["problems"]
     repair.repair(nodes.configuration, settle_seconds=1)
     mend(nodes)
     assert seen(nodes, f"unheard-{how}") == everywhere("Ada")
@@ -261,7 +266,8 @@ def test_a_version_is_later_than_what_it_replaces_whatever_the_clock_says(nodes:
     ahead = int(time.time() * 1e6) + 3_600_000_000
     nodes.run(
         "APJ",
-        f"SET session_replication_role = replica; UPDATE Customer_Region SET version_time = {ahead} WHERE customer_id = 'skewed'",
+        "SET session_replication_role = replica",
+        f"UPDATE Customer_Region SET version_time = {ahead} WHERE customer_id = 'skewed'",
     )
     facts = status.status(nodes.configuration, compare=False)
     assert "APJ: 1 rows are stamped in the future: a node's clock is ahead" in facts["problems"]
@@ -274,7 +280,8 @@ def test_a_version_is_later_than_what_it_replaces_whatever_the_clock_says(nodes:
         assert scalar(connection, query, ahead) == 1
     # A clock that is right again cannot outrun an hour: the key goes for good.
     for region in REGIONS:
-        nodes.run(region, "SET session_replication_role = replica; DELETE FROM Customer_Region WHERE customer_id = 'skewed'")
+        remove = "DELETE FROM Customer_Region WHERE customer_id = 'skewed'"
+        nodes.run(region, "SET session_replication_role = replica", remove)
 
 
 def test_tombstones_end_when_every_node_has_them_and_never_while_one_is_away(nodes: RegionNodes) -> None:
@@ -296,20 +303,20 @@ def test_tombstones_end_when_every_node_has_them_and_never_while_one_is_away(nod
 
 def seen_on(nodes: RegionNodes, name: str, key: str) -> list[tuple[object, ...]]:
     with administrator(nodes.configuration, nodes.node(name)) as connection:
-        query = "SELECT CASE WHEN deleted THEN NULL ELSE customer_name END FROM Customer_Region WHERE customer_id = %s"
-        return rows(connection, query, key)
+        return rows(connection, LIVING, key)
 
 
 def test_what_could_not_converge_is_refused(nodes: RegionNodes) -> None:
     insert(nodes, "APJ", "fixed")
     with connect(nodes.configuration, nodes.node("APJ"), autocommit=True) as connection:
+        values = "('EMEA', 'alien', 'A', 'a', 'b', 'IT')"
         with pytest.raises(psycopg.errors.CheckViolation, match="is inserted on node EMEA"):
-            connection.execute(f"INSERT INTO Customer_Region {COLUMNS} VALUES ('EMEA', 'alien', 'A', 'a', 'b', 'IT')".encode())
+            connection.execute(f"INSERT INTO Customer_Region {COLUMNS} VALUES {values}".encode())
         with pytest.raises(psycopg.errors.FeatureNotSupported, match="the key of customer fixed does not change"):
             connection.execute("UPDATE Customer_Region SET region = 'EMEA' WHERE customer_id = 'fixed'")
     with administrator(nodes.configuration, nodes.node("APJ")) as connection:
         for table in ("Customer_Region", "Shipments"):
-            with pytest.raises(psycopg.errors.FeatureNotSupported, match="TRUNCATE of .* is refused"):
+            with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"TRUNCATE of .* is refused"):
                 connection.execute(f"TRUNCATE {table}".encode())
         assert rows(connection, "SELECT count(*) FROM pg_sequences WHERE schemaname = 'public'") == [(0,)]
 

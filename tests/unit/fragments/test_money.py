@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -22,17 +23,17 @@ def test_prices_are_read_exactly(price: object, expected: int) -> None:
 
 @pytest.mark.parametrize(
     "price",
-    ["NaN", Decimal("NaN"), Decimal("Infinity"), None, "9.995", "\uff11\uff12.\uff15\uff10", "\u0661\u0662", "-1", "1e3",
-     "", " 5", "5 ", "5.", ".5", "1,50", 9.99, float("nan"), True, "12345678", "10\n"],
+    ["NaN", Decimal("NaN"), Decimal("Infinity"), None, "9.995", "\uff11\uff12.\uff15\uff10", "\u0661\u0662", "-1",
+     "1e3", "", " 5", "5 ", "5.", ".5", "1,50", 9.99, float("nan"), True, "12345678", "10\n"],
 )  # fmt: skip
 def test_what_is_no_price_is_refused_with_the_name_of_the_product(price: object) -> None:
-    with pytest.raises(PriceError, match="^Red Kettle: "):
+    with pytest.raises(PriceError, match=r"^Red Kettle: "):
         cents(price, "Red Kettle")
 
 
 def test_bands_meet_to_the_cent() -> None:
     assert [(band.low, band.high) for band in BANDS] == [(1_000, 10_100), (10_100, 25_100), (25_100, 50_100)]
-    for below, above in zip(BANDS, BANDS[1:], strict=False):
+    for below, above in pairwise(BANDS):
         assert band_of(below.high - 1) == below
         assert band_of(below.high) == above
 
@@ -43,7 +44,7 @@ def test_every_price_has_exactly_one_band_or_is_refused_by_name(value: int) -> N
     if holding:
         assert [band_of(value)] == holding
     else:
-        with pytest.raises(PriceError, match="^Kettle: no fragment holds the price "):
+        with pytest.raises(PriceError, match=r"^Kettle: no fragment holds the price "):
             band_of(value, "Kettle")
         assert band_of(value, catch_all=True) == CATCH_ALL
 

@@ -36,7 +36,7 @@ def verify(configuration: Configuration) -> tuple[list[str], list[str]]:
         with application(configuration, node) as connection:
             count = scalar(connection, "SELECT count(*) FROM Shipments")
             _judge(
-                f"{node.name}: SHIPMENT_DETAILS_TABLE joined with CUSTOMER_DETAILS_TABLE is Shipments, row by row ({count:,} rows)",
+                f"{node.name}: the join of both vertical fragments is Shipments, row by row ({count:,} rows)",
                 rows(connection, NOT_RECONSTRUCTED), checked, wrong,
             )  # fmt: skip
             _judge(
