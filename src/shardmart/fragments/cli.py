@@ -18,7 +18,7 @@ from rich.console import Console
 
 from shardmart.command import run_app
 from shardmart.errors import FAILED, RefusedError
-from shardmart.loader.dataset import Counts
+from shardmart.loader.generation.dataset import Counts
 
 from . import configuration as configurations
 from . import display

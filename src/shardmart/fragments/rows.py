@@ -14,8 +14,8 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
-from shardmart.loader import draws, identity
-from shardmart.loader.dataset import Counts, DataSet
+from shardmart.loader.generation import draws, identity
+from shardmart.loader.generation.dataset import Counts, DataSet
 
 from .money import PriceError, band_of
 

@@ -12,7 +12,7 @@ from shardmart.fragments.money import BANDS
 from shardmart.fragments.relational import plans, schema, verification
 from shardmart.fragments.relational.seeding import insert_random_data
 from shardmart.fragments.rows import Shop
-from shardmart.loader.dataset import Counts
+from shardmart.loader.generation.dataset import Counts
 from tests.support.region_nodes import REGIONS, RegionNodes
 
 COUNTS = Counts(30, 3, 200)

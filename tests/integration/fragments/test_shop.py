@@ -24,7 +24,7 @@ from shardmart.fragments.relational.seeding import insert_random_data as seed_re
 from shardmart.fragments.relational.shop import RelationalShop
 from shardmart.fragments.rows import Shop
 from shardmart.fragments.store import Row, Store
-from shardmart.loader.dataset import Counts
+from shardmart.loader.generation.dataset import Counts
 from tests.support.clusters import EmbeddedCluster, embedded_cluster
 from tests.support.region_nodes import REGIONS, RegionNodes
 

@@ -8,7 +8,7 @@ import pytest
 
 from shardmart.fragments.money import band_of
 from shardmart.fragments.rows import Batch, Shop
-from shardmart.loader.dataset import Counts, DataSet
+from shardmart.loader.generation.dataset import Counts, DataSet
 
 REGIONS = ("APJ", "EMEA", "LATAM")
 COUNTS = Counts(40, 4, 60)
