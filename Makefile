@@ -1,6 +1,6 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install up ring down destroy status test test-full unit integration integration-full molecule scenario mutants e2e \
+.PHONY: help install up ring down destroy fragments fragments-down status test test-full unit integration integration-full molecule scenario mutants e2e \
         lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential
 
 VENV   := .venv
@@ -30,7 +30,7 @@ endif
 export SHARDMART_BINARIES ?= $(abspath .shardmart/binaries)
 
 help: ## This list
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## Install what the lock file pins into .venv
 $(STAMP): requirements.lock pyproject.toml .ci/installer.lock
@@ -54,6 +54,12 @@ down: $(STAMP) ## Stop the cluster, keep its data
 
 destroy: $(STAMP) ## Stop the cluster and remove its data
 	$(PLAY) playbooks/destroy.yml -e destroy_data=true $(ARGS)
+
+fragments: $(STAMP) ## The relational store in fragments and regions, beside the cluster
+	$(PLAY) playbooks/fragments.yml $(ARGS)
+
+fragments-down: $(STAMP) ## Stop its servers, keep their data (-e destroy_data=true removes it)
+	$(PLAY) playbooks/fragments-destroy.yml $(ARGS)
 
 status: $(STAMP) ## Sets, members, lag, chunks and documents
 	$(BIN)/shardmart status

@@ -96,6 +96,7 @@ class InventoryModule(BaseInventoryPlugin):
     def _embedded(self, declared):
         self._populate(declared.resolve())
         self._set("all", {"rings": [ring.as_variable() for ring in declared.rings]})
+        self._set("all", {"fragments": declared.fragments.as_variable()})
 
     def _kubernetes(self, declared):
         """The same hosts; what touches the database runs in the chart's toolbox pod, the rest here."""

@@ -160,6 +160,25 @@ class MongoDB(_Strict):
     )
 
 
+class Fragments(_Strict):
+    """The relational store in fragments (docs/fragments.md): a PostgreSQL server for each region of the data model.
+
+    With `catch_all` products outside every price band have a fragment of their own; without it they are refused.
+    """
+
+    port: Port = 5501
+    catch_all: bool = False
+
+    def servers(self) -> list[tuple[str, int]]:
+        """Name and port of each server; a server is called like its region."""
+        return [(region, self.port + n) for n, region in enumerate(load_data_model().regions)]
+
+    def as_variable(self) -> dict[str, Any]:
+        """Plain data for Ansible."""
+        servers = [{"name": name, "port": port} for name, port in self.servers()]
+        return {"servers": servers, "catch_all": self.catch_all}
+
+
 class Topology(_Strict):
     """A cluster as its topology file declares it."""
 
@@ -173,6 +192,7 @@ class Topology(_Strict):
     shards: list[Shard] = Field(min_length=1)
     routers: Routers = Routers()
     rings: list[Ring] = []
+    fragments: Fragments = Fragments()
 
     def replica_sets(self) -> list[tuple[str, ReplicaSet]]:
         """Every replica set with the key it stands under, config servers first."""
@@ -219,6 +239,8 @@ class Topology(_Strict):
             yield "routers.port", self.routers.port + n
         for key, _, port in self._ring_servers():
             yield f"{key}.port", port
+        for _, port in self.fragments.servers():
+            yield "fragments.port", port
 
     def first_port(self, position: int) -> int:
         """Port of the first member of the set at `position` in `replica_sets()`: declared, or 100 apart from 27101."""

@@ -16,7 +16,7 @@ from ..protocol.errors import Code, RouterError
 from ..routing.catalog import Routing
 from .authorization import Need, pipeline_needs
 from .change_streams import is_change_stream, open_stream
-from .cluster_aggregation import on_member, pipeline_of, write_target
+from .cluster_aggregation import names_another, on_member, pipeline_of, write_target
 from .context import COMMANDS, Context, Reply, command
 from .cursors import keep_cursor
 from .send import ask, empty_cursor, until_fresh
@@ -95,8 +95,9 @@ async def aggregate(context: Context) -> Reply:
             if routing is None:
                 return empty_cursor(context.namespace)
             owners = owners_of(context, routing, match)
-            if not routing.sharded or (len(owners) == 1 and write_target(context) is None):
-                # One shard has it all, and reaches other collections itself where a stage names one.
+            alone = len(owners) == 1 and write_target(context) is None and not names_another(pipeline_of(context))
+            if not routing.sharded or alone:
+                # One shard has it all.
                 fields = {"aggregate": collection, **context.options(), **concern, **routing.versions(owners[0])}
                 writes = write_target(context) is not None
                 return keep_cursor(context, *await ask(context, owners[0], fields, write=writes))

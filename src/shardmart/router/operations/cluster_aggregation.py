@@ -35,6 +35,25 @@ def write_target(context: Context) -> tuple[str, Any] | None:
     return (str(into.get("db", context.db)) if isinstance(into, dict) else context.db), argument
 
 
+def names_another(pipeline: list[Any]) -> bool:
+    """Whether a stage reads another collection.
+
+    If that is sharded, a member that was asked for its own part alone cannot read it ("getOwnershipFilter called by
+    operation that doesn't specify shard version", mongod 6.0.5).
+    """
+    return isinstance(pipeline, list) and any(
+        name in ("$lookup", "$graphLookup", "$unionWith")
+        or (name == "$facet" and isinstance(inner, dict) and any(map(names_another, inner.values())))
+        for stage in map(_decoded, pipeline)
+        for name, inner in stage.items()
+    )
+
+
+def _decoded(stage: Any) -> dict[str, Any]:
+    decoded = rawbson.decode(stage) if isinstance(stage, RawBSONDocument) else stage
+    return decoded if isinstance(decoded, dict) else {}
+
+
 async def on_member(context: Context, shard: str, concern: dict[str, Any]) -> Reply:
     service = context.service
     replica_set = await service.catalog.shard(shard)

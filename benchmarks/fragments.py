@@ -1,0 +1,225 @@
+"""Fragments against one table, indexes against none, and the relational store against MongoDB, each pair in one run.
+
+    python benchmarks/fragments.py [--rows 1000000] [--customers 3000]
+
+It starts three region nodes and a small sharded cluster of its own, and prints the tables of docs/fragments.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bson import encode
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from shardmart.cluster.converge import sharding, users
+from shardmart.cluster.protocol.connection import Deadline
+from shardmart.cluster.protocol.connection import connect as connect_mongodb
+from shardmart.fragments.configuration import ADMIN, PASSWORDS, Configuration
+from shardmart.fragments.connection import administrator, connect, scalar
+from shardmart.fragments.money import BANDS
+from shardmart.fragments.mongodb import aggregations
+from shardmart.fragments.mongodb.connection import database
+from shardmart.fragments.mongodb.layout import collections
+from shardmart.fragments.mongodb.seeding import insert_random_data as seed_mongodb
+from shardmart.fragments.mongodb.shop import MongoShop
+from shardmart.fragments.relational import details, plans
+from shardmart.fragments.relational.seeding import insert_random_data as seed_relational
+from shardmart.fragments.relational.shop import RelationalShop
+from shardmart.fragments.rows import Shop
+from shardmart.fragments.store import Store
+from shardmart.loader.generation.dataset import Counts
+from tests.support.clusters import EmbeddedCluster, embedded_cluster
+from tests.support.region_nodes import REGIONS, RegionNodes, region_nodes
+
+REPEATS = 5
+COPIES = 3
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def load(nodes: RegionNodes, count: int) -> None:
+    """So many products by COPY: into one table of one node, and over the fragments of three."""
+    configuration = nodes.configuration
+    span = BANDS[-1].high - BANDS[0].low
+    lines = [
+        (
+            BANDS[0].low + n * 7919 % span,
+            f"p{n:09}\tProduct {n}\tHome\t{BANDS[0].low + n * 7919 % span}\t{n % 100}\n".encode(),
+        )
+        for n in range(count)
+    ]
+    single = """CREATE TABLE one_table (product_id text PRIMARY KEY, name text NOT NULL CHECK (name <> ''),
+        category text NOT NULL, price_cents integer NOT NULL, stock integer NOT NULL CHECK (stock >= 0));
+        CREATE INDEX one_table_by_price ON one_table (price_cents)"""
+    nodes.run("APJ", single)
+
+    def copy(name: str, table: str, parts: list[bytes]) -> None:
+        statement = f"COPY {table} FROM STDIN".encode()
+        with (
+            connect(configuration, nodes.node(name), ADMIN) as connection,
+            connection.cursor() as cursor,
+            cursor.copy(statement) as target,
+        ):
+            for start in range(0, len(parts), 1000):
+                target.write(b"".join(parts[start : start + 1000]))
+
+    def fragments() -> None:
+        parts: dict[str, list[bytes]] = defaultdict(list)
+        for price, line in lines:
+            parts[next(band.table for band in BANDS if price < band.high)].append(line)
+        with ThreadPoolExecutor(len(BANDS)) as pool:
+            list(pool.map(lambda band: copy(band.region, band.table, parts[band.table]), BANDS))
+
+    plain, cut = [], []
+    for _ in range(COPIES):
+        nodes.run("APJ", "TRUNCATE one_table")
+        for band in BANDS:
+            nodes.run(band.region, f"TRUNCATE {band.table}", "CHECKPOINT")
+        plain.append(timed(lambda: copy("APJ", "one_table", [line for _, line in lines])))
+        cut.append(timed(fragments))
+    with administrator(configuration, nodes.node("EMEA")) as connection:
+        assert scalar(connection, "SELECT count(*) FROM Products") == count
+    for band in BANDS:
+        nodes.run(band.region, f"TRUNCATE {band.table}")
+    nodes.run("APJ", "DROP TABLE one_table")
+    print(f"| {count:,} products by COPY, median of {COPIES} | rows/s | ratio |\n|---|---:|---:|")
+    print(f"| one table of one node, same keys and checks | {count / median(plain):,.0f} | 1 |")
+    print(f"| over the fragments of three nodes, each row routed | {count / median(cut):,.0f} "
+          f"| {median(plain) / median(cut):.2f} |\n")  # fmt: skip
+
+
+def indexes(nodes: RegionNodes, count: int) -> None:
+    """Each index of names, and the same query with indexes forbidden."""
+    for region in REGIONS:
+        nodes.run(
+            region,
+            f"""INSERT INTO Customer_Region (region, customer_id, customer_name, email, city, country)
+            SELECT '{region}', 'bench-' || n, 'Name ' || n, 'a', 'b', 'IT' FROM generate_series(1, {count}) n""",
+        )
+    print(f"| {3 * count:,} customers, one name | index used | with it (ms) | without any (ms) |\n|---|---|---:|---:|")
+    with administrator(nodes.configuration, nodes.node("APJ")) as connection:
+        end = time.monotonic() + 120
+        while scalar(connection, "SELECT count(*) FROM Customer_Region WHERE customer_id LIKE 'bench-%%'") < 3 * count:
+            assert time.monotonic() < end, "waited 120 s for the rows of the peers"
+            time.sleep(0.2)
+        connection.execute("VACUUM ANALYZE Customer_Region")
+        for where in (*(f"region = '{region}' AND " for region in REGIONS), ""):
+            query = f"SELECT * FROM Customer_Region WHERE {where}customer_name = 'Name 77'"
+            times: dict[str, float] = {}
+            for setting in ("on", "off"):
+                for kind in ("indexscan", "bitmapscan", "indexonlyscan"):
+                    connection.execute(f"SET enable_{kind} = {setting}".encode())
+                readings = [plans.read(connection, query, run=True) for _ in range(REPEATS)]
+                times[setting] = median(reading.milliseconds or 0 for reading in readings)
+                used = ", ".join(readings[0].indexes) if setting == "on" else used  # noqa: F821
+            print(
+                f"| {where.removesuffix(' AND ') or 'all regions'} | {used} | {times['on']:.3f} | {times['off']:.2f} |"
+            )
+    for region in REGIONS:
+        statement = "DELETE FROM Customer_Region WHERE customer_id LIKE 'bench-%'"
+        nodes.run(region, "SET session_replication_role = replica", statement)
+    print()
+
+
+def beside(nodes: RegionNodes, cluster: EmbeddedCluster, customers: int) -> None:
+    """The ten queries on both stores."""
+    secret = nodes.folder / "secrets" / PASSWORDS["mongodb"]
+    spec = users.UserSpec("fragments", secret, ({"role": "readWrite", "db": "fragments"},))
+    users.converge([spec], cluster.router, users.Administrators(login=cluster.admin))
+    with connect_mongodb(cluster.router, cluster.admin) as client:
+        specs = [
+            sharding.CollectionSpec(
+                each["name"],
+                each["shard_key"],
+                tuple(each["indexes"]),
+                tuple(sharding.ZoneRange(r["zone"], r["min"], r["max"]) for r in each["zone_ranges"]),
+                each.get("validator"),
+            )
+            for each in collections(catch_all=False)
+        ]
+        sharding.converge_collections("fragments", specs, client, Deadline(60))
+    stores = replace(nodes.configuration, mongodb=(cluster.router, None))
+    shop = Shop(1, Counts(customers, 4, 2000), REGIONS)
+    seed_relational(stores, shop)
+    seed_mongodb(stores, shop)
+    for region in REGIONS:
+        nodes.run(region, "ANALYZE")
+    relational, mongodb = RelationalShop(stores), MongoShop.connect(stores)
+    compare(stores, relational, mongodb, shop)
+    mongodb.close()
+
+
+def compare(stores: Configuration, relational: RelationalShop, mongodb: MongoShop, shop: Shop) -> None:
+    """Print the table: time, rows (documents) that came back and their bytes."""
+    documents = database(mongodb._client)
+    batch = next(iter(shop.batches(1000)))
+    someone, bought = batch.customers[0], batch.orders[0]
+    product = shop.products()[0]
+    key = someone["region"], someone["customer_id"]
+
+    def on_both(ask: Callable[[Store], Any]) -> tuple[Callable[[], Any], Callable[[], Any]]:
+        return lambda: ask(relational), lambda: ask(mongodb)
+
+    name, region = someone["customer_name"], someone["region"]
+    queries: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "a product by its id (all fragments)": on_both(lambda s: s.product(product["product_id"])),
+        "products of one price": on_both(lambda s: s.products_between("19.99", "20.00")),
+        "products in one band": on_both(lambda s: s.products_between("101.00", "120.00")),
+        "products over two bands": on_both(lambda s: s.products_between("90.00", "120.00")),
+        "every product": on_both(lambda s: s.products_between("10.00", "501.00")),
+        "a customer by region and id": on_both(lambda s: s.customer(*key)),
+        "an order with lines, payment, shipment": on_both(lambda s: s.order(bought["region"], bought["order_id"])),
+        "names of a region by prefix": on_both(lambda s: s.names(region, name[:2])),
+        "get_customers_detail_location, one region": (
+            lambda: details.get_customers_detail_location(stores, region),
+            lambda: aggregations.get_customers_detail_location(documents, region),
+        ),
+        "get_customers_detail_name, all regions": (
+            lambda: details.get_customers_detail_name(stores, name),
+            lambda: aggregations.get_customers_detail_name(documents, name),
+        ),
+    }
+    print(f"| {len(shop.products()):,} products, {shop.counts.users:,} customers, {shop.counts.orders:,} orders "
+          "| rows | bytes | PostgreSQL (ms) | MongoDB (ms) |\n|---|---:|---:|---:|---:|")  # fmt: skip
+    for title, asks in queries.items():
+        answers = [ask() for ask in asks]
+        assert answers[0] == answers[1], title
+        rows = answers[0] if isinstance(answers[0], list) else [answers[0]]
+        size = sum(len(encode(row if isinstance(row, dict) else {"row": list(row)})) for row in rows)
+        times = [median(timed(ask) for _ in range(REPEATS)) * 1000 for ask in asks]
+        print(f"| {title} | {len(rows):,} | {size:,} | {times[0]:.1f} | {times[1]:.1f} |")
+    print()
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--customers", type=int, default=3_000)
+    options = parser.parse_args()
+    with region_nodes() as nodes:
+        load(nodes, options.rows)
+        indexes(nodes, max(1, options.rows // 30))
+        with tempfile.TemporaryDirectory() as folder, embedded_cluster(Path(folder) / "state") as cluster:
+            beside(nodes, cluster, options.customers)
+
+
+if __name__ == "__main__":
+    main()

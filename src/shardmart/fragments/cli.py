@@ -1,0 +1,231 @@
+"""`shardmart fragments`: have the schema and its peers, fill, look, repair, recover, and the shop itself on either
+store.
+
+Standard output holds the result (a table, lines, or one JSON document with --json), standard error everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from shardmart.command import run_app
+from shardmart.errors import FAILED, RefusedError
+from shardmart.loader.generation.dataset import Counts
+
+from . import configuration as configurations
+from . import display
+from .peers import repair as repairs
+from .peers import status as statuses
+from .peers import subscriptions
+from .relational import coordinator, plans, schema, seeding, verification
+from .rows import Shop
+from .shop_commands import crud
+
+EPILOG = (
+    "Exit codes: 0 done or well, 1 something is not as it should be, 2 wrong arguments, 3 a store does not answer, "
+    "4 a store refused, 130 interrupted."
+)
+app = typer.Typer(
+    help="The shop in fragments and regions, on PostgreSQL and on MongoDB (docs/fragments.md).",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(crud, name="crud")
+
+File = Annotated[
+    Path | None,
+    typer.Option(
+        "--configuration", help="Where the stores are.  [default: $SHARDMART_FRAGMENTS, or STATE/fragments.json]"
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Check = Annotated[bool, typer.Option("--check", help="Change nothing: say what would be changed.")]
+
+
+@app.command(epilog=EPILOG)
+def apply(
+    configuration: File = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds that the peers may take to hear of each other.")] = 60,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Have roles, schema, fragments and peers on every node; what is there already is left as it is."""
+    stores = configurations.find(configuration)
+    changes = [line for node in stores.nodes for line in schema.converge(stores, node, check=check)]
+    if not (check and changes):
+        changes += subscriptions.converge(stores, check=check)
+    if not check:
+        statuses.wait_until_streaming(stores, wait)
+    _done({"changes": changes}, changes, as_json=as_json)
+
+
+@app.command(epilog=EPILOG)
+def seed(
+    configuration: File = None,
+    seed: Annotated[int, typer.Option(min=0, help="Which data set: that of `shardmart load --seed`.")] = 1,
+    users: Annotated[int, typer.Option(min=0, help="Customers.")] = 10,
+    orders_per_user: Annotated[int, typer.Option(min=0, help="Orders of each customer.")] = 3,
+    products: Annotated[int, typer.Option(min=1, help="Articles in the catalogue.")] = 20,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """insert_random_data: the loader's data set, each row once in the fragment that it belongs to, in both stores."""
+    stores = configurations.find(configuration)
+    regions = tuple(node.name for node in stores.nodes)
+    shop = Shop(seed, Counts(users, orders_per_user, products), regions, catch_all=stores.catch_all)
+    result = seeding.insert_random_data(stores, shop, check=check, notice=_progress)
+    changes = list(result.changes)
+    if stores.mongodb:
+        from .mongodb.seeding import insert_random_data
+
+        changes += [f"MongoDB {line}" for line in insert_random_data(stores, shop, check=check, notice=_progress)]
+    for reason in result.refused.values():
+        print(f"shardmart fragments: left out: {reason}", file=sys.stderr)
+    if result.left_out:
+        print(
+            f"shardmart fragments: {result.left_out} lines of orders were for them, and are left out", file=sys.stderr
+        )
+    document = {
+        "changes": changes,
+        "written": result.written,
+        "refused": result.refused,
+        "lines_left_out": result.left_out,
+    }
+    _done(document, changes, as_json=as_json)
+
+
+@app.command(epilog=EPILOG)
+def status(
+    configuration: File = None,
+    compare: Annotated[bool, typer.Option(help="Compare the rows of Customer_Region on all nodes.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Nodes and peers: lag, conflicts, kept log, and how many rows differ. Exit 1 when something is not well."""
+    facts = statuses.status(configurations.find(configuration), compare=compare)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        display.status(facts, Console(width=None if sys.stdout.isatty() else 140))
+    raise typer.Exit(FAILED if facts["problems"] else 0)
+
+
+@app.command(epilog=EPILOG)
+def repair(
+    configuration: File = None,
+    node: Annotated[list[str] | None, typer.Option(help="Only between these nodes; repeatable.")] = None,
+    keep_tombstones_days: Annotated[
+        float, typer.Option(min=0, help="Remove tombstones that are older, once every node has them.")
+    ] = repairs.KEEP_TOMBSTONES_DAYS,
+    as_json: Json = False,
+) -> None:
+    """Start subscriptions that stopped, make lost ones anew, and make the rows of the nodes equal by comparing them."""
+    done = repairs.repair(configurations.find(configuration), node or (), keep_tombstones_days=keep_tombstones_days)
+    document = {
+        "changes": done.changes,
+        "subscriptions": done.subscriptions,
+        "rows_different": done.different,
+        "rows_written": done.rows,
+        "tombstones_removed": done.tombstones,
+        "away": done.away,
+    }
+    for name in done.away:
+        print(f"shardmart fragments: {name} does not answer: repair again when it is back", file=sys.stderr)
+    _done(document, done.changes, as_json=as_json)
+    if done.away:
+        raise typer.Exit(FAILED)
+
+
+@app.command(epilog=EPILOG)
+def recover(
+    configuration: File = None,
+    abandoned: Annotated[
+        float, typer.Option(min=0, help="Seconds after which an undecided transaction is aborted.")
+    ] = coordinator.ABANDONED_SECONDS,
+    as_json: Json = False,
+) -> None:
+    """Finish two-phase commits whose coordinator died. Exit 1 while one is in doubt."""
+    done = coordinator.recover(configurations.find(configuration), abandoned_seconds=abandoned)
+    _done({"changes": done.changes, "in_doubt": done.in_doubt}, done.changes, as_json=as_json)
+    for gid, why in done.in_doubt.items():
+        print(f"shardmart fragments: {gid}: {why}", file=sys.stderr)
+    if done.in_doubt:
+        raise typer.Exit(FAILED)
+
+
+@app.command(epilog=EPILOG)
+def verify(configuration: File = None, as_json: Json = False) -> None:
+    """Look up what has to hold of fragments, row by row. Exit 1 when something does not."""
+    checked, wrong = verification.verify(configurations.find(configuration))
+    if as_json:
+        print(json.dumps({"checked": checked, "wrong": wrong}, indent=2))
+    else:
+        print("\n".join([*(f"checked  {line}" for line in checked), *(f"WRONG    {line}" for line in wrong)]))
+    if wrong:
+        raise typer.Exit(FAILED)
+
+
+@app.command(epilog=EPILOG)
+def explain(
+    query: Annotated[str, typer.Argument(help="A SELECT.")],
+    configuration: File = None,
+    node: Annotated[str | None, typer.Option(help="On which node.  [default: the first]")] = None,
+    run: Annotated[bool, typer.Option("--run", help="Run it, too: rows touched and time.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Which fragments and indexes a query touches, and what is sent to other nodes."""
+    stores = configurations.find(configuration)
+    if not query.lstrip().lower().startswith("select"):
+        raise RefusedError("explain takes a SELECT")
+    reading = plans.explain(stores, stores.node(node) if node else stores.nodes[0], query, run=run)
+    document = {
+        "tables": sorted(reading.tables),
+        "indexes": sorted(reading.indexes),
+        "remote_sql": reading.remote,
+        "rows_touched": reading.rows if run else None,
+        "milliseconds": reading.milliseconds,
+    }
+    if as_json:
+        print(json.dumps(document, indent=2))
+    else:
+        print("\n".join(f"{key}: {_plain(value)}" for key, value in document.items() if value not in (None, [])))
+
+
+@app.command(epilog=EPILOG)
+def layout(
+    catch_all: Annotated[bool, typer.Option(help="With a fragment for prices outside every band.")] = False,
+) -> None:
+    """How the collections on MongoDB are sharded, zoned, indexed and validated, as JSON."""
+    from .mongodb.layout import collections
+
+    print(json.dumps(collections(catch_all=catch_all), indent=2))
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _done(document: Mapping[str, Any], changes: list[str], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(document, indent=2))
+    else:
+        print("\n".join(changes) or "nothing to do")
+
+
+def _progress(line: str) -> None:
+    print(f"  {datetime.now().astimezone():%H:%M:%S} {line}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Run `shardmart fragments` with `arguments`; returns the exit code."""
+    return run_app(app, "fragments", arguments)

@@ -1,0 +1,74 @@
+"""insert_random_data on MongoDB: the same shop as on the relational store, each document exactly once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError
+
+from ..configuration import Configuration
+from ..rows import Batch, Row, Shop
+from .connection import Document, connect, database, one_line
+from .shop import KEYS, document
+
+CUSTOMERS_AT_A_TIME = 1000
+DUPLICATE_KEY = 11000
+
+
+def insert_random_data(
+    configuration: Configuration, shop: Shop, *, check: bool = False, notice: Callable[[str], None] = lambda line: None
+) -> list[str]:
+    """Write what is missing of `shop`, or with `check` only count it; returns lines such as "products: 12
+    documents"."""
+    written: dict[str, int] = defaultdict(int)
+    client = connect(configuration)
+    with one_line(), client:
+        target = database(client)
+        written["products"] += _write(target, "products", shop.products(), check=check)
+        for number, batch in enumerate(shop.batches(CUSTOMERS_AT_A_TIME), 1):
+            for collection, part in _documents(target, batch).items():
+                written[collection] += _write(target, collection, part, check=check)
+            if number % 10 == 0:
+                notice(f"{number * CUSTOMERS_AT_A_TIME:,} customers on MongoDB")
+    return [f"{collection}: {count} documents" for collection, count in written.items() if count]
+
+
+def _documents(target: Database[Document], batch: Batch) -> dict[str, list[Row]]:
+    """The rows by collection: what belongs to a customer is where he lives by now."""
+    keys = [customer["customer_id"] for customer in batch.customers]
+    homes = {customer["customer_id"]: customer["region"] for customer in batch.customers}
+    homes |= {found["_id"]: found["region"] for found in target.customers.find({"_id": {"$in": keys}}, {"region": 1})}
+    lines: dict[str, list[Row]] = defaultdict(list)
+    for item in batch.items:
+        lines[item["order_id"]].append({key: item[key] for key in ("product_id", "quantity", "unit_price_cents")})
+    region = {order["order_id"]: homes[order["customer_id"]] for order in batch.orders}
+    return {
+        "customers": batch.customers,
+        "orders": [
+            order | {"region": region[order["order_id"]], "items": lines[order["order_id"]]} for order in batch.orders
+        ],
+        "payments": [row | {"region": region[row["order_id"]]} for row in batch.payments],
+        "shipments": [row | {"region": region[row["order_id"]]} for row in batch.shipments],
+    }
+
+
+def _write(target: Database[Document], collection: str, rows: Sequence[Row], *, check: bool) -> int:
+    """Insert the rows whose key is nowhere yet, whatever shard it would be on."""
+    key = KEYS[collection]
+    present = {
+        found["_id"] for found in target[collection].find({"_id": {"$in": [row[key] for row in rows]}}, {"_id": 1})
+    }
+    missing = [document(collection, row) for row in rows if row[key] not in present]
+    if missing and not check:
+        _insert(target, collection, missing)
+    return len(missing)
+
+
+def _insert(target: Database[Document], collection: str, documents: Iterable[Document]) -> None:
+    try:
+        target[collection].insert_many(documents, ordered=False)
+    except BulkWriteError as error:  # another seeding at the same time wrote the very same
+        if any(each["code"] != DUPLICATE_KEY for each in error.details["writeErrors"]):
+            raise

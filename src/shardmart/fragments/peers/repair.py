@@ -1,0 +1,141 @@
+"""Make nodes equal by comparing them: row by row, the greater version wins, whatever was or was not replicated.
+
+It writes as a peer would (the trigger decides, so a row that changed meanwhile stays as it is) and under a
+replication origin of its own, so that nothing it writes is told to the peers again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import psycopg
+from psycopg import errors
+
+from shardmart.errors import RefusedError
+
+from ..configuration import Configuration, Node
+from ..connection import Connection, administrator, rows
+from . import comparison, subscriptions
+from .comparison import COLUMNS, CONTENT, Row
+
+DAY_SECONDS = 86_400
+KEEP_TOMBSTONES_DAYS = 7.0
+"""A tombstone ends when it is older than this AND every node is there, was told everything, and has it: no absent node
+outlives one, however long it is away."""
+
+INSERT = f"INSERT INTO Customer_Region ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"  # noqa: S608
+TIME, NODE = COLUMNS.index("version_time"), COLUMNS.index("version_node")
+
+
+@dataclass
+class Repair:
+    """What a repair did: to subscriptions, to rows per node, to tombstones; and which nodes were away."""
+
+    subscriptions: list[str] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    different: int = 0
+    tombstones: int = 0
+    away: list[str] = field(default_factory=list)
+
+    @property
+    def changes(self) -> list[str]:
+        """Everything that was changed, in lines."""
+        lines = list(self.subscriptions)
+        lines += [f"{node}: {count} rows" for node, count in self.rows.items() if count]
+        return lines + ([f"{self.tombstones} tombstones removed everywhere"] if self.tombstones else [])
+
+
+def repair(
+    configuration: Configuration,
+    names: Sequence[str] = (),
+    *,
+    keep_tombstones_days: float = KEEP_TOMBSTONES_DAYS,
+    settle_seconds: float = 10,
+) -> Repair:
+    """Mend the subscriptions and make the rows of these nodes (all that answer when none is named) equal."""
+    done = Repair()
+    wanted = [configuration.node(name) for name in names] or list(configuration.nodes)
+    answers = subscriptions.reachable(configuration)
+    there = tuple(node for node in wanted if answers[node] is None)
+    done.away = [node.name for node in wanted if answers[node] is not None]
+    done.subscriptions = subscriptions.converge(configuration, there)
+    if not comparison.settle(configuration, there, seconds=settle_seconds):
+        done.subscriptions += _restart_the_stuck(configuration, there)
+    found = comparison.compare(configuration, there)
+    done.different = len(found.different)
+    for node in there:
+        missing = [winner for by_node in found.different.values() if (winner := _winner(by_node)) != by_node[node]]
+        done.rows[node.name] = len(missing)
+        if missing:
+            _write(configuration, node, missing)
+    if not done.away and len(there) == len(configuration.nodes):
+        done.tombstones = purge(configuration, there, keep_tombstones_days)
+    return done
+
+
+def _restart_the_stuck(configuration: Configuration, nodes: tuple[Node, ...]) -> list[str]:
+    """Subscriptions that fail again and again begin anew from now; those that are only slow go on."""
+    changes = []
+    for node, other in subscriptions.pairs(nodes):
+        with administrator(configuration, node) as connection:
+            query = """SELECT s.pid IS NULL AND t.apply_error_count > 0 FROM pg_stat_subscription s
+                JOIN pg_stat_subscription_stats t USING (subid) WHERE s.subname = %s AND s.worker_type = 'apply'"""
+            found = connection.execute(query, (subscriptions.subscription(other),)).fetchone()
+        if found and found[0]:
+            changes.append(subscriptions.make_anew(configuration, node, other))
+    return changes
+
+
+def _winner(by_node: dict[Node, Row | None]) -> Row:
+    """The row that has to be everywhere."""
+    there = [row for row in by_node.values() if row is not None]
+    best = max(there, key=lambda row: cast(Any, (row[TIME], row[NODE], row[: len(CONTENT)])))
+    twins = {row[: len(CONTENT)] for row in there if (row[TIME], row[NODE]) == (best[TIME], best[NODE])}
+    if len(twins) > 1:  # written behind the triggers' back: one version, two contents; a new version decides
+        return (*best[:TIME], cast(int, best[TIME]) + 1, *best[TIME + 1 :])
+    return best
+
+
+def _write(configuration: Configuration, node: Node, winners: Sequence[Row]) -> None:
+    with administrator(configuration, node) as connection:
+        _as_peer(connection, node)
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.executemany(INSERT.encode(), winners)
+
+
+def _as_peer(connection: Connection, node: Node) -> None:
+    """What this connection writes is applied by the triggers of replication, and told to nobody."""
+    try:
+        connection.execute("SELECT pg_replication_origin_session_setup(%s)", (subscriptions.REPAIR_ORIGIN,))
+    except (errors.ObjectInUse, psycopg.errors.ObjectNotInPrerequisiteState):
+        raise RefusedError(f"{node.name}: another repair is at work there: wait for it") from None
+    connection.execute("SET session_replication_role = replica")
+    connection.execute("SET shardmart.repair = 'on'")
+
+
+def purge(configuration: Configuration, nodes: tuple[Node, ...], keep_days: float) -> int:
+    """Remove tombstones that every node has and that are old enough; returns how many keys.
+
+    Only when every node was told everything: a change that is still on its way could bring a removed row back.
+    """
+    if len(nodes) < len(configuration.nodes) or not comparison.settle(configuration, nodes, seconds=5):
+        return 0
+    query = """SELECT region, customer_id, version_time, version_node FROM Customer_Region
+        WHERE deleted AND version_time < (extract(epoch FROM clock_timestamp()) - %s) * 1000000"""
+    common: set[Row] | None = None
+    for node in nodes:
+        with administrator(configuration, node) as connection:
+            here = {tuple(row) for row in rows(connection, query, keep_days * DAY_SECONDS)}
+        common = here if common is None else common & here
+    if not common:
+        return 0
+    statement = b"""DELETE FROM Customer_Region WHERE deleted AND region = %s AND customer_id = %s
+        AND version_time = %s AND version_node = %s"""
+    for node in nodes:
+        with administrator(configuration, node) as connection:
+            _as_peer(connection, node)
+            with connection.transaction(), connection.cursor() as cursor:
+                cursor.executemany(statement, sorted(common, key=str))
+    return len(common)

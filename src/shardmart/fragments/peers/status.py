@@ -1,0 +1,153 @@
+"""The state of the nodes and of what goes between them, and what is wrong with it, in lines that name the place.
+
+It changes nothing.  Without `compare` no row is read but counted.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from shardmart.errors import ShardmartError, UnreachableError
+
+from ..configuration import Configuration, Node
+from ..connection import Connection, administrator, rows, scalar
+from . import comparison, subscriptions
+
+FUTURE_SECONDS = 5
+"""A version that is later than the node's clock by more than this was stamped by a clock that is ahead."""
+LAGGING_BYTES = 16 * 2**20
+"""More than this untold is worth a line."""
+
+COUNTS = """SELECT count(*) FILTER (WHERE NOT deleted), count(*) FILTER (WHERE deleted),
+        count(*) FILTER (WHERE version_time > (extract(epoch FROM clock_timestamp()) + %s) * 1000000)
+    FROM Customer_Region"""
+SLOT = """SELECT active, wal_status, pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint,
+        pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots WHERE slot_name = %s"""
+SUBSCRIPTION = """SELECT s.subenabled, t.pid IS NOT NULL, coalesce(x.apply_error_count, 0)
+    FROM pg_subscription s
+    LEFT JOIN pg_stat_subscription t ON t.subid = s.oid AND t.worker_type = 'apply'
+    LEFT JOIN pg_stat_subscription_stats x ON x.subid = s.oid WHERE s.subname = %s"""
+
+
+def status(configuration: Configuration, *, compare: bool = True, settle_seconds: float = 5) -> dict[str, Any]:
+    """Nodes, peers and differences as plain data; `problems` are lines, empty when all is well."""
+    problems: list[str] = []
+    nodes = [_node(configuration, node, problems) for node in configuration.nodes]
+    up = tuple(node for node, facts in zip(configuration.nodes, nodes, strict=True) if facts["up"])
+    peers = [
+        _peer(configuration, node, other, up, problems) for node, other in subscriptions.pairs(configuration.nodes)
+    ]
+    facts: dict[str, Any] = {"nodes": nodes, "peers": peers, "rows_different": None}
+    if compare and up:
+        settled = comparison.settle(configuration, up, seconds=settle_seconds)
+        found = comparison.compare(configuration, up)
+        facts |= {
+            "checksums": found.checksums,
+            "rows_different": len(found.different),
+            "compared": [node.name for node in up],
+            "everything_told": settled,
+        }
+        if found.different:
+            some = ", ".join(f"{region}/{key}" for region, key in list(found.different)[:3])
+            hint = "" if settled else " (changes are still on their way)"
+            among = ", ".join(node.name for node in up)
+            differ = f"{len(found.different)} rows differ between {among}, such as {some}{hint}"
+            problems.append(f"{differ}: `shardmart fragments repair`")
+    return facts | {"problems": problems}
+
+
+def _node(configuration: Configuration, node: Node, problems: list[str]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": node.name, "address": f"{node.host}:{node.port}", "up": False}
+    try:
+        with administrator(configuration, node) as connection:
+            live, tombstones, future = rows(connection, COUNTS, FUTURE_SECONDS)[0]
+            facts |= {
+                "up": True,
+                "version": str(scalar(connection, "SHOW server_version")),
+                "customers": live,
+                "tombstones": tombstones,
+                "from_the_future": future,
+                "conflicts": scalar(connection, "SELECT count(*) FROM Customer_Region_Conflicts"),
+                "last_conflict": _last_conflict(connection),
+                "in_doubt": scalar(connection, "SELECT count(*) FROM pg_prepared_xacts WHERE gid LIKE 'shardmart:%%'"),
+            }
+    except ShardmartError as error:
+        problems.append(str(error))
+        return facts
+    if future:
+        problems.append(f"{node.name}: {future} rows are stamped in the future: a node's clock is ahead")
+    if facts["in_doubt"]:
+        problems.append(
+            f"{node.name}: {facts['in_doubt']} prepared transactions hold locks: `shardmart fragments recover`"
+        )
+    return facts
+
+
+def _last_conflict(connection: Connection) -> str | None:
+    query = """SELECT seen_at::timestamptz(0)::text || ' ' || region || '/' || customer_id || ': ' || kept_node
+        || ' kept, ' || lost_node || ' lost' FROM Customer_Region_Conflicts ORDER BY seen_at DESC LIMIT 1"""
+    found = connection.execute(query.encode()).fetchone()
+    return str(found[0]) if found else None
+
+
+def _peer(
+    configuration: Configuration, node: Node, other: Node, up: tuple[Node, ...], problems: list[str]
+) -> dict[str, Any]:
+    """What `node` is told by `other`."""
+    facts: dict[str, Any] = {"to": node.name, "from": other.name, "state": "streaming"}
+    subscription = slot = None
+    errors_seen = 0
+    if node in up:
+        with administrator(configuration, node) as connection:
+            subscription = connection.execute(SUBSCRIPTION.encode(), (subscriptions.subscription(other),)).fetchone()
+    if other in up:
+        with administrator(configuration, other) as connection:
+            slot = connection.execute(SLOT.encode(), (subscriptions.slot(node, other),)).fetchone()
+    if slot:
+        facts |= {"wal_status": slot[1], "lag_bytes": slot[2], "kept_bytes": slot[3]}
+    if subscription:
+        errors_seen = subscription[2]
+        facts["errors"] = errors_seen
+    facts["state"] = _state(node, other, up, subscription, slot)
+    if facts["state"] in ("missing", "disabled", "slot missing", "slot lost", "stopped"):
+        problems.append(f"{node.name} is not told by {other.name}: {facts['state']}: `shardmart fragments repair`")
+    elif slot and slot[2] is not None and slot[2] > LAGGING_BYTES:
+        problems.append(
+            f"{node.name} has not been told {slot[2]:,} bytes by {other.name}, which keeps {slot[3]:,} for it"
+        )
+    return facts
+
+
+def _state(
+    node: Node, other: Node, up: tuple[Node, ...], subscription: tuple[Any, ...] | None, slot: tuple[Any, ...] | None
+) -> str:
+    if node not in up or other not in up:
+        return "away"
+    if subscription is None:
+        return "missing"
+    if not subscription[0]:
+        return "disabled"
+    if slot is None:
+        return "slot missing"
+    if slot[1] == "lost":
+        return "slot lost"
+    if not subscription[1] or not slot[0]:
+        # A worker that fails is started again and again; one that waits for its peer has no error.
+        return "stopped" if subscription[2] else "connecting"
+    return "streaming"
+
+
+def wait_until_streaming(configuration: Configuration, seconds: float) -> None:
+    """Wait until every node is told by every other.  UnreachableError that names those who are not."""
+    end = time.monotonic() + seconds
+    while True:
+        peers = [
+            _peer(configuration, *pair, configuration.nodes, []) for pair in subscriptions.pairs(configuration.nodes)
+        ]
+        late = [f"{p['to']} is not told by {p['from']} ({p['state']})" for p in peers if p["state"] != "streaming"]
+        if not late:
+            return
+        if time.monotonic() > end:
+            raise UnreachableError(f"waited {seconds:g} s for the peers: {'; '.join(late)}")
+        time.sleep(0.1)

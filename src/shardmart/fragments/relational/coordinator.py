@@ -1,0 +1,258 @@
+"""One transaction over several nodes: two-phase commit with prepared transactions, and a log that recovers.
+
+postgres_fdw refuses PREPARE TRANSACTION, and commits its nodes one after the other when the local transaction does:
+killed in between, one node has the change and another has not.  So this coordinator talks to the nodes itself.
+
+The log is a table on the first of the nodes (the home).  Its row is written before anything is prepared ("begun"),
+and the change of "begun" to "commit" is the moment of truth: one statement, on one node.  Whoever finds a row that is
+still "begun" after a while changes it to "abort", and only one of the two changes can come first.  A prepared
+transaction without a row is rolled back: rows go last (presumed abort).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import errors, sql
+
+from shardmart.errors import FAILED, RefusedError, ShardmartError
+
+from ..configuration import DATABASE, Configuration, Node
+from ..connection import Connection, administrator, application, connect, one_line, rows, translated
+
+PREFIX = "shardmart"
+ABANDONED_SECONDS = 30.0
+"""A transaction that is "begun" for longer is aborted by `recover`. Only patience, not safety, hangs on it."""
+
+Work = Callable[[Connection], None]
+"""What to do on one node: it executes statements and neither commits nor rolls back."""
+Observer = Callable[[str], None]
+"""Told after each step: begun, worked:NODE, prepared:NODE, decided, committed:NODE, forgotten."""
+
+
+class UnknownOutcomeError(ShardmartError):
+    """Nobody knows yet whether it committed; `shardmart fragments recover` finds out and finishes it."""
+
+    exit_code = FAILED
+
+
+@dataclass(frozen=True)
+class Committed:
+    """It is committed; `pending` nodes were away at the end and are told by `recover`."""
+
+    gid: str
+    pending: tuple[str, ...] = ()
+
+
+@dataclass
+class Recovered:
+    """What `recover` did, and what is left: gid → why."""
+
+    changes: list[str] = field(default_factory=list)
+    in_doubt: dict[str, str] = field(default_factory=dict)
+
+
+def commit(
+    configuration: Configuration, work: Mapping[str, Work], *, observe: Observer = lambda step: None
+) -> Committed:
+    """Do `work`, by the name of the node, on all of the nodes or on none.
+
+    On one node it is an ordinary transaction.  Raises what a `work` raised, RefusedError or UnreachableError where
+    nothing was changed, UnknownOutcomeError where the home went away in the moment of the decision.
+    """
+    nodes = [configuration.node(name) for name in work]
+    if len(nodes) == 1:
+        with application(configuration, nodes[0]) as connection:
+            work[nodes[0].name](connection)
+        return Committed("")
+    home = nodes[0]
+    gid = f"{PREFIX}:{home.name}:{secrets.token_hex(8)}"
+    with ExitStack() as stack:
+        log = stack.enter_context(_connected(configuration, home))
+        connections = [(node, stack.enter_context(_connected(configuration, node))) for node in nodes]
+        with one_line(home):
+            log.execute(
+                "INSERT INTO Coordinator_Log (gid, participants) VALUES (%s, %s)", (gid, [node.name for node in nodes])
+            )
+        observe("begun")
+        try:
+            _prepare(gid, work, connections, observe)
+        except BaseException:
+            _abort(gid, log, connections)
+            raise
+        _decide(gid, home, log, connections)
+        observe("decided")
+        pending = tuple(_commit_prepared(gid, connections, observe))
+        if not pending:
+            with suppress(psycopg.Error):  # `recover` forgets it otherwise
+                log.execute("DELETE FROM Coordinator_Log WHERE gid = %s", (gid,))
+            observe("forgotten")
+    return Committed(gid, pending)
+
+
+def _prepare(gid: str, work: Mapping[str, Work], connections: list[tuple[Node, Connection]], observe: Observer) -> None:
+    for node, connection in connections:
+        with one_line(node):
+            connection.execute("BEGIN")
+            work[node.name](connection)
+        observe(f"worked:{node.name}")
+    for node, connection in connections:
+        with one_line(node):
+            connection.execute(sql.SQL("PREPARE TRANSACTION {}").format(sql.Literal(gid)))
+        observe(f"prepared:{node.name}")
+
+
+def _decide(gid: str, home: Node, log: Connection, connections: list[tuple[Node, Connection]]) -> None:
+    """The moment of truth."""
+    statement = "UPDATE Coordinator_Log SET decision = 'commit' WHERE gid = %s AND decision = 'begun'"
+    try:
+        decided = log.execute(statement, (gid,)).rowcount
+    except psycopg.Error as error:
+        raise UnknownOutcomeError(
+            f"{home.name} went away while {gid} was decided: `shardmart fragments recover` ({translated(home, error)})"
+        ) from None
+    if not decided:
+        _abort(gid, log, connections)
+        raise RefusedError(f"{gid} took longer than others waited, and was aborted: nothing was changed, try again")
+
+
+def _commit_prepared(gid: str, connections: list[tuple[Node, Connection]], observe: Observer) -> Iterator[str]:
+    """Commit everywhere; the names of nodes that could not be told."""
+    for node, connection in connections:
+        try:
+            connection.execute(sql.SQL("COMMIT PREPARED {}").format(sql.Literal(gid)))
+        except errors.UndefinedObject:
+            pass  # `recover` was quicker
+        except psycopg.Error:
+            yield node.name
+            continue
+        observe(f"committed:{node.name}")
+
+
+def _abort(gid: str, log: Connection, connections: list[tuple[Node, Connection]]) -> None:
+    """Undo as far as the nodes answer; the rest is presumed aborted, and `recover` undoes it."""
+    told = True
+    for _, connection in connections:
+        with suppress(psycopg.Error):
+            connection.execute("ROLLBACK")
+        try:
+            connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+        except errors.UndefinedObject:
+            pass
+        except psycopg.Error:
+            told = False
+    if told:
+        with suppress(psycopg.Error):
+            log.execute("DELETE FROM Coordinator_Log WHERE gid = %s", (gid,))
+
+
+@contextmanager
+def _connected(configuration: Configuration, node: Node) -> Iterator[Connection]:
+    with one_line(node):
+        connection = connect(configuration, node, autocommit=True)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def in_doubt(configuration: Configuration, node: Node) -> list[tuple[str, float]]:
+    """The transactions of ours that are prepared on a node, and for how many seconds."""
+    query = """SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float FROM pg_prepared_xacts
+        WHERE database = %s AND gid LIKE %s ORDER BY 1"""
+    with administrator(configuration, node) as connection:
+        return [(gid, age) for gid, age in rows(connection, query, DATABASE, f"{PREFIX}:%")]
+
+
+def recover(configuration: Configuration, *, abandoned_seconds: float = ABANDONED_SECONDS) -> Recovered:
+    """Finish what coordinators that died left behind, as far as the nodes answer.  Safe at any time, by anybody,
+    again."""
+    done = Recovered()
+    logs: dict[str, dict[str, str]] = {}
+    prepared: dict[str, list[tuple[str, float]]] = {}
+    for node in configuration.nodes:
+        try:
+            # Prepared first: a row that is gone when we look for it then was there to see, or was finished.
+            prepared[node.name] = in_doubt(configuration, node)
+        except ShardmartError:
+            continue
+    participants: dict[str, list[str]] = {}
+    for name in prepared:
+        logs[name] = _read_log(configuration, configuration.node(name), abandoned_seconds, participants, done)
+    for name, gids in prepared.items():
+        for gid, age in gids:
+            _settle(configuration, name, gid, age, logs, abandoned_seconds, done)
+    _forget(configuration, logs, participants, done)
+    return done
+
+
+def _read_log(
+    configuration: Configuration, node: Node, abandoned: float, participants: dict[str, list[str]], done: Recovered
+) -> dict[str, str]:
+    """The decisions of one home, after aborting what was left undecided."""
+    with administrator(configuration, node) as connection:
+        statement = """UPDATE Coordinator_Log SET decision = 'abort' WHERE decision = 'begun'
+            AND began_at <= clock_timestamp() - make_interval(secs => %s) RETURNING gid"""
+        done.changes += [
+            f"{node.name}: {gid} was never decided: abort" for (gid,) in rows(connection, statement, abandoned)
+        ]
+        found = rows(connection, "SELECT gid, participants, decision FROM Coordinator_Log")
+    participants.update({gid: nodes for gid, nodes, _ in found})
+    return {gid: decision for gid, _, decision in found}
+
+
+def _settle(
+    configuration: Configuration,
+    name: str,
+    gid: str,
+    age: float,
+    logs: dict[str, dict[str, str]],
+    abandoned: float,
+    done: Recovered,
+) -> None:
+    """Commit or roll back one prepared transaction, as its home decided."""
+    home = gid.split(":")[1]
+    if home not in logs:
+        done.in_doubt[gid] = f"prepared on {name} for {age:.0f} s; its coordinator's log is on {home}, which is away"
+        return
+    decision = logs[home].get(gid, "abort")
+    if decision == "begun":
+        done.in_doubt[gid] = f"prepared on {name}, at work for {age:.0f} s; aborted when {abandoned:g} s have passed"
+        return
+    verb = "COMMIT" if decision == "commit" else "ROLLBACK"
+    node = configuration.node(name)
+    with administrator(configuration, node) as connection, suppress(errors.UndefinedObject):
+        connection.execute(sql.SQL("{} PREPARED {}").format(sql.SQL(verb), sql.Literal(gid)))
+        done.changes.append(f"{name}: {verb.lower()} prepared {gid}")
+
+
+def _forget(
+    configuration: Configuration, logs: dict[str, dict[str, str]], participants: dict[str, list[str]], done: Recovered
+) -> None:
+    """Remove the decisions that every participant has carried out.
+
+    Each is asked anew: nothing is prepared after a decision, so what is not prepared now never will be.  What was
+    seen before the log was read proves nothing: a participant may have prepared, and the decision may have fallen, in
+    between.
+    """
+    for home, decisions in logs.items():
+        for gid, decision in decisions.items():
+            if decision == "begun":
+                continue
+            try:
+                waiting = [
+                    name
+                    for name in participants[gid]
+                    if any(gid == found for found, _ in in_doubt(configuration, configuration.node(name)))
+                ]
+            except ShardmartError:
+                continue  # a participant is away, and has to be told when it is back
+            if waiting:
+                continue
+            with administrator(configuration, configuration.node(home)) as connection:
+                connection.execute("DELETE FROM Coordinator_Log WHERE gid = %s AND decision <> 'begun'", (gid,))
+                done.changes.append(f"{home}: {gid} is finished ({decision})")

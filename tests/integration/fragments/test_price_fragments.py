@@ -1,0 +1,156 @@
+"""Claims of the schema and of the price fragments: re-entrant, without a gap, pruned, aggregated where they lie."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from shardmart.errors import RefusedError, UnreachableError
+from shardmart.fragments.configuration import ADMIN, APPLICATION, PEER
+from shardmart.fragments.connection import administrator, connect, rows, scalar
+from shardmart.fragments.money import BANDS
+from shardmart.fragments.relational import plans, schema, verification
+from shardmart.fragments.relational.seeding import insert_random_data
+from shardmart.fragments.rows import Shop
+from shardmart.loader.generation.dataset import Counts
+from tests.support.region_nodes import REGIONS, RegionNodes
+
+COUNTS = Counts(30, 3, 200)
+
+
+@pytest.fixture(scope="module")
+def seeded(nodes: RegionNodes) -> RegionNodes:
+    insert_random_data(nodes.configuration, Shop(1, COUNTS, REGIONS))
+    return nodes
+
+
+def test_a_second_apply_changes_nothing_and_a_lost_index_is_made_again(nodes: RegionNodes) -> None:
+    assert nodes.apply() == []
+    nodes.run("EMEA", "DROP INDEX customer_name_emea", "DROP TRIGGER vertical_fragments ON Shipments")
+    there = schema.converge(nodes.configuration, nodes.node("EMEA"), check=True)
+    assert there == ["EMEA: create trigger vertical_fragments", "EMEA: create index customer_name_emea"]
+    assert nodes.apply() == there
+    assert nodes.apply() == []
+
+
+def test_servers_run_as_another_user_than_root_and_listen_on_loopback(nodes: RegionNodes) -> None:
+    for server in nodes.servers.values():
+        process = server.running()
+        assert process
+        assert process.uids().real != 0
+        listening = {c.laddr.ip for c in process.net_connections(kind="tcp") if c.status == "LISTEN"}
+        assert listening == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("user", [ADMIN, APPLICATION, PEER])
+def test_nobody_comes_in_without_the_password(nodes: RegionNodes, user: str) -> None:
+    node = nodes.node("APJ")
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(host=node.host, port=node.port, user=user, dbname="postgres", password="wrong")
+    with administrator(nodes.configuration, node) as connection:
+        verifier = scalar(connection, "SELECT rolpassword FROM pg_authid WHERE rolname = %s", user)
+    assert verifier.startswith("SCRAM-SHA-256$")
+
+
+def test_the_application_may_neither_change_the_schema_nor_write_to_vertical_fragments(nodes: RegionNodes) -> None:
+    with connect(nodes.configuration, nodes.node("APJ"), autocommit=True) as connection:
+        for forbidden in (
+            "DROP TABLE Shipments",
+            "ALTER TABLE Customer_Region ADD COLUMN more text",
+            "DELETE FROM SHIPMENT_DETAILS_TABLE",
+            "TRUNCATE Customer_Region",
+            "CREATE TABLE mine (id int)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(forbidden.encode())
+
+
+def test_a_changed_password_is_repaired(nodes: RegionNodes) -> None:
+    nodes.run("LATAM", "ALTER ROLE shop PASSWORD 'other'")
+    with pytest.raises(UnreachableError, match="LATAM: the password is not accepted"):
+        plans.explain(nodes.configuration, nodes.node("LATAM"), "SELECT 1")
+    assert nodes.apply() == ["LATAM: change the password of role shop"]
+
+
+def test_every_row_of_the_data_set_is_there_once_and_in_its_place(seeded: RegionNodes) -> None:
+    shop = Shop(1, COUNTS, REGIONS)
+    again = insert_random_data(seeded.configuration, shop)
+    assert again.changes == []
+    expected = sorted((row["product_id"], row["price_cents"]) for row in shop.products())
+    for node in seeded.configuration.nodes:
+        with administrator(seeded.configuration, node) as connection:
+            assert rows(connection, "SELECT product_id, price_cents FROM Products ORDER BY 1") == expected
+            by_table = "SELECT tableoid::regclass::text, min(price_cents), max(price_cents) FROM Products GROUP BY 1"
+            placed = rows(connection, by_table)
+    for table, low, high in placed:
+        band = next(band for band in BANDS if band.table == table)
+        assert (low >= band.low, high < band.high) == (True, True)
+    assert verification.verify(seeded.configuration)[1] == []
+
+
+def test_more_of_the_data_set_adds_only_what_is_missing(seeded: RegionNodes) -> None:
+    bigger = insert_random_data(seeded.configuration, Shop(1, Counts(32, 4, 200), REGIONS))
+    assert bigger.written["customer"] == 2
+    assert 0 < bigger.written["orders"] <= 32 + 2 * 3
+    assert insert_random_data(seeded.configuration, Shop(1, Counts(32, 4, 200), REGIONS)).changes == []
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_a_query_that_names_a_price_touches_the_fragments_of_that_price_alone(seeded: RegionNodes, name: str) -> None:
+    assert plans.unpruned(seeded.configuration, seeded.node(name)) == []
+
+
+def test_each_node_aggregates_its_own_fragment(seeded: RegionNodes) -> None:
+    here = seeded.node("APJ")
+    reading = plans.explain(seeded.configuration, here, plans.STOCK_BY_BAND)
+    sent = sorted(statement for statement in reading.remote)
+    assert len(sent) == 2
+    for statement in sent:
+        assert "GROUP BY" in statement
+        assert "count(*)" in statement
+
+
+@pytest.mark.parametrize("price", [999, 50_100, 0, 60_000])
+@pytest.mark.parametrize("name", REGIONS)
+def test_the_nodes_themselves_refuse_a_price_without_a_fragment(nodes: RegionNodes, name: str, price: int) -> None:
+    refused = pytest.raises(psycopg.errors.CheckViolation, match="no partition of relation")
+    with connect(nodes.configuration, nodes.node(name), autocommit=True) as connection, refused:
+        connection.execute("INSERT INTO Products VALUES ('x', 'Kettle', 'Home', %s, 1)", (price,))
+
+
+def test_a_foreign_fragment_refuses_a_row_of_another_band(seeded: RegionNodes) -> None:
+    """Without the remote check the row would stay, and pruning would hide it."""
+    with connect(seeded.configuration, seeded.node("APJ"), autocommit=True) as connection:
+        with pytest.raises(psycopg.errors.CheckViolation):
+            connection.execute("INSERT INTO Products_101_to_250 VALUES ('x', 'Kettle', 'Home', 5000, 1)")
+        product = scalar(connection, "SELECT min(product_id) FROM Products_101_to_250")
+        with pytest.raises(psycopg.errors.CheckViolation):
+            connection.execute("UPDATE Products SET price_cents = 30000 WHERE product_id = %s", (product,))
+
+
+def test_postgres_fdw_refuses_to_prepare(nodes: RegionNodes) -> None:
+    """Why the coordinator talks to the nodes itself."""
+    with connect(nodes.configuration, nodes.node("APJ"), autocommit=True) as connection:
+        connection.execute("BEGIN")
+        connection.execute("INSERT INTO Products VALUES ('two-phase', 'Kettle', 'Home', 12000, 1)")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="postgres_fdw"):
+            connection.execute("PREPARE TRANSACTION 'through-fdw'")
+
+
+def test_the_catch_all_can_be_switched_on(nodes: RegionNodes) -> None:
+    text = nodes.file.read_text()
+    nodes.file.write_text(text.replace('"version": 1', '"version": 1, "catch_all": true'))
+    try:
+        assert {line.split(": ")[1] for line in nodes.apply()} >= {"create table products_other"}
+        with connect(nodes.configuration, nodes.node("LATAM"), autocommit=True) as connection:
+            connection.execute("INSERT INTO Products VALUES ('dear', 'Piano', 'Home', 900000, 1)")
+            held = scalar(connection, "SELECT tableoid::regclass::text FROM Products WHERE product_id = 'dear'")
+            assert held == "products_other"
+    finally:
+        nodes.file.write_text(text)
+    with pytest.raises(RefusedError, match="products_other holds 1 products"):
+        nodes.apply()
+    with connect(nodes.configuration, nodes.node("LATAM"), autocommit=True) as connection:
+        connection.execute("DELETE FROM Products WHERE product_id = 'dear'")
+    assert {line.split(": ")[1] for line in nodes.apply()} == {"drop table products_other, it is empty"}
+    assert nodes.apply() == []

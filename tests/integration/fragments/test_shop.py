@@ -1,0 +1,260 @@
+"""Claims of the shop that hold on both stores alike: the same operations, the same refusals, nothing half done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from shardmart.cluster.converge import sharding, users
+from shardmart.cluster.protocol.connection import Deadline
+from shardmart.errors import BadUseError, RefusedError
+from shardmart.fragments.configuration import PASSWORDS, Configuration
+from shardmart.fragments.money import PriceError
+from shardmart.fragments.mongodb import aggregations
+from shardmart.fragments.mongodb.connection import database
+from shardmart.fragments.mongodb.layout import collections
+from shardmart.fragments.mongodb.seeding import insert_random_data as seed_mongodb
+from shardmart.fragments.mongodb.shop import MongoShop
+from shardmart.fragments.relational import verification
+from shardmart.fragments.relational.seeding import insert_random_data as seed_relational
+from shardmart.fragments.relational.shop import RelationalShop
+from shardmart.fragments.rows import Shop
+from shardmart.fragments.store import Row, Store
+from shardmart.loader.generation.dataset import Counts
+from tests.support.clusters import EmbeddedCluster, embedded_cluster
+from tests.support.region_nodes import REGIONS, RegionNodes
+
+COUNTS = Counts(24, 3, 80)
+STORES = ("postgres", "mongodb")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluster]:
+    with embedded_cluster(tmp_path_factory.mktemp("cluster") / "state") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def configuration(nodes: RegionNodes, cluster: EmbeddedCluster) -> Configuration:
+    """Both stores, laid out as the role does it, with one data set in both."""
+    secret = nodes.folder / "secrets" / PASSWORDS["mongodb"]
+    spec = users.UserSpec("fragments", secret, ({"role": "readWrite", "db": "fragments"},))
+    users.converge([spec], cluster.router, users.Administrators(login=cluster.admin))
+    with sharding.connect(cluster.router, cluster.admin) as client:
+        specs = [
+            sharding.CollectionSpec(
+                name=each["name"],
+                shard_key=each["shard_key"],
+                indexes=tuple(each["indexes"]),
+                zone_ranges=tuple(sharding.ZoneRange(r["zone"], r["min"], r["max"]) for r in each["zone_ranges"]),
+                validator=each.get("validator"),
+            )
+            for each in collections(catch_all=False)
+        ]
+        sharding.converge_collections("fragments", specs, client, Deadline(60))
+        again = sharding.converge_collections("fragments", specs, client, Deadline(60))
+        assert again.changes == []
+    stores = replace(nodes.configuration, mongodb=(cluster.router, None))
+    shop = Shop(1, COUNTS, REGIONS)
+    seed_relational(stores, shop)
+    seed_mongodb(stores, shop)
+    return stores
+
+
+@pytest.fixture(params=STORES)
+def shop(request: pytest.FixtureRequest, configuration: Configuration) -> Iterator[Store]:
+    opened: Store = RelationalShop(configuration) if request.param == "postgres" else MongoShop.connect(configuration)
+    yield opened
+    opened.close()
+
+
+def person(region: str, key: str, name: str = "Ada Lovelace") -> Row:
+    return {
+        "region": region, "customer_id": key, "customer_name": name, "email": "ada@example.com", "street": "Main 1",
+        "postcode": "1000", "city": "Rome", "country": "IT", "created_at": datetime(2026, 1, 2, tzinfo=UTC),
+    }  # fmt: skip
+
+
+def refusal(what: str) -> str:
+    return f"{what}.*nothing was changed"
+
+
+def test_both_stores_hold_the_same_shop(configuration: Configuration) -> None:
+    relational, mongodb = RelationalShop(configuration), MongoShop.connect(configuration)
+    rows = Shop(1, COUNTS, REGIONS)
+    assert relational.products_between("10.00", "501.00") == mongodb.products_between("10.00", "501.00")
+    assert len(relational.products_between("10.00", "501.00")) == len(rows.products())
+    for batch in rows.batches(1000):
+        for customer in batch.customers:
+            key = customer["region"], customer["customer_id"]
+            assert relational.customer(*key) == mongodb.customer(*key) == customer
+        for order in batch.orders:
+            found = relational.order(order["region"], order["order_id"])
+            assert found == mongodb.order(order["region"], order["order_id"])
+            assert found
+            assert order.items() <= found.items()
+    mongodb.close()
+
+
+def test_seeding_twice_writes_nothing(configuration: Configuration) -> None:
+    assert seed_relational(configuration, Shop(1, COUNTS, REGIONS)).changes == []
+    assert seed_mongodb(configuration, Shop(1, COUNTS, REGIONS)) == []
+
+
+@pytest.mark.parametrize("price", ["NaN", None, "9.995", "\uff11\uff12", "-1.00", 9.99, "9.99", "501.00"])
+def test_a_wrong_price_is_refused_by_name(shop: Store, price: object) -> None:
+    with pytest.raises(PriceError, match=r"^Blue Kettle: "):
+        shop.create_product("wrong", "Blue Kettle", "Home", price, 1)
+    assert shop.product("wrong") is None
+
+
+def test_a_product_lives_and_moves_from_band_to_band(shop: Store) -> None:
+    made = shop.create_product("mover", "Kettle", "Home", "100.99", 4)
+    assert shop.product("mover") == made
+    with pytest.raises(RefusedError, match=refusal("product 'mover' is there already")):
+        shop.create_product("mover", "Kettle", "Home", "300.00", 4)
+    for price, cents in (("50.00", 5000), ("101.00", 10100), ("500.99", 50099), ("10.00", 1000)):
+        assert shop.change_price("mover", price) == made | {"price_cents": cents}
+        assert shop.product("mover") == made | {"price_cents": cents}
+        here = [row for row in shop.products_between("10.00", "501.00") if row["product_id"] == "mover"]
+        assert here == [made | {"price_cents": cents}]
+    with pytest.raises(PriceError):
+        shop.change_price("mover", "501.00")
+    assert shop.product("mover") == made | {"price_cents": 1000}
+    shop.delete_product("mover")
+    assert shop.product("mover") is None
+    with pytest.raises(RefusedError, match=refusal("no product 'mover'")):
+        shop.change_price("mover", "20.00")
+
+
+def test_an_order_takes_stock_wherever_the_products_are(shop: Store) -> None:
+    shop.create_customer(person("EMEA", "buyer"))
+    for name, price in (("cheap", "20.00"), ("middle", "120.00"), ("dear", "400.00")):
+        shop.create_product(name, name, "Home", price, 5)
+    placed = shop.place_order("EMEA", "buyer", {"cheap": 1, "middle": 2, "dear": 3})
+    assert placed["total_cents"] == 2000 + 2 * 12000 + 3 * 40000
+    found = shop.order("EMEA", placed["order_id"])
+    assert found
+    assert {line["product_id"]: line["quantity"] for line in found["items"]} == {"cheap": 1, "middle": 2, "dear": 3}
+    assert [payment["amount_cents"] for payment in found["payments"]] == [placed["total_cents"]]
+    assert [shipment["customer_name"] for shipment in found["shipments"]] == ["Ada Lovelace"]
+    stock = {name: (shop.product(name) or {})["stock"] for name in ("cheap", "middle", "dear")}
+    assert stock == {"cheap": 4, "middle": 3, "dear": 2}
+
+    with pytest.raises(RefusedError, match=refusal("product 'dear': 3 wanted, 2 left")):
+        shop.place_order("EMEA", "buyer", {"cheap": 1, "dear": 3})
+    assert {name: (shop.product(name) or {})["stock"] for name in ("cheap", "middle", "dear")} == stock
+    for items in ({}, {"cheap": 0}, {"cheap": -1}):
+        with pytest.raises(RefusedError, match=refusal("at least one piece")):
+            shop.place_order("EMEA", "buyer", items)
+    with pytest.raises(RefusedError, match=refusal("no customer 'nobody' in region EMEA")):
+        shop.place_order("EMEA", "nobody", {"cheap": 1})
+    with pytest.raises(BadUseError, match="no node 'MARS'"):
+        shop.place_order("MARS", "buyer", {"cheap": 1})
+    with pytest.raises(RefusedError, match=refusal("customer 'buyer' has orders")):
+        shop.delete_customer("EMEA", "buyer")
+
+
+def test_buyers_at_one_time_never_sell_more_than_there_is(shop: Store) -> None:
+    shop.create_customer(person("APJ", "crowd"))
+    shop.create_product("rare", "Rare", "Home", "300.00", 3)
+
+    def buy(_: int) -> bool:
+        try:
+            shop.place_order("APJ", "crowd", {"rare": 1})
+        except RefusedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        sold = sum(pool.map(buy, range(8)))
+    left = (shop.product("rare") or {})["stock"]
+    assert sold + left == 3
+    assert left == 0
+
+
+def test_a_customer_moves_with_all_that_is_his(shop: Store) -> None:
+    shop.create_customer(person("APJ", "nomad"))
+    shop.create_product("souvenir", "Souvenir", "Toys", "12.00", 9)
+    order = shop.place_order("APJ", "nomad", {"souvenir": 2})
+    before = shop.order("APJ", order["order_id"])
+    moved = shop.move_customer("APJ", "nomad", "LATAM")
+    assert moved == person("LATAM", "nomad")
+    assert shop.customer("APJ", "nomad") is None
+    assert shop.customer("LATAM", "nomad") == moved
+    assert shop.order("APJ", order["order_id"]) is None
+    assert shop.order("LATAM", order["order_id"]) == (before or {}) | {"region": "LATAM"}
+    assert shop.move_customer("LATAM", "nomad", "APJ") == person("APJ", "nomad"), "and back again"
+    with pytest.raises(RefusedError, match=refusal("no customer 'nomad' in region LATAM")):
+        shop.move_customer("LATAM", "nomad", "EMEA")
+
+
+def test_a_customer_is_renamed_found_and_deleted(shop: Store) -> None:
+    shop.create_customer(person("LATAM", "named", "Zoë Ångström"))
+    with pytest.raises(RefusedError, match=refusal("customer 'named' is there already")):
+        shop.create_customer(person("LATAM", "named"))
+    assert shop.rename_customer("LATAM", "named", "Zora Neale")["customer_name"] == "Zora Neale"
+    assert shop.customer("LATAM", "named") == person("LATAM", "named", "Zora Neale")
+    assert ("LATAM", "Zora Neale") in shop.names("LATAM", "Zor")
+    assert shop.names("APJ", "Zor") == []
+    shop.delete_customer("LATAM", "named")
+    assert shop.customer("LATAM", "named") is None
+    with pytest.raises(RefusedError, match=refusal("no customer 'named' in region LATAM")):
+        shop.rename_customer("LATAM", "named", "Nobody")
+
+
+def test_the_relational_store_is_whole_after_all_of_it(configuration: Configuration) -> None:
+    assert verification.verify(configuration)[1] == []
+
+
+def test_a_price_asks_the_shards_of_its_zone_and_no_price_asks_all(configuration: Configuration) -> None:
+    mongodb = MongoShop.connect(configuration)
+    shop = database(mongodb._client)
+    one, other = {"shard1ReplSet"}, {"shard2ReplSet"}
+    assert aggregations.shards_of(shop, "products", {"price_cents": 1999}) == one
+    assert aggregations.shards_of(shop, "products", {"price_cents": 49900}) == other
+    assert aggregations.shards_of(shop, "products", {"price_cents": {"$in": [1999, 49900]}}) == one | other
+    assert aggregations.shards_of(shop, "products", {"category": "Books"}) == one | other
+    mongodb.close()
+
+
+def test_aggregations_with_a_region_are_targeted_and_without_are_not(configuration: Configuration) -> None:
+    mongodb = MongoShop.connect(configuration)
+    shop = database(mongodb._client)
+    asked = {
+        (kind, region): aggregations.shards_of(shop, "customers", pipeline)
+        for region in ("APJ", "LATAM", None)
+        for kind, pipeline in (
+            ("location", aggregations.customers_detail_location(region)),
+            ("name", aggregations.customers_detail_name("Ada", region)),
+        )
+    }
+    for kind in ("location", "name"):
+        assert asked[kind, "APJ"] == {"shard1ReplSet"}
+        assert asked[kind, "LATAM"] == {"shard2ReplSet"}
+        assert asked[kind, None] == {"shard1ReplSet", "shard2ReplSet"}
+    mongodb.close()
+
+
+def test_aggregations_say_what_the_relational_store_says(configuration: Configuration) -> None:
+    from shardmart.fragments.relational import details
+
+    mongodb = MongoShop.connect(configuration)
+    shop = database(mongodb._client)
+    for region in ("APJ", "EMEA", "LATAM"):
+        here = aggregations.get_customers_detail_location(shop, region)
+        mine = [row for row in here if row["city"] != "Rome"]  # Rome is where the tests' own customers live
+        theirs = [row for row in details.get_customers_detail_location(configuration, region) if row["city"] != "Rome"]
+        assert mine == theirs
+        assert mine
+    someone = next(iter(Shop(1, COUNTS, REGIONS).batches(1000))).customers[0]
+    name, region = someone["customer_name"], someone["region"]
+    here = aggregations.get_customers_detail_name(shop, name, region)
+    assert here == details.get_customers_detail_name(configuration, name, region)
+    assert [row["customer_id"] for row in here] == [someone["customer_id"]]
+    assert aggregations.get_customers_detail_name(shop, name) == details.get_customers_detail_name(configuration, name)
+    mongodb.close()

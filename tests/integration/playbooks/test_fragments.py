@@ -1,0 +1,80 @@
+"""`make fragments` beside a cluster: converges, changes nothing twice, comes back after `down` with its data."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clusters import free_ports
+from tests.support.plays import Site
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    # As root the servers run as another user, who has no way into pytest's folders.
+    home = Path(tempfile.mkdtemp(prefix="shardmart-fragments-"))
+    home.chmod(0o711)
+    monkeypatch.setenv("SHARDMART_POSTGRES_HOME", str(home / "servers"))
+    made = Site(tmp_path)
+    made.write(fragments={"port": free_ports(3)[0]})
+    yield made
+    if made.state.exists():
+        made.play("playbooks/fragments-destroy.yml", "-e", "destroy_data=true")
+        made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def shardmart(site: Site, *words: str) -> Any:
+    """The JSON of a command on this site's fragments; its exit code is 0."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("shardmart")), "fragments", *words],
+        env=os.environ | {"SHARDMART_STATE": str(site.state)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_fragments_converge_and_a_second_run_changes_nothing(site: Site) -> None:
+    cluster = site.play("site.yml")
+    assert cluster.code == 0, cluster.output
+    planned = site.play("playbooks/fragments.yml", "--check")
+    assert planned.code == 0, planned.output
+    assert sum(planned.changed.values()) > 0
+    assert not (site.state / "fragments.json").exists(), "check mode changes nothing"
+
+    first = site.play("playbooks/fragments.yml")
+    assert first.code == 0, first.output
+    second = site.play("playbooks/fragments.yml")
+    assert second.code == 0, second.output
+    assert set(second.changed.values()) == {0}, second.output
+
+    assert (site.state / "fragments.json").stat().st_mode & 0o777 == 0o600
+    secrets = sorted((site.state / "secrets").glob("fragments-*.password"))
+    assert [file.name for file in secrets] == [
+        "fragments-admin.password", "fragments-app.password", "fragments-mongodb.password", "fragments-peer.password",
+    ]  # fmt: skip
+    for file in secrets:
+        assert file.read_text().strip() not in first.output
+    facts = shardmart(site, "status", "--json")
+    assert facts["rows_different"] == 0
+    assert sum(node["customers"] for node in facts["nodes"]) == 3 * 10
+    assert shardmart(site, "verify", "--json")["wrong"] == []
+    low, high = "10.00", "501.00"
+    on_both = [shardmart(site, "crud", "products-between", low, high, f"--store={s}") for s in ("postgres", "mongodb")]
+    assert on_both[0] == on_both[1]
+    assert on_both[0]
+
+    down = site.play("playbooks/fragments-destroy.yml")
+    assert (down.code, down.changed["controller"]) == (0, 1), down.output
+    back = site.play("playbooks/fragments.yml")
+    assert (back.code, back.changed["controller"]) == (0, 1), back.output
+    assert shardmart(site, "status", "--json")["problems"] == []
