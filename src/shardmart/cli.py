@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "load": ("shardmart.loader.cli", "Seed the database with users, products and orders."),
     "ledger": ("shardmart.ledger.cli", "Run a workload that remembers every acknowledged write, and check it."),
     "chaos": ("shardmart.chaos.cli", "Random faults, and reports of experiments."),
+    "shop": ("shardmart.shop.cli", "Run a service of the shop, place an order, replay events."),
     "router": ("shardmart.router.cli", "Run the development router (for machines without mongos)."),
 }
 

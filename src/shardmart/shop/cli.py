@@ -1,0 +1,47 @@
+"""`shardmart shop`: run one instance of a service, make a token, replay events, send parked ones again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shardmart.command import run_app
+from shardmart.errors import BadUseError
+
+from . import settings
+from .settings import PORTS, SERVICES
+
+EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong arguments or file, 3 store unreachable, 130 interrupted."
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+
+Config = Annotated[Path, typer.Option("--config", help="JSON file of mode 0600 (src/shardmart/shop/README.md).")]
+
+
+@app.command("run", epilog=EPILOG)
+def run_instance(
+    service: Annotated[str, typer.Argument(help=", ".join(SERVICES), metavar="SERVICE")],
+    config: Config,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    instance: Annotated[str, typer.Option(help="Name of this instance, as logs and metrics show it.")] = "",
+) -> None:
+    """Run one instance in the foreground until SIGTERM, which lets requests in hand end."""
+    if service not in SERVICES:
+        raise BadUseError(f"no service {service!r}: one of {', '.join(SERVICES)}")
+    settings.load(config)
+    raise BadUseError(f"{service} is not written yet (port {port or PORTS[service]}, {host}, {instance})")
+
+
+@app.command(epilog=EPILOG)
+def token(config: Config) -> None:
+    """Print a bearer token."""
+    settings.load(config)
+    raise BadUseError("not written yet")
+
+
+def main(arguments: list[str]) -> int:
+    """Run `shardmart shop` with `arguments`; returns the exit code."""
+    return run_app(app, "shop", arguments)
