@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -31,15 +32,31 @@ def run_instance(
     """Run one instance in the foreground until SIGTERM, which lets requests in hand end."""
     if service not in SERVICES:
         raise BadUseError(f"no service {service!r}: one of {', '.join(SERVICES)}")
-    settings.load(config)
-    raise BadUseError(f"{service} is not written yet (port {port or PORTS[service]}, {host}, {instance})")
+    from . import assembly  # here: the other commands start without it
+    from .telemetry import log_to_standard_error
+    from .web.serving import serve
+
+    name = instance or f"{service}-{os.getpid()}"
+    options = settings.load(config)
+    log_to_standard_error(service, name)
+    made = assembly.assemble(service, options, name)
+    serve(made, host, PORTS[service] if port is None else port, options.drain_seconds)
 
 
 @app.command(epilog=EPILOG)
-def token(config: Config) -> None:
+def token(
+    config: Config,
+    operator: Annotated[bool, typer.Option("--operator", help="For an operator.")] = False,
+    customer: Annotated[str | None, typer.Option(help="For the customer REGION.USER.")] = None,
+    hours: Annotated[float, typer.Option(min=0.01, max=24 * 366, help="How long it is good for.")] = 24,
+) -> None:
     """Print a bearer token."""
-    settings.load(config)
-    raise BadUseError("not written yet")
+    from .web.tokens import OPERATOR, issue
+
+    if operator == (customer is not None):
+        raise BadUseError("a token is --operator or --customer REGION.USER")
+    keys = settings.load(config).tokens.keys
+    print(issue(keys, OPERATOR if operator else f"customer:{customer}", hours * 3600))
 
 
 def main(arguments: list[str]) -> int:
