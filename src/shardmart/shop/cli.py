@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +59,23 @@ def token(
         raise BadUseError("a token is --operator or --customer REGION.USER")
     keys = settings.load(config).tokens.keys
     print(issue(keys, OPERATOR if operator else f"customer:{customer}", hours * 3600))
+
+
+@app.command(epilog=EPILOG)
+def order(
+    config: Config,
+    customer: Annotated[str | None, typer.Option(help="Who orders, REGION.USER; anybody otherwise.")] = None,
+    wait: Annotated[float, typer.Option(min=1, help="How long it may take, seconds.")] = 30,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Place one order and follow it until it is confirmed and its customer was told."""
+    from .demonstration import follow, somebody
+
+    options = settings.load(config)
+    say = (lambda line: None) if as_json else (lambda line: print(line, flush=True))
+    done = asyncio.run(follow(options, customer or somebody(options), deadline_seconds=wait, say=say))
+    if as_json:
+        print(json.dumps(done.as_document()))
 
 
 def main(arguments: list[str]) -> int:
