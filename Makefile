@@ -40,22 +40,24 @@ destroy: $(STAMP) ## Stop the cluster and remove its data
 status: $(STAMP) ## Sets, members, lag, chunks and documents
 	$(BIN)/shardmart status
 
-test: $(STAMP) lint unit integration molecule ## Everything that needs no container engine
+test: $(STAMP) lint unit ## Everything that needs no container engine
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line integration molecule
 
 test-full: $(STAMP) lint unit integration-full molecule ## The same, and what takes minutes more
 
-# Two workers: most of a test on real servers is waiting for them. A module stays on one worker, with its cluster.
 unit: $(STAMP) ## Unit tests
 	$(BIN)/pytest tests/unit -n 2
 
-integration: $(STAMP) ## Tests on real MongoDB servers
-	$(BIN)/pytest tests/integration -n 2 --dist loadscope
+# Three workers: half of a test on real servers is waiting for them. A module stays on one worker, with its cluster.
+INTEGRATION = $(BIN)/pytest tests/integration -n 3 --dist loadscope --no-loadscope-reorder
+integration: $(STAMP) ## Tests on real servers
+	$(INTEGRATION)
 
 differential: $(STAMP) ## Random commands through the router and on one server, new seeds: ARGS="--seconds 3600"
 	$(BIN)/python benchmarks/differential.py $(ARGS)
 
 integration-full: $(STAMP) ## The same with more kills
-	$(BIN)/pytest tests/integration -n 2 --dist loadscope --full
+	$(INTEGRATION) --full
 
 # One cluster goes through all of them, in the order in which the playbooks use the roles (.config/molecule/shared.yml).
 ROLES := secrets mongodb_binaries members replica_set users shards collections seed verification status certificates

@@ -31,7 +31,7 @@ from rich.console import Console
 from shardmart.declare import data_model
 from shardmart.loader.batches import WRITE_CONCERN, Job
 from shardmart.loader.connection import connect
-from shardmart.loader.dataset import Counts, DataSet
+from shardmart.loader.generation.dataset import Counts, DataSet
 from shardmart.loader.progress import LineReporter
 from shardmart.loader.run import Options, Run
 from shardmart.loader.survey import empty

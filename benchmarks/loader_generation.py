@@ -18,8 +18,8 @@ import bson
 from faker import Faker
 
 from shardmart.declare import data_model
-from shardmart.loader import pools
-from shardmart.loader.dataset import Counts, DataSet
+from shardmart.loader.generation import pools
+from shardmart.loader.generation.dataset import Counts, DataSet
 
 SECONDS = 3.0
 STATUSES = ("pending", "paid", "shipped", "delivered")

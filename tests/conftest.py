@@ -31,6 +31,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for folder in ("integration", "e2e"):
             if folder in Path(item.path).parts:
                 item.add_marker(folder)
+    # What takes longest begins first (--no-loadscope-reorder keeps the order): one worker would be left with it.
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if not config.getoption("--full"):
         left_out = [item for item in items if item.get_closest_marker("full")]
         config.hook.pytest_deselected(items=left_out)

@@ -25,7 +25,7 @@ from pymongo.write_concern import WriteConcern
 from shardmart.cluster.protocol.codes import DUPLICATE_KEY
 
 from .connection import connect
-from .dataset import CHANGING_FIELDS, Counts, DataSet, Document
+from .generation.dataset import CHANGING_FIELDS, Counts, DataSet, Document
 from .patience import persist
 
 WRITE_CONCERN = WriteConcern("majority", wtimeout=30_000)

@@ -24,9 +24,9 @@ from shardmart.declare import data_model
 from shardmart.errors import INTERRUPTED, REFUSED, BadUseError, ShardmartError
 from shardmart.platforms.state import resolve_uri
 
-from . import identity
 from .batches import Job
-from .dataset import Counts
+from .generation import identity
+from .generation.dataset import Counts
 from .progress import Reporter, reporter
 from .result import Result
 from .run import Options, Run

@@ -7,7 +7,7 @@ from pymongo.errors import ConfigurationError, InvalidURI
 
 from shardmart.errors import BadUseError
 
-from .dataset import Document
+from .generation.dataset import Document
 
 CONNECT_SECONDS = 10.0
 

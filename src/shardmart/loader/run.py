@@ -23,8 +23,8 @@ from shardmart.errors import BadUseError, RefusedError, UnreachableError
 from . import survey as surveys
 from .batches import Job, batches
 from .connection import connect
-from .dataset import COLLECTIONS, Document
 from .failures import NOT_LET_IN, is_passing, reason
+from .generation.dataset import COLLECTIONS, Document
 from .patience import persist
 from .pool import Pool, Task
 from .progress import Reporter

@@ -18,8 +18,8 @@ from shardmart.cluster.protocol.codes import UNAUTHORIZED
 from shardmart.declare.data_model import DataModel
 from shardmart.errors import UnreachableError
 
-from . import identity
-from .dataset import COLLECTIONS, Document
+from .generation import identity
+from .generation.dataset import COLLECTIONS, Document
 
 DELETE_BATCH = 5_000
 

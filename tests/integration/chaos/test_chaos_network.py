@@ -20,7 +20,7 @@ from shardmart.chaos.errors import ChaosError
 from shardmart.chaos.lifecycle import records, register
 from shardmart.chaos.toolkit import actions
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("network_faults")]
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("network_faults")]
 
 DELAY_MS = 200
 LONG_S = 120

@@ -19,6 +19,8 @@ from shardmart.ledger.metrics import read_windows
 from shardmart.ledger.mongodb import members
 from tests.support.clusters import EmbeddedCluster
 
+pytestmark = pytest.mark.long
+
 SHARD = "shard1ReplSet"
 
 

@@ -13,7 +13,7 @@ from loader_shop import Shop
 from pymongo.errors import WriteError
 
 from shardmart.cluster.protocol.codes import DOCUMENT_VALIDATION_FAILURE
-from shardmart.loader import identity
+from shardmart.loader.generation import identity
 
 Document = dict[str, Any]
 

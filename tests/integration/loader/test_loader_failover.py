@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from loader_shop import Shop, wait_for_orders, written
+
+pytestmark = pytest.mark.long
 
 LARGE = ("--users", "3000", "--orders-per-user", "10", "--workers", "2", "--batch", "250")
 COUNTS = {"users": 3000, "products": 20, "orders": 30_000}

@@ -11,7 +11,9 @@ from loader_shop import MODEL, Shop, wait_for_orders, written
 from pymongo import MongoClient
 
 from shardmart.cluster.protocol.connection import connect
-from shardmart.loader import identity
+from shardmart.loader.generation import identity
+
+pytestmark = pytest.mark.long
 
 REFERENCE = {"users": 10, "products": 20, "orders": 30}
 LARGE = ("--users", "4000", "--orders-per-user", "10", "--workers", "2", "--batch", "200")

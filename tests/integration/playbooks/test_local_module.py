@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.clusters import ROOT
+
+pytestmark = pytest.mark.long
 
 PLAY = """
 - hosts: localhost

@@ -18,6 +18,8 @@ from shardmart.cluster.protocol.connection import Credentials, connect
 from tests.support.clusters import ROOT, free_ports, known_access
 from tests.support.plays import Site
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:

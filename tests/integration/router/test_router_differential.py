@@ -10,6 +10,8 @@ from pymongo import MongoClient
 from tests.support import differential
 from tests.support.clusters import EmbeddedCluster
 
+pytestmark = pytest.mark.long
+
 SEEDS = range(40)
 LENGTH = 25
 

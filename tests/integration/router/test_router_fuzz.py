@@ -23,6 +23,8 @@ from shardmart.router.routing.member import Credentials
 from shardmart.router.routing.replica_set import ReplicaSet
 from tests.support.clusters import EmbeddedCluster
 
+pytestmark = pytest.mark.long
+
 assert commands
 IN_PROCESS, ANONYMOUS, AUTHENTICATED = 96_000, 1_500, 2_500
 

@@ -18,6 +18,8 @@ from pymongo.read_preferences import ReadPreference, Secondary
 from tests.integration.router.sharded import chunks, move_chunk, shard
 from tests.support.clusters import EmbeddedCluster
 
+pytestmark = pytest.mark.long
+
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds

@@ -23,6 +23,8 @@ from shardmart.cluster.protocol.connection import Credentials, Tls, answers_with
 from tests.support.clusters import ROOT, EmbeddedCluster
 from tests.support.plays import Site
 
+pytestmark = pytest.mark.long
+
 CONNECTIONS_OF_THEIR_OWN = 2
 WRITES = 40
 """What each writer has to have written before and after the rotation, so that there was load on both sides of it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shardmart.declare import data_model
-from shardmart.loader import pools
+from shardmart.loader.generation import pools
 
 MODEL = data_model.load()
 

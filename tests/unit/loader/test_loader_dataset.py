@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardmart.declare import data_model
-from shardmart.loader import pools
 from shardmart.loader.batches import batches
-from shardmart.loader.catalogue import CATEGORIES, weights
-from shardmart.loader.dataset import COLLECTIONS, Counts, DataSet, Document
-from shardmart.loader.people import FIRST_DAY_MS, LAST_DAY_MS
+from shardmart.loader.generation import pools
+from shardmart.loader.generation.catalogue import CATEGORIES, weights
+from shardmart.loader.generation.dataset import COLLECTIONS, Counts, DataSet, Document
+from shardmart.loader.generation.people import FIRST_DAY_MS, LAST_DAY_MS
 
 REGIONS = data_model.load().regions
 

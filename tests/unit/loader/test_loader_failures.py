@@ -19,8 +19,8 @@ from pymongo.errors import (
 
 from shardmart.errors import UnreachableError
 from shardmart.loader.batches import Batch, BatchWorker, Job, Tally, batches
-from shardmart.loader.dataset import Counts
 from shardmart.loader.failures import is_passing, reason
+from shardmart.loader.generation.dataset import Counts
 from shardmart.loader.pool import Pool
 
 

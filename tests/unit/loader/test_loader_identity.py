@@ -8,7 +8,7 @@ from bson import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardmart.loader import identity
+from shardmart.loader.generation import identity
 
 SEEDS = st.integers(0, identity.MAXIMUM_SEED)
 POSITIONS = st.integers(0, identity.MAXIMUM_USERS)

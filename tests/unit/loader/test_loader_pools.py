@@ -10,7 +10,7 @@ import faker
 import pytest
 
 from shardmart.declare import data_model
-from shardmart.loader import freeze, pools
+from shardmart.loader.generation import freeze, pools
 
 
 def test_frozen_pools_are_what_faker_gives() -> None:

@@ -64,7 +64,7 @@ def test_pause_stops_and_lets_go_at_its_deadline(
     orders: dict[str, Any], sleeper: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert node.pause(orders, threading.Event()) == {"stopped": 1, "stopped_until_the_end": 1}
-    assert node.state(sleeper.pid) in {"R", "S"}
+    assert node.state(sleeper.pid) != "T"
 
 
 def test_pause_ends_when_it_is_told_to(orders: dict[str, Any], sleeper: subprocess.Popen[bytes]) -> None:
@@ -77,7 +77,7 @@ def test_pause_ends_when_it_is_told_to(orders: dict[str, Any], sleeper: subproce
         time.sleep(0.01)
     stop.set()
     pausing.join(10)
-    assert node.state(sleeper.pid) in {"R", "S"}
+    assert node.state(sleeper.pid) != "T"
 
 
 def test_server_that_does_not_run_is_named(orders: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

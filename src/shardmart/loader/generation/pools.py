@@ -1,6 +1,6 @@
 """The frozen pools of Faker values (pools.json), read once per process.
 
-It never imports Faker: loader.freeze drew the values, see there why.
+It never imports Faker: freeze drew the values, see there why.
 """
 
 from __future__ import annotations

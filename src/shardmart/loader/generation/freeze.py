@@ -1,8 +1,9 @@
-"""Draw the pools of realistic values from Faker and write them to pools.json: `python -m shardmart.loader.freeze`.
+"""Draw the pools of realistic values from Faker and write them to pools.json.
 
-Run by a developer when locales are added or Faker is renewed, never at load time.  Freezing them is what makes the
-documents of a seed the same on every machine: Faker's lists change between its versions, and importing it with
-twelve locales costs more than loading the reference demo does (docs/decisions, "Frozen pools").
+`python -m shardmart.loader.generation.freeze` is run by a developer when locales are added or Faker is renewed, never
+at load time.  Freezing them is what makes the documents of a seed the same on every machine: Faker's lists change
+between its versions, and importing it with twelve locales costs more than loading the reference demo does
+(docs/decisions, "Frozen pools").
 """
 
 from __future__ import annotations
