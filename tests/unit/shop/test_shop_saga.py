@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -434,3 +435,33 @@ def test_a_replay_from_the_beginning_while_the_shop_serves_does_nothing_twice(sh
         assert shop.stock("tea") == 48
 
     run(body())
+
+
+def test_a_lane_that_comes_while_the_log_is_being_followed_begins_where_it_stopped(shop: MemoryShop) -> None:
+    async def body() -> None:
+        first = shop.consumer("inventory", "first")
+        task = shop.start(first)
+        await until(lambda: len(first.held()) == 6, "all lanes")
+        await until(lambda: all(held.streamed for held in first._held.values()), "the stream")
+        held = next(iter(first._held.values()))
+        start = "0" * 12
+        held.streamed, held.seen = False, start
+        order = next(key for key in (f"APJ.u.{n}" for n in range(99)) if lane_of(key, LANES) == held.lane.number)
+        assert held.lane.region == "APJ"
+        shop.memory.events.append(replace(event_like(order), region="APJ"))
+        shop.memory.changed.set()
+        await until(
+            lambda: all(h.seen > start for h in first._held.values() if h is not held), "the stream to pass the event"
+        )
+        assert held.seen == start, "a lane takes nothing from a stream that did not begin for it, marks least of all"
+        first._reopen.set()
+        await until(lambda: shop.reservation(order), "the event, once the stream is opened for it")
+        first.stop()
+        await task
+
+    run(body())
+
+
+def event_like(order: str) -> events.Event:
+    data = {"revision": 1, "lines": [{"product": "tea", "quantity": 1}], "total_cents": 300}
+    return events.Event("order-placed", order, "APJ", "order", 1, data, "APJ.u", at=datetime.now(UTC))

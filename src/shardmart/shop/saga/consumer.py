@@ -71,7 +71,7 @@ class Soon:
         return self._seconds.pop(lane.name, None)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Held:
     """A lane this instance holds."""
 
@@ -83,6 +83,8 @@ class _Held:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ready: bool = False
     """Whether it has a position from which the stream goes on."""
+    streamed: bool = False
+    """Whether the stream that is open began at its position or before."""
     lost: bool = False
     busy: bool = False
     next_tick: float = 0.0
@@ -156,6 +158,8 @@ class Consumer:
                     await self._store_idle_positions()
                 except StoreError as error:
                     logger.warning("lanes cannot be renewed", extra={"reason": str(error)})
+                except Exception:
+                    logger.exception("lanes are renewed again after a mistake")
                 await _wait_for(self._stopping, self._beat_seconds)
         finally:
             await self._end()
@@ -215,31 +219,39 @@ class Consumer:
             try:
                 ready = [held for held in self._held.values() if held.ready and not held.lost]
                 if ready:
-                    await self._follow(min(held.seen for held in ready))
+                    await self._follow(ready)
                 else:
                     await self._wait_reopen(0.2)
             except GapError as error:
                 logger.warning("the log does not reach back: reading the outbox", extra={"reason": str(error)})
                 for held in self._held.values():
+                    held.streamed = False
                     if held.ready:
                         held.ready, held.lane = False, replace(held.lane, position=None)
                         held.wake.set()
             except StoreError as error:
                 logger.warning("the log cannot be read", extra={"reason": str(error)})
                 await asyncio.sleep(0.5)
+            except Exception:
+                logger.exception("the log is read again after a mistake")
+                await asyncio.sleep(1)
 
     async def _wait_reopen(self, seconds: float) -> None:
         await _wait_for(self._reopen, seconds)
         self._reopen.clear()
 
-    async def _follow(self, position: str) -> None:
+    async def _follow(self, lanes: Sequence[_Held]) -> None:
         self._reopen.clear()
+        for held in self._held.values():
+            # A lane that came later begins where it stopped, and that is not where this stream is.
+            held.streamed = held in lanes
+        position = min(held.seen for held in lanes)
         async with contextlib.aclosing(self._log.follow(position)) as stream:  # type: ignore[type-var]
             async for event, at in stream:
                 self._telemetry.stream_read()
                 if event is None:
                     for held in self._held.values():
-                        held.seen = max(held.seen, at) if held.ready else held.seen
+                        held.seen = max(held.seen, at) if held.streamed else held.seen
                 else:
                     await self._take(event, at)
                 if self._reopen.is_set():
@@ -247,7 +259,7 @@ class Consumer:
 
     async def _take(self, event: Event, at: str) -> None:
         held = self._held.get((event.region, lane_of(event.key, self._count)))
-        if held is None or not held.ready or at <= held.seen:
+        if held is None or not held.streamed or at <= held.seen:
             return
         held.seen = at
         if not self._is_ours(event):
