@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import secrets
 import signal
 import subprocess
@@ -27,6 +26,9 @@ from tests.support.clusters import EmbeddedCluster, free_ports
 
 Document = dict[str, Any]
 DATABASE_SERVICES = ("order", "inventory", "payment", "notification", "catalogue")
+CONSUMERS = ("order", "inventory", "payment", "notification")
+STOCK = 10_000
+"""Pieces of each product in the clusters that tests make."""
 WAIT_SECONDS = 90.0
 
 
@@ -255,5 +257,6 @@ def running_shop(
     finally:
         shop.stop()
         mailbox.close()
-        if os.environ.get("SHARDMART_KEEP_LOGS"):
-            print(folder)
+        for log in sorted(folder.glob("*.log")):  # shown with a test that fails
+            for line in [line for line in log.read_text().splitlines() if '"level": "info"' not in line][-40:]:
+                print(line[:1000])

@@ -1,4 +1,7 @@
-"""Puts an instance together: the only place that knows which adapter fills which port."""
+"""Puts an instance together: the only place that knows which adapter fills which port.
+
+A service imports what it needs when it is put together, and so no instance holds the drivers of another.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,14 @@ from fastapi import FastAPI
 
 from shardmart.errors import BadUseError
 
-from .adapters.channels import MailChannel, WebhookChannel
-from .adapters.inventory_client import HttpInventory
 from .adapters.mongodb import client as mongodb
-from .adapters.mongodb.catalogue import MongoCatalogue
 from .adapters.mongodb.lanes import MongoLanes
 from .adapters.mongodb.log import MongoLog
 from .adapters.mongodb.store import MongoStore
-from .adapters.provider_client import HttpProvider
-from .adapters.redis_cache import RedisCache
-from .ports import Channel
+from .ports import Cache, Channel
 from .saga.consumer import Consumer, Handlers
-from .services.catalogue import Catalogue
-from .services.inventory import CacheKeeper, InventoryHandlers
-from .services.notification import NotificationHandlers
-from .services.order import OrderHandlers
-from .services.payment import PaymentHandlers
-from .services.provider import ProviderLedger
 from .settings import MongoDB, Provider, Settings
-from .web import catalogue_api, inventory_api, order_api, parked_api, payment_api, provider_api, stream_api
+from .web import events_api
 from .web.app import Instance, build
 
 NO_OPERATOR = "operator@shop.example"
@@ -70,7 +62,18 @@ class Stores:
             lease_seconds=lease,
             acknowledge_first="acknowledge-before-effect" in instance.settings.faults,
         )
-        parked_api.add(app, self.store, instance.service, options.regions, options.lanes_per_region, consumer.nudge)
+        events_api.add(
+            app,
+            events_api.Consuming(
+                instance.service,
+                self.store,
+                self.log,
+                lanes,
+                options.regions,
+                options.lanes_per_region,
+                consumer.nudge,
+            ),
+        )
 
 
 def assemble(service: str, settings: Settings, name: str) -> FastAPI:
@@ -94,6 +97,9 @@ def assemble(service: str, settings: Settings, name: str) -> FastAPI:
 
 
 def _order(instance: Instance) -> FastAPI:
+    from .services.order import OrderHandlers
+    from .web import order_api
+
     app = build(instance, "Orders", "Places, changes and cancels orders. Money is in cents.")
     stores = Stores(instance)
     stores.consume(instance, OrderHandlers(), app)
@@ -102,19 +108,27 @@ def _order(instance: Instance) -> FastAPI:
 
 
 def _inventory(instance: Instance) -> FastAPI:
+    from .services.inventory import CacheKeeper, InventoryHandlers
+    from .web import inventory_api
+
     app = build(instance, "Inventory", "Stock of products and the reservations of orders.")
     stores, settings = Stores(instance), instance.settings
     handlers = InventoryHandlers(stores.store, settings.low_stock_threshold, settings.reservation_seconds)
     stores.consume(instance, handlers, app)
     if settings.cache == "redis":
-        keeper = CacheKeeper(stores.store, RedisCache(_redis(settings)))
+        keeper = CacheKeeper(stores.store, _cache(settings))
         instance.tasks.append(keeper.run)
         instance.cache_is_away = lambda: keeper.away
+        app.state.rebuild.append(keeper.refill)
     inventory_api.add(app, stores.store, settings.low_stock_threshold, stores.options.regions)
     return app
 
 
 def _payment(instance: Instance) -> FastAPI:
+    from .adapters.provider_client import HttpProvider
+    from .services.payment import PaymentHandlers
+    from .web import payment_api
+
     app = build(instance, "Payment", "One charge for an order, and its return.")
     stores, options = Stores(instance), _provider_options(instance.settings)
     provider = HttpProvider(
@@ -131,12 +145,19 @@ def _payment(instance: Instance) -> FastAPI:
 
 
 def _notification(instance: Instance) -> FastAPI:
+    from .services.notification import NotificationHandlers
+    from .web import stream_api
+
     app = build(instance, "Notification", "Tells customers and operators what happened: mail, webhook, live stream.")
     stores, settings = Stores(instance), instance.settings
     channels: list[Channel] = []
     if settings.smtp:
+        from .adapters.mail import MailChannel
+
         channels.append(MailChannel(settings.smtp.host, settings.smtp.port, settings.smtp.sender))
     if settings.webhook:
+        from .adapters.webhook import WebhookChannel
+
         channels.append(WebhookChannel(settings.webhook.url, settings.webhook.secret))
     operator = settings.smtp.operator if settings.smtp else NO_OPERATOR
     stores.consume(instance, NotificationHandlers(stores.store, channels, operator), app)
@@ -147,17 +168,25 @@ def _notification(instance: Instance) -> FastAPI:
 
 
 def _catalogue(instance: Instance) -> FastAPI:
+    from .adapters.inventory_client import HttpInventory
+    from .adapters.mongodb.catalogue import MongoCatalogue
+    from .services.catalogue import Catalogue
+    from .web import catalogue_api
+
     app = build(instance, "Catalogue", "Products with metadata and stock.")
     stores, settings = Stores(instance), instance.settings
     inventory = HttpInventory(settings.urls.inventory)
     instance.closing.append(inventory.close)
-    cache = RedisCache(_redis(settings)) if settings.cache == "redis" else None
+    cache = _cache(settings) if settings.cache == "redis" else None
     catalogue = Catalogue(MongoCatalogue(stores.database), cache, inventory, settings.catalogue_fresh_seconds)
     catalogue_api.add(app, catalogue, settings.catalogue_fresh_seconds)
     return app
 
 
 def _provider(instance: Instance) -> FastAPI:
+    from .services.provider import ProviderLedger
+    from .web import provider_api
+
     app = build(instance, "Payment provider", "A simulated payment provider with a ledger of its own.")
     options = _provider_options(instance.settings)
     ledger = ProviderLedger(instance.settings.data_folder or Path("provider"))
@@ -179,7 +208,9 @@ def _provider_options(settings: Settings) -> Provider:
     return settings.provider
 
 
-def _redis(settings: Settings) -> str:
+def _cache(settings: Settings) -> Cache:
+    from .adapters.redis_cache import RedisCache
+
     if settings.redis_url is None:
         raise BadUseError("`cache` is redis and the file has no `redis_url`")
-    return settings.redis_url
+    return RedisCache(settings.redis_url)

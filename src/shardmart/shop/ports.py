@@ -55,6 +55,8 @@ class Lane:
     """How far in the log; None: from the beginning of the outbox."""
     position_at: datetime | None = None
     """When the position was stored, in the store's time."""
+    replay_from: datetime | None = None
+    """Events of this time and later are to be handled once more, beside what comes new."""
 
     @property
     def name(self) -> str:
@@ -90,7 +92,10 @@ class Unit(Protocol):
     """The store's time where a lane is held, else this instance's."""
 
     async def get(self, kind: type[AggregateT], region: str, id_: str) -> AggregateT | None:
-        """The aggregate as this transaction sees it."""
+        """The aggregate as this transaction sees it: the same object each time."""
+
+    async def fetch(self, kind: type[Aggregate], region: str, ids: Sequence[str]) -> None:
+        """Read these at once, because they will be asked for."""
 
     async def get_stocks(self, products: Sequence[str]) -> dict[str, Stock]:
         """Stock by product, a product's first stock where there is none yet.
@@ -99,7 +104,10 @@ class Unit(Protocol):
         """
 
     async def put(self, aggregate: Aggregate, seen: int) -> None:
-        """Save an aggregate whose version was `seen` when it was read (0: it is new).  ConflictError else."""
+        """Save an aggregate whose version was `seen` when it was read (0: it is new), at the transaction's end.
+
+        The transaction ends with ConflictError if the store has another version.
+        """
 
     def tell(self, events: Sequence[Event], trace: str) -> None:
         """Write events with the transaction."""
@@ -128,6 +136,9 @@ class Store(Protocol):
 
     async def get(self, kind: type[AggregateT], region: str, id_: str) -> AggregateT | None:
         """Read outside any transaction, from the primary."""
+
+    async def get_many(self, kind: type[AggregateT], region: str, ids: Sequence[str]) -> dict[str, AggregateT]:
+        """Several of a region by id, outside any transaction."""
 
     async def stored_answer(self, region: str, key: str) -> StoredAnswer | None:
         """The answer stored under an idempotency key."""
@@ -181,6 +192,15 @@ class Lanes(Protocol):
 
     async def leave(self) -> None:
         """Stop counting among the instances."""
+
+    async def ask_replay(self, since: datetime) -> int:
+        """Let whoever holds the lanes handle events since then once more; returns how many lanes there are."""
+
+    async def replayed(self, lane: Lane) -> None:
+        """The lane has done what was asked."""
+
+    async def replaying(self) -> int:
+        """How many lanes have not."""
 
 
 class EventLog(Protocol):

@@ -45,7 +45,7 @@ class MongoDB(Part):
     uri: str
     database: str = "ecommerce"
     regions: tuple[str, ...] = ("APJ", "EMEA", "LATAM")
-    lanes_per_region: int = Field(default=4, ge=1, le=64)
+    lanes_per_region: int = Field(default=2, ge=1, le=64)
     """Events of one region are handled in so many independent sequences.  Never change it on a shop that has events."""
 
 

@@ -22,11 +22,13 @@ from ..domain.identifiers import lane_of
 from ..ports import EventLog, FencedError, GapError, Lane, Lanes, Store, StoreError, Unit
 from ..telemetry import Telemetry, tracing
 
-BATCH = 24
+BATCH = 64
 QUEUE = 4_000
 """Events held in memory for all lanes; the stream is not read further while there are more."""
 OVERLAP = timedelta(minutes=10)
 """How far the clocks of instances may differ, and how long a transaction may take: what is read twice after a gap."""
+IDLE = timedelta(seconds=20)
+"""How often a lane without events stores how far the log has gone."""
 TICK_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 2.0
 logger = logging.getLogger(__name__)
@@ -36,20 +38,40 @@ class Handlers(Protocol):
     """What a service does with events."""
 
     types: frozenset[str]
-    soon: set[str]
-    """Names of lanes in which an effect left something that is due at once; the consumer takes them out."""
+    soon: Soon
+    """When something will be due that effects or ticks have left."""
 
     async def prepare(self, lane: Lane, batch: Sequence[Event]) -> Mapping[str, Any]:
         """What has to be asked of others before the transaction, by event id.  It may happen any number of times."""
 
+    async def fetch(self, unit: Unit, batch: Sequence[Event]) -> None:
+        """Read at once what the effects of a batch will ask for."""
+
     async def apply(self, unit: Unit, lane: Lane, event: Event, prepared: Any) -> None:
         """The effect, in a transaction.  It may be called again for an event that has had it, and then does nothing."""
 
-    async def tick(self, lane: Lane) -> float | None:
-        """Do what is due in the lane; seconds after which it wants to be called again, None for the usual time."""
+    async def tick(self, lane: Lane) -> None:
+        """Do what is due in the lane.  It is called when `soon` says so, and every few seconds whatever that says."""
 
 
-@dataclass
+class Soon:
+    """When a lane has something due, as far as this instance knows: a hint, the store knows all of it."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def note(self, lane: Lane, due_at: datetime | None, now: datetime) -> None:
+        """Something of the lane is due at `due_at`, and it is `now`; None: nothing is."""
+        if due_at is not None:
+            wait = max(0.0, (due_at - now).total_seconds())
+            self._seconds[lane.name] = min(wait, self._seconds.get(lane.name, wait))
+
+    def take(self, lane: Lane) -> float | None:
+        """Seconds until then; None for nothing that was noted since the last time."""
+        return self._seconds.pop(lane.name, None)
+
+
+@dataclass(eq=False)
 class _Held:
     """A lane this instance holds."""
 
@@ -61,12 +83,14 @@ class _Held:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ready: bool = False
     """Whether it has a position from which the stream goes on."""
+    streamed: bool = False
+    """Whether the stream that is open began at its position or before."""
     lost: bool = False
     busy: bool = False
     next_tick: float = 0.0
     look_at_parked: bool = True
     task: asyncio.Task[None] | None = None
-    reading_at: datetime | None = None
+    replay_from: datetime | None = None
 
 
 class Consumer:
@@ -134,8 +158,9 @@ class Consumer:
                     await self._store_idle_positions()
                 except StoreError as error:
                     logger.warning("lanes cannot be renewed", extra={"reason": str(error)})
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), self._beat_seconds)
+                except Exception:
+                    logger.exception("lanes are renewed again after a mistake")
+                await _wait_for(self._stopping, self._beat_seconds)
         finally:
             await self._end()
 
@@ -143,6 +168,7 @@ class Consumer:
         if self._stream:
             self._stream.cancel()
             await asyncio.gather(self._stream, return_exceptions=True)
+            self._stream = None
         for held in self._held.values():
             held.lost = True
             held.wake.set()
@@ -167,14 +193,17 @@ class Consumer:
             if key not in self._held:
                 held = self._held[key] = _Held(lane, seen=lane.position or "")
                 held.task = asyncio.create_task(self._work(held), name=f"{lane.service} {lane.name}")
-        for held in self._held.values():
-            held.look_at_parked = True
+        for key, held in self._held.items():
+            held.look_at_parked, held.replay_from = True, now[key].replay_from
+            held.wake.set()
         self._telemetry.lanes_held.set(len(self._held))
 
     async def _store_idle_positions(self) -> None:
         """Lanes where nothing happens move on with the log, or they would fall out of it."""
         for held in list(self._held.values()):
-            if held.ready and not held.queue and not held.busy and held.seen > (held.lane.position or ""):
+            stored = held.lane.position_at
+            is_old = stored is None or datetime.now(UTC) - stored > IDLE
+            if is_old and held.ready and not held.queue and not held.busy and held.seen > (held.lane.position or ""):
                 held.busy = True
                 try:
                     await self._commit(held, [], {}, held.seen)
@@ -190,32 +219,39 @@ class Consumer:
             try:
                 ready = [held for held in self._held.values() if held.ready and not held.lost]
                 if ready:
-                    await self._follow(min(held.seen for held in ready))
+                    await self._follow(ready)
                 else:
                     await self._wait_reopen(0.2)
             except GapError as error:
                 logger.warning("the log does not reach back: reading the outbox", extra={"reason": str(error)})
                 for held in self._held.values():
+                    held.streamed = False
                     if held.ready:
                         held.ready, held.lane = False, replace(held.lane, position=None)
                         held.wake.set()
             except StoreError as error:
                 logger.warning("the log cannot be read", extra={"reason": str(error)})
                 await asyncio.sleep(0.5)
+            except Exception:
+                logger.exception("the log is read again after a mistake")
+                await asyncio.sleep(1)
 
     async def _wait_reopen(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._reopen.wait(), seconds)
+        await _wait_for(self._reopen, seconds)
         self._reopen.clear()
 
-    async def _follow(self, position: str) -> None:
+    async def _follow(self, lanes: Sequence[_Held]) -> None:
         self._reopen.clear()
+        for held in self._held.values():
+            # A lane that came later begins where it stopped, and that is not where this stream is.
+            held.streamed = held in lanes
+        position = min(held.seen for held in lanes)
         async with contextlib.aclosing(self._log.follow(position)) as stream:  # type: ignore[type-var]
             async for event, at in stream:
                 self._telemetry.stream_read()
                 if event is None:
                     for held in self._held.values():
-                        held.seen = max(held.seen, at) if held.ready else held.seen
+                        held.seen = max(held.seen, at) if held.streamed else held.seen
                 else:
                     await self._take(event, at)
                 if self._reopen.is_set():
@@ -223,7 +259,7 @@ class Consumer:
 
     async def _take(self, event: Event, at: str) -> None:
         held = self._held.get((event.region, lane_of(event.key, self._count)))
-        if held is None or not held.ready or at <= held.seen:
+        if held is None or not held.streamed or at <= held.seen:
             return
         held.seen = at
         if not self._is_ours(event):
@@ -252,8 +288,10 @@ class Consumer:
                     await self._handle_parked(held)
                 if time.monotonic() >= held.next_tick:
                     held.next_tick = time.monotonic() + TICK_SECONDS
-                    again = await self._handlers.tick(held.lane)
-                    held.next_tick = time.monotonic() + (TICK_SECONDS if again is None else again)
+                    await self._handlers.tick(held.lane)
+                    self._tick_soon(held)
+                elif held.replay_from is not None:
+                    await self._replay(held, held.replay_from)
                 elif held.queue:
                     await self._handle_batch(held)
                 else:
@@ -275,10 +313,9 @@ class Consumer:
 
     async def _wait(self, held: _Held) -> None:
         held.wake.clear()
-        if held.queue or held.lost or held.look_at_parked:
+        if held.queue or held.lost or held.look_at_parked or held.replay_from:
             return
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(held.wake.wait(), max(0.01, held.next_tick - time.monotonic()))
+        await _wait_for(held.wake, max(0.01, held.next_tick - time.monotonic()))
 
     async def _catch_up(self, held: _Held) -> None:
         """Give a lane a position: its own, or after reading the outbox the end of the log as it was before that."""
@@ -335,6 +372,8 @@ class Consumer:
             return
 
         async def effects(unit: Unit) -> datetime:
+            if len(events) > 1:
+                await self._handlers.fetch(unit, events)
             for event in events:
                 await self._handlers.apply(unit, held.lane, event, prepared.get(event.id))
             return unit.now
@@ -344,9 +383,19 @@ class Consumer:
             held.lane = replace(held.lane, position=position, position_at=now)
         for event in events:
             self._telemetry.handled(event)
-        if held.lane.name in self._handlers.soon:
-            self._handlers.soon.discard(held.lane.name)
-            held.next_tick = 0.0
+        self._tick_soon(held)
+
+    def _tick_soon(self, held: _Held) -> None:
+        if (seconds := self._handlers.soon.take(held.lane)) is not None:
+            held.next_tick = min(held.next_tick, time.monotonic() + seconds)
+
+    async def _replay(self, held: _Held, since: datetime) -> None:
+        """Handle once more what the outbox has since then.  Whatever had its effect does not have it again."""
+        logger.info("replaying", extra={"lane": held.lane.name, "since": since.isoformat()})
+        await self._read_outbox(held, since)
+        if not held.lost:
+            await self._lanes.replayed(replace(held.lane, replay_from=since))
+            held.replay_from = None
 
     async def _park(self, held: _Held, event: Event, reason: str, position: str | None) -> None:
         async def aside(unit: Unit) -> datetime:
@@ -394,6 +443,13 @@ class Consumer:
 
         await self._store.transact(effect, held.lane)
         self._telemetry.handled(event)
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Until it is set, or the time is over.  `asyncio.wait_for` may swallow a cancellation (Python 3.11)."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class WaitsError(Exception):

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..domain.errors import DomainError
 from ..ports import KeyInUseError, Store, StoredAnswer, Unit
 
 MAXIMUM_LENGTH = 255
@@ -58,15 +59,13 @@ async def once(store: Store, request: Request, work: Callable[[Unit], Awaitable[
         await unit.store_answer(request.region, request.id, answer)
         return answer
 
-    # Looked for first: what is asked for again may be refused by now, and its answer is the first one all the same.
-    stored = await store.stored_answer(request.region, request.id)
-    if stored is None:
-        try:
-            return await store.transact(both), False
-        except KeyInUseError:
-            stored = await store.stored_answer(request.region, request.id)
-            if stored is None:
-                raise
+    try:
+        return await store.transact(both), False
+    except (KeyInUseError, DomainError):
+        # What is asked for again may be refused by now: its answer is the first one all the same.
+        stored = await store.stored_answer(request.region, request.id)
+        if stored is None:
+            raise
     if stored.fingerprint != request.fingerprint:
         raise KeyReusedError
     return stored, True

@@ -14,6 +14,7 @@ from ..domain.errors import NotFoundError
 from ..domain.events import Event
 from ..domain.stock import Reservation, Stock
 from ..ports import Cache, Lane, Store, StoreError, Unit
+from ..saga.consumer import Soon
 from ..telemetry import TRACE
 
 AGAIN_SECONDS = 30.0
@@ -61,11 +62,16 @@ class InventoryHandlers:
     def __init__(self, store: Store, threshold: int, reservation_seconds: float) -> None:
         self._store, self._threshold = store, threshold
         self._time = timedelta(seconds=reservation_seconds)
-        self.soon: set[str] = set()
+        self.soon = Soon()
 
     async def prepare(self, lane: Lane, batch: Sequence[Event]) -> Mapping[str, Any]:
         """See `Handlers`: nothing."""
         return {}
+
+    async def fetch(self, unit: Unit, batch: Sequence[Event]) -> None:
+        """See `Handlers`."""
+        await unit.fetch(Reservation, batch[0].region, [event.key for event in batch])
+        await unit.get_stocks(sorted({line["product"] for event in batch for line in event.data.get("lines", ())}))
 
     async def apply(self, unit: Unit, lane: Lane, event: Event, prepared: Any) -> None:
         """See `Handlers`."""
@@ -75,7 +81,7 @@ class InventoryHandlers:
         wanted: dict[str, int] = {}
         if event.type in (events.ORDER_PLACED, events.ORDER_CHANGED):
             wanted = {line["product"]: line["quantity"] for line in event.data["lines"]}
-        before = (reservation.version, reservation.told)
+        seen = reservation.version
         stocks: dict[str, Stock] = {}
         if event.type != events.ORDER_CONFIRMED and (touched := reservation.products(wanted)):
             stocks = await unit.get_stocks(touched)
@@ -86,20 +92,18 @@ class InventoryHandlers:
             told = reservation.release(event, stocks, self._threshold)
         else:
             told = reservation.reserve(event, wanted, stocks, self._threshold, unit.now + self._time)
-        if (reservation.version, reservation.told) == before:
+        if reservation.version == seen:
             return
         for product in sorted(stocks):
             if stocks[product].version != versions[product]:
-                stocks[product].version = versions[product] + 1
                 await unit.put(stocks[product], versions[product])
-        await unit.put(reservation, before[0])
+        await unit.put(reservation, seen)
         unit.tell(told, event.trace)
 
-    async def tick(self, lane: Lane) -> float | None:
+    async def tick(self, lane: Lane) -> None:
         """See `Handlers`: ask the orders of reservations whose time is over."""
         for due in await self._store.due(Reservation, lane, 100):
             await self._ask(lane, due)
-        return None
 
     async def _ask(self, lane: Lane, due: Reservation) -> None:
         async def ask(unit: Unit) -> None:

@@ -11,6 +11,7 @@ from ..domain.events import Event
 from ..domain.identifiers import Customer
 from ..domain.notification import FOR_OPERATOR, QUEUED, SUBJECTS, Notification
 from ..ports import Channel, Lane, Store, StoreError, Unit
+from ..saga.consumer import Soon
 
 AT_ONCE = 50
 logger = logging.getLogger(__name__)
@@ -24,11 +25,15 @@ class NotificationHandlers:
     def __init__(self, store: Store, channels: Sequence[Channel], operator: str) -> None:
         """`operator` is the mail address of who is told of low stock and declined refunds."""
         self._store, self._channels, self._operator = store, tuple(channels), operator
-        self.soon: set[str] = set()
+        self.soon = Soon()
 
     async def prepare(self, lane: Lane, batch: Sequence[Event]) -> Mapping[str, Any]:
         """See `Handlers`: nothing."""
         return {}
+
+    async def fetch(self, unit: Unit, batch: Sequence[Event]) -> None:
+        """See `Handlers`."""
+        await unit.fetch(Notification, batch[0].region, [event.id for event in batch])
 
     async def apply(self, unit: Unit, lane: Lane, event: Event, prepared: Any) -> None:
         """See `Handlers`."""
@@ -36,26 +41,28 @@ class NotificationHandlers:
             notification = Notification(event.id, event.region, lane=lane.number)
             notification.queue(event, [channel.name for channel in self._channels], unit.now)
             await unit.put(notification, 0)
-            if self._channels:
-                self.soon.add(lane.name)
+            self.soon.note(lane, notification.due_at, unit.now)
 
-    async def tick(self, lane: Lane) -> float | None:
+    async def tick(self, lane: Lane) -> None:
         """See `Handlers`: send what is queued."""
         due = await self._store.due(Notification, lane, AT_ONCE)
         if not due:
-            return None
+            return
         results = await asyncio.gather(*(self._send(notification) for notification in due))
 
         async def record(unit: Unit) -> None:
+            await unit.fetch(Notification, lane.region, [each.id for each in due])
             for each, (sent, error) in zip(due, results, strict=True):
                 notification = await unit.get(Notification, each.region, each.id)
                 if notification is not None and notification.state == QUEUED:
                     seen = notification.version
                     notification.tried(sent, error, unit.now)
                     await unit.put(notification, seen)
+                    self.soon.note(lane, notification.due_at, unit.now)
+            if len(due) == AT_ONCE:
+                self.soon.note(lane, unit.now, unit.now)
 
         await self._store.transact(record, lane)
-        return 0.0 if len(due) == AT_ONCE else 0.5
 
     async def _send(self, notification: Notification) -> tuple[set[str], str | None]:
         to: str | None = None

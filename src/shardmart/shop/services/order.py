@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from ..domain import events
 from ..domain.errors import InvalidError, NotFoundError, VersionError
@@ -15,7 +15,20 @@ from ..domain.events import Event
 from ..domain.identifiers import Customer, OrderId
 from ..domain.order import Line, Order, merge
 from ..ports import Lane, Store, Unit
+from ..saga.consumer import Soon
 from ..telemetry import TRACE
+
+CUSTOMER_SECONDS, PRICE_SECONDS = 60.0, 2.0
+"""For how long an instance believes that a customer is there, and what a product costs."""
+REMEMBERED = 20_000
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _bounded(remembered: dict[K, V]) -> dict[K, V]:
+    if len(remembered) >= REMEMBERED:
+        remembered.clear()
+    return remembered
 
 
 def new_order_id() -> str:
@@ -28,18 +41,35 @@ class Orders:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._customers: dict[Customer, float] = {}
+        self._prices: dict[str, tuple[float, Mapping[str, Any]]] = {}
 
     async def priced(self, customer: Customer, wanted: list[tuple[str, int]]) -> list[Line]:
         """Lines at today's prices; InvalidError for an unknown product, NotFoundError for an unknown customer."""
         pieces = merge(wanted)
-        person, products = await asyncio.gather(
-            self._store.customer(customer.region, customer.user), self._store.products(list(pieces))
-        )
-        if person is None:
+        is_there, products = await asyncio.gather(self._is_there(customer), self._products(list(pieces)))
+        if not is_there:
             raise NotFoundError("there is no such customer")
         if unknown := [product for product in pieces if product not in products]:
             raise InvalidError(f"there is no product {unknown[0][:80]!r}")
         return [Line(product, quantity, products[product]["price_cents"]) for product, quantity in pieces.items()]
+
+    async def _is_there(self, customer: Customer) -> bool:
+        now = time.monotonic()
+        if self._customers.get(customer, 0.0) < now:
+            if await self._store.customer(customer.region, customer.user) is None:
+                return False
+            _bounded(self._customers)[customer] = now + CUSTOMER_SECONDS
+        return True
+
+    async def _products(self, wanted: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        now = time.monotonic()
+        known = {p: self._prices[p][1] for p in wanted if p in self._prices and self._prices[p][0] > now}
+        if unknown := [product for product in wanted if product not in known]:
+            found = await self._store.products(unknown)
+            _bounded(self._prices).update({p: (now + PRICE_SECONDS, product) for p, product in found.items()})
+            known |= found
+        return known
 
     async def place(self, unit: Unit, customer: Customer, lines: list[Line], address: dict[str, str] | None) -> Order:
         """A new order, in the caller's transaction."""
@@ -76,7 +106,6 @@ class Orders:
                 told.append(order.change_lines(_changed(order, quantities)))
             if address is not None:
                 order.change_address(address)
-            order.version = seen + 1
             await unit.put(order, seen)
             unit.tell(told, order.trace)
             return order
@@ -129,11 +158,15 @@ class OrderHandlers:
     )
 
     def __init__(self) -> None:
-        self.soon: set[str] = set()
+        self.soon = Soon()
 
     async def prepare(self, lane: Lane, batch: Sequence[Event]) -> Mapping[str, Any]:
         """See `Handlers`: nothing."""
         return {}
+
+    async def fetch(self, unit: Unit, batch: Sequence[Event]) -> None:
+        """See `Handlers`."""
+        await unit.fetch(Order, batch[0].region, [event.key for event in batch])
 
     async def apply(self, unit: Unit, lane: Lane, event: Event, prepared: Any) -> None:
         """See `Handlers`."""
@@ -146,9 +179,8 @@ class OrderHandlers:
             await unit.put(order, seen)
             unit.tell(told, event.trace)
 
-    async def tick(self, lane: Lane) -> float | None:
+    async def tick(self, lane: Lane) -> None:
         """See `Handlers`: nothing is ever due."""
-        return None
 
 
 def utc(moment: datetime) -> str:

@@ -12,6 +12,7 @@ from ..domain.errors import NotFoundError
 from ..domain.events import Event
 from ..domain.payment import REFUNDING, Payment
 from ..ports import Lane, Provider, ProviderAnswer, Store, Unit
+from ..saga.consumer import Soon
 from ..telemetry import TRACE
 
 AT_ONCE = 50
@@ -60,16 +61,20 @@ class PaymentHandlers:
 
     def __init__(self, store: Store, provider: Provider) -> None:
         self._store, self._provider = store, provider
-        self.soon: set[str] = set()
+        self.soon = Soon()
 
     async def prepare(self, lane: Lane, batch: Sequence[Event]) -> Mapping[str, Any]:
         """See `Handlers`: charge what is asked for, all at once, but not what is cancelled in the same batch."""
         cancelled = {event.key for event in batch if event.type == events.ORDER_CANCELLED}
         wanted = [e for e in batch if e.type == events.PAYMENT_REQUESTED and e.key not in cancelled]
-        known = await asyncio.gather(*(self._store.get(Payment, e.region, e.key) for e in wanted))
-        asked = [e for e, payment in zip(wanted, known, strict=True) if payment is None]
+        known = await self._store.get_many(Payment, lane.region, [event.key for event in wanted])
+        asked = [event for event in wanted if event.key not in known]
         answers = await asyncio.gather(*(self._provider.capture(e.key, e.data["amount_cents"], e.trace) for e in asked))
         return {event.id: answer for event, answer in zip(asked, answers, strict=True)}
+
+    async def fetch(self, unit: Unit, batch: Sequence[Event]) -> None:
+        """See `Handlers`."""
+        await unit.fetch(Payment, batch[0].region, [event.key for event in batch])
 
     async def apply(self, unit: Unit, lane: Lane, event: Event, prepared: Any) -> None:
         """See `Handlers`."""
@@ -84,37 +89,38 @@ class PaymentHandlers:
         else:
             payment.cancel(event, unit.now)
         if payment.version != seen:
-            payment.version = seen + 1
             await unit.put(payment, seen)
             unit.tell(told, event.trace)
-        if payment.due_at is not None:
-            self.soon.add(lane.name)
+        self.soon.note(lane, payment.due_at, unit.now)
 
-    async def tick(self, lane: Lane) -> float | None:
+    async def tick(self, lane: Lane) -> None:
         """See `Handlers`: ask the provider for what has no answer yet."""
         due = await self._store.due(Payment, lane, AT_ONCE)
         if not due:
-            return None
+            return
         answers = await asyncio.gather(*(self._ask(payment) for payment in due))
-        for payment, answer in zip(due, answers, strict=True):
-            await self._record(lane, payment, answer)
-        return 0.5
+        await self._record(lane, list(zip(due, answers, strict=True)))
 
     async def _ask(self, payment: Payment) -> ProviderAnswer:
         if payment.state == REFUNDING:
             return await self._provider.refund(payment.id, payment.trace)
         return await self._provider.capture(payment.id, payment.amount_cents, payment.trace)
 
-    async def _record(self, lane: Lane, asked: Payment, answer: ProviderAnswer) -> None:
+    async def _record(self, lane: Lane, answers: Sequence[tuple[Payment, ProviderAnswer]]) -> None:
         async def record(unit: Unit) -> None:
-            payment = await unit.get(Payment, asked.region, asked.id)
-            assert payment
-            seen = payment.version
-            if payment.state == asked.state:
-                told = _learn(payment, answer, unit.now)
-                if payment.version != seen:
-                    await unit.put(payment, seen)
-                    unit.tell(told, payment.trace or TRACE.get())
+            await unit.fetch(Payment, lane.region, [asked.id for asked, _ in answers])
+            for asked, answer in answers:
+                payment = await unit.get(Payment, asked.region, asked.id)
+                assert payment
+                seen = payment.version
+                if payment.state == asked.state:
+                    told = _learn(payment, answer, unit.now)
+                    if payment.version != seen:
+                        await unit.put(payment, seen)
+                        unit.tell(told, payment.trace or TRACE.get())
+                        self.soon.note(lane, payment.due_at, unit.now)
+            if len(answers) == AT_ONCE:
+                self.soon.note(lane, unit.now, unit.now)
 
         await self._store.transact(record, lane)
 

@@ -92,6 +92,7 @@ def build(instance: Instance, title: str, description: str) -> FastAPI:
     app.state.settings = instance.settings
     app.state.draining = False
     app.state.known_tokens = {}
+    app.state.rebuild = []
     problems.install(app)
     app.add_middleware(Door, limits=instance.settings.limits, telemetry=instance.telemetry, state=app.state)
     _common(app, instance)

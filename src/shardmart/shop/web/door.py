@@ -55,8 +55,9 @@ class Rates:
         left = min(float(self._burst), left + (now - since) * self._per_second)
         if len(self._buckets) >= MAXIMUM_CALLERS and caller not in self._buckets:
             self._buckets.pop(next(iter(self._buckets)))
-        self._buckets[caller] = (max(0.0, left - cost), now)
-        return left >= cost
+        allowed = left >= cost
+        self._buckets[caller] = (left - cost if allowed else left, now)
+        return allowed
 
 
 class Door:

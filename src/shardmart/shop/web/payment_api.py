@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, HTTPException, Request, Response
 from pydantic import BaseModel, Field
 
-from ..adapters.channels import signature
+from ..adapters.signature import signature
 from ..domain.identifiers import OrderId
 from ..domain.payment import Payment
 from ..ports import Store, Unit

@@ -13,7 +13,7 @@ import aiohttp
 from fastapi import Depends, FastAPI, Header, HTTPException, Query
 from pydantic import Field
 
-from ..adapters.channels import signature
+from ..adapters.signature import signature
 from ..services.provider import Action, Operation, ProviderLedger, Rule
 from .answers import Body
 

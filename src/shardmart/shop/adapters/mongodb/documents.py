@@ -7,7 +7,7 @@ the customer is a field.  Everywhere else an id is the text that callers see.  N
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -60,6 +60,19 @@ def key_of(kind: type[Aggregate], region: str, id_: str) -> Document:
     if kind is Stock:
         return {"_id": id_}
     return {"region": region, "_id": id_}
+
+
+def keys_of(kind: type[Aggregate], region: str, ids: Sequence[str]) -> Document:
+    """The filter that finds several aggregates of a region on the shards that have them."""
+    if len(ids) == 1:
+        return key_of(kind, region, ids[0])
+    keys = [key_of(kind, region, id_) for id_ in ids]
+    query: Document = {"_id": {"$in": [key["_id"] for key in keys]}}
+    if kind is Stock:
+        return query
+    if kind is Order:
+        query["user_id"] = {"$in": list({str(key["user_id"]): key["user_id"] for key in keys}.values())}
+    return {"region": region} | query
 
 
 def fields_of(aggregate: Aggregate) -> Document:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import pymongo
@@ -92,6 +93,7 @@ class MongoLanes:
             document["epoch"],
             document["position"],
             document["position_at"],
+            document.get("replay_from"),
         )
 
     async def give_back(self, lanes: Sequence[Lane]) -> None:
@@ -100,6 +102,32 @@ class MongoLanes:
             for lane in lanes:
                 key: dict[str, Any] = {"region": lane.region, "_id": f"{lane.service}/{lane.name}"}
                 await self._free(key | {"epoch": lane.epoch})
+
+    async def ask_replay(self, since: datetime) -> int:
+        """See `ports.Lanes`."""
+        asked = 0
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            await self._make()
+            for region in self._regions:
+                lanes = {"region": region, "service": self._service, "kind": "lane"}
+                asked += (await self._collection.update_many(lanes, {"$set": {"replay_from": since}})).matched_count
+        return asked
+
+    async def replayed(self, lane: Lane) -> None:
+        """See `ports.Lanes`."""
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            key = {"region": lane.region, "_id": f"{lane.service}/{lane.name}", "epoch": lane.epoch}
+            done = {"replay_from": lane.replay_from}
+            await self._collection.update_one(key | done, {"$set": {"replay_from": None}})
+
+    async def replaying(self) -> int:
+        """See `ports.Lanes`."""
+        waiting = 0
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            for region in self._regions:
+                lanes = {"region": region, "service": self._service, "replay_from": {"$type": "date"}}
+                waiting += await self._collection.count_documents(lanes)
+        return waiting
 
     async def leave(self) -> None:
         """See `ports.Lanes`."""

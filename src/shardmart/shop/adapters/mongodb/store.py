@@ -81,8 +81,7 @@ class MongoStore:
             if lane is not None:
                 await unit.fence(position, self._lease_seconds)
             result = await work(unit)
-            if not self._events_later:
-                await unit.flush()
+            await unit.flush(events=not self._events_later)
         except BaseException:
             if session.in_transaction:
                 with suppress(PyMongoError):  # the server ends it by itself
@@ -105,6 +104,15 @@ class MongoStore:
             collection = self._database[documents.COLLECTIONS[kind]]
             document = await collection.find_one(documents.key_of(kind, region, id_))
         return documents.aggregate_of(kind, document) if document else None
+
+    async def get_many(self, kind: type[AggregateT], region: str, ids: Sequence[str]) -> dict[str, AggregateT]:
+        """See `ports.Store`."""
+        if not ids:
+            return {}
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            cursor = self._database[documents.COLLECTIONS[kind]].find(documents.keys_of(kind, region, ids))
+            found = [documents.aggregate_of(kind, document) async for document in cursor]
+        return {aggregate.id: aggregate for aggregate in found}
 
     async def stored_answer(self, region: str, key: str) -> StoredAnswer | None:
         """See `ports.Store`."""

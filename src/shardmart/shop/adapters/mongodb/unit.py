@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from pymongo import InsertOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import OperationFailure
 
@@ -45,6 +46,9 @@ class MongoUnit:
     def __init__(self, database: Database, session: AsyncClientSession, lanes: int, lane: Lane | None) -> None:
         self._database, self._session, self._lanes, self._lane = database, session, lanes, lane
         self._events: list[Document] = []
+        self._known: dict[tuple[type[Aggregate], str], Aggregate | None] = {}
+        self._changed: dict[tuple[type[Aggregate], str], int] = {}
+        """What is to be written, and the version it had when it was read."""
         self.now = datetime.now(UTC)
 
     async def fence(self, position: str | None, seconds: float) -> None:
@@ -70,29 +74,58 @@ class MongoUnit:
 
     async def get(self, kind: type[AggregateT], region: str, id_: str) -> AggregateT | None:
         """See `ports.Unit`."""
+        if (kind, id_) not in self._known:
+            await self.fetch(kind, region, [id_])
+        found = self._known[kind, id_]
+        assert found is None or isinstance(found, kind)
+        return found
+
+    async def fetch(self, kind: type[Aggregate], region: str, ids: Sequence[str]) -> None:
+        """See `ports.Unit`."""
+        wanted = [id_ for id_ in dict.fromkeys(ids) if (kind, id_) not in self._known]
+        if not wanted:
+            return
+        self._known |= {(kind, id_): None for id_ in wanted}
         collection = self._database[documents.COLLECTIONS[kind]]
-        document = await collection.find_one(documents.key_of(kind, region, id_), session=self._session)
-        return documents.aggregate_of(kind, document) if document else None
+        query = documents.keys_of(kind, region, wanted)
+        async for document in collection.find(query, session=self._session):
+            aggregate: Aggregate = documents.aggregate_of(kind, document)
+            self._known[kind, aggregate.id] = aggregate
 
     async def get_stocks(self, products: Sequence[str]) -> dict[str, Stock]:
         """See `ports.Unit`."""
-        return await stocks_of(self._database, products, self._session)
+        wanted = [product for product in dict.fromkeys(products) if (Stock, product) not in self._known]
+        if wanted:
+            found = await stocks_of(self._database, wanted, self._session)
+            self._known |= {(Stock, product): found.get(product) for product in wanted}
+        known = {product: self._known[Stock, product] for product in products}
+        return {product: stock for product, stock in known.items() if isinstance(stock, Stock)}
 
     async def put(self, aggregate: Aggregate, seen: int) -> None:
         """See `ports.Unit`."""
-        kind = type(aggregate)
-        key = documents.key_of(kind, aggregate.region, aggregate.id)
-        collection = self._database[documents.COLLECTIONS[kind]]
-        fields = documents.fields_of(aggregate)
-        if seen == 0:
-            await collection.insert_one(key | fields, session=self._session)
-            return
-        match: Document = {"version": seen}
-        if kind is Order and seen == documents.FOREIGN_VERSION:
-            match = {"version": {"$in": [seen, None]}}
-        done = await collection.update_one(key | match, {"$set": fields}, session=self._session)
-        if done.matched_count != 1:
-            raise ConflictError(f"{kind.__name__} has another version")
+        key = (type(aggregate), aggregate.id)
+        self._known[key] = aggregate
+        self._changed.setdefault(key, seen)
+
+    async def _write(self, kind: type[Aggregate]) -> None:
+        """Write what was put of one kind, in one go and in one order, or two transactions would wait for each other."""
+        operations: list[InsertOne[Document] | UpdateOne] = []
+        for (_, id_), seen in sorted((item for item in self._changed.items() if item[0][0] is kind), key=_by_id):
+            aggregate = self._known[kind, id_]
+            assert aggregate
+            key, fields = documents.key_of(kind, aggregate.region, id_), documents.fields_of(aggregate)
+            if seen == 0:
+                operations.append(InsertOne(key | fields))
+                continue
+            match: Document = {"version": seen}
+            if kind is Order and seen == documents.FOREIGN_VERSION:
+                match = {"version": {"$in": [seen, None]}}
+            operations.append(UpdateOne(key | match, {"$set": fields}))
+        if operations:
+            collection = self._database[documents.COLLECTIONS[kind]]
+            done = await collection.bulk_write(operations, session=self._session)
+            if done.matched_count + done.inserted_count != len(operations):
+                raise ConflictError(f"a {kind.__name__} has another version")
 
     def tell(self, events: Sequence[Event], trace: str) -> None:
         """See `ports.Unit`."""
@@ -100,9 +133,11 @@ class MongoUnit:
             document = documents.document_of(event, self._lanes, datetime.now(UTC))
             self._events.append(document | {"trace": event.trace or trace})
 
-    async def flush(self) -> None:
-        """Write the events told; once, at the end of the transaction."""
-        if self._events:
+    async def flush(self, *, events: bool = True) -> None:
+        """Write what was put and told; once, at the end of the transaction."""
+        for kind in documents.COLLECTIONS:
+            await self._write(kind)
+        if self._events and events:
             await self._database["events"].insert_many(self._events, session=self._session)
 
     def flush_later(self) -> None:
@@ -153,3 +188,7 @@ class MongoUnit:
         await self._database["parked_events"].delete_one(
             {"region": event.region, "key": event.key, "_id": f"{lane.service}|{event.id}"}, session=self._session
         )
+
+
+def _by_id(item: tuple[tuple[type[Aggregate], str], int]) -> str:
+    return item[0][1]

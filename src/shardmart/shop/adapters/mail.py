@@ -1,19 +1,10 @@
-"""Ways to tell somebody: a mail server, and somebody's endpoint.
-
-Both are told at least once, a mail under the same Message-ID and a webhook under the same event id each time.
-"""
+"""E-mail: at least once, each time under the same Message-ID."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import json
 import smtplib
-import time
 from email.message import EmailMessage
-
-import aiohttp
 
 from ..domain.notification import SUBJECTS, Notification
 
@@ -52,33 +43,3 @@ class MailChannel:
     def _send(self, message: EmailMessage) -> None:
         with smtplib.SMTP(self._host, self._port, timeout=self._seconds) as server:
             server.send_message(message)
-
-
-def signature(secret: str, at: int, body: bytes) -> str:
-    """What signs a webhook: HMAC-SHA256 of "time.body" in hexadecimal."""
-    return hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
-
-
-class WebhookChannel:
-    """A POST to somebody's endpoint, signed: `Shop-Signature: t=SECONDS,v1=HEX`."""
-
-    name = "webhook"
-
-    def __init__(self, url: str, secret: str, seconds: float = 5.0) -> None:
-        self._url, self._secret = url, secret
-        self._timeout = aiohttp.ClientTimeout(total=seconds)
-
-    async def send(self, notification: Notification, to: str | None) -> None:
-        """See `ports.Channel`."""
-        document = {"id": notification.id, "type": notification.type, "key": notification.key}
-        body = json.dumps(document | {"data": notification.data}).encode()
-        at = int(time.time())
-        headers = {
-            "Content-Type": "application/json",
-            "Shop-Signature": f"t={at},v1={signature(self._secret, at, body)}",
-        }
-        async with (
-            aiohttp.ClientSession(timeout=self._timeout) as session,
-            session.post(self._url, data=body, headers=headers) as response,
-        ):
-            response.raise_for_status()
