@@ -97,7 +97,8 @@ def test_3_status_knows_the_shop_and_says_who_is_gone(site: Site) -> None:
 
 def test_4_secrets_are_readable_by_their_owner_only_and_on_no_command_line(site: Site) -> None:
     folder = ShopFiles(site.state).folder
-    assert {file.stat().st_mode & 0o077 for file in folder.rglob("*")} == {0}
+    assert folder.stat().st_mode & 0o077 == 0
+    assert {file.stat().st_mode & 0o077 for file in (folder / "config").rglob("*")} == {0}
     secrets = {file.read_text().strip() for file in (site.state / "secrets").glob("*.password")}
     lines = subprocess.run(["ps", "axww", "-o", "args="], capture_output=True, text=True, check=True).stdout
     assert [secret for secret in secrets if secret in lines] == []
