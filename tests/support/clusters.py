@@ -44,9 +44,9 @@ PORTS = range(20_000, 32_000)
 WORKERS = 4
 
 
-def known_access() -> access.Access:
+def known_access(*, shop: bool = False) -> access.Access:
     """Users, as the roles and the chart make them."""
-    return access.load(data_model.load().database)
+    return access.load(data_model.load().database, shop=shop)
 
 
 def free_ports(count: int) -> list[int]:
@@ -92,8 +92,9 @@ def small_topology(
 class EmbeddedCluster:
     """A cluster in a folder: its processes, secrets and addresses."""
 
-    def __init__(self, folder: Path, description: Cluster) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, description: Cluster, *, shop: bool = False) -> None:
+        """`shop`: with the users and collections that a topology with services has."""
+        self.folder, self.shop = folder, shop
         self.description = description
         self.state = State(folder)
         self.tls = embedded.tls(description, folder)
@@ -129,7 +130,7 @@ class EmbeddedCluster:
         """Keyfile, passwords, certificates and cluster.json, as the roles that make them do."""
         folder = self.folder / "secrets"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in known_access().secrets:
+        for name in known_access(shop=self.shop).secrets:
             if not (folder / name).exists():
                 (folder / name).touch(mode=0o600)
                 (folder / name).write_text(secrets.token_hex(20) + "\n")
@@ -163,7 +164,7 @@ class EmbeddedCluster:
         primary = replica_set.primary_of(self.description.config_servers.addresses, self.members_credentials)
         assert primary
         keepers = users.Administrators(keyfile=self.members_credentials)
-        administrator, *others = (self._user(user.as_task_argument()) for user in known_access().users)
+        administrator, *others = (self._user(user.as_task_argument()) for user in known_access(shop=self.shop).users)
         users.converge([administrator], primary, keepers)
         deadline = Deadline(60)
         sharding.wait_for_router(self.router, self.admin, deadline)
@@ -172,7 +173,7 @@ class EmbeddedCluster:
             sharding.converge_shards(shards, client, deadline)
             sharding.converge_zones(shards, client, deadline)
             sharding.converge_balancer(client, deadline, enabled=True)
-            model = data_model.load()
+            model = data_model.load(shop=self.shop)
             sharding.converge_collections(model.database, collection_specs(model), client, deadline)
         users.converge(others, self.router, users.Administrators(login=self.admin))
 
@@ -213,9 +214,9 @@ def collection_specs(model: data_model.DataModel) -> list[sharding.CollectionSpe
 
 
 @contextmanager
-def embedded_cluster(folder: Path, **sizes: Any) -> Iterator[EmbeddedCluster]:
+def embedded_cluster(folder: Path, *, shop: bool = False, **sizes: Any) -> Iterator[EmbeddedCluster]:
     """A bootstrapped cluster of the given sizes (see `small_topology`), destroyed at the end of the block."""
-    cluster = EmbeddedCluster(folder, small_topology(**sizes))
+    cluster = EmbeddedCluster(folder, small_topology(**sizes), shop=shop)
     cluster.write_secrets()
     try:
         cluster.start()

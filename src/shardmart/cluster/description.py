@@ -1,4 +1,4 @@
-"""What there is of a cluster, typed: replica sets, nodes and where each of them runs; read and written here alone.
+"""What there is of a cluster, typed: replica sets, nodes, the shop and where each of them runs; read and written here.
 
 `cluster.json` in the state folder holds it, with the version of its shape; a file of an older version is still read.
 Nothing here knows a topology file, Ansible or a platform, and nothing here talks to a server.
@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 
 from ..errors import UNREACHABLE
 from .errors import ClusterError
+from .shop import Shop
+from .shop import parse as parse_shop
 
 _T = TypeVar("_T", bound="Node | ReplicaSet")
-VERSION = 2
-"""Of the file.  1 had no version, called the platform `kind`, and said of a pod its host name only."""
+VERSION = 3
+"""Of the file.  2 had no shop; 1 had no version, called the platform `kind`, said of a pod its host name only."""
 
 DISABLED, REQUIRE_TLS = "disabled", "requireTLS"
 """Of `net.tls.mode`; the chart also has `allowTLS` and `preferTLS`, whose servers answer both ways."""
@@ -171,6 +173,7 @@ class Cluster:
     election: Election = Election()
     tls: TlsSettings = TlsSettings()
     kubernetes: Kubernetes | None = None
+    shop: Shop | None = None
 
     @property
     def replica_sets(self) -> tuple[ReplicaSet, ...]:
@@ -214,6 +217,7 @@ class Cluster:
             "config_servers": self.config_servers.as_document(),
             "shards": [shard.as_document() for shard in self.shards],
             "routers": [router.as_document() for router in self.routers],
+            "shop": self.shop.as_document() if self.shop else None,
         }
 
     def dumps(self) -> str:
@@ -279,6 +283,7 @@ def _cluster(document: Mapping[str, Any]) -> Cluster:
         config_servers=_replica_set(document["config_servers"], Role.CONFIG),
         shards=tuple(_replica_set(shard, Role.SHARD) for shard in document["shards"]),
         routers=tuple(Node(**_node_arguments(router, Role.ROUTER, ROUTERS)) for router in document["routers"]),
+        shop=parse_shop(document.get("shop")),
     )
 
 

@@ -1,6 +1,7 @@
 """Access: which users there are, what each may do, and which component holds whose secret.
 
-`access.yml` beside this file is the one home of these facts.  Nothing here reads a secret or talks to a server.
+`access.yml` beside this file is the one home of these facts.  The users and keys under `shop` are there only for a
+topology with services.  Nothing here reads a secret or talks to a server.
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ class Access:
     users: tuple[User, ...]
     holders: tuple[str, ...]
     keyfile_held_by: tuple[str, ...]
+    keys: tuple[str, ...] = ()
+    """Secrets of the shop that are no database user's, by name; their files are `NAME.password` like the others."""
 
     @property
     def administrator(self) -> User:
@@ -116,24 +119,29 @@ class Access:
         return {
             "administrator": administrator,
             "users": others,
-            "passwords": [user.password for user in self.users],
+            "passwords": [user.password for user in self.users] + [f"{key}.password" for key in self.keys],
             "held_by": {holder: list(self.held_by(holder)) for holder in self.holders},
             "strangers": [user.name for user in self.strangers(database)],
         }
 
 
-def load(database: str, path: Path = DEFAULT_FILE) -> Access:
-    """Read the users of `path`, with `database` in place of "{data}"; raises AccessError by the key that is wrong."""
+def load(database: str, path: Path = DEFAULT_FILE, *, shop: bool = False) -> Access:
+    """Read the users of `path`, the shop's only with `shop`; `database` takes the place of "{data}".
+
+    Raises AccessError by the key that is wrong.
+    """
     document = yaml.safe_load(path.read_text())
     holders = tuple(document["holders"])
     keyfile = _known(holders, document["keyfile"]["held_by"], f"{path.name}: keyfile.held_by")
     users = tuple(
-        _user(entry, database, holders, f"{path.name}: users[{i}]") for i, entry in enumerate(document["users"])
+        _user(entry, database, holders, f"{path.name}: {key}[{i}]")
+        for key, entries in (("users", document["users"]), ("shop.users", document["shop"]["users"] if shop else []))
+        for i, entry in enumerate(entries)
     )
     names = [user.name for user in users]
     if twice := {name for name in names if names.count(name) > 1}:
         raise AccessError(f"{path.name}: users: {', '.join(sorted(twice))} is there twice")
-    return Access(users, holders, keyfile)
+    return Access(users, holders, keyfile, tuple(key["name"] for key in document["shop"]["keys"]) if shop else ())
 
 
 def _user(entry: Mapping[str, Any], database: str, holders: tuple[str, ...], key: str) -> User:
@@ -146,7 +154,7 @@ def _user(entry: Mapping[str, Any], database: str, holders: tuple[str, ...], key
     return User(
         name=entry["name"],
         purpose=entry["purpose"],
-        roles=tuple(Role(role["role"], named(role["db"])) for role in entry["roles"]),
+        roles=tuple(Role(role["role"], named(role["db"])) for role in entry.get("roles", [])),
         privileges=tuple(
             Privilege({k: named(v) for k, v in privilege["resource"].items()}, tuple(privilege["actions"]))
             for privilege in entry.get("privileges", [])

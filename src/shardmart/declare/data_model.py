@@ -1,7 +1,8 @@
 """The data model: regions, zones, collections, shard keys, indexes and validators.
 
 `data_model.yml` beside this file is the one home of these facts; `schemas/` holds a JSON Schema per collection, in
-which `["{regions}"]` stands for the list of regions.  A model that contradicts itself raises DataModelError.
+which `["{regions}"]` stands for the list of regions.  What says `part: shop` is there for a topology with services.
+A model that contradicts itself raises DataModelError.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import yaml
 from shardmart.errors import BadUseError
 
 DEFAULT_FILE = Path(__file__).with_name("data_model.yml")
+SHOP = "shop"
+"""The only part that a topology may leave out."""
 
 
 class DataModelError(BadUseError):
@@ -37,11 +40,20 @@ class ZoneRange:
 
 @dataclass(frozen=True)
 class Index:
-    """An index by name; `keys` maps field to 1, -1 or "hashed", in order."""
+    """An index by name; `keys` maps field to 1, -1 or "hashed", in order.
+
+    With `expire_after_seconds` the server removes a document that long after the date in its field (a TTL index).
+    """
 
     name: str
     keys: dict[str, int | str]
     unique: bool = False
+    expire_after_seconds: int | None = None
+
+    def as_task_argument(self) -> dict[str, Any]:
+        """The index as createIndexes has it."""
+        expiry = {} if self.expire_after_seconds is None else {"expireAfterSeconds": self.expire_after_seconds}
+        return {"name": self.name, "keys": dict(self.keys), "unique": self.unique} | expiry
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,7 @@ class Collection:
         return {
             "name": self.name,
             "shard_key": dict(self.shard_key),
-            "indexes": [{"name": i.name, "keys": dict(i.keys), "unique": i.unique} for i in self.indexes],
+            "indexes": [index.as_task_argument() for index in self.indexes],
             "zone_ranges": [
                 {"zone": z.zone, "min": {first: z.minimum}, "max": {first: z.maximum}} for z in self.zone_ranges
             ],
@@ -94,20 +106,34 @@ class DataModel:
         raise KeyError(name)
 
 
-def load(path: Path = DEFAULT_FILE) -> DataModel:
-    """Read the data model from `path`; schemas are looked up in `schemas/` beside it. Raises DataModelError."""
+def load(path: Path = DEFAULT_FILE, *, shop: bool = False) -> DataModel:
+    """Read the data model from `path`, the shop's part of it only with `shop`; DataModelError for a wrong one.
+
+    Schemas are looked up in `schemas/` beside it.
+    """
     document = yaml.safe_load(path.read_text())
     regions = tuple(document["regions"])
     collections = []
     for i, entry in enumerate(document["collections"]):
         key = f"{path.name}: collections[{i}]"
-        collection = _collection(entry, path.parent / "schemas", regions, key)
+        if not _wanted(entry, key, shop=shop):
+            continue
+        indexes = [index for index in entry.get("indexes", []) if _wanted(index, f"{key}.indexes", shop=shop)]
+        collection = _collection(entry | {"indexes": indexes}, path.parent / "schemas", regions, key)
         for region in regions:
             homes = [z.zone for z in collection.zone_ranges if z.holds(region)]
             if collection.zone_ranges and len(homes) != 1:
                 raise DataModelError(f"{key}.zone_ranges: region {region} lies in {' and '.join(homes) or 'no zone'}")
         collections.append(collection)
     return DataModel(document["database"], regions, tuple(collections))
+
+
+def _wanted(entry: dict[str, Any], key: str, *, shop: bool) -> bool:
+    """Whether it belongs to a model with or without the shop."""
+    part = entry.get("part")
+    if part not in (None, SHOP):
+        raise DataModelError(f"{key}.part: no part {part!r}, there is {SHOP}")
+    return part is None or shop
 
 
 def _collection(entry: dict[str, Any], schemas: Path, regions: tuple[str, ...], key: str) -> Collection:
@@ -120,7 +146,10 @@ def _collection(entry: dict[str, Any], schemas: Path, regions: tuple[str, ...], 
     return Collection(
         name=entry["name"],
         shard_key=entry["shard_key"],
-        indexes=tuple(Index(i["name"], i["keys"], i.get("unique", False)) for i in entry.get("indexes", [])),
+        indexes=tuple(
+            Index(i["name"], i["keys"], i.get("unique", False), i.get("expire_after_seconds"))
+            for i in entry.get("indexes", [])
+        ),
         zone_ranges=tuple(ZoneRange(z["zone"], z["min"], z["max"]) for z in entry.get("zone_ranges", [])),
         validator=validator,
     )

@@ -1,7 +1,8 @@
 """The topology file, read and checked: every replica set, member, zone, router and port of a cluster.
 
-A wrong topology raises `TopologyError` with one line per fault, each naming the key.  `Topology.resolve` describes the
-cluster on the embedded platform, `declare.chart` on Kubernetes.  Nothing here touches a server.
+A wrong topology raises `TopologyError` with one line per fault, each naming the key.  A file may extend another one: it
+has that one's keys, and its own instead of those.  `Topology.resolve` describes the cluster on the embedded platform,
+`declare.chart` on Kubernetes.  Nothing here touches a server.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from shardmart.declare import versions
 from shardmart.declare.data_model import DataModel
 from shardmart.declare.data_model import load as load_data_model
 from shardmart.declare.rings import Ring
+from shardmart.declare.services import Backends, Services
+from shardmart.declare.services import describe as describe_shop
 from shardmart.errors import BadUseError
 
 MAX_VOTING_MEMBERS = 7
@@ -193,10 +196,20 @@ class Topology(_Strict):
     routers: Routers = Routers()
     rings: list[Ring] = []
     fragments: Fragments = Fragments()
+    services: Services | None = None
+    backends: Backends = Backends()
 
     def replica_sets(self) -> list[tuple[str, ReplicaSet]]:
         """Every replica set with the key it stands under, config servers first."""
         return [("config_servers", self.config_servers)] + [(f"shards[{i}]", s) for i, s in enumerate(self.shards)]
+
+    @field_validator("services", mode="before")
+    @classmethod
+    def _services_are_said(cls, value: object) -> object:
+        """A key without a value could mean none or all of them."""
+        if value is None:
+            raise ValueError("expected a mapping of services; `services: {}` is every one with its defaults")
+        return value
 
     @model_validator(mode="after")
     def _names_and_zones_agree(self) -> Self:
@@ -214,6 +227,8 @@ class Topology(_Strict):
             if zone not in served:
                 key = f"zones[{i}]" if named else "shards"
                 raise ValueError(f"{key}: no shard serves zone {zone!r}, its documents would have no home")
+        if self.services is None and "backends" in self.model_fields_set:
+            raise ValueError("backends: there are no `services` that would use them")
         _refuse_duplicates("port", self._ports())
         names = ((f"{key}.name", name) for key, name, _ in self._ring_servers())
         _refuse_duplicates("member name", chain(self._member_names(), names))
@@ -241,6 +256,9 @@ class Topology(_Strict):
             yield f"{key}.port", port
         for _, port in self.fragments.servers():
             yield "fragments.port", port
+        if self.services is not None:
+            yield from self.services.ports()
+            yield from self.backends.ports()
 
     def first_port(self, position: int) -> int:
         """Port of the first member of the set at `position` in `replica_sets()`: declared, or 100 apart from 27101."""
@@ -287,6 +305,7 @@ class Topology(_Strict):
             tls=TlsSettings()
             if self.tls.mode == DISABLED
             else TlsSettings(self.tls.mode, tuple(dict.fromkeys(names)), self.tls.validity_days, self.tls.renew_days),
+            shop=describe_shop(self.services, self.backends) if self.services is not None else None,
         )
 
 
@@ -295,15 +314,33 @@ def load(path: Path) -> Topology:
 
     Its zones are those of the data model, or it is refused.
     """
+    document = _document(path)
+    if isinstance(document, dict) and "extends" in document:
+        document = _extended(document, path)
+    topology = parse(document, str(path))
+    refuse_other_zones(topology, load_data_model(), str(path))
+    return topology
+
+
+def _document(path: Path) -> Any:
     try:
-        document = yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text())
     except OSError as error:
         raise TopologyError(f"{path}: cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise TopologyError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
-    topology = parse(document, str(path))
-    refuse_other_zones(topology, load_data_model(), str(path))
-    return topology
+
+
+def _extended(document: dict[Any, Any], path: Path) -> dict[Any, Any]:
+    """The keys of the file that `extends` names, relative to `path`, with those of `document` in their place."""
+    name = document["extends"]
+    if not isinstance(name, str):
+        raise TopologyError(f"{path}: extends: expected the name of a topology file, found {name!r}")
+    base = _document(path.parent / name)
+    if not isinstance(base, dict) or "extends" in base:
+        reason = "extends another one itself" if isinstance(base, dict) else "is not a mapping"
+        raise TopologyError(f"{path}: extends: {name} {reason}")
+    return base | {key: value for key, value in document.items() if key != "extends"}
 
 
 def parse(document: object, source: str) -> Topology:

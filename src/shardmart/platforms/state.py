@@ -89,9 +89,14 @@ class State:
 
     def uri(self, user: str) -> str:
         """A connection string for `user` through every router. It holds the password: never print it."""
-        routers = ",".join(router.address for router in self.description().routers)
-        tls = f"&tls=true&tlsCAFile={quote_plus(str(authority))}" if (authority := self.authority) else ""
-        return f"mongodb://{user}:{quote_plus(self.password(user))}@{routers}/?authSource=admin{tls}"
+        return uri_of(self.description(), user, self.password(user), self.authority)
+
+
+def uri_of(cluster: Cluster, user: str, password: str, authority: Path | None) -> str:
+    """A connection string through every router; `authority` where they speak TLS.  It holds the password."""
+    routers = ",".join(router.address for router in cluster.routers)
+    tls = f"&tls=true&tlsCAFile={quote_plus(str(authority))}" if authority else ""
+    return f"mongodb://{user}:{quote_plus(password)}@{routers}/?authSource=admin{tls}"
 
 
 def resolve_uri(uri: str | None = None, uri_file: Path | None = None, *, user: str, state: Path | None = None) -> str:

@@ -1,0 +1,124 @@
+"""What the shop's processes say of themselves: who is ready, who is not and why, who is gone.
+
+Asks `/readyz` of each instance past the load balancer, each service through it, and the cache by PING.  Reads only.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from ..protocol.connection import Deadline
+from ..shop import Instance, Service, Shop
+
+TIMEOUT_SECONDS = 2.0
+READY, NOT_READY, DOWN = "READY", "NOT READY", "DOWN"
+LONGEST_REASON = 200
+
+
+@dataclass(frozen=True)
+class Health:
+    """READY, NOT READY with what is missing, or DOWN with why there was no answer."""
+
+    state: str
+    reason: str = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it serves."""
+        return self.state == READY
+
+
+def ask(host: str, port: int, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Health:
+    """Ask a service's `/readyz`."""
+    connection = http.client.HTTPConnection(host, port, timeout=timeout_seconds)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        body = answer.read(10_000)
+    except TimeoutError:
+        return Health(DOWN, f"no answer within {timeout_seconds:g} s")
+    except (OSError, http.client.HTTPException) as error:
+        return Health(DOWN, getattr(error, "strerror", None) or str(error) or type(error).__name__)
+    finally:
+        connection.close()
+    return Health(READY) if answer.status == http.client.OK else Health(NOT_READY, _reason(body, answer.status))
+
+
+def _reason(body: bytes, status: int) -> str:
+    """What a body says is missing, in one line."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return f"answered {status}"
+    if not isinstance(document, dict):
+        return f"answered {status}"
+    told = {key: value for key, value in document.items() if key not in {"ready", "type", "title", "status"} and value}
+    text = "; ".join(f"{key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in told.items())
+    return text[:LONGEST_REASON] or f"answered {status}"
+
+
+def ask_cache(cache: Instance, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Health:
+    """PING without a login: a server that asks for one is alive."""
+    try:
+        with socket.create_connection((cache.host, cache.port), timeout=timeout_seconds) as connection:
+            connection.sendall(b"PING\r\n")
+            answer = connection.recv(100)
+    except TimeoutError:
+        return Health(DOWN, f"no answer within {timeout_seconds:g} s")
+    except OSError as error:
+        return Health(DOWN, error.strerror or str(error))
+    if answer.startswith((b"+PONG", b"-NOAUTH")):
+        return Health(READY)
+    return Health(NOT_READY, answer.decode(errors="replace").strip())
+
+
+def wait_until_ready(instances: Sequence[Instance], deadline: Deadline) -> None:
+    """Wait until every instance says that it is ready; DeadlineError names those that do not, and what they say."""
+    waiting = list(instances)
+    while True:
+        found = [(one, health) for one, health in zip(waiting, _all(waiting), strict=True) if not health.ready]
+        if not found:
+            return
+        waiting = [one for one, _ in found]
+        deadline.pause(f"{', '.join(f'{one.name} ({health.reason})' for one, health in found)} to be ready")
+
+
+def _all(instances: Sequence[Instance]) -> list[Health]:
+    with ThreadPoolExecutor(max_workers=max(1, len(instances))) as threads:
+        return list(threads.map(lambda one: ask(one.host, one.port), instances))
+
+
+def gather(shop: Shop) -> dict[str, Any]:
+    """Every service and instance with its state, as plain data, and a line for each problem."""
+    problems: list[str] = []
+    instances = dict(zip((one.name for one in shop.instances), _all(shop.instances), strict=True))
+    services = []
+    for service in shop.services:
+        rows = [
+            {"name": one.name, "address": one.address, "state": instances[one.name].state,
+             "reason": instances[one.name].reason}
+            for one in service.instances
+        ]  # fmt: skip
+        services.append({"name": service.name, "url": service.url, "instances": rows})
+        problems += [f"{row['name']} is {row['state']}: {row['reason']}" for row in rows if row["state"] != READY]
+        if shop.load_balancer and not _is_its_own_address(service):
+            through = ask(service.host, service.port)
+            if not through.ready and any(row["state"] == READY for row in rows):
+                problems.append(f"{service.name} is not served at {service.url}: {through.reason}")
+    document: dict[str, Any] = {"services": services, "cache": None, "problems": problems}
+    if shop.cache:
+        health = ask_cache(shop.cache)
+        document["cache"] = {"name": shop.cache.name, "address": shop.cache.address, "state": health.state}
+        if not health.ready:
+            problems.append(f"{shop.cache.name} is {health.state}: {health.reason}; answers come from the store")
+    return document
+
+
+def _is_its_own_address(service: Service) -> bool:
+    return [(service.host, service.port)] == [(one.host, one.port) for one in service.instances]

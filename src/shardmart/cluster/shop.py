@@ -1,0 +1,132 @@
+"""What there is of the shop, typed: its services, their instances, the cache and the load balancer.
+
+Part of the description (`description.Cluster.shop`), which reads and writes the file.  An instance is one process or
+pod of a service; nothing here starts one or talks to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+BALANCED = ("catalogue", "order", "inventory", "payment", "notification")
+"""Services of which there may be many instances behind the load balancer."""
+SINGLE = ("provider", "console")
+"""Services of one process: the simulated payment provider has a ledger of its own, the console holds no state."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One process of a service, or of what stands beside them; `pod` is None for a process of this machine."""
+
+    name: str
+    host: str
+    port: int
+    pod: str | None = None
+
+    @property
+    def address(self) -> str:
+        """ "host:port"; an IPv6 host in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        return f"http://{self.address}"
+
+    def as_document(self) -> dict[str, Any]:
+        """Plain data."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service: where callers find it, and its instances.
+
+    Where there is one instance and no balancer before it, both are the same address.
+    """
+
+    name: str
+    host: str
+    port: int
+    instances: tuple[Instance, ...]
+
+    @property
+    def url(self) -> str:
+        """The base URL for callers."""
+        return Instance(self.name, self.host, self.port).url
+
+    def as_document(self) -> dict[str, Any]:
+        """Plain data."""
+        instances = [instance.as_document() for instance in self.instances]
+        return {"name": self.name, "host": self.host, "port": self.port, "instances": instances}
+
+
+@dataclass(frozen=True)
+class Backends:
+    """Which product serves as store, event log and cache; the services are told, and nothing else asks."""
+
+    store: str = "mongodb"
+    event_log: str = "mongodb"
+    cache: str = "redis"
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The shop of a cluster.  `cache` is None for the backend `memory`; `load_balancer` where Kubernetes spreads."""
+
+    services: tuple[Service, ...]
+    backends: Backends = Backends()
+    cache: Instance | None = None
+    load_balancer: Instance | None = None
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """Every instance of every service, in order."""
+        return tuple(instance for service in self.services for instance in service.instances)
+
+    @property
+    def processes(self) -> tuple[Instance, ...]:
+        """All that runs: the cache, the instances, the load balancer."""
+        return tuple(one for one in (self.cache, *self.instances, self.load_balancer) if one)
+
+    def service(self, name: str) -> Service | None:
+        """The service called `name`, None when there is none."""
+        return next((service for service in self.services if service.name == name), None)
+
+    def service_of(self, instance: str) -> Service | None:
+        """The service that has an instance of this name, None when none has."""
+        return next((s for s in self.services if instance in (one.name for one in s.instances)), None)
+
+    def urls(self) -> Iterator[tuple[str, str]]:
+        """Name and base URL of each service."""
+        return ((service.name, service.url) for service in self.services)
+
+    def as_document(self) -> dict[str, Any]:
+        """Plain data; `parse` reads it back."""
+        return {
+            "services": [service.as_document() for service in self.services],
+            "backends": asdict(self.backends),
+            "cache": self.cache.as_document() if self.cache else None,
+            "load_balancer": self.load_balancer.as_document() if self.load_balancer else None,
+        }
+
+
+def parse(document: Mapping[str, Any] | None) -> Shop | None:
+    """The shop that plain data describes.  KeyError, TypeError or ValueError for what makes no sense."""
+    if not document:
+        return None
+    return Shop(
+        services=tuple(
+            Service(one["name"], one["host"], int(one["port"]), tuple(map(_instance, one["instances"])))
+            for one in document["services"]
+        ),
+        backends=Backends(**document["backends"]),
+        cache=_instance(document["cache"]) if document.get("cache") else None,
+        load_balancer=_instance(document["load_balancer"]) if document.get("load_balancer") else None,
+    )
+
+
+def _instance(document: Mapping[str, Any]) -> Instance:
+    return Instance(**dict(document) | {"port": int(document["port"])})

@@ -1,0 +1,124 @@
+"""The topology's keys `services` and `backends`: which services the shop has, how many instances, on which ports.
+
+A key that is left out has its default, so `services: {}` is the whole shop.  `describe` says what runs on the embedded
+platform.  Nothing here starts anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shardmart.cluster import shop
+from shardmart.cluster.shop import BALANCED, SINGLE, Instance
+
+Port = Annotated[int, Field(ge=1024, le=65535)]
+MAX_INSTANCES = 10
+
+PORTS = {
+    "catalogue": 3000,
+    "order": 3001,
+    "inventory": 3002,
+    "payment": 3003,
+    "notification": 3004,
+    "provider": 3010,
+    "console": 8080,
+}
+"""Where callers find each service unless the topology says otherwise."""
+INSTANCES_FROM = {name: 30_000 + MAX_INSTANCES * n for n, name in enumerate(BALANCED)}
+"""Port of a service's first instance: below the ports that Linux gives to outgoing connections (32768 and up)."""
+CACHE_PORT = 6379
+LOOPBACK = "127.0.0.1"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Balanced(_Strict):
+    """A service behind the load balancer: its `port` is the balancer's, its instances have ports of their own."""
+
+    port: Port | None = None
+    instances: int = Field(2, ge=1, le=MAX_INSTANCES)
+    instances_from: Port | None = None
+
+
+class Single(_Strict):
+    """A service of one process."""
+
+    port: Port | None = None
+
+
+class Services(_Strict):
+    """The services of the shop."""
+
+    catalogue: Balanced = Balanced()
+    order: Balanced = Balanced()
+    inventory: Balanced = Balanced()
+    payment: Balanced = Balanced()
+    notification: Balanced = Balanced()
+    provider: Single = Single()
+    console: Single = Single()
+
+    def balanced(self) -> Iterator[tuple[str, Balanced]]:
+        """Name and declaration of each service behind the load balancer."""
+        return ((name, getattr(self, name)) for name in BALANCED)
+
+    def port(self, name: str) -> int:
+        """Where callers find the service."""
+        return getattr(self, name).port or PORTS[name]
+
+    def first_port(self, name: str) -> int:
+        """Port of the first instance of a service behind the load balancer."""
+        return getattr(self, name).instances_from or INSTANCES_FROM[name]
+
+    def ports(self) -> Iterator[tuple[str, int]]:
+        """Every port with the key that gives it."""
+        for name in (*BALANCED, *SINGLE):
+            yield f"services.{name}.port", self.port(name)
+        for name, service in self.balanced():
+            for n in range(service.instances):
+                yield f"services.{name}.instances_from", self.first_port(name) + n
+
+
+class Backends(_Strict):
+    """What the services keep their data in; the first of each is what needs nothing more."""
+
+    store: Literal["mongodb"] = "mongodb"
+    event_log: Literal["mongodb"] = "mongodb"
+    cache: Literal["redis", "memory"] = "redis"
+    cache_port: Port = CACHE_PORT
+
+    def ports(self) -> Iterator[tuple[str, int]]:
+        """Every port with the key that gives it."""
+        if self.cache == "redis":
+            yield "backends.cache_port", self.cache_port
+
+
+def describe(services: Services, backends: Backends) -> shop.Shop:
+    """The shop on the embedded platform: every process on this machine's loopback."""
+
+    def instance(name: str, port: int) -> Instance:
+        return Instance(name, LOOPBACK, port)
+
+    found = [
+        shop.Service(
+            name,
+            LOOPBACK,
+            services.port(name),
+            tuple(instance(f"{name}-{n + 1}", services.first_port(name) + n) for n in range(service.instances)),
+        )
+        for name, service in services.balanced()
+    ]
+    for name in SINGLE:
+        port = services.port(name)
+        found.append(shop.Service(name, LOOPBACK, port, (instance(f"{name}-1", port),)))
+    return shop.Shop(
+        services=tuple(found),
+        backends=shop.Backends(backends.store, backends.event_log, backends.cache),
+        cache=instance("cache-1", backends.cache_port) if backends.cache == "redis" else None,
+        # It has a port for each service; the first stands for it.
+        load_balancer=instance("load-balancer-1", services.port(BALANCED[0])),
+    )

@@ -1,0 +1,92 @@
+"""Configuration files of the shop's processes: the cache's, and the settings of each service.
+
+Settings are what `shardmart.shop.settings` reads (src/shardmart/shop/README.md); each service gets the secrets that it
+needs and no more.  The files are of mode 0600, because they hold them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ...cluster.description import Cluster
+from ...cluster.shop import Shop
+from ..platform import PlatformError
+from ..state import uri_of
+
+DATABASE_USERS = ("catalogue", "order", "inventory", "payment", "notification")
+"""Services with a database user of their own, `shop-NAME`."""
+CACHE_READERS = ("catalogue", "inventory", "notification")
+CACHE_USER = "shop"
+CACHE_MB = 64
+TOKENS, CACHE, PROVIDER, WEBHOOK = "shop-tokens", "shop-cache", "shop-provider", "shop-webhook"
+"""Secrets that are no database user's (declare/access.yml)."""
+
+
+class Secrets:
+    """The folder with the shop's secrets."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, name: str) -> str:
+        """A generated secret; PlatformError when it is not there."""
+        file = self.folder / f"{name}.password"
+        try:
+            return file.read_text().strip()
+        except FileNotFoundError:
+            raise PlatformError(f"{file} is missing: run `make shop`") from None
+
+
+def cache_configuration(shop: Shop, secrets: Secrets, data: Path) -> str:
+    """Valkey's, or Redis': loopback, a user of its own, nothing on disk (what it holds is rebuilt from the store)."""
+    if shop.cache is None:
+        raise ValueError("this shop has no cache server")
+    return "\n".join(
+        [
+            "# Written by Shardmart from the topology; changed there, not here.",
+            f"bind {shop.cache.host}",
+            f"port {shop.cache.port}",
+            f'dir "{data}"',
+            'save ""',
+            "appendonly no",
+            "set-proc-title no",  # or its command line would not name this file, by which it is recognised
+            f"maxmemory {CACHE_MB}mb",
+            "maxmemory-policy allkeys-lru",
+            "user default off",
+            f"user {CACHE_USER} on >{secrets.get(CACHE)} ~* &* +@all -@admin -@dangerous +info +ping",
+            "",
+        ]
+    )
+
+
+def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
+    """The settings of every instance of `service`, JSON."""
+    shop = cluster.shop
+    if shop is None:
+        raise ValueError("this cluster has no shop")
+    secrets = Secrets(state / "secrets")
+    urls = dict(shop.urls())
+    found: dict[str, Any] = {
+        "tokens": {"keys": [secrets.get(TOKENS)]},
+        "urls": {name: urls[name] for name in DATABASE_USERS},
+    }
+    if service in DATABASE_USERS:
+        user = f"shop-{service}"
+        authority = state / "tls" / "ca.pem" if cluster.tls.spoken else None
+        found["mongodb"] = {"uri": uri_of(cluster, user, secrets.get(user), authority)}
+    if service in CACHE_READERS and shop.cache:
+        found["cache"] = "redis"
+        found["redis_url"] = f"redis://{CACHE_USER}:{secrets.get(CACHE)}@{shop.cache.address}/0"
+    if service in ("payment", "provider"):
+        found["provider"] = {
+            "url": urls["provider"],
+            "api_key": secrets.get(PROVIDER),
+            "webhook_secret": secrets.get(WEBHOOK),
+        }
+    if service == "provider":
+        found["data_folder"] = str(data)
+    if service == "console":
+        found["instances"] = {one.name: [instance.url for instance in one.instances] for one in shop.services}
+    return json.dumps(found, indent=1) + "\n"

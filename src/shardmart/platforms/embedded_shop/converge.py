@@ -1,0 +1,124 @@
+"""The shop's processes, brought to what is declared: started, restarted one by one, taken over, stopped.
+
+The `shop_processes` Ansible module calls it for each part in turn: cache, services, load balancer.  Each function says
+what it did, or in check mode what it would do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...cluster.description import Cluster
+from ...cluster.errors import ClusterError
+from ...cluster.host import processes
+from ...cluster.host.files import write_whole
+from ...cluster.host.processes import Process
+from ...cluster.observe.shop import ask, wait_until_ready
+from ...cluster.protocol.connection import Deadline
+from ...cluster.shop import Instance, Shop
+from ..platform import PlatformError
+from . import envoy, programs
+from .files import ShopFiles
+from .processes import (
+    cache_process,
+    left_over,
+    load_balancer_files,
+    load_balancer_process,
+    service_processes,
+)
+
+CACHE, SERVICES, LOAD_BALANCER = PARTS = ("cache", "services", "load_balancer")
+
+
+def started(part: str, cluster: Cluster, state: Path, deadline: Deadline, *, check_mode: bool = False) -> list[str]:
+    """Have one part run as declared.  ClusterError, DeadlineError or PlatformError, each in a line."""
+    shop, files = cluster.shop, ShopFiles(state)
+    leaving = [one for one in left_over(_names(shop), state) if part_of(one.name) == part]
+    changes = [f"stop {process.name}: the topology has it no more" for process in leaving]
+    if shop is not None:
+        changes += _converged(part, cluster, shop, files, deadline, check_mode=check_mode)
+    if not check_mode:
+        # Last: the load balancer knows by then that they go, and they finish what they have in hand.
+        processes.stop(leaving, wait_seconds=deadline.remaining)
+    return changes
+
+
+def stopped(part: str, state: Path, deadline: Deadline, *, check_mode: bool = False) -> list[str]:
+    """Have nothing of one part run, whichever topology started it."""
+    running = [one for one in left_over((), state) if part_of(one.name) == part]
+    if not check_mode:
+        processes.stop(running, wait_seconds=deadline.remaining)
+    return [f"stop {process.name}" for process in running]
+
+
+def part_of(name: str) -> str:
+    """The part that a process of this name belongs to."""
+    return {"cache": CACHE, "load-balancer": LOAD_BALANCER}.get(name.rpartition("-")[0], SERVICES)
+
+
+def _names(shop: Shop | None) -> list[str]:
+    return [one.name for one in shop.processes] if shop else []
+
+
+def _converged(
+    part: str, cluster: Cluster, shop: Shop, files: ShopFiles, deadline: Deadline, *, check_mode: bool
+) -> list[str]:
+    try:
+        declared = _declared(part, cluster, shop, files)
+    except PlatformError as error:
+        if check_mode:  # on an empty machine the secrets are made by the tasks before
+            return [f"start the {part.replace('_', ' ')}"]
+        raise ClusterError(str(error)) from None
+    live = {process.name for process in declared if process.running()}
+    idle = [process for process in declared if process.name not in live]
+    outdated = [process for process in declared if process.name in live and process.configuration_change()]
+    changes = [f"start {process.name}" for process in idle]
+    changes += [f"restart {process.name}: its configuration changed" for process in outdated]
+    watched = load_balancer_files(shop, files) if part == LOAD_BALANCER else {}
+    new = {file: text for file, text in watched.items() if not file.exists() or file.read_text() != text}
+    changes += [f"{file.parent.name} takes over its {file.stem}" for file in new if not idle]
+    if check_mode:
+        return changes
+    files.make()
+    for file, text in new.items():
+        file.parent.mkdir(exist_ok=True, mode=0o700)
+        write_whole(file, text)
+    begun = processes.start(idle)
+    processes.wait_until_listening(begun, deadline)
+    instances = {one.name: one for one in shop.instances}
+    if part == SERVICES:
+        wait_until_ready([instances[process.name] for process in idle], deadline)
+    for process in outdated:
+        _restart(process, instances.get(process.name), files, deadline)
+    if part == LOAD_BALANCER:
+        _wait_until_served(shop, deadline)
+    for process in declared:
+        processes.remember(process)
+    return changes
+
+
+def _declared(part: str, cluster: Cluster, shop: Shop, files: ShopFiles) -> Sequence[Process]:
+    if part == SERVICES:
+        return service_processes(cluster, files)
+    if part == CACHE:
+        return [cache_process(shop, files, programs.cache_server())] if shop.cache else []
+    return [load_balancer_process(shop, files, programs.envoy())] if shop.load_balancer else []
+
+
+def _restart(process: Process, instance: Instance | None, files: ShopFiles, deadline: Deadline) -> None:
+    """Restart one, and wait until it serves and the load balancer sends it requests again."""
+    processes.stop([process], wait_seconds=deadline.remaining)
+    processes.wait_until_listening(processes.start([process]), deadline)
+    if instance is None:
+        return
+    wait_until_ready([instance], deadline)
+    while (instance.host, instance.port) in envoy.taken_out(files.health_log):
+        deadline.pause(f"the load balancer to send requests to {process.name} again; see {files.health_log}")
+
+
+def _wait_until_served(shop: Shop, deadline: Deadline) -> None:
+    """Wait until each service answers where callers find it."""
+    for service in shop.services:
+        while not (health := ask(service.host, service.port)).ready:
+            deadline.pause(f"{service.name} to be served at {service.url}: {health.reason}")

@@ -1,0 +1,110 @@
+"""Which processes the shop is, how each is started, and in what order they are kept.
+
+Everything lies in the folder `shop` of the state folder: configuration, data, logs, pid files.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...cluster.description import Cluster
+from ...cluster.host.processes import Process, recorded
+from ...cluster.shop import Instance, Shop
+from . import envoy
+from .configuration import Secrets, cache_configuration, settings
+from .files import FOLDER, ShopFiles
+
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
+"""glibc's default of eight arenas a core costs an instance some 15 MB for nothing."""
+
+
+def cache_process(shop: Shop, files: ShopFiles, program: str) -> Process:
+    """The cache server."""
+    if shop.cache is None:
+        raise ValueError("this shop has no cache server")
+    name = shop.cache.name
+    file = files.configuration(f"{name}.conf")
+    return _process(
+        shop.cache,
+        files,
+        (program, str(file)),
+        file,
+        cache_configuration(shop, Secrets(files.state / "secrets"), files.data(name)),
+        data=True,
+    )
+
+
+def service_processes(cluster: Cluster, files: ShopFiles) -> list[Process]:
+    """Every instance of every service: the provider first, because the payment service asks it, the console last."""
+    shop = cluster.shop
+    if shop is None:
+        return []
+    order = sorted(shop.services, key=lambda one: {"provider": 0, "console": 2}.get(one.name, 1))
+    return [_instance(service.name, instance, cluster, files) for service in order for instance in service.instances]
+
+
+def _instance(service: str, instance: Instance, cluster: Cluster, files: ShopFiles) -> Process:
+    file = files.configuration(f"{instance.name}.json")
+    command = (
+        sys.executable, "-m", "shardmart.shop", "run", service,
+        "--config", str(file),
+        "--host", instance.host,
+        "--port", str(instance.port),
+        "--instance", instance.name,
+    )  # fmt: skip
+    text = settings(service, cluster, files.state, data=files.data(instance.name))
+    return _process(instance, files, command, file, text, data=service == "provider")
+
+
+def load_balancer_process(shop: Shop, files: ShopFiles, program: str) -> Process:
+    """Envoy.  Its start-up file is the process's configuration; what it watches is `load_balancer_files`."""
+    if shop.load_balancer is None:
+        raise ValueError("this shop has no load balancer")
+    folder = files.configuration(shop.load_balancer.name)
+    file = folder / envoy.BOOTSTRAP
+    command = (
+        program, "--config-path", str(file),
+        "--disable-hot-restart",  # or a second one on this machine would meet it in shared memory
+        "--concurrency", "1",
+        "--log-level", "warning",
+    )  # fmt: skip
+    return _process(
+        shop.load_balancer, files, command, file, envoy.files(shop, folder, files.health_log)[envoy.BOOTSTRAP]
+    )
+
+
+def load_balancer_files(shop: Shop, files: ShopFiles) -> dict[Path, str]:
+    """What Envoy watches: clusters before the listeners that name them."""
+    if shop.load_balancer is None:
+        return {}
+    folder = files.configuration(shop.load_balancer.name)
+    content = envoy.files(shop, folder, files.health_log)
+    return {folder / name: content[name] for name in (envoy.CLUSTERS, envoy.LISTENERS)}
+
+
+def left_over(names: Iterable[str], state: Path) -> list[Process]:
+    """What runs in this state folder of a shop and is not among `names`, as it was started."""
+    known = set(names)
+    pid_files = sorted((state / FOLDER / "run").glob("*.pid"))
+    recorded_ones = (recorded(pid_file) for pid_file in pid_files if pid_file.stem not in known)
+    return [process for process in recorded_ones if process and process.running()]
+
+
+def _process(
+    one: Instance, files: ShopFiles, command: tuple[str, ...], file: Path, text: str, *, data: bool = False
+) -> Process:
+    return Process(
+        name=one.name,
+        command=command,
+        host=one.host,
+        port=one.port,
+        marker=str(file),
+        pid_file=files.pid(one.name),
+        log_file=files.log(one.name),
+        data_folder=files.data(one.name) if data else None,
+        configuration_file=file,
+        configuration=text,
+        environment=ENVIRONMENT,
+    )

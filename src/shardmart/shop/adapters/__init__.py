@@ -1,0 +1,1 @@
+"""What fills the ports: MongoDB, Redis, HTTP and SMTP, and memory."""

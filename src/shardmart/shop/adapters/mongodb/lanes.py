@@ -1,0 +1,135 @@
+"""Who handles which lane: leases in the store, in the store's time, each with an epoch that only grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import pymongo
+from pymongo.errors import DuplicateKeyError
+
+from ...ports import Lane
+from .client import Database, Document, errors_of_the_store
+
+
+class MongoLanes:
+    """See `ports.Lanes`.  An instance is a document beside the lanes, so that each knows its fair share."""
+
+    def __init__(
+        self, database: Database, service: str, instance: str, regions: Sequence[str], lanes: int, lease_seconds: float
+    ) -> None:
+        self._collection = database["lanes"]
+        self._service, self._instance = service, instance
+        self._regions, self._lanes = tuple(regions), lanes
+        self._milliseconds = int(lease_seconds * 1000)
+        self._seconds = max(1.0, lease_seconds)
+        self._made = False
+
+    @property
+    def _later(self) -> Document:
+        return {"$add": ["$$NOW", self._milliseconds]}
+
+    async def beat(self) -> list[Lane]:
+        """See `ports.Lanes`."""
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            if not self._made:
+                await self._make()
+            me = await self._collection.find_one_and_update(
+                {"region": self._regions[0], "_id": f"{self._service}@{self._instance}"},
+                [{"$set": {"kind": "instance", "service": self._service, "until": self._later, "now": "$$NOW"}}],
+                upsert=True,
+                return_document=True,
+            )
+            assert me is not None
+            now = me["now"]
+            mine = {"service": self._service, "kind": "lane", "owner": self._instance}
+            found: list[Document] = []
+            for region in self._regions:
+                await self._collection.update_many({"region": region, **mine}, [{"$set": {"until": self._later}}])
+                found += [d async for d in self._collection.find({"region": region, "service": self._service})]
+            lanes = [d for d in found if d["kind"] == "lane"]
+            living = {d["_id"] for d in found if d["kind"] == "instance" and d["until"] > now}
+            held = [d for d in lanes if d["owner"] == self._instance]
+            share = -(-len(lanes) // max(1, len(living)))
+            free = [d for d in lanes if d["owner"] is None or (d["owner"] != self._instance and d["until"] <= now)]
+            taken = [await self._take(document) for document in free[: max(0, share - len(held))]]
+            held += [document for document in taken if document]
+            held.sort(key=lambda d: str(d["_id"]))
+            for document in held[share:]:
+                await self._free(document)
+            return [self._lane(document) for document in held[:share]]
+
+    async def _make(self) -> None:
+        for region in self._regions:
+            for number in range(self._lanes):
+                document = {"kind": "lane", "service": self._service, "lane": number, "epoch": 0, "owner": None}
+                document |= {"until": None, "position": None, "position_at": None}
+                key = {"region": region, "_id": f"{self._service}/{region}/{number}"}
+                try:
+                    await self._collection.update_one(key, {"$setOnInsert": document}, upsert=True)
+                except DuplicateKeyError:
+                    continue  # another instance made it at the same time
+        self._made = True
+
+    async def _take(self, document: Document) -> Document | None:
+        return await self._collection.find_one_and_update(
+            {"region": document["region"], "_id": document["_id"], "epoch": document["epoch"]},
+            [{"$set": {"owner": self._instance, "epoch": document["epoch"] + 1, "until": self._later}}],
+            return_document=True,
+        )
+
+    async def _free(self, document: Document) -> None:
+        await self._collection.update_one(
+            {"region": document["region"], "_id": document["_id"], "epoch": document["epoch"]},
+            {"$set": {"owner": None}, "$inc": {"epoch": 1}},
+        )
+
+    def _lane(self, document: Document) -> Lane:
+        return Lane(
+            self._service,
+            document["region"],
+            document["lane"],
+            document["epoch"],
+            document["position"],
+            document["position_at"],
+            document.get("replay_from"),
+        )
+
+    async def give_back(self, lanes: Sequence[Lane]) -> None:
+        """See `ports.Lanes`."""
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            for lane in lanes:
+                key: dict[str, Any] = {"region": lane.region, "_id": f"{lane.service}/{lane.name}"}
+                await self._free(key | {"epoch": lane.epoch})
+
+    async def ask_replay(self, since: datetime) -> int:
+        """See `ports.Lanes`."""
+        asked = 0
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            await self._make()
+            for region in self._regions:
+                lanes = {"region": region, "service": self._service, "kind": "lane"}
+                asked += (await self._collection.update_many(lanes, {"$set": {"replay_from": since}})).matched_count
+        return asked
+
+    async def replayed(self, lane: Lane) -> None:
+        """See `ports.Lanes`."""
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            key = {"region": lane.region, "_id": f"{lane.service}/{lane.name}", "epoch": lane.epoch}
+            done = {"replay_from": lane.replay_from}
+            await self._collection.update_one(key | done, {"$set": {"replay_from": None}})
+
+    async def replaying(self) -> int:
+        """See `ports.Lanes`."""
+        waiting = 0
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            for region in self._regions:
+                lanes = {"region": region, "service": self._service, "replay_from": {"$type": "date"}}
+                waiting += await self._collection.count_documents(lanes)
+        return waiting
+
+    async def leave(self) -> None:
+        """See `ports.Lanes`."""
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            await self._collection.delete_one({"region": self._regions[0], "_id": f"{self._service}@{self._instance}"})

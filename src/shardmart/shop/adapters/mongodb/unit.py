@@ -1,0 +1,194 @@
+"""One transaction on the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo import InsertOne, UpdateOne
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import OperationFailure
+
+from ...domain.events import Aggregate, Event
+from ...domain.order import Order
+from ...domain.stock import Stock
+from ...ports import AggregateT, ConflictError, FencedError, KeyInUseError, Lane, StoredAnswer
+from . import documents
+from .client import DUPLICATE_KEY, WRITE_CONFLICT, Database, Document
+
+
+async def stocks_of(
+    database: Database, products: Sequence[str], session: AsyncClientSession | None = None
+) -> dict[str, Stock]:
+    """Stock by product, and the first stock (version 0) of products that have none yet."""
+    found = {
+        document["_id"]: documents.aggregate_of(Stock, document)
+        async for document in database["stock"].find({"_id": {"$in": list(products)}}, session=session)
+    }
+    missing = [documents.stored_id(product) for product in products if product not in found]
+    if missing:
+        first = database["products"].find({"_id": {"$in": missing}}, {"stock": 1}, session=session)
+        async for document in first:
+            name = documents.seen_id(document["_id"])
+            found[name] = Stock(name, "", available=document["stock"])
+    return found
+
+
+LATER_SECONDS = 0.2
+_LATER: set[asyncio.Task[None]] = set()
+
+
+class MongoUnit:
+    """See `ports.Unit`."""
+
+    def __init__(self, database: Database, session: AsyncClientSession, lanes: int, lane: Lane | None) -> None:
+        self._database, self._session, self._lanes, self._lane = database, session, lanes, lane
+        self._events: list[Document] = []
+        self._known: dict[tuple[type[Aggregate], str], Aggregate | None] = {}
+        self._changed: dict[tuple[type[Aggregate], str], int] = {}
+        """What is to be written, and the version it had when it was read."""
+        self.now = datetime.now(UTC)
+
+    async def fence(self, position: str | None, seconds: float) -> None:
+        """Hold the lane to the end of the transaction: whoever takes it meanwhile conflicts with this document.
+
+        Stores the position and reads the store's time.  FencedError when the lane has a later epoch.
+        """
+        assert self._lane
+        lane = self._lane
+        change: Document = {"until": {"$add": ["$$NOW", int(seconds * 1000)]}, "now": "$$NOW"}
+        if position is not None:
+            change |= {"position": {"$literal": position}, "position_at": "$$NOW"}
+        found = await self._database["lanes"].find_one_and_update(
+            {"region": lane.region, "_id": f"{lane.service}/{lane.name}", "epoch": lane.epoch},
+            [{"$set": change}],
+            projection={"now": 1},
+            return_document=True,
+            session=self._session,
+        )
+        if found is None:
+            raise FencedError(f"{lane.service} {lane.name} has a later epoch than {lane.epoch}")
+        self.now = found["now"]
+
+    async def get(self, kind: type[AggregateT], region: str, id_: str) -> AggregateT | None:
+        """See `ports.Unit`."""
+        if (kind, id_) not in self._known:
+            await self.fetch(kind, region, [id_])
+        found = self._known[kind, id_]
+        assert found is None or isinstance(found, kind)
+        return found
+
+    async def fetch(self, kind: type[Aggregate], region: str, ids: Sequence[str]) -> None:
+        """See `ports.Unit`."""
+        wanted = [id_ for id_ in dict.fromkeys(ids) if (kind, id_) not in self._known]
+        if not wanted:
+            return
+        self._known |= {(kind, id_): None for id_ in wanted}
+        collection = self._database[documents.COLLECTIONS[kind]]
+        query = documents.keys_of(kind, region, wanted)
+        async for document in collection.find(query, session=self._session):
+            aggregate: Aggregate = documents.aggregate_of(kind, document)
+            self._known[kind, aggregate.id] = aggregate
+
+    async def get_stocks(self, products: Sequence[str]) -> dict[str, Stock]:
+        """See `ports.Unit`."""
+        wanted = [product for product in dict.fromkeys(products) if (Stock, product) not in self._known]
+        if wanted:
+            found = await stocks_of(self._database, wanted, self._session)
+            self._known |= {(Stock, product): found.get(product) for product in wanted}
+        known = {product: self._known[Stock, product] for product in products}
+        return {product: stock for product, stock in known.items() if isinstance(stock, Stock)}
+
+    async def put(self, aggregate: Aggregate, seen: int) -> None:
+        """See `ports.Unit`."""
+        key = (type(aggregate), aggregate.id)
+        self._known[key] = aggregate
+        self._changed.setdefault(key, seen)
+
+    async def _write(self, kind: type[Aggregate]) -> None:
+        """Write what was put of one kind, in one go and in one order, or two transactions would wait for each other."""
+        operations: list[InsertOne[Document] | UpdateOne] = []
+        for (_, id_), seen in sorted((item for item in self._changed.items() if item[0][0] is kind), key=_by_id):
+            aggregate = self._known[kind, id_]
+            assert aggregate
+            key, fields = documents.key_of(kind, aggregate.region, id_), documents.fields_of(aggregate)
+            if seen == 0:
+                operations.append(InsertOne(key | fields))
+                continue
+            match: Document = {"version": seen}
+            if kind is Order and seen == documents.FOREIGN_VERSION:
+                match = {"version": {"$in": [seen, None]}}
+            operations.append(UpdateOne(key | match, {"$set": fields}))
+        if operations:
+            collection = self._database[documents.COLLECTIONS[kind]]
+            done = await collection.bulk_write(operations, session=self._session)
+            if done.matched_count + done.inserted_count != len(operations):
+                raise ConflictError(f"a {kind.__name__} has another version")
+
+    def tell(self, events: Sequence[Event], trace: str) -> None:
+        """See `ports.Unit`."""
+        for event in events:
+            document = documents.document_of(event, self._lanes, datetime.now(UTC))
+            self._events.append(document | {"trace": event.trace or trace})
+
+    async def flush(self, *, events: bool = True) -> None:
+        """Write what was put and told; once, at the end of the transaction."""
+        for kind in documents.COLLECTIONS:
+            await self._write(kind)
+        if self._events and events:
+            await self._database["events"].insert_many(self._events, session=self._session)
+
+    def flush_later(self) -> None:
+        """The negative control's mistake: what ends this process before then loses the events."""
+        events = self._events
+
+        async def write() -> None:
+            await asyncio.sleep(LATER_SECONDS)
+            if events:
+                await self._database["events"].insert_many(events)
+
+        task = asyncio.create_task(write())
+        _LATER.add(task)
+        task.add_done_callback(_LATER.discard)
+
+    async def store_answer(self, region: str, key: str, answer: StoredAnswer) -> None:
+        """See `ports.Unit`."""
+        document: dict[str, Any] = {"_id": key, "region": region, "at": datetime.now(UTC)}
+        document |= {"fingerprint": answer.fingerprint, "status": answer.status, "body": answer.body}
+        document["headers"] = dict(answer.headers)
+        try:
+            await self._database["idempotency_keys"].insert_one(document, session=self._session)
+        except OperationFailure as error:
+            if error.code in (WRITE_CONFLICT, DUPLICATE_KEY):
+                raise KeyInUseError("the first request with this key is being handled") from None
+            raise
+
+    async def park(self, lane: Lane, event: Event, reason: str) -> None:
+        """See `ports.Unit`."""
+        key = {"region": event.region, "key": event.key}
+        behind = await self._database["parked_events"].count_documents(
+            key | {"service": lane.service}, session=self._session
+        )
+        document = key | {
+            "_id": f"{lane.service}|{event.id}",
+            "service": lane.service,
+            "lane": lane.number,
+            "place": behind,
+            "reason": reason[:500],
+            "again": False,
+            "at": self.now,
+            "event": documents.document_of(event, self._lanes, event.at or self.now),
+        }
+        await self._database["parked_events"].insert_one(document, session=self._session)
+
+    async def unpark(self, lane: Lane, event: Event) -> None:
+        """See `ports.Unit`."""
+        await self._database["parked_events"].delete_one(
+            {"region": event.region, "key": event.key, "_id": f"{lane.service}|{event.id}"}, session=self._session
+        )
+
+
+def _by_id(item: tuple[tuple[type[Aggregate], str], int]) -> str:
+    return item[0][1]

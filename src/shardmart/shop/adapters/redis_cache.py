@@ -1,0 +1,90 @@
+"""The copy of stocks in Redis: `stock:<product>` = pieces, beside it the version, so that no older value replaces it.
+
+It is asked with short limits; when it is away it knows nothing, and says so only in the log and in metrics.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from ..domain.stock import Stock
+
+COMPLETE = "stock:complete"
+# KEYS: value, version … ARGV: value, version …
+_PUT = """
+for i = 1, #KEYS, 2 do
+  local known = redis.call('GET', KEYS[i + 1])
+  if not known or tonumber(known) < tonumber(ARGV[i + 1]) then
+    redis.call('SET', KEYS[i], ARGV[i])
+    redis.call('SET', KEYS[i + 1], ARGV[i + 1])
+  end
+end
+return 1
+"""
+logger = logging.getLogger(__name__)
+
+
+class RedisCache:
+    """See `ports.Cache`."""
+
+    def __init__(self, url: str, seconds: float = 0.5) -> None:
+        self._redis: Any = Redis.from_url(
+            url, decode_responses=True, socket_timeout=seconds, socket_connect_timeout=seconds
+        )
+        self._put = self._redis.register_script(_PUT)
+
+    async def stocks(self, products: Sequence[str]) -> dict[str, int]:
+        """See `ports.Cache`."""
+        if not products:
+            return {}
+        try:
+            values = await self._redis.mget([f"stock:{product}" for product in products])
+        except (RedisError, OSError) as error:
+            logger.warning("the cache does not answer", extra={"reason": type(error).__name__})
+            return {}
+        return {p: int(value) for p, value in zip(products, values, strict=True) if value is not None}
+
+    async def put(self, stocks: Sequence[Stock]) -> bool:
+        """See `ports.Cache`."""
+        if not stocks:
+            return await self._is_there()
+        keys = [key for stock in stocks for key in (f"stock:{stock.id}", f"stock-version:{stock.id}")]
+        values = [value for stock in stocks for value in (stock.available, stock.version)]
+        try:
+            await self._put(keys=keys, args=values)
+        except (RedisError, OSError) as error:
+            logger.warning("the cache does not answer", extra={"reason": type(error).__name__})
+            return False
+        return True
+
+    async def is_complete(self) -> bool:
+        """See `ports.Cache`."""
+        try:
+            return bool(await self._redis.exists(COMPLETE))
+        except (RedisError, OSError):
+            return False
+
+    async def mark_complete(self) -> None:
+        """See `ports.Cache`."""
+        try:
+            await self._redis.set(COMPLETE, "1")
+        except (RedisError, OSError):
+            return
+
+    async def hint(self, channel: str, message: str) -> None:
+        """See `ports.Cache`."""
+        try:
+            await self._redis.publish(channel, message)
+        except (RedisError, OSError):
+            return
+
+    async def _is_there(self) -> bool:
+        try:
+            return bool(await self._redis.ping())
+        except (RedisError, OSError):
+            return False

@@ -1,0 +1,216 @@
+"""Puts an instance together: the only place that knows which adapter fills which port.
+
+A service imports what it needs when it is put together, and so no instance holds the drivers of another.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from shardmart.errors import BadUseError
+
+from .adapters.mongodb import client as mongodb
+from .adapters.mongodb.lanes import MongoLanes
+from .adapters.mongodb.log import MongoLog
+from .adapters.mongodb.store import MongoStore
+from .ports import Cache, Channel
+from .saga.consumer import Consumer, Handlers
+from .settings import MongoDB, Provider, Settings
+from .web import events_api
+from .web.app import Instance, build
+
+NO_OPERATOR = "operator@shop.example"
+
+
+class Stores:
+    """The connection of an instance to the cluster, and what is made of it."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.options = _mongodb(instance.settings)
+        limits = instance.settings.limits
+        client = mongodb.connect(self.options.uri, limits.store_seconds, instance.service)
+        self.database = mongodb.database(client, self.options.database)
+        self.store = MongoStore(
+            client,
+            self.database,
+            self.options.lanes_per_region,
+            seconds=limits.store_seconds,
+            lease_seconds=instance.settings.lease_seconds,
+            events_later="outbox-outside-transaction" in instance.settings.faults,
+        )
+        self.log = MongoLog(self.database)
+        instance.ping = self.store.ping
+        instance.closing.append(client.close)
+
+    def consume(self, instance: Instance, handlers: Handlers, app: FastAPI) -> None:
+        """Let `handlers` have the events."""
+        options, lease = self.options, instance.settings.lease_seconds
+        lanes = MongoLanes(
+            self.database, instance.service, instance.name, options.regions, options.lanes_per_region, lease
+        )
+        instance.consumer = consumer = Consumer(
+            handlers,
+            self.store,
+            self.log,
+            lanes,
+            instance.telemetry,
+            lanes_per_region=options.lanes_per_region,
+            lease_seconds=lease,
+            acknowledge_first="acknowledge-before-effect" in instance.settings.faults,
+        )
+        events_api.add(
+            app,
+            events_api.Consuming(
+                instance.service,
+                self.store,
+                self.log,
+                lanes,
+                options.regions,
+                options.lanes_per_region,
+                consumer.nudge,
+            ),
+        )
+
+
+def assemble(service: str, settings: Settings, name: str) -> FastAPI:
+    """The app of an instance.  BadUseError for a key that the service needs and the file does not have."""
+    if service == "console":
+        try:
+            console = importlib.import_module("shardmart.shop.console.app")
+        except ModuleNotFoundError:
+            raise BadUseError("this version has no console") from None
+        app: FastAPI = console.build(settings, name)
+        return app
+    made: dict[str, Callable[[Instance], FastAPI]] = {
+        "order": _order,
+        "inventory": _inventory,
+        "payment": _payment,
+        "notification": _notification,
+        "catalogue": _catalogue,
+        "provider": _provider,
+    }
+    return made[service](Instance(service, name, settings))
+
+
+def _order(instance: Instance) -> FastAPI:
+    from .services.order import OrderHandlers
+    from .web import order_api
+
+    app = build(instance, "Orders", "Places, changes and cancels orders. Money is in cents.")
+    stores = Stores(instance)
+    stores.consume(instance, OrderHandlers(), app)
+    order_api.add(app, stores.store, stores.log, instance.telemetry, stores.options.regions)
+    return app
+
+
+def _inventory(instance: Instance) -> FastAPI:
+    from .services.inventory import CacheKeeper, InventoryHandlers
+    from .web import inventory_api
+
+    app = build(instance, "Inventory", "Stock of products and the reservations of orders.")
+    stores, settings = Stores(instance), instance.settings
+    handlers = InventoryHandlers(stores.store, settings.low_stock_threshold, settings.reservation_seconds)
+    stores.consume(instance, handlers, app)
+    if settings.cache == "redis":
+        keeper = CacheKeeper(stores.store, _cache(settings))
+        instance.tasks.append(keeper.run)
+        instance.cache_is_away = lambda: keeper.away
+        app.state.rebuild.append(keeper.refill)
+    inventory_api.add(app, stores.store, settings.low_stock_threshold, stores.options.regions)
+    return app
+
+
+def _payment(instance: Instance) -> FastAPI:
+    from .adapters.provider_client import HttpProvider
+    from .services.payment import PaymentHandlers
+    from .web import payment_api
+
+    app = build(instance, "Payment", "One charge for an order, and its return.")
+    stores, options = Stores(instance), _provider_options(instance.settings)
+    provider = HttpProvider(
+        options.url,
+        options.api_key,
+        options.timeout_seconds,
+        without_keys="charge-without-idempotency" in instance.settings.faults,
+    )
+    instance.closing.append(provider.close)
+    stores.consume(instance, PaymentHandlers(stores.store, provider), app)
+    assert instance.consumer
+    payment_api.add(app, stores.store, options.webhook_secret, stores.options.regions, instance.consumer.nudge)
+    return app
+
+
+def _notification(instance: Instance) -> FastAPI:
+    from .services.notification import NotificationHandlers
+    from .web import stream_api
+
+    app = build(instance, "Notification", "Tells customers and operators what happened: mail, webhook, live stream.")
+    stores, settings = Stores(instance), instance.settings
+    channels: list[Channel] = []
+    if settings.smtp:
+        from .adapters.mail import MailChannel
+
+        channels.append(MailChannel(settings.smtp.host, settings.smtp.port, settings.smtp.sender))
+    if settings.webhook:
+        from .adapters.webhook import WebhookChannel
+
+        channels.append(WebhookChannel(settings.webhook.url, settings.webhook.secret))
+    operator = settings.smtp.operator if settings.smtp else NO_OPERATOR
+    stores.consume(instance, NotificationHandlers(stores.store, channels, operator), app)
+    broadcast = stream_api.Broadcast(stores.log)
+    instance.tasks.append(broadcast.run)
+    stream_api.add(app, stores.store, stores.log, broadcast)
+    return app
+
+
+def _catalogue(instance: Instance) -> FastAPI:
+    from .adapters.inventory_client import HttpInventory
+    from .adapters.mongodb.catalogue import MongoCatalogue
+    from .services.catalogue import Catalogue
+    from .web import catalogue_api
+
+    app = build(instance, "Catalogue", "Products with metadata and stock.")
+    stores, settings = Stores(instance), instance.settings
+    inventory = HttpInventory(settings.urls.inventory)
+    instance.closing.append(inventory.close)
+    cache = _cache(settings) if settings.cache == "redis" else None
+    catalogue = Catalogue(MongoCatalogue(stores.database), cache, inventory, settings.catalogue_fresh_seconds)
+    catalogue_api.add(app, catalogue, settings.catalogue_fresh_seconds)
+    return app
+
+
+def _provider(instance: Instance) -> FastAPI:
+    from .services.provider import ProviderLedger
+    from .web import provider_api
+
+    app = build(instance, "Payment provider", "A simulated payment provider with a ledger of its own.")
+    options = _provider_options(instance.settings)
+    ledger = ProviderLedger(instance.settings.data_folder or Path("provider"))
+    webhooks = provider_api.Webhooks(f"{instance.settings.urls.payment}/webhooks/provider", options.webhook_secret)
+    instance.closing.append(webhooks.close)
+    provider_api.add(app, ledger, webhooks, options.api_key)
+    return app
+
+
+def _mongodb(settings: Settings) -> MongoDB:
+    if settings.mongodb is None:
+        raise BadUseError("the file has no `mongodb`")
+    return settings.mongodb
+
+
+def _provider_options(settings: Settings) -> Provider:
+    if settings.provider is None:
+        raise BadUseError("the file has no `provider`")
+    return settings.provider
+
+
+def _cache(settings: Settings) -> Cache:
+    from .adapters.redis_cache import RedisCache
+
+    if settings.redis_url is None:
+        raise BadUseError("`cache` is redis and the file has no `redis_url`")
+    return RedisCache(settings.redis_url)

@@ -1,0 +1,176 @@
+"""`shardmart shop`: run one instance of a service, make a token, replay events, send parked ones again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shardmart.command import run_app
+from shardmart.errors import BadUseError, ShardmartError, UnreachableError
+
+from . import settings
+from .ports import StoreError
+from .settings import PORTS, SERVICES
+
+EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong arguments or file, 3 store unreachable, 130 interrupted."
+
+CONSUMERS = ("order", "inventory", "payment", "notification")
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+
+Config = Annotated[Path, typer.Option("--config", help="JSON file of mode 0600 (src/shardmart/shop/README.md).")]
+
+
+@app.command("run", epilog=EPILOG)
+def run_instance(
+    service: Annotated[str, typer.Argument(help=", ".join(SERVICES), metavar="SERVICE")],
+    config: Config,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    instance: Annotated[str, typer.Option(help="Name of this instance, as logs and metrics show it.")] = "",
+) -> None:
+    """Run one instance in the foreground until SIGTERM, which lets requests in hand end."""
+    if service not in SERVICES:
+        raise BadUseError(f"no service {service!r}: one of {', '.join(SERVICES)}")
+    from . import assembly  # here: the other commands start without it
+    from .telemetry import log_to_standard_error
+    from .web.serving import serve
+
+    name = instance or f"{service}-{os.getpid()}"
+    options = settings.load(config)
+    log_to_standard_error(service, name)
+    made = assembly.assemble(service, options, name)
+    serve(made, host, PORTS[service] if port is None else port, options.drain_seconds)
+
+
+@app.command(epilog=EPILOG)
+def token(
+    config: Config,
+    operator: Annotated[bool, typer.Option("--operator", help="For an operator.")] = False,
+    customer: Annotated[str | None, typer.Option(help="For the customer REGION.USER.")] = None,
+    hours: Annotated[float, typer.Option(min=0.01, max=24 * 366, help="How long it is good for.")] = 24,
+) -> None:
+    """Print a bearer token."""
+    from .web.tokens import OPERATOR, issue
+
+    if operator == (customer is not None):
+        raise BadUseError("a token is --operator or --customer REGION.USER")
+    keys = settings.load(config).tokens.keys
+    print(issue(keys, OPERATOR if operator else f"customer:{customer}", hours * 3600))
+
+
+@app.command(epilog=EPILOG)
+def order(
+    config: Config,
+    customer: Annotated[str | None, typer.Option(help="Who orders, REGION.USER; anybody otherwise.")] = None,
+    wait: Annotated[float, typer.Option(min=1, help="How long it may take, seconds.")] = 30,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Place one order and follow it until it is confirmed and its customer was told."""
+    from .demonstration import follow, somebody
+
+    options = settings.load(config)
+    say = (lambda line: None) if as_json else (lambda line: print(line, flush=True))
+    done = asyncio.run(follow(options, customer or somebody(options), deadline_seconds=wait, say=say))
+    if as_json:
+        print(json.dumps(done.as_document()))
+
+
+Service = Annotated[str, typer.Argument(help=", ".join(CONSUMERS), metavar="SERVICE")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.command(epilog=EPILOG)
+def replay(
+    service: Service,
+    config: Config,
+    since: Annotated[str, typer.Option("--from", help="`beginning`, or a time such as 2026-11-28T04:00:00Z.")],
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until every lane has done it.")] = 600,
+    as_json: Json = False,
+) -> None:
+    """Let a service handle events once more while it serves: caches are rebuilt, and nothing happens twice.
+
+    It needs no restart.  The log's beginning is told: older events are gone, and so would be what they had to say.
+    """
+    from .operator_client import OperatorClient
+
+    operator = OperatorClient(settings.load(config), _consumer(service))
+    started = operator.call("POST", "/replay", {"from": since})
+    if not as_json:
+        typer.echo(f"replaying {service} from {since}; the log begins at {started['beginning'] or 'its first event'}")
+    deadline = time.monotonic() + wait
+    while (left := operator.call("GET", "/replay")["lanes_left"]) and time.monotonic() < deadline:
+        if not as_json:
+            typer.echo(f"{left} lanes to go")
+        time.sleep(1)  # polling interval
+    if as_json:
+        typer.echo(
+            json.dumps({"service": service, "from": since, "beginning": started["beginning"], "lanes_left": left})
+        )
+    if left:
+        raise ShardmartError(f"{left} lanes of {service} had not done it after {wait:.0f} s: is an instance running?")
+    if not as_json:
+        typer.echo("done")
+
+
+@app.command(epilog=EPILOG)
+def parked(
+    service: Service,
+    config: Config,
+    again: Annotated[bool, typer.Option("--again", help="Handle them once more.")] = False,
+    key: Annotated[str | None, typer.Option(help="With --again: only those of this order or product.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show events that a service could not handle, with the reason, or send them again."""
+    from .operator_client import OperatorClient
+
+    operator = OperatorClient(settings.load(config), _consumer(service))
+    if again:
+        found = operator.call("POST", "/parked/again", {"key": key})
+        typer.echo(json.dumps(found) if as_json else f"{found['events']} events are handled once more")
+        return
+    found = operator.call("GET", "/parked")
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for event in found["items"]:
+        typer.echo(f"{event['id']}  {event['type']}  {event['reason']}")
+    if not found["items"]:
+        typer.echo("nothing is parked")
+
+
+@app.command(epilog=EPILOG)
+def seed(config: Config) -> None:
+    """Write `productmetas` for the products there are; again writes only what is missing."""
+    from .adapters.mongodb import client as mongodb
+    from .adapters.mongodb.catalogue import MongoCatalogue
+
+    options = settings.load(config).mongodb
+    if options is None:
+        raise BadUseError("the file has no `mongodb`")
+
+    async def write() -> int:
+        async with mongodb.connect(options.uri, 10, "seed") as client:
+            return await MongoCatalogue(mongodb.database(client, options.database)).seed_metadata()
+
+    try:
+        typer.echo(f"{asyncio.run(write())} products got metadata")
+    except StoreError as error:
+        raise UnreachableError(f"the store does not answer: {error}") from None
+
+
+def _consumer(service: str) -> str:
+    if service not in CONSUMERS:
+        raise BadUseError(f"no service {service!r} that handles events: one of {', '.join(CONSUMERS)}")
+    return service
+
+
+def main(arguments: list[str]) -> int:
+    """Run `shardmart shop` with `arguments`; returns the exit code."""
+    return run_app(app, "shop", arguments)

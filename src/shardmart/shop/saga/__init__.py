@@ -1,0 +1,1 @@
+"""How events have their effects exactly once: lanes, the consumer, parking, replay, idempotency keys."""

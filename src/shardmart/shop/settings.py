@@ -1,0 +1,148 @@
+"""What an instance is told: one JSON file of mode 0600, read once at its start.
+
+It holds addresses, secrets and limits, and never a default for a secret.  Each service has a file of its own with the
+secrets it needs; `README.md` beside this file says which keys a service reads.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shardmart.errors import BadUseError
+
+SERVICES = ("order", "inventory", "payment", "notification", "catalogue", "provider", "console")
+Service = Literal["order", "inventory", "payment", "notification", "catalogue", "provider", "console"]
+
+PORTS: dict[str, int] = {
+    "catalogue": 3000,
+    "order": 3001,
+    "inventory": 3002,
+    "payment": 3003,
+    "notification": 3004,
+    "provider": 3010,
+    "console": 8080,
+}
+"""Where callers find each service: the load balancer's listeners, and the provider's and the console's own."""
+
+Fault = Literal["acknowledge-before-effect", "outbox-outside-transaction", "charge-without-idempotency"]
+Secret = Annotated[str, Field(min_length=16)]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")]
+
+
+class Part(BaseModel):
+    """A part of the file: unknown keys are refused, so that a misspelt one is not silently a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MongoDB(Part):
+    """The store.  `uri` is of the service's own user; regions are the data model's, in its order."""
+
+    uri: str
+    database: str = "ecommerce"
+    regions: tuple[str, ...] = ("APJ", "EMEA", "LATAM")
+    lanes_per_region: int = Field(default=2, ge=1, le=64)
+    """Events of one region are handled in so many independent sequences.  Never change it on a shop that has events."""
+
+
+class Urls(Part):
+    """Base URLs of the services as callers reach them: the load balancer's."""
+
+    order: Url = "http://127.0.0.1:3001"
+    inventory: Url = "http://127.0.0.1:3002"
+    payment: Url = "http://127.0.0.1:3003"
+    notification: Url = "http://127.0.0.1:3004"
+    catalogue: Url = "http://127.0.0.1:3000"
+
+
+class Tokens(Part):
+    """Keys of the bearer tokens (HS256): the first signs, every one verifies, so a key can be replaced in two steps."""
+
+    keys: tuple[Annotated[str, Field(min_length=32)], ...] = Field(min_length=1)
+
+
+class Provider(Part):
+    """The payment provider: where it is, what it knows us by, and what signs its webhooks."""
+
+    url: Url
+    api_key: Secret
+    webhook_secret: Secret
+    timeout_seconds: float = Field(default=2.0, gt=0, le=60)
+
+
+class Smtp(Part):
+    """The mail server that notifications go to, and who sends them."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65535)
+    sender: str = "shop@shop.example"
+    operator: str = "operator@shop.example"
+    """Who is told that stock is low."""
+
+
+class Webhook(Part):
+    """Somebody else's endpoint that is told of every notification, signed with `secret`."""
+
+    url: Url
+    secret: Secret
+
+
+class Limits(Part):
+    """Bounds on what callers may ask of one instance."""
+
+    body_bytes: int = Field(default=65_536, ge=1024)
+    requests_per_second: float = Field(default=200.0, gt=0)
+    """Of one caller (token subject, or address where there is no token), on one instance."""
+    burst: int = Field(default=400, ge=1)
+    store_seconds: float = Field(default=5.0, gt=0)
+    """How long a request waits for the store before it is answered 503 with Retry-After."""
+
+
+class Settings(Part):
+    """The whole file."""
+
+    mongodb: MongoDB | None = None
+    cache: Literal["redis", "memory"] = "memory"
+    redis_url: str | None = None
+    tokens: Tokens
+    urls: Urls = Urls()
+    instances: dict[str, tuple[Url, ...]] = {}
+    """Service → base URL of each instance, past the load balancer.  Read by the console only."""
+    provider: Provider | None = None
+    smtp: Smtp | None = None
+    webhook: Webhook | None = None
+    low_stock_threshold: int = Field(default=5, ge=0)
+    reservation_seconds: float = Field(default=900, gt=0)
+    lease_seconds: float = Field(default=10, ge=1)
+    """An instance that did not answer for so long loses its lanes to the others."""
+    catalogue_fresh_seconds: float = Field(default=0.25, ge=0)
+    """How old an answer of the catalogue may be; 0 asks the stores every time."""
+    drain_seconds: float = Field(default=2.0, ge=0)
+    """Between SIGTERM and the end of listening: /readyz says 503, so that the load balancer looks away first."""
+    limits: Limits = Limits()
+    data_folder: Path | None = None
+    """Where the provider keeps its ledger."""
+    faults: frozenset[Fault] = frozenset()
+    """Negative controls: mistakes that the ledger must catch.  Said aloud at every start."""
+
+
+def load(file: Path) -> Settings:
+    """Read `file`; raises BadUseError naming the key that is wrong, and when others may read the file."""
+    try:
+        text, mode = file.read_text(), file.stat().st_mode
+    except OSError as error:
+        raise BadUseError(f"cannot read {file}: {error.strerror}") from None
+    if mode & 0o077:
+        raise BadUseError(f"{file} holds secrets and others may read it: chmod 600 {file}")
+    try:
+        return Settings.model_validate(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise BadUseError(f"{file} is not JSON: line {error.lineno}: {error.msg}") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise BadUseError(f"{file}: {key or 'the file'}: {first['msg']}") from None

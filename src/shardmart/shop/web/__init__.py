@@ -1,0 +1,1 @@
+"""HTTP: what every service has at its door, and the endpoints of each."""

@@ -1,0 +1,185 @@
+"""The live stream of events, as server-sent events, and what was sent about an order.
+
+One reading of the log serves everybody who listens.  A connection that was lost goes on by Last-Event-ID, from memory
+or from the outbox; an open one ends when the instance stops, and the browser connects to another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, HTTPException, Request
+from fastapi.responses import StreamingResponse
+
+from ..domain.events import Event
+from ..domain.identifiers import Customer, OrderId
+from ..domain.notification import SUBJECTS, Notification
+from ..ports import EventLog, GapError, Store, StoreError
+from ..services.order import utc
+from .answers import OrderPath
+from .tokens import AnyCaller, Caller
+
+REMEMBERED = 2_000
+WAITING = 1_000
+COMMENT_SECONDS = 10.0
+LISTENERS = 200
+
+
+class Broadcast:
+    """The events of now to everybody who listens here."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._recent: deque[Event] = deque(maxlen=REMEMBERED)
+        self._listeners: set[asyncio.Queue[Event | None]] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        position: str | None = None
+        while True:
+            try:
+                position = position or await self._log.end()
+                async with contextlib.aclosing(self._log.follow(position)) as stream:  # type: ignore[type-var]
+                    async for event, at in stream:
+                        position = at
+                        if event is not None:
+                            self._tell(event)
+            except GapError:
+                position = None
+            except StoreError:
+                await asyncio.sleep(0.5)
+
+    def _tell(self, event: Event) -> None:
+        self._recent.append(event)
+        for queue in list(self._listeners):
+            try:
+                queue.put_nowait(event)
+            except asyncio.QueueFull:  # who does not read loses the connection, and comes back with Last-Event-ID
+                self._listeners.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+
+    @contextlib.contextmanager
+    def listening(self) -> Any:
+        """A queue of the events from now on; None ends it."""
+        if len(self._listeners) >= LISTENERS:
+            raise HTTPException(503, "too many live streams on this instance")
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(WAITING)
+        self._listeners.add(queue)
+        try:
+            yield queue
+        finally:
+            self._listeners.discard(queue)
+
+    def since(self, last: str) -> list[Event] | None:
+        """What came after event `last`; None if that is not remembered."""
+        events = list(self._recent)
+        for index, event in enumerate(events):
+            if event.id == last:
+                return events[index + 1 :]
+        return None
+
+
+def line(event: Event) -> str:
+    """An event as a server-sent event."""
+    data = {
+        "id": event.id,
+        "type": event.type,
+        "key": event.key,
+        "order": event.key if event.producer != "inventory" or "." in event.key else None,
+        "region": event.region,
+        "at": utc(event.at) if event.at else None,
+        "trace": event.trace,
+        "data": event.data,
+    }
+    at = int(event.at.timestamp() * 1000) if event.at else 0
+    return f"id: {at}|{event.id}\nevent: {event.type}\ndata: {json.dumps(data)}\n\n"
+
+
+def add(app: FastAPI, store: Store, log: EventLog, broadcast: Broadcast) -> None:
+    """Add the endpoints to `app`."""
+
+    @app.get("/stream", summary="What happens to orders, live", response_class=StreamingResponse)
+    async def stream(
+        request: Request,
+        caller: AnyCaller,
+        last_event_id: Annotated[str | None, Header(max_length=400)] = None,
+    ) -> StreamingResponse:
+        missed = await _missed(log, broadcast, caller, last_event_id) if last_event_id else []
+        drained: asyncio.Event = request.app.state.drained
+        return StreamingResponse(
+            _lines(broadcast, caller, missed, drained),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    @app.get("/notifications/{order}", summary="What somebody was told about an order")
+    async def notifications(order: OrderPath, caller: AnyCaller) -> dict[str, Any]:
+        id_ = OrderId.parse(order)
+        caller.must_be(id_.customer)
+        told = [event for event in await log.of_key(id_.region, str(id_)) if event.type in SUBJECTS]
+        found = [await store.get(Notification, event.region, event.id) for event in told]
+        return {
+            "items": [
+                {
+                    "event": each.id,
+                    "type": each.type,
+                    "state": each.state,
+                    "channels": each.channels,
+                    "attempts": each.attempts,
+                    "message_id": each.message_id,
+                }
+                for each in found
+                if each is not None
+            ]
+        }
+
+
+def _may_see(caller: Caller, event: Event) -> bool:
+    return caller.is_operator or (event.customer is not None and event.customer == str(caller.customer))
+
+
+async def _missed(log: EventLog, broadcast: Broadcast, caller: Caller, last: str) -> list[Event]:
+    at, _, id_ = last.partition("|")
+    remembered = broadcast.since(id_)
+    if remembered is not None:
+        return [event for event in remembered if _may_see(caller, event)]
+    if not (at.isascii() and at.isdigit() and len(at) < 15):
+        return []
+    order, _, _ = id_.partition("/")
+    region = caller.customer.region if isinstance(caller.customer, Customer) else order.partition(".")[0]
+    known = [event for event in await log.of_key(region, order) if _may_see(caller, event)]
+    ids = [event.id for event in known]
+    return known[ids.index(id_) + 1 :] if id_ in ids else known
+
+
+async def _lines(
+    broadcast: Broadcast, caller: Caller, missed: list[Event], drained: asyncio.Event
+) -> AsyncIterator[str]:
+    with broadcast.listening() as queue:
+        yield "retry: 1000\n\n"
+        seen = {event.id for event in missed}
+        for event in missed:
+            yield line(event)
+        stop = asyncio.ensure_future(drained.wait())
+        try:
+            while not drained.is_set():
+                get = asyncio.ensure_future(queue.get())
+                done, _ = await asyncio.wait({get, stop}, timeout=COMMENT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if get not in done:
+                    get.cancel()
+                    if not done:
+                        yield ": still here\n\n"
+                    continue
+                event = get.result()
+                if event is None:
+                    return
+                if event.id not in seen and _may_see(caller, event):
+                    yield line(event)
+        finally:
+            stop.cancel()

@@ -1,0 +1,165 @@
+"""Orders on a real cluster while services are killed, stopped and lied to: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import requests
+
+from tests.support.shop_audit import must_add_up
+from tests.support.shops import CONSUMERS, STOCK, RunningShop, wait_until
+
+ACCEPTED: list[str] = []
+"""Every order that the shop has accepted in this module."""
+
+
+def place(shop: RunningShop, customer: str, product: str, quantity: int = 1) -> str:
+    """Place an order as a careful client: the same key until there is an answer."""
+    key, body = (
+        f"k{threading.get_ident()}{len(ACCEPTED)}{customer}",
+        {"items": [{"product_id": product, "quantity": quantity}]},
+    )
+
+    def attempt() -> requests.Response | None:
+        try:
+            answer = shop.call("order", "POST", "/orders", customer=customer, body=body, key=key)
+        except requests.RequestException:
+            return None
+        return None if answer.status_code in (409, 503) else answer
+
+    answer = wait_until(attempt, "an order to be accepted")
+    assert answer.status_code == 201, answer.text
+    order: str = answer.json()["id"]
+    ACCEPTED.append(order)
+    return order
+
+
+def test_no_order_is_lost_or_doubled_while_an_instance_of_each_service_is_killed(
+    shop: RunningShop, database: Any, customers: list[str], products: list[str]
+) -> None:
+    with ThreadPoolExecutor(3) as clients:
+        placing = [clients.submit(place, shop, customers[i % 30], products[i % 20]) for i in range(24)]
+        for turn, service in enumerate(CONSUMERS):
+            wait_until(lambda n=5 * turn: len(ACCEPTED) > n, "orders to be placed")
+            victim = shop.instances[service][turn % 2]
+            victim.kill(signal.SIGKILL)
+            shop.start(victim)
+        for each in placing:
+            each.result()
+    statuses = must_add_up(shop, database, ACCEPTED, STOCK)
+    assert statuses["confirmed"] == 24
+
+
+def test_an_instance_that_was_stopped_past_its_lease_does_nothing_when_it_goes_on(
+    shop: RunningShop, database: Any, customers: list[str], products: list[str]
+) -> None:
+    stopped = shop.instances["inventory"][0]
+    held = {lane["lane"] for lane in shop.client.get(f"{stopped.url}/status", headers=operator(shop)).json()["lanes"]}
+    assert held
+    stopped.kill(signal.SIGSTOP)
+    try:
+        for i in range(6):
+            place(shop, customers[i], products[i])
+        other = shop.instances["inventory"][1]
+
+        def taken() -> bool:
+            lanes = shop.client.get(f"{other.url}/status", headers=operator(shop)).json()["lanes"]
+            return held <= {lane["lane"] for lane in lanes}
+
+        wait_until(taken, "the other instance to take the lanes")
+    finally:
+        stopped.kill(signal.SIGCONT)
+    must_add_up(shop, database, ACCEPTED, STOCK)
+
+
+def operator(shop: RunningShop) -> dict[str, str]:
+    return {"Authorization": f"Bearer {shop.token()}"}
+
+
+def test_a_provider_that_declines_fails_and_repeats_takes_no_cent_twice(
+    shop: RunningShop, database: Any, customers: list[str], products: list[str]
+) -> None:
+    shop.rules(
+        {"action": "decline", "share": 0.3},
+        {"action": "fail", "share": 0.4, "times": 1},
+        {"action": "lose-answer", "share": 0.4, "times": 1},
+        {"action": "repeat-webhook", "share": 0.5},
+        {"action": "webhook-first", "share": 0.3},
+        {"action": "decline-refund", "share": 0.5, "times": 1},
+    )
+    orders = [place(shop, customers[i], products[i % 20]) for i in range(12)]
+    for order in orders[::3]:
+        answer = shop.call("order", "POST", f"/orders/{order}/cancel")
+        assert answer.status_code == 200, answer.text
+    statuses = must_add_up(shop, database, ACCEPTED, STOCK)
+    assert statuses["cancelled"] >= 4
+
+
+def test_every_instance_of_a_service_killed_at_once_only_makes_orders_wait(
+    shop: RunningShop, database: Any, customers: list[str], products: list[str]
+) -> None:
+    for instance in shop.instances["payment"]:
+        instance.kill(signal.SIGKILL)
+    order = place(shop, customers[0], products[0])
+    wait_until(lambda: shop.get("order", f"/orders/{order}")["status"] == "reserved", "the reservation")
+    shop.start(*shop.instances["payment"])
+    assert shop.ended(order)["status"] == "confirmed"
+    must_add_up(shop, database, ACCEPTED, STOCK)
+
+
+def test_a_consumer_whose_position_the_oplog_has_lost_reads_the_outbox(
+    shop: RunningShop, database: Any, customers: list[str], products: list[str]
+) -> None:
+    for instance in shop.instances["payment"]:
+        instance.kill(signal.SIGTERM)
+    order = place(shop, customers[1], products[1])
+    wait_until(lambda: shop.get("order", f"/orders/{order}")["status"] == "reserved", "the reservation")
+    for lane in database["lanes"].find({"service": "payment", "kind": "lane"}):
+        token = lane["position"]
+        long_ago = f"{token[:2]}00000001{token[10:]}"
+        key = {"region": lane["region"], "_id": lane["_id"]}
+        database["lanes"].update_one(key, {"$set": {"position": long_ago}})
+    shop.start(*shop.instances["payment"])
+    assert shop.ended(order)["status"] == "confirmed"
+    logs = "".join(instance.log.read_text() for instance in shop.instances["payment"])
+    assert "the log does not reach back: reading the outbox" in logs
+    must_add_up(shop, database, ACCEPTED, STOCK)
+
+
+def test_a_replay_from_the_beginning_changes_nothing(shop: RunningShop, database: Any) -> None:
+    before = (database["events"].count_documents({}), len(shop.provider("GET", "/ledger?limit=5000")["items"]))
+    mails = len(shop.mailbox.messages)
+    for service in CONSUMERS:
+        answer = shop.call(service, "POST", "/replay", body={"from": "beginning"})
+        assert answer.status_code == 202, answer.text
+    for service in CONSUMERS:
+        wait_until(lambda s=service: shop.get(s, "/replay")["lanes_left"] == 0, f"the replay of {service}")
+    must_add_up(shop, database, ACCEPTED, STOCK)
+    after = (database["events"].count_documents({}), len(shop.provider("GET", "/ledger?limit=5000")["items"]))
+    assert after == before
+    assert len({mail["Message-ID"] for mail in shop.mailbox.messages}) <= len(shop.mailbox.messages)
+    assert len(shop.mailbox.messages) == mails
+
+
+def test_a_poison_event_waits_with_its_reason_and_the_others_go_on(
+    shop: RunningShop, database: Any, customers: list[str], products: list[str]
+) -> None:
+    victim = place(shop, customers[2], products[2])
+    shop.ended(victim)
+    good = database["events"].find_one({"key": victim, "type": "order-confirmed"})
+    poison = good | {"_id": f"{victim}/order/99", "number": 99, "type": "order-changed", "data": {"revision": 2}}
+    database["events"].insert_one(poison)
+    try:
+        parked = wait_until(lambda: shop.get("inventory", "/parked")["items"], "the event to be parked")
+        assert [(each["id"], each["reason"]) for each in parked] == [(poison["_id"], "KeyError: 'lines'")]
+        assert shop.ended(place(shop, customers[2], products[2]))["status"] == "confirmed"
+        key = {"region": poison["region"], "key": poison["key"]}
+        database["parked_events"].update_many(key, {"$set": {"event.data": {"revision": 0, "lines": []}}})
+        assert shop.call("inventory", "POST", "/parked/again", body={"key": victim}).json() == {"events": 1}
+        wait_until(lambda: not shop.get("inventory", "/parked")["items"], "the parking place to be empty")
+    finally:
+        database["events"].delete_one({"region": poison["region"], "key": victim, "_id": poison["_id"]})
+    must_add_up(shop, database, ACCEPTED, STOCK)

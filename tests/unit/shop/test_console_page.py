@@ -1,0 +1,57 @@
+"""Claims of the console's page: what is not well is said in words, and nothing from elsewhere becomes markup."""
+
+from __future__ import annotations
+
+from shardmart.shop.console import page
+from shardmart.shop.console.view import Answer, OrderLine, Picture
+
+
+def picture(**parts: object) -> Picture:
+    well = Answer("order-1", "http://127.0.0.1:30010", True, "", {"events_handled": 3, "lag_ms": {"p50": 4.2}})
+    everything: dict[str, object] = {
+        "services": {"order": (well,)}, "by_status": {"confirmed": 1234}, "low": (), "orders": (),
+        "rates": {"placed": 1.5}, "streaming": True, "at": 0.0,
+    }  # fmt: skip
+    return Picture(**everything | parts)  # type: ignore[arg-type]
+
+
+def test_a_shop_that_is_well_says_so() -> None:
+    html = page.frame(picture())
+    assert "✓ all 1 instances are ready" in html
+    assert "<dd>1,234</dd>" in html
+    assert "4 ms" in html
+
+
+def test_an_instance_that_is_away_is_a_line_with_the_reason() -> None:
+    gone = Answer("payment at 127.0.0.1:30030", "http://127.0.0.1:30030", False, "Connection refused", None)
+    assert "✗ payment at 127.0.0.1:30030 is away: Connection refused" in page.panels(
+        picture(services={"payment": (gone,)})
+    )
+
+
+def test_a_mistake_on_purpose_parked_events_and_a_lost_cache_are_told() -> None:
+    told = {"faults": ["charge-without-idempotency"], "parked": 2, "cache": "away"}
+    html = page.panels(picture(services={"payment": (Answer("payment-1", "", True, "", told),)}))
+    assert "✗ payment-1 makes a mistake on purpose: charge-without-idempotency" in html
+    assert "✗ payment-1 has parked 2 events" in html
+    assert "✗ payment-1 works without the cache" in html
+
+
+def test_what_does_not_answer_is_said_and_the_rest_is_shown() -> None:
+    html = page.panels(picture(by_status=None, low=None, streaming=False))
+    assert "the order service does not tell its counts" in html
+    assert "the inventory service does not tell" in html
+    assert "✗ the live stream of orders is away" in html
+    assert "order-1" in html
+
+
+def test_nothing_that_came_from_elsewhere_is_markup() -> None:
+    bad = "<script>alert(1)</script>"
+    answer = Answer(bad, bad, False, bad, {"faults": [bad], "events_handled": 1, "parked": bad})
+    html = page.panels(
+        picture(
+            services={bad: (answer,)}, by_status={bad: 1}, low=({"product_id": bad, "available": bad},),
+            orders=(OrderLine(f"EMEA.{bad}", [bad]),),
+        )
+    )  # fmt: skip
+    assert "<script" not in html
