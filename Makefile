@@ -1,6 +1,6 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install up down destroy status test test-full unit integration integration-full molecule scenario mutants e2e \
+.PHONY: help install up shop down destroy status test test-full unit integration integration-full molecule scenario mutants e2e \
         lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential
 
 VENV   := .venv
@@ -31,7 +31,12 @@ $(STAMP): requirements.lock pyproject.toml .ci/installer.lock
 up: $(STAMP) ## A seeded, verified sharded cluster on this machine
 	$(PLAY) site.yml $(ARGS)
 
-down: $(STAMP) ## Stop the cluster, keep its data
+# The order at the end shows that it works, and is no part of what converges.
+shop: $(STAMP) ## The cluster and the shop on it, and one order before your eyes
+	$(PLAY) site.yml -e topology=inventories/topologies/shop.yml $(ARGS)
+	$(BIN)/shardmart shop order --config $${SHARDMART_STATE:-.shardmart}/shop/config/order-1.json
+
+down: $(STAMP) ## Stop the cluster and the shop, keep the data
 	$(PLAY) playbooks/destroy.yml $(ARGS)
 
 destroy: $(STAMP) ## Stop the cluster and remove its data

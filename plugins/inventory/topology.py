@@ -176,7 +176,8 @@ class InventoryModule(BaseInventoryPlugin):
 
     def _populate(self, cluster, certificate="server.pem"):
         inventory = self.inventory
-        model = data_model.load()
+        with_shop = cluster.shop is not None
+        model = data_model.load(shop=with_shop)
         self._set(
             "all",
             {
@@ -185,7 +186,7 @@ class InventoryModule(BaseInventoryPlugin):
                     "database": model.database,
                     "collections": [collection.as_task_argument() for collection in model.collections],
                 },
-                "access": access.load(model.database).as_variable(model.database),
+                "access": access.load(model.database, shop=with_shop).as_variable(model.database),
                 "shardmart_checkout": str(CHECKOUT),
                 "ansible_python_interpreter": sys.executable,
             }

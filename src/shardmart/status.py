@@ -1,4 +1,4 @@
-"""`shardmart status`: sets, members, state, lag, uptime, and chunks and documents per shard and collection.
+"""`shardmart status`: sets, members, state, lag, uptime, chunks and documents per shard and collection; the shop.
 
 Exit codes: 0 healthy, 1 something is not as it should be (each problem is a line), 2 wrong arguments, 3 no cluster.
 """
@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shardmart import platforms
+from shardmart.cluster.observe import shop
 from shardmart.cluster.observe.facts import gather
 from shardmart.cluster.protocol.connection import Credentials, Tls
 from shardmart.command import run_app
@@ -72,7 +73,11 @@ def read(state: State) -> dict[str, Any]:
         return _read_there(platform)
     tls = Tls.trusting(state.authority)
     monitor = Credentials("monitor", state.folder / "secrets" / "monitor.password", tls=tls)
-    return gather(platform.cluster, router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
+    facts = gather(platform.cluster, router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
+    if platform.cluster.shop:
+        facts["shop"] = shop.gather(platform.cluster.shop)
+        facts["problems"] += facts["shop"]["problems"]
+    return facts
 
 
 def _read_there(platform: Platform) -> dict[str, Any]:
@@ -89,6 +94,8 @@ def render(facts: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [_members(facts)]
     if facts["sharding"]:
         parts.append(_collections(facts["sharding"]))
+    if facts.get("shop"):
+        parts.append(_shop(facts["shop"]))
     if facts["problems"]:
         parts += [Text(f"✗ {problem}", style="red") for problem in facts["problems"]]
     else:
@@ -140,6 +147,20 @@ def _collections(sharding: dict[str, Any]) -> Table:
         cells = [f"{documents[s['name']]:,}\n{_counted(chunks[s['name']], 'chunk')}" for s in sharding["shards"]]
         key = ", ".join(f"{field}: {way}" for field, way in collection["key"].items())
         table.add_row(collection["namespace"], f"{{{key}}}", *cells, f"{sum(documents.values()):,}")
+    return table
+
+
+def _shop(facts: dict[str, Any]) -> Table:
+    table = Table(title="Shop", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("Service", "Callers find it at", "Instance", "Address", "State"):
+        table.add_column(column, no_wrap=True)
+    rows = [(s["name"], s["url"], one) for s in facts["services"] for one in s["instances"]]
+    rows += [("cache", "", facts["cache"])] if facts["cache"] else []
+    before = ""
+    for service, url, one in rows:
+        first, before = service != before, service
+        state = Text(one["state"], style={shop.READY: "green", shop.DOWN: "bold red"}.get(one["state"], "yellow"))
+        table.add_row(service if first else "", url if first else "", one["name"], one["address"], state)
     return table
 
 

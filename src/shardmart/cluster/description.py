@@ -21,7 +21,7 @@ from .shop import parse as parse_shop
 
 _T = TypeVar("_T", bound="Node | ReplicaSet")
 VERSION = 3
-"""Of the file.  2 had no `shop`.  1 had no version, called the platform `kind`, and said of a pod its host name only."""
+"""Of the file.  2 had no shop; 1 had no version, called the platform `kind`, said of a pod its host name only."""
 
 DISABLED, REQUIRE_TLS = "disabled", "requireTLS"
 """Of `net.tls.mode`; the chart also has `allowTLS` and `preferTLS`, whose servers answer both ways."""

@@ -48,6 +48,8 @@ def chart_values(topology: Topology, cluster_domain: str = "cluster.local") -> d
 
     if not DNS_LABEL.fullmatch(topology.name):
         raise TopologyError(f"name: {topology.name!r} names a namespace: use lower-case letters and digits")
+    if topology.services is not None:
+        raise TopologyError("services: the shop runs on the embedded platform only; leave the key out on Kubernetes")
     (config_key, config_servers), *shards = topology.replica_sets()
     return {
         "clusterName": topology.name,

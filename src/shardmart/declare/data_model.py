@@ -1,7 +1,7 @@
 """The data model: regions, zones, collections, shard keys, indexes and validators.
 
 `data_model.yml` beside this file is the one home of these facts; `schemas/` holds a JSON Schema per collection, in
-which `["{regions}"]` stands for the list of regions.  What says `part: shop` is there only for a topology with services.
+which `["{regions}"]` stands for the list of regions.  What says `part: shop` is there for a topology with services.
 A model that contradicts itself raises DataModelError.
 """
 

@@ -1,7 +1,8 @@
 """The topology file, read and checked: every replica set, member, zone, router and port of a cluster.
 
 A wrong topology raises `TopologyError` with one line per fault, each naming the key.  A file may extend another one: it
-has that one's keys, and its own instead of those.  `Topology.resolve` describes the cluster on the embedded platform, `declare.chart` on Kubernetes.  Nothing here touches a server.
+has that one's keys, and its own instead of those.  `Topology.resolve` describes the cluster on the embedded platform,
+`declare.chart` on Kubernetes.  Nothing here touches a server.
 """
 
 from __future__ import annotations

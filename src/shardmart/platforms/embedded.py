@@ -17,6 +17,7 @@ import yaml
 from ..cluster.description import REQUIRE_TLS, Cluster, Member, Node, Role
 from ..cluster.host.processes import Process, recorded, start, stop, wait_until_listening
 from ..cluster.protocol.connection import Deadline, Tls
+from .embedded_shop.files import ShopFiles
 from .platform import PlatformError, Way, chosen, way
 
 if TYPE_CHECKING:
@@ -71,13 +72,13 @@ class EmbeddedPlatform:
 
     def start(self, names: Iterable[str] = (), *, wait_s: float = 60) -> list[str]:
         """See Platform: with the command lines they were started with last."""
-        started = start(self.process(node) for node in chosen(self.cluster, names))
+        started = start(self._processes(names))
         wait_until_listening(started, Deadline(wait_s))
         return [one.process.name for one in started]
 
     def stop(self, names: Iterable[str] = (), *, wait_s: float = 60) -> list[str]:
         """See Platform: SIGTERM, routers first."""
-        return stop([self.process(node) for node in reversed(chosen(self.cluster, names))], wait_seconds=wait_s)
+        return stop(reversed(self._processes(names)), wait_seconds=wait_s)
 
     def pid_file(self, node: Node) -> Path:
         """Where the pid of a server is."""
@@ -85,10 +86,25 @@ class EmbeddedPlatform:
 
     def process(self, node: Node) -> Process:
         """The process of a server, running or not, as it was started last; PlatformError when it never was."""
-        found = recorded(self.pid_file(node))
-        if found is None:
-            raise PlatformError(f"no record of how {node.name} was started in {self.state_folder}: run `make up`")
+        return self._recorded(self.pid_file(node), "make up")
+
+    def shop_process(self, name: str) -> Process:
+        """The same of a process of the shop."""
+        return self._recorded(ShopFiles(self.state_folder).pid(name), "make shop")
+
+    def _recorded(self, pid_file: Path, command: str) -> Process:
+        if (found := recorded(pid_file)) is None:
+            folder = self.state_folder
+            raise PlatformError(f"no record of how {pid_file.stem} was started in {folder}: run `{command}`")
         return found
+
+    def _processes(self, names: Iterable[str]) -> list[Process]:
+        """Those of these servers and processes of the shop; every server, and nothing of the shop, without names."""
+        wanted = list(names)
+        shop = {one.name for one in self.cluster.shop.processes} if self.cluster.shop else set()
+        servers = [name for name in wanted if name not in shop]
+        nodes = chosen(self.cluster, servers) if servers or not wanted else []
+        return [self.process(node) for node in nodes] + [self.shop_process(n) for n in wanted if n in shop]
 
 
 def processes(cluster: Cluster, state: Path, binaries: Mapping[str, str | None]) -> list[Process]:

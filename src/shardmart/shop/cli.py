@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -130,8 +131,6 @@ def parked(
 @app.command(epilog=EPILOG)
 def seed(config: Config) -> None:
     """Write `productmetas` for the products there are; again writes only what is missing."""
-    import asyncio
-
     from .adapters.mongodb import client as mongodb
     from .adapters.mongodb.catalogue import MongoCatalogue
 
@@ -153,6 +152,23 @@ def _consumer(service: str) -> str:
     if service not in CONSUMERS:
         raise BadUseError(f"no service {service!r} that handles events: one of {', '.join(CONSUMERS)}")
     return service
+
+
+@app.command(epilog=EPILOG)
+def order(
+    config: Config,
+    customer: Annotated[str | None, typer.Option(help="Who orders, REGION.USER; anybody otherwise.")] = None,
+    wait: Annotated[float, typer.Option(min=1, help="How long it may take, seconds.")] = 30,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Place one order and follow it until it is confirmed and its customer was told."""
+    from .demonstration import follow, somebody
+
+    options = settings.load(config)
+    say = (lambda line: None) if as_json else (lambda line: print(line, flush=True))
+    done = asyncio.run(follow(options, customer or somebody(options), deadline_seconds=wait, say=say))
+    if as_json:
+        print(json.dumps(done.as_document()))
 
 
 def main(arguments: list[str]) -> int:

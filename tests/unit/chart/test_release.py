@@ -18,7 +18,9 @@ from shardmart.declare.release import Release
 from shardmart.platforms.state import State
 
 ROOT = Path(__file__).parents[3]
-TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted((ROOT / "inventories" / "topologies").glob("*.yml"))]
+FOLDER = ROOT / "inventories" / "topologies"
+TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *(f for f in sorted(FOLDER.glob("*.yml")) if f.stem != "shop")]
+"""Those that pods can have."""
 each_topology = pytest.mark.parametrize("file", TOPOLOGIES, ids=lambda file: file.stem)
 SHOP = Release("shop", "shopping", "shop")
 
@@ -130,3 +132,8 @@ def test_document_of_a_newer_chart_is_refused() -> None:
         release.describe({key: value for key, value in document.items() if key != "election"})
     with pytest.raises(DescriptionError, match=r"cannot be understood: .*'region'"):
         release.describe(document | {"release": {"region": "APJ"}})
+
+
+def test_services_are_refused_where_nothing_would_run_them() -> None:
+    with pytest.raises(topology.TopologyError, match="services: the shop runs on the embedded platform only"):
+        chart.chart_values(topology.load(FOLDER / "shop.yml"))

@@ -82,9 +82,9 @@ def test_a_file_of_the_version_before_is_read_as_the_same_cluster() -> None:
 
 def test_a_file_of_a_newer_version_is_refused_with_what_to_do() -> None:
     with pytest.raises(
-        DescriptionError, match=r"cluster\.json has version 3, this Shardmart reads up to 2: use a newer"
+        DescriptionError, match=r"cluster\.json has version 4, this Shardmart reads up to 3: use a newer"
     ):
-        parse(cluster().as_document() | {"version": 3}, "cluster.json")
+        parse(cluster().as_document() | {"version": 4}, "cluster.json")
 
 
 def test_a_missing_fact_is_named() -> None:

@@ -19,8 +19,8 @@ from ...cluster.protocol.connection import Deadline
 from ...cluster.shop import Instance, Shop
 from ..platform import PlatformError
 from . import envoy, programs
+from .files import ShopFiles
 from .processes import (
-    ShopFiles,
     cache_process,
     left_over,
     load_balancer_files,

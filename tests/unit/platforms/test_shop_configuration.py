@@ -1,0 +1,78 @@
+"""Claims of what the shop's processes are told: settings that the services accept, and no secret that is not theirs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shardmart.cluster.host.files import write_whole
+from shardmart.declare import access
+from shardmart.declare.topology import load
+from shardmart.platforms.embedded_shop import configuration, envoy
+from shardmart.shop import settings
+
+CLUSTER = load(Path(__file__).parents[3] / "inventories" / "topologies" / "shop.yml").resolve()
+SHOP = CLUSTER.shop
+assert SHOP is not None
+SERVICES = [service.name for service in SHOP.services]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    (tmp_path / "secrets").mkdir()
+    for name in access.load("ecommerce", shop=True).as_variable("ecommerce")["passwords"]:
+        (tmp_path / "secrets" / name).write_text(f"secret-of-{name.removesuffix('.password')}".ljust(40, "x"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_accepts_the_settings_made_for_it(state: Path, service: str) -> None:
+    file = state / "settings.json"
+    write_whole(file, configuration.settings(service, CLUSTER, state, data=state / "data"))
+    read = settings.load(file)
+    assert (read.mongodb is not None) == (service in configuration.DATABASE_USERS)
+    assert read.urls.payment == "http://127.0.0.1:3003"
+
+
+def test_each_service_holds_the_secrets_it_uses_and_no_others(state: Path) -> None:
+    held = {}
+    for service in SERVICES:
+        text = configuration.settings(service, CLUSTER, state, data=state / "data")
+        names = access.load("ecommerce", shop=True).as_variable("ecommerce")["passwords"]
+        held[service] = {n.removesuffix(".password") for n in names if f"secret-of-{n[:-9]}" in text}
+    assert held == {
+        "catalogue": {"shop-tokens", "shop-catalogue", "shop-cache"},
+        "order": {"shop-tokens", "shop-order"},
+        "inventory": {"shop-tokens", "shop-inventory", "shop-cache"},
+        "payment": {"shop-tokens", "shop-payment", "shop-provider", "shop-webhook"},
+        "notification": {"shop-tokens", "shop-notification", "shop-cache"},
+        "provider": {"shop-tokens", "shop-provider", "shop-webhook"},
+        "console": {"shop-tokens"},
+    }
+
+
+def test_only_what_reads_may_be_sent_twice() -> None:
+    assert SHOP is not None
+    listeners = json.loads(envoy.files(SHOP, Path("/c"), Path("/l"))[envoy.LISTENERS])["resources"]
+    assert [one["name"] for one in listeners] == list(SERVICES[:5])
+    for listener in listeners:
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        routes = manager["route_config"]["virtual_hosts"][0]["routes"]
+        for route in routes:
+            if "reset" in route["route"]["retry_policy"]["retry_on"].split(","):
+                assert route["match"]["headers"][0]["string_match"]["safe_regex"]["regex"] == "GET|HEAD|OPTIONS"
+
+
+def test_an_instance_that_was_brought_back_is_not_out(tmp_path: Path) -> None:
+    def event(port: int, kind: str) -> str:
+        host = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+        return json.dumps({"host": host, kind: {}}) + "\n"
+
+    log = tmp_path / "health-checks.log"
+    assert envoy.taken_out(log) == set()
+    log.write_text(
+        event(1, "eject_unhealthy_event") + event(2, "eject_unhealthy_event") + event(1, "add_healthy_event") + '{"ho'
+    )
+    assert envoy.taken_out(log) == {("127.0.0.1", 2)}
