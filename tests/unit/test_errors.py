@@ -21,6 +21,11 @@ SOURCE = Path(shardmart.__file__).parent
 OUTSIDE = (
     # Speaks MongoDB's protocol: its exceptions are answers on the wire, with the server's codes, and end no command.
     "shardmart.router.",
+    # The shop's services answer theirs as problem documents, or try again; its commands raise those of the tree.
+    "shardmart.shop.domain.",
+    "shardmart.shop.ports",
+    "shardmart.shop.saga.",
+    "shardmart.shop.web.",
     # Run alone on a node or in a network namespace, where nothing else of Shardmart is; they tell by lines of JSON.
     "shardmart.chaos.packets.",
     "shardmart.chaos.agents.node",

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 import requests
 
 from tests.support.shop_audit import must_add_up
@@ -98,6 +99,7 @@ def test_a_provider_that_declines_fails_and_repeats_takes_no_cent_twice(
     assert statuses["cancelled"] >= 4
 
 
+@pytest.mark.full
 def test_every_instance_of_a_service_killed_at_once_only_makes_orders_wait(
     shop: RunningShop, database: Any, customers: list[str], products: list[str]
 ) -> None:
@@ -110,6 +112,7 @@ def test_every_instance_of_a_service_killed_at_once_only_makes_orders_wait(
     must_add_up(shop, database, ACCEPTED, STOCK)
 
 
+@pytest.mark.full
 def test_a_consumer_whose_position_the_oplog_has_lost_reads_the_outbox(
     shop: RunningShop, database: Any, customers: list[str], products: list[str]
 ) -> None:
@@ -129,6 +132,7 @@ def test_a_consumer_whose_position_the_oplog_has_lost_reads_the_outbox(
     must_add_up(shop, database, ACCEPTED, STOCK)
 
 
+@pytest.mark.full
 def test_a_replay_from_the_beginning_changes_nothing(shop: RunningShop, database: Any) -> None:
     before = (database["events"].count_documents({}), len(shop.provider("GET", "/ledger?limit=5000")["items"]))
     mails = len(shop.mailbox.messages)
@@ -144,6 +148,7 @@ def test_a_replay_from_the_beginning_changes_nothing(shop: RunningShop, database
     assert len(shop.mailbox.messages) == mails
 
 
+@pytest.mark.full
 def test_a_poison_event_waits_with_its_reason_and_the_others_go_on(
     shop: RunningShop, database: Any, customers: list[str], products: list[str]
 ) -> None:
