@@ -86,17 +86,19 @@ class ArgoCd:
         self._site.wait("a look at the cluster", lambda: self.application()["status"]["reconciledAt"] != before)
 
     def wait_until(self, state: str, commit: str, seconds: float = 420) -> dict[str, Any]:
-        """The Application, once it is Synced and Healthy at this commit and its last operation succeeded."""
+        """The Application, once it is Synced and Healthy at this commit and its last operation succeeded.
+
+        A commit that changes no object needs no operation of its own.
+        """
         self.refresh()
 
         def reached() -> dict[str, Any] | None:
             status = self.application().get("status", {})
             operation = status.get("operationState", {})
-            revision = operation.get("syncResult", {}).get("revision")
             synced = status.get("sync", {})
             healthy = status.get("health", {}).get("status") == "Healthy"
             good = healthy and synced.get("status") == "Synced" and synced.get("revision") == commit
-            return status if good and operation.get("phase") == "Succeeded" and revision == commit else None
+            return status if good and operation.get("phase") == "Succeeded" else None
 
         found: dict[str, Any] = self._site.wait(f"{state}: Synced and Healthy at {commit[:12]}", reached, seconds)
         return found
