@@ -194,7 +194,7 @@ def test_a_folder_restored_from_a_copy_serves_only_after_it_was_compared(running
             running.start("n1")
 
             async def noticed() -> bool:
-                await client.nodes.look(["n1"])
+                await client.get_many(f"key-{n}" for n in range(20))  # an operation that meets the new process tells
                 return "waits to be compared" in client.nodes.away().get("n1", "")
 
             await until("the new process is noticed", noticed)
