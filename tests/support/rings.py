@@ -11,7 +11,8 @@ from typing import Any
 from pymongo import MongoClient
 
 from shardmart.platforms.standalone import ADMINISTRATOR
-from shardmart.ring import RingClient, Settings, moves
+from shardmart.ring import Key, RingClient, Settings, moves
+from shardmart.ring.keys import from_id
 from shardmart.ring.nodes import Nodes
 from shardmart.ring_command.servers import STORE, Servers
 
@@ -44,11 +45,11 @@ class RingServers(Servers):
         with self.admin(name) as client:
             return {str(one["_id"]): one.get("x") for one in client[DATABASE].records.find({"h": {"$exists": True}})}
 
-    def versions(self, name: str) -> dict[str, tuple[int, str]]:
-        """The same with versions in place of values."""
+    def versions(self, name: str) -> dict[Key, tuple[int, str]]:
+        """Key → version of everything that a node holds, tombstones included."""
         with self.admin(name) as client:
             found = client[DATABASE].records.find({"h": {"$exists": True}})
-            return {str(one["_id"]): (one["n"], one["w"]) for one in found}
+            return {from_id(one["_id"]): (one["n"], one["w"]) for one in found}
 
     def hints(self) -> int:
         """How many hints there are on all nodes that run."""
