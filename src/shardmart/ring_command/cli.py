@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -317,12 +318,14 @@ def _servers(ring: str, nodes: int) -> Iterator[Servers]:
     with tempfile.TemporaryDirectory(prefix="shardmart-ring-") as folder:
         names = tuple(f"n{i}" for i in range(1, nodes + 1))
         servers = Servers(Path(folder), str(found.mongod), ring, names)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does
         try:
             print(f"starting {nodes} nodes and a membership store", file=sys.stderr)
             servers.start()
             yield servers
         finally:
             servers.destroy()
+            signal.signal(signal.SIGTERM, before)
 
 
 def _settings(ring: str | None, file: Path | None, state: Path | None) -> Settings:
