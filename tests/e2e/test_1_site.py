@@ -158,11 +158,12 @@ def test_rendered_objects_are_accepted_by_the_api_server(site: KindSite, tmp_pat
         "routers": {"replicas": 3, "service": {"type": "NodePort", "nodePort": 30017}},
         "commonLabels": {"team": "shop"},
         "imagePullSecrets": [{"name": "registry"}],
+        "preflight": {"enabled": False},  # a Pod: the server would not accept it before its service account is there
     }
     values = tmp_path / "values.json"
     values.write_text(json.dumps(switches))
     for helm in ("helm", "helm3"):
-        # Without the test's Pod, which the server would not accept before its service account is there.
+        # Without the test's Pod, for the same reason.
         arguments = ("--namespace", site.name, "--values", str(values), "--kube-version=1.34", "--skip-tests")
         rendered = site.run(helm, "template", "other", "helm/sharded-mongodb", *arguments)
         accepted = site.kubectl("apply", "--dry-run=server", "--filename=-", text=rendered)
