@@ -13,20 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shardmart.cluster import shop
 from shardmart.cluster.shop import BALANCED, SINGLE, Instance
+from shardmart.shop.settings import PORTS
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 MAX_INSTANCES = 10
 
-PORTS = {
-    "catalogue": 3000,
-    "order": 3001,
-    "inventory": 3002,
-    "payment": 3003,
-    "notification": 3004,
-    "provider": 3010,
-    "console": 8080,
-}
-"""Where callers find each service unless the topology says otherwise."""
 INSTANCES_FROM = {name: 30_000 + MAX_INSTANCES * n for n, name in enumerate(BALANCED)}
 """Port of a service's first instance: below the ports that Linux gives to outgoing connections (32768 and up)."""
 CACHE_PORT = 6379
