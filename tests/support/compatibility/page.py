@@ -66,6 +66,12 @@ def _lines(uses: list[Use], findings: Findings) -> Iterator[str]:
             title = f"`{name}` {found.remark.split('.')[0]}" if kind is Kind.ERROR_CODE else f"`{name}`"
             yield f"| {title} | {', '.join(_areas(places))} | {states} | {', '.join(found.sources)} |"
         yield ""
+    yield "## Not used, and good to know\n"
+    for kind, name in sorted(findings.known.keys() - by_name(uses).keys()):
+        if kind is not Kind.ERROR_CODE and (remark := findings.known[kind, name].remark):
+            yield f"- `{name}`: {' '.join(remark.split())}"
+            used |= set(findings.known[kind, name].sources)
+    yield ""
     yield "## Sources\n"
     for source, text in findings.sources.items():
         if source in used:
