@@ -19,6 +19,7 @@ class Memory:
     """What all adapters of one shop share.  `away`: every use raises StoreError.  `clock` is the store's time."""
 
     products_: dict[str, Document] = field(default_factory=dict)
+    metadata: dict[str, Document] = field(default_factory=dict)
     customers: dict[str, Document] = field(default_factory=dict)
     aggregates: dict[Key, Aggregate] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
