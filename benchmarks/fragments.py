@@ -124,12 +124,13 @@ def indexes(nodes: RegionNodes, count: int) -> None:
         for where in (*(f"region = '{region}' AND " for region in REGIONS), ""):
             query = f"SELECT * FROM Customer_Region WHERE {where}customer_name = 'Name 77'"
             times: dict[str, float] = {}
+            used = ""
             for setting in ("on", "off"):
                 for kind in ("indexscan", "bitmapscan", "indexonlyscan"):
                     connection.execute(f"SET enable_{kind} = {setting}".encode())
                 readings = [plans.read(connection, query, run=True) for _ in range(REPEATS)]
                 times[setting] = median(reading.milliseconds or 0 for reading in readings)
-                used = ", ".join(readings[0].indexes) if setting == "on" else used  # noqa: F821
+                used = ", ".join(readings[0].indexes) if setting == "on" else used
             print(
                 f"| {where.removesuffix(' AND ') or 'all regions'} | {used} | {times['on']:.3f} | {times['off']:.2f} |"
             )

@@ -67,10 +67,11 @@ def alone(lock: Path) -> Iterator[None]:
     """Hold a lock file; RefusedError while another process holds it.  The kernel gives it back, however that ends."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RefusedError(f"{lock} is held by another timer of the repair: one is enough") from None
         yield
-    except BlockingIOError:
-        raise RefusedError(f"{lock} is held by another timer of the repair: one is enough") from None
     finally:
         os.close(descriptor)
 
