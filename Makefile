@@ -120,12 +120,13 @@ lint-yaml:
 SCHEMAS := 'helm/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json'
 # Environments of k8s/gitops, each with the topology that its cluster.yaml is made from.
 ENVIRONMENTS := staging=inventories/topology.yml production=inventories/topologies/production.yml
+CHARTS := helm/sharded-mongodb helm/shop
 lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubeconform (needs Helm)
 	$(BIN)/shardmart render declared --check helm/sharded-mongodb/files/declared.json
-	helm lint --strict helm/sharded-mongodb
-	if command -v helm3 >/dev/null; then helm3 lint --strict helm/sharded-mongodb; fi
-	helm-unittest helm/sharded-mongodb
-	for values in helm/sharded-mongodb/ci/*.yaml; do helm template check helm/sharded-mongodb --values $$values \
+	helm lint --strict $(CHARTS)
+	if command -v helm3 >/dev/null; then helm3 lint --strict $(CHARTS); fi
+	helm-unittest $(CHARTS)
+	for values in helm/*/ci/*.yaml; do helm template check $${values%/ci/*} --values $$values \
 	  | kubeconform -strict -summary -skip Certificate -schema-location $(SCHEMAS) - || exit 1; done
 	for pair in $(ENVIRONMENTS); do $(BIN)/shardmart render values $${pair#*=} --check k8s/gitops/$${pair%%=*}/cluster.yaml \
 	  && helm template shardmart helm/sharded-mongodb --values k8s/gitops/$${pair%%=*}/cluster.yaml --values k8s/gitops/$${pair%%=*}/values.yaml \
@@ -150,6 +151,7 @@ lock-images: ## Take from the lock what each image installs
 	$(COMPILE) --extra router -c requirements.lock -o k8s/images/database/requirements.lock pyproject.toml
 	$(COMPILE) --extra toolbox -c requirements.lock -o k8s/images/toolbox/requirements.lock pyproject.toml
 	$(COMPILE) --extra loader -c requirements.lock -o loader/requirements.lock pyproject.toml
+	for extra in shop cache; do $(COMPILE) --extra $$extra -c requirements.lock -o k8s/images/$$extra/requirements.lock pyproject.toml || exit 1; done
 
 lock-npm: ## Resolve anew what the database image's mongosh is made of
 	npm install --prefix k8s/images/database/mongosh --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
