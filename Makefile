@@ -1,7 +1,7 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help install up shop ring down destroy fragments fragments-down status test test-full unit integration integration-full molecule scenario mutants e2e \
-        lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential
+        lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential compatibility
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -98,6 +98,9 @@ scenario: $(STAMP) ## One role test on a cluster of its own: make scenario ROLE=
 
 mutants: $(STAMP) ## One-line mistakes in the modules that judge: nine of ten must be noticed by the unit tests
 	$(BIN)/python -m tests.support.mutants $(ARGS)
+
+compatibility: $(STAMP) ## Make docs/compatibility.md: what of MongoDB the code uses, in which versions it is known
+	$(BIN)/python -m tests.support.compatibility --write $(ARGS)
 
 e2e: $(STAMP) ## Tests on a real kind cluster (needs a container engine and kind)
 	$(BIN)/pytest tests/e2e
