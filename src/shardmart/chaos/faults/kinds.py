@@ -24,12 +24,12 @@ class Faults:
 
 
 def _of_processes(targets: Targets) -> Faults:
-    from . import disk, loopback, processes
+    from . import disk, loopback, processes, shop
 
     del targets
     own = (processes.Kill, processes.Pause, loopback.Network, disk.SlowWrites)
     return Faults(
-        database.KINDS | {fault.kind: fault for fault in own},
+        database.KINDS | shop.KINDS | {fault.kind: fault for fault in own},
         {"drain": "processes of one machine have no node to drain"},
     )
 
@@ -43,7 +43,8 @@ def _of_pods(targets: Targets) -> Faults:
     own = (pods.PodNetwork, pods.PodKill, pods.PodPause, drain.Drain)
     return Faults(
         (database.KINDS if targets.platform.direct else through_toolbox.KINDS) | {fault.kind: fault for fault in own},
-        {"slowdisk": "there is no slow disk on pods: the control groups of their nodes are the kubelet's"},
+        {"slowdisk": "there is no slow disk on pods: the control groups of their nodes are the kubelet's"}
+        | dict.fromkeys(("provider", "rolling"), "faults of the shop are there for processes of one machine only"),
         environment,
     )
 

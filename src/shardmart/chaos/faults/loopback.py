@@ -40,7 +40,7 @@ class Network(Fault):
         """Take the queue and install the rules.  Needs root or CAP_NET_ADMIN."""
         endpoints = tuple(
             Endpoint(server.name, server.port, None, str(embedded(self.targets).pid_file(server)))
-            for server in self.targets.servers
+            for server in self.targets.everybody
         )
         fault = NetworkFault(
             duration_s=self.duration_s,

@@ -17,7 +17,7 @@ from shardmart.chaos.faults import drain
 from shardmart.chaos.faults.kinds import PLATFORMS
 from shardmart.chaos.lifecycle.records import Record
 from shardmart.chaos.targets.selectors import Targets
-from shardmart.chaos.toolkit import actions, probes
+from shardmart.chaos.toolkit import actions, probes, shop
 from shardmart.chaos.toolkit.experiments import refuse_impossible
 
 __all__ = ["pod_targets"]  # the fixture
@@ -29,6 +29,11 @@ EXPERIMENTS = sorted(FOLDER.glob("*.json"))
 def load(path: Path) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(path.read_text())
     return document
+
+
+OF_THE_SHOP = [
+    path for path in EXPERIMENTS if load(path)["controls"][0]["provider"]["arguments"].get("workloads") == "shop"
+]
 
 
 @pytest.fixture(params=EXPERIMENTS, ids=lambda path: path.stem)
@@ -52,9 +57,7 @@ def test_its_activities_exist_and_take_what_they_are_given(experiment: dict[str,
 
     steps = [*experiment["method"], *experiment["rollbacks"], *experiment["steady-state-hypothesis"]["probes"]]
     for step in steps:
-        module = {"shardmart.chaos.toolkit.actions": actions, "shardmart.chaos.toolkit.probes": probes}[
-            step["provider"]["module"]
-        ]
+        module = {each.__name__: each for each in (actions, probes, shop)}[step["provider"]["module"]]
         function = getattr(module, step["provider"]["func"])
         inspect.signature(function).bind(**step["provider"].get("arguments", {}))
 
@@ -66,7 +69,7 @@ def test_its_source_says_how_to_repeat_it() -> None:
 
 
 def test_every_public_name_has_words_for_people() -> None:
-    for module in (actions, probes):
+    for module in (actions, probes, shop):
         for name in module.__all__:
             assert getattr(module, name).__doc__, name
 
@@ -100,7 +103,7 @@ def test_platform_says_what_it_cannot_do(
     three_nodes = SimpleNamespace(list_node=lambda: SimpleNamespace(items=["n1", "n2", "n3"]))
     monkeypatch.setattr(drain, "KubernetesApi", lambda of: SimpleNamespace(core=three_nodes))
     refused = {}
-    for path in EXPERIMENTS:
+    for path in [path for path in EXPERIMENTS if path not in OF_THE_SHOP]:
         for each in (targets, pod_targets):
             try:
                 refuse_impossible(each, load(path))
@@ -111,6 +114,17 @@ def test_platform_says_what_it_cannot_do(
         ("kubernetes", "slow-disk"): "Slow disk under a primary: there is no slow disk on pods: the control groups of "
         "their nodes are the kubelet's",
     }
+
+
+def test_without_a_shop_each_of_its_experiments_is_refused_in_a_line(targets: Targets, pod_targets: Targets) -> None:
+    assert {path.stem for path in OF_THE_SHOP} == {
+        "kill-all-instances", "kill-cache", "kill-service", "latency-store", "partition-service", "provider-down",
+        "provider-slow", "shop-kill-primary", "shop-rolling-update",
+    }  # fmt: skip
+    for path in OF_THE_SHOP:
+        for each in (targets, pod_targets):
+            with pytest.raises(ImpossibleError, match="this cluster has no shop: `make shop` starts one"):
+                refuse_impossible(each, load(path))
 
 
 def test_one_node_cannot_be_drained(pod_targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
