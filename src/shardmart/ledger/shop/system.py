@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -20,6 +21,8 @@ from .place import ShopPlace
 from .stores import Final, Stores
 
 OPERATION_SECONDS = 30.0
+POLL_SECONDS = 1.0
+"""Between two looks at everything: who looks all the time keeps the shop from its work."""
 REST_SECONDS = 120.0
 """How long the shop may take after the last operation until every order has ended: a lease of 10 s, and the payment
 service's longest wait of 30 s between two attempts to ask the provider, each twice."""
@@ -89,7 +92,7 @@ class ShopSystem:
                 found = self.stores.read(run)
                 if not any(rules.problems(found.__getitem__)) or not deadline.remaining:
                     return found
-                deadline.pause("the shop to come to rest")
+                time.sleep(min(POLL_SECONDS, deadline.remaining))
 
     def examine(self, wait_seconds: float | None) -> Examination:
         """See `System`: the cluster behind the store is the other workloads' to look at."""
