@@ -23,9 +23,10 @@ from .stores import Final, Stores
 OPERATION_SECONDS = 30.0
 POLL_SECONDS = 1.0
 """Between two looks at everything: who looks all the time keeps the shop from its work."""
-REST_SECONDS = 120.0
-"""How long the shop may take after the last operation until every order has ended: a lease of 10 s, and the payment
-service's longest wait of 30 s between two attempts to ask the provider, each twice."""
+REST_SECONDS = 180.0
+"""How long the shop may take after the last operation until every order has ended.  An instance that was killed within
+a transaction leaves its locks until the server ends it, 60 to 90 s later (`transactionLifetimeLimitSeconds`, looked at
+every half of that); and the payment service waits up to 30 s between two attempts to ask the provider."""
 
 
 class ShopSystem:

@@ -239,11 +239,10 @@ class ShopChecker(Checker):
         for product, first in self._opened["first"].items():
             least = first + self._restocked[product]
             if product in now and not least <= now[product] <= least + self._perhaps[product]:
-                self.found(
-                    "oversold",
-                    f"product {product} had {first} pieces and got {self._restocked[product]},"
-                    f" but stock and orders have {now[product]}",
-                )
+                words = f"product {product} had {first} pieces and got {self._restocked[product]},"
+                words += f" but stock and orders have {now[product]}"
+                more = now[product] > least
+                self.found("oversold", words + ": put back twice, or restocked by another than this run" * more)
         return f"{len(self._opened['first'])} products have the pieces they must have"
 
 
