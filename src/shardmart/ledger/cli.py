@@ -43,7 +43,7 @@ Chosen = Annotated[
     typer.Option(help=f"{', '.join(WORKLOADS)}, or all, which leaves out {BY_NAME}; repeatable."),
 ]
 Uri = Annotated[str | None, typer.Option(help="Connection string. Holds a password: prefer --uri-file.")]
-UriFile = Annotated[Path | None, typer.Option(help="File that holds the connection string.")]
+UriFile = Annotated[Path | None, typer.Option(help="File that holds the connection string; of a ring its settings.")]
 StateFolder = Annotated[
     Path | None, typer.Option("--state", help="State folder (default $SHARDMART_STATE, .shardmart).")
 ]

@@ -24,12 +24,13 @@ class Faults:
 
 
 def _of_processes(targets: Targets) -> Faults:
-    from . import disk, loopback, processes, shop
+    from . import disk, loopback, processes, regions, shop
 
     del targets
-    own = (processes.Kill, processes.Pause, loopback.Network, disk.SlowWrites)
+    own: tuple[type[Fault], ...] = (processes.Kill, processes.Pause, loopback.Network, disk.SlowWrites)
+    own += (*regions.KINDS, *shop.KINDS)
     return Faults(
-        database.KINDS | shop.KINDS | {fault.kind: fault for fault in own},
+        database.KINDS | {fault.kind: fault for fault in own},
         {"drain": "processes of one machine have no node to drain"},
     )
 
@@ -63,7 +64,9 @@ def kind_of(targets: Targets, kind: str) -> type[Fault]:
     """The class of the faults of one kind.  Raises ImpossibleError when the platform has none."""
     faults = _faults(targets)
     if kind not in faults.kinds:
-        raise ImpossibleError(faults.without.get(kind, f"there is no fault of the kind {kind}"))
+        raise ImpossibleError(
+            faults.without.get(kind, f"there is no fault of the kind {kind} on {targets.platform.name}")
+        )
     return faults.kinds[kind]
 
 

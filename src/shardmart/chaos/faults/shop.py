@@ -96,4 +96,4 @@ class RollingRestart(Fault):
         return {"restarted": self.parameters.get("restarted", [])}
 
 
-KINDS: dict[str, type[Fault]] = {fault.kind: fault for fault in (ProviderRules, RollingRestart)}
+KINDS: tuple[type[Fault], ...] = (ProviderRules, RollingRestart)

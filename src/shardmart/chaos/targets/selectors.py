@@ -28,7 +28,7 @@ from shardmart.platforms.platform import Platform
 from shardmart.platforms.state import State
 
 from ..errors import ChaosError
-from . import shop
+from . import regions, shop
 from .access import Access, DirectAccess, ToolboxAccess
 
 OUTSIDE = "outside"
@@ -87,8 +87,8 @@ class Targets:
         return self.cluster.replica_set(self.set_named(set_name)).members
 
     def server(self, name: str) -> Node:
-        """The server or process of the shop called `name`; ChaosError that lists the names there are."""
-        for server in self.everybody:
+        """The server, region node or process of the shop called `name`; ChaosError that lists the names there are."""
+        for server in (*self.everybody, *regions.servers(self.state)):
             if server.name == name:
                 return server
         raise ChaosError(f"no server {name!r}; there are {', '.join(s.name for s in self.everybody)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import append, orders, register, shop, stock, transfer
+from . import append, carts, orders, regions, register, shop, stock, transfer
 from .workload import Workload, connected
 
 WORKLOADS: dict[str, Workload] = {
@@ -13,6 +13,8 @@ WORKLOADS: dict[str, Workload] = {
         transfer,
         register,
         append,
+        regions,
+        carts,
         shop,
     )
 }
