@@ -17,7 +17,7 @@ import pytest
 from shardmart.ledger.metrics import read_windows
 from tests.support.shops import RunningShop, running_shop, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.long]
+pytestmark = [pytest.mark.integration, pytest.mark.full]
 ACKNOWLEDGED = 40
 """So many operations are acknowledged before a run ends: enough orders of every kind, on a machine of any speed."""
 

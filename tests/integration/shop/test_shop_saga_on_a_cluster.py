@@ -83,6 +83,7 @@ def test_an_instance_that_was_stopped_past_its_lease_does_nothing_when_it_goes_o
     must_add_up(shop, database, ACCEPTED, STOCK)
 
 
+@pytest.mark.full
 def test_a_transaction_whose_time_is_over_gives_its_locks_back_at_once(cluster: EmbeddedCluster) -> None:
     """Else whoever wants the same document waits until the server ends the transaction, a minute later."""
     stock = {"_id": "slow", "available": 1, "low": False, "version": 1, "told": 0}
