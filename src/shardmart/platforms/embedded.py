@@ -85,10 +85,14 @@ class EmbeddedPlatform:
 
     def pid_file(self, node: Node) -> Path:
         """Where the pid of a server is."""
+        if node.role is Role.SERVICE:
+            return ShopFiles(self.state_folder).pid(node.name)
         return self.state_folder / "run" / f"{node.name}.pid"
 
     def process(self, node: Node) -> Process:
         """The process of a server, running or not, as it was started last; PlatformError when it never was."""
+        if node.role is Role.SERVICE:
+            return self.shop_process(node.name)
         return self._recorded(self.pid_file(node), "make up")
 
     def shop_process(self, name: str) -> Process:
