@@ -164,7 +164,7 @@ def _notification(instance: Instance) -> FastAPI:
     stores.consume(instance, NotificationHandlers(stores.store, channels, operator), app)
     broadcast = stream_api.Broadcast(stores.log)
     instance.tasks.append(broadcast.run)
-    stream_api.add(app, stores.store, stores.log, broadcast)
+    stream_api.add(app, stores.store, stores.log, broadcast, stores.options.regions)
     return app
 
 
