@@ -45,7 +45,9 @@ def _of_pods(targets: Targets) -> Faults:
     return Faults(
         (database.KINDS if targets.platform.direct else through_toolbox.KINDS) | {fault.kind: fault for fault in own},
         {"slowdisk": "there is no slow disk on pods: the control groups of their nodes are the kubelet's"}
-        | dict.fromkeys(("provider", "rolling"), "faults of the shop are there for processes of one machine only"),
+        | dict.fromkeys(
+            ("provider", "rolling"), "the shop can be broken as processes of one machine only, not as pods"
+        ),
         environment,
     )
 

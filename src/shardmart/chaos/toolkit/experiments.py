@@ -16,6 +16,9 @@ from ..faults.kinds import requirement
 from ..targets.selectors import Targets
 from . import actions, regions
 
+OF_A_SHOP = "rolling"
+"""A kind of fault that is there wherever a shop can be broken."""
+
 
 def read(path: Path) -> dict[str, Any]:
     """The experiment in a file.  Raises ChaosError when it is none."""
@@ -32,11 +35,8 @@ def refuse_impossible(targets: Targets, experiment: Mapping[str, Any]) -> None:
     """Raise ImpossibleError, which says what is missing, when this cluster cannot do an experiment.  Starts nothing."""
     title = experiment.get("title", "this experiment")
     platform = targets.platform.name
-    if "shop" in _workloads(experiment):
-        if targets.cluster.shop is None:
-            raise ImpossibleError(f"{title}: this cluster has no shop: `make shop` starts one")
-        if targets.platform.name != "embedded":
-            raise ImpossibleError(f"{title}: the shop can be broken as processes of one machine only, not as pods")
+    if "shop" in _workloads(experiment) and (lacking := requirement(targets, OF_A_SHOP)):
+        raise ImpossibleError(f"{title}: {lacking}")
     for name, value in (experiment.get("configuration") or {}).items():
         if isinstance(value, Mapping) and "type" not in value and platform not in value:
             raise ImpossibleError(f"{title}: its {name} says nothing for the platform {platform}")
