@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import append, carts, orders, regions, register, stock, transfer
+from . import append, carts, orders, regions, register, shop, stock, transfer
 from .workload import Workload, connected
 
 WORKLOADS: dict[str, Workload] = {
@@ -15,6 +15,7 @@ WORKLOADS: dict[str, Workload] = {
         append,
         regions,
         carts,
+        shop,
     )
 }
 
