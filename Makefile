@@ -103,7 +103,7 @@ compatibility: $(STAMP) ## Make docs/compatibility.md: what of MongoDB the code 
 	$(BIN)/python -m tests.support.compatibility --write $(ARGS)
 
 e2e: $(STAMP) ## Tests on a real kind cluster (needs a container engine and kind)
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest tests/e2e $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, yamllint, ansible-lint
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-python lint-yaml

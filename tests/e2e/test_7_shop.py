@@ -13,6 +13,8 @@ from tests.support.kind_site import POLICIES, ROOT, KindSite, Made
 from tests.support.strangers import CONNECT, reaches
 
 BUYER = ROOT / "tests" / "support" / "buyer.py"
+# Run by `make e2e ARGS=--full` only, until the whole file has been seen to pass.
+pytestmark = pytest.mark.full
 needs_enforcement = pytest.mark.skipif(not POLICIES.exists(), reason="nothing here enforces network policies")
 
 
