@@ -1,4 +1,4 @@
-"""Claims of the faults on region nodes: each hits all processes of a server, is proved, and is undone from its record."""
+"""Claims of the faults on region nodes: each hits all processes of a server, is proved, and ends from its record."""
 
 from __future__ import annotations
 
