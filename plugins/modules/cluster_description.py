@@ -12,7 +12,8 @@ description:
   - The last step of provisioning, so that it goes on telling what runs when something was refused before. In check
     mode it is the first, too.
   - Fails, and names the key of the topology, when the file describes this same cluster with what cannot change while
-    there is data, addresses of members and names of sets.
+    there is data, addresses of members and names of sets; and when TLS is switched on or off for servers of this
+    machine that run.
 attributes:
   check_mode: {support: full, description: Says whether it would be written.}
   diff_mode: {support: full, description: Shows the change.}
@@ -40,6 +41,7 @@ from ansible.module_utils.shardmart.cluster import description
 from ansible.module_utils.shardmart.cluster.converge import unchangeable
 from ansible.module_utils.shardmart.cluster.errors import ClusterError
 from ansible.module_utils.shardmart.cluster.host.files import write_whole
+from ansible.module_utils.shardmart.platforms import embedded
 
 
 def main():
@@ -49,7 +51,8 @@ def main():
         supports_check_mode=True,
     )
     try:
-        after = description.parse(module.params["cluster"]).dumps()
+        cluster = description.parse(module.params["cluster"])
+        after = cluster.dumps()
     except description.DescriptionError as error:
         module.fail_json(msg=str(error))
     file = Path(module.params["path"])
@@ -57,7 +60,8 @@ def main():
     try:
         before = file.read_text() if file.exists() else ""
         if there := known(before):
-            unchangeable.refuse_changes(there, description.parse(module.params["cluster"]))
+            unchangeable.refuse_changes(there, cluster)
+        embedded.refuse_other_tls(cluster, file.parent)
         if says(before) == json.loads(after):
             module.exit_json(changed=False)
         if not module.check_mode:

@@ -18,7 +18,8 @@ from .adapters.mongodb.lanes import MongoLanes
 from .adapters.mongodb.log import MongoLog
 from .adapters.mongodb.store import MongoStore
 from .ports import Cache, Channel
-from .saga.consumer import Consumer, Handlers
+from .saga.consumer import Consumer
+from .saga.handling import Handlers
 from .settings import MongoDB, Provider, Settings
 from .web import events_api
 from .web.app import Instance, build

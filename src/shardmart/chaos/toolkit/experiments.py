@@ -32,12 +32,23 @@ def refuse_impossible(targets: Targets, experiment: Mapping[str, Any]) -> None:
     """Raise ImpossibleError, which says what is missing, when this cluster cannot do an experiment.  Starts nothing."""
     title = experiment.get("title", "this experiment")
     platform = targets.platform.name
+    if "shop" in _workloads(experiment):
+        if targets.cluster.shop is None:
+            raise ImpossibleError(f"{title}: this cluster has no shop: `make shop` starts one")
+        if targets.platform.name != "embedded":
+            raise ImpossibleError(f"{title}: the shop can be broken as processes of one machine only, not as pods")
     for name, value in (experiment.get("configuration") or {}).items():
         if isinstance(value, Mapping) and "type" not in value and platform not in value:
             raise ImpossibleError(f"{title}: its {name} says nothing for the platform {platform}")
     for activity in experiment["method"]:
         if lacking := _lacking(targets, activity.get("provider") or {}):
             raise ImpossibleError(f"{title}: {lacking}")
+
+
+def _workloads(experiment: Mapping[str, Any]) -> list[str]:
+    """What the ledger runs beside the experiment."""
+    given = [(control.get("provider") or {}).get("arguments") or {} for control in experiment.get("controls") or []]
+    return [name for arguments in given for name in str(arguments.get("workloads", "")).split(",")]
 
 
 def _lacking(targets: Targets, provider: Mapping[str, Any]) -> str | None:
