@@ -29,6 +29,8 @@ CLUSTER = {
     "routers": [{"name": "mongos1", "host": "127.0.0.1", "port": 3}],
 }  # fmt: skip
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture
 def targets(nodes: RegionNodes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Targets]:

@@ -20,6 +20,8 @@ from shardmart.ledger.metrics import read_windows
 from shardmart.ledger.regions import system
 from tests.support.region_nodes import REGIONS, RegionNodes, until
 
+pytestmark = pytest.mark.full
+
 
 def acknowledged(journal: Path) -> int:
     return sum(window.ok for window in read_windows(journal))
