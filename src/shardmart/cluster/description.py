@@ -45,6 +45,8 @@ class Role(StrEnum):
     CONFIG = "config"
     SHARD = "shard"
     ROUTER = "router"
+    RING = "ring"
+    """A standalone server of a ring beside the cluster: a node, or the store of the membership."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Pod:
 class Node:
     """One server: a member of a replica set or a router.
 
-    `group` is the name of its replica set, ROUTERS for a router.  `pod` is None for a process of this machine.
+    `group` is the name of its replica set, ROUTERS for a router, the ring's name for a server of a ring.  `pod` is None
+    for a process of this machine.
     """
 
     name: str

@@ -27,7 +27,7 @@ def _of_processes(targets: Targets) -> Faults:
     from . import disk, loopback, processes
 
     del targets
-    own = (processes.Kill, processes.Pause, loopback.Network, disk.SlowWrites)
+    own = (processes.Kill, processes.EmptyFolder, processes.Pause, loopback.Network, disk.SlowWrites)
     return Faults(
         database.KINDS | {fault.kind: fault for fault in own},
         {"drain": "processes of one machine have no node to drain"},
@@ -43,7 +43,10 @@ def _of_pods(targets: Targets) -> Faults:
     own = (pods.PodNetwork, pods.PodKill, pods.PodPause, drain.Drain)
     return Faults(
         (database.KINDS if targets.platform.direct else through_toolbox.KINDS) | {fault.kind: fault for fault in own},
-        {"slowdisk": "there is no slow disk on pods: the control groups of their nodes are the kubelet's"},
+        {
+            "slowdisk": "there is no slow disk on pods: the control groups of their nodes are the kubelet's",
+            "emptyfolder": "a pod's data folder is its volume: nothing here removes one",
+        },
         environment,
     )
 

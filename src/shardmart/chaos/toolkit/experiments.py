@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import ChaosError, ImpossibleError
 from ..faults.kinds import requirement
 from ..targets.selectors import Targets
-from . import actions
+from . import actions, rings
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -32,6 +32,10 @@ def refuse_impossible(targets: Targets, experiment: Mapping[str, Any]) -> None:
     """Raise ImpossibleError, which says what is missing, when this cluster cannot do an experiment.  Starts nothing."""
     title = experiment.get("title", "this experiment")
     platform = targets.platform.name
+    if not any((activity.get("provider") or {}).get("module") == rings.__name__ for activity in experiment["method"]):
+        targets.require_cluster()
+    elif not targets.rings:
+        raise ImpossibleError(f"{title}: there is no ring here: run `make ring`")
     for name, value in (experiment.get("configuration") or {}).items():
         if isinstance(value, Mapping) and "type" not in value and platform not in value:
             raise ImpossibleError(f"{title}: its {name} says nothing for the platform {platform}")
