@@ -17,8 +17,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from shardmart.ring.keys import hash_bytes
-from shardmart.ring.placement import Ring
+from shardmart.ring.placement.keys import hash_bytes
+from shardmart.ring.placement.ring import Ring
 
 NODES = (3, 10, 30, 100, 300, 1000)
 VIRTUAL = (1, 10, 100, 1000)

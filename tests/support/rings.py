@@ -12,8 +12,8 @@ from pymongo import MongoClient
 
 from shardmart.platforms.standalone import ADMINISTRATOR
 from shardmart.ring import Key, RingClient, Settings, moves
-from shardmart.ring.keys import from_id
-from shardmart.ring.nodes import Nodes
+from shardmart.ring.node.nodes import Nodes
+from shardmart.ring.placement.keys import from_id
 from shardmart.ring_command.servers import STORE, Servers
 
 from .clusters import free_ports, servers

@@ -206,6 +206,7 @@ def engine(
     if unknown := [name for name in wanted if name not in FAULTS]:
         raise BadUseError(f"no fault {unknown[0]!r}; there are {', '.join(FAULTS)} and all")
     targets = Targets(_use(state))
+    targets.require_cluster()
     stop = threading.Event()
     interrupted = False
 

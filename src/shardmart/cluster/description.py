@@ -47,6 +47,8 @@ class Role(StrEnum):
     ROUTER = "router"
     SERVICE = "service"
     """A process of the shop beside the cluster: an instance of a service, the cache, the load balancer."""
+    RING = "ring"
+    """A standalone server of a ring beside the cluster: a node, or the store of the membership."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Pod:
 class Node:
     """One server: a member of a replica set or a router.
 
-    `group` is the name of its replica set, ROUTERS for a router.  `pod` is None for a process of this machine.
+    `group` is the name of its replica set, ROUTERS for a router, the ring's name for a server of a ring.  `pod` is None
+    for a process of this machine.
     """
 
     name: str

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SHUTDOWN_MILLISECONDS = 1000
 """How long a member told to end lets its clients leave (server default 15000: clients of a laptop need less)."""
 OPLOG_MB = 512
+RINGS = "rings"
+"""The folder of the rings in a state folder; each has one of its own there."""
 JOURNAL_MB = 8
 """Size of one journal file (docs/decisions/052): with WiredTiger's default of 100 MB a new member takes 301 MB."""
 CONFIG_ROLE, SHARD_ROLE = "configsvr", "shardsvr"
@@ -87,13 +89,14 @@ class EmbeddedPlatform:
         """Where the pid of a server is."""
         if node.role is Role.SERVICE:
             return ShopFiles(self.state_folder).pid(node.name)
-        return self.state_folder / "run" / f"{node.name}.pid"
+        folder = self.state_folder / RINGS / node.group if node.role is Role.RING else self.state_folder
+        return folder / "run" / f"{node.name}.pid"
 
     def process(self, node: Node) -> Process:
         """The process of a server, running or not, as it was started last; PlatformError when it never was."""
         if node.role is Role.SERVICE:
             return self.shop_process(node.name)
-        return self._recorded(self.pid_file(node), "make up")
+        return self._recorded(self.pid_file(node), "make ring" if node.role is Role.RING else "make up")
 
     def shop_process(self, name: str) -> Process:
         """The same of a process of the shop."""
@@ -108,10 +111,24 @@ class EmbeddedPlatform:
     def _processes(self, names: Iterable[str]) -> list[Process]:
         """Those of these servers and processes of the shop; every server, and nothing of the shop, without names."""
         wanted = list(names)
+        rings = {node.name: node for node in ring_servers(self.state_folder)}
+        of_rings = [self.process(rings[name]) for name in wanted if name in rings]
+        if of_rings and len(of_rings) == len(wanted):
+            return of_rings
+        wanted = [name for name in wanted if name not in rings]
         shop = {one.name for one in self.cluster.shop.processes} if self.cluster.shop else set()
         servers = [name for name in wanted if name not in shop]
         nodes = chosen(self.cluster, servers) if servers or not wanted else []
-        return [self.process(node) for node in nodes] + [self.shop_process(n) for n in wanted if n in shop]
+        return [self.process(node) for node in nodes] + [self.shop_process(n) for n in wanted if n in shop] + of_rings
+
+
+def ring_servers(state: Path) -> list[Node]:
+    """Every server of the rings in a state folder, as it was started last; by ring and name."""
+    return [
+        Node(process.name, Role.RING, pid_file.parent.parent.name, process.host, process.port)
+        for pid_file in sorted((state / RINGS).glob("*/run/*.pid"))
+        if (process := recorded(pid_file))
+    ]
 
 
 def processes(cluster: Cluster, state: Path, binaries: Mapping[str, str | None]) -> list[Process]:

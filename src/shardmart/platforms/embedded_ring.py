@@ -18,7 +18,7 @@ from ..cluster.host.processes import stop
 from ..ring import moves
 from ..ring.client import RingClient
 from ..ring.errors import ChangeRefusedError
-from ..ring.nodes import Nodes
+from ..ring.node.nodes import Nodes
 from ..ring.settings import Settings
 from .platform import PlatformError
 from .standalone import Standalone, start_all, stop_all

@@ -17,9 +17,9 @@ from .errors import (
     ValueTooLargeError,
     WrongNodeError,
 )
-from .keys import Grouped, Key
-from .placement import Ring
-from .records import Version
+from .node.record import Version
+from .placement.keys import Grouped, Key
+from .placement.ring import Ring
 from .settings import Settings
 
 __all__ = [

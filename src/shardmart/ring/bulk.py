@@ -15,8 +15,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .errors import NodeAwayError, StaleRingError
-from .keys import Key, canonical, to_id
-from .records import BLIND, Record, Version, clock, draft
+from .node.record import BLIND, Record, Version, clock, draft
+from .placement.keys import Key, canonical, to_id
 
 if TYPE_CHECKING:
     from .client import Found, RingClient

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from .client import RingClient
-from .keys import Grouped
+from .placement.keys import Grouped
 
 
 @dataclass(frozen=True)

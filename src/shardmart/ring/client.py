@@ -20,13 +20,13 @@ from typing import Any, Final, Self, TypeVar
 
 from . import bulk, pages
 from .errors import ConflictError, NodeAwayError, NotAcknowledgedError, StaleRingError, StoreError, UnavailableError
-from .keys import Key, canonical, hash_of, to_id
 from .membership import View
-from .node import Node
-from .nodes import Nodes
-from .records import CONDITIONAL, Record, Version, clock, draft, new_write
+from .node.node import Node
+from .node.nodes import Nodes
+from .node.record import CONDITIONAL, Record, Version, clock, draft, new_write
+from .placement.keys import Key, canonical, hash_of, to_id
+from .repair.upkeep import Upkeep
 from .settings import Settings
-from .upkeep import Upkeep
 
 ATTEMPTS = 10
 """How often an operation starts anew because the ring changed under it, or somebody else wrote the key."""

@@ -19,8 +19,8 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from .errors import ChangeRefusedError, SettingsError, StoreError
-from .keys import hash_of
-from .placement import DEFAULT_COPIES, DEFAULT_VIRTUAL_NODES, PLACEMENT, Ring
+from .placement.keys import hash_of
+from .placement.ring import DEFAULT_COPIES, DEFAULT_VIRTUAL_NODES, PLACEMENT, Ring
 
 Document = dict[str, Any]
 COPY, CLEAN = "copy", "clean"

@@ -19,12 +19,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
-from .comparison import ARCS_AT_ONCE, Compared, batches, bring, compare, size, within
 from .errors import ChangeRefusedError, NodeAwayError, RingError, WrongNodeError
 from .membership import CLEAN, COPY, Membership, Move, View
-from .nodes import Nodes
-from .placement import DEFAULT_COPIES, DEFAULT_VIRTUAL_NODES, Arc, Ring, changes
-from .upkeep import Upkeep
+from .node.nodes import Nodes
+from .placement.ring import DEFAULT_COPIES, DEFAULT_VIRTUAL_NODES, Arc, Ring, changes
+from .repair.comparison import ARCS_AT_ONCE, Compared, batches, bring, compare, size, within
+from .repair.upkeep import Upkeep
 
 LEASE_SECONDS = 60.0
 

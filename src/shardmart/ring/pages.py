@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING
 
 from .errors import NodeAwayError, StaleRingError, UnavailableError
-from .keys import canonical, hash_of
-from .placement import HIGHEST, LOWEST
-from .records import Record
+from .node.record import Record
+from .placement.keys import canonical, hash_of
+from .placement.ring import HIGHEST, LOWEST
 
 if TYPE_CHECKING:
     from .client import Found, RingClient

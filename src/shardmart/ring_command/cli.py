@@ -29,7 +29,7 @@ from shardmart.platforms.state import State
 from shardmart.ring import RingClient, Settings, moves
 from shardmart.ring import settings as settings_file
 from shardmart.ring.moves import Mover
-from shardmart.ring.nodes import Nodes
+from shardmart.ring.node.nodes import Nodes
 
 from . import demonstrations
 from .outcome import Outcome

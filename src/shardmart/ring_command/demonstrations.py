@@ -12,10 +12,10 @@ from typing import Any
 from shardmart.loader.progress import Reporter
 from shardmart.ring import RingClient, Settings, moves
 from shardmart.ring.bulk import BATCH
-from shardmart.ring.comparison import batches, digest
 from shardmart.ring.moves import Mover
-from shardmart.ring.nodes import Nodes
-from shardmart.ring.upkeep import held_by_both
+from shardmart.ring.node.nodes import Nodes
+from shardmart.ring.repair.comparison import batches, digest
+from shardmart.ring.repair.upkeep import held_by_both
 
 from .outcome import Outcome
 from .servers import Servers

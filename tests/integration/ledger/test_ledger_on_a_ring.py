@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from shardmart.ledger.metrics import read_windows
+from shardmart.platforms.standalone import start_all
 from tests.support.rings import RingServers, make
 
 START_SECONDS = 60.0
@@ -112,14 +113,23 @@ def test_what_was_acknowledged_around_a_kill_is_there_and_copies_end_equal(
     assert any("3 nodes, deletions included, 2 equal copies of each" in line for line in verdict["checked"]), verdict
 
 
+def with_its_users(running: RingServers) -> None:
+    running.start("n1")
+
+
+def without_users(running: RingServers) -> None:
+    start_all([running.server("n1")], running.folder, running.mongod)
+
+
+@pytest.mark.parametrize("restart", [with_its_users, pytest.param(without_users, marks=pytest.mark.full)])
 def test_without_a_backup_what_was_in_a_removed_folder_is_named_as_lost(
-    running: RingServers, carts: Callable[[int], CartsRun]
+    running: RingServers, carts: Callable[[int], CartsRun], restart: Callable[[RingServers], None]
 ) -> None:
     run = carts(1)
     run.await_operations(3 * ENOUGH)
     running.kill("n1")
     shutil.rmtree(running.folder / "data" / "n1")
-    running.start("n1")
+    restart(running)
     verdict = run.end()
     assert verdict["counts"]["lost"] > 0, verdict
     lost = next(one for one in verdict["anomalies"] if one["kind"] == "lost")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
+from pymongo.errors import AutoReconnect
 
 from shardmart.ring import (
     NotAcknowledgedError,
@@ -15,6 +18,7 @@ from shardmart.ring import (
     moves,
 )
 from shardmart.ring.errors import NodeAwayError
+from shardmart.ring.node.node import Node
 from shardmart.ring_command.servers import STORE
 from tests.support.rings import RingServers, assert_equal_copies, back, key_of, ring, run, until
 
@@ -113,6 +117,78 @@ def test_a_stale_copy_never_answers_alone(running: RingServers) -> None:
                 found = await other.get(key)
                 assert found
                 assert found.value == "new"
+
+    run(test())
+
+
+class LateLine:
+    """The records of a node over a line that is cut: writes do not come back, and arrive when `carry_out` says."""
+
+    def __init__(self, node: Node) -> None:
+        self._node, self._records = node, node.records
+        self._waiting: list[Callable[[], Awaitable[object]]] = []
+        node.records = self  # type: ignore[assignment]
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._records, name)
+        if name not in ("update_one", "insert_one", "bulk_write", "find_one_and_update"):
+            return method
+
+        async def lost(*arguments: Any, **options: Any) -> None:
+            self._waiting.append(lambda: method(*arguments, **options))
+            raise AutoReconnect("the line is cut")
+
+        return lost
+
+    async def carry_out(self) -> int:
+        for write in self._waiting:
+            await write()
+        return len(self._waiting)
+
+    async def mend(self) -> None:
+        self._node.records = self._records
+        await self._node.check()
+
+
+@pytest.mark.full
+def test_a_write_that_is_carried_out_late_loses_to_what_came_after_it(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            kept, deleted = key_of(client, "n1", "n2"), key_of(client, "n1", "n3")
+            late = []
+            for key in (kept, deleted):
+                late.append(LateLine(client.nodes["n1"]))
+                await client.put(key, "old")
+                await late[-1].mend()
+            await client.upkeep.deliver()
+            await client.put(kept, "new")
+            await client.delete(deleted)
+            assert sum([await one.carry_out() for one in late]) == 2
+            found = await client.get(kept)
+            assert found
+            assert found.value == "new"
+            assert await client.get(deleted) is None
+            assert_equal_copies(running, client)
+
+    run(test())
+
+
+@pytest.mark.full
+def test_a_write_that_only_one_node_carried_out_late_is_mended_without_a_read(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            key = key_of(client, "n1", "n2")
+            done = await client.put(key, "old")
+            await client.upkeep.tend()
+            line = LateLine(client.nodes["n1"])
+            with pytest.raises(NotAcknowledgedError):
+                await client.put(key, "late", expect=done.version)
+            await line.mend()
+            assert await line.carry_out() == 1
+            assert running.versions("n1") != running.versions("n2")
+            await client.upkeep.tend()
+            assert_equal_copies(running, client)
+            assert running.records("n2")[key] == "late"
 
     run(test())
 

@@ -14,7 +14,7 @@ from shardmart.ring import (
     ValueTooLargeError,
     WrongNodeError,
 )
-from shardmart.ring.records import MAX_RECORD_BYTES
+from shardmart.ring.node.record import MAX_RECORD_BYTES
 from tests.support.rings import RingServers, make, ring, run
 
 

@@ -11,7 +11,7 @@ import pytest
 from bson import Binary, Decimal128, Int64, ObjectId
 
 from shardmart.ring.errors import KeyTypeError
-from shardmart.ring.keys import Grouped, canonical, from_id, hash_of, to_id
+from shardmart.ring.placement.keys import Grouped, canonical, from_id, hash_of, to_id
 
 
 @pytest.mark.parametrize("same", [1, 1.0, Int64(1), Decimal128("1"), Decimal128("1.000")])
@@ -73,7 +73,7 @@ def test_the_places_are_those_written_down_in_docs_ring() -> None:
 
 
 def test_the_place_does_not_depend_on_the_process() -> None:
-    script = "from shardmart.ring.keys import hash_of; print(hash_of('cart-1'))"
+    script = "from shardmart.ring.placement.keys import hash_of; print(hash_of('cart-1'))"
     places = {
         subprocess.run(
             [sys.executable, "-c", script],

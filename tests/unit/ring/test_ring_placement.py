@@ -6,9 +6,9 @@ from itertools import pairwise, permutations
 
 import pytest
 
-from shardmart.ring import placement
 from shardmart.ring.errors import SettingsError
-from shardmart.ring.placement import HIGHEST, LOWEST, Ring, changes, joined, shared
+from shardmart.ring.placement import ring as placement
+from shardmart.ring.placement.ring import HIGHEST, LOWEST, Ring, changes, joined, shared
 
 KEYS = [f"key-{n}" for n in range(20_000)]
 

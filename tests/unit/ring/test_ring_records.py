@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shardmart.ring.errors import SettingsError, ValueTooLargeError
-from shardmart.ring.records import MAX_RECORD_BYTES, Record, Version, draft, new_write
+from shardmart.ring.node.record import MAX_RECORD_BYTES, Record, Version, draft, new_write
 from shardmart.ring.settings import Settings
 
 

@@ -53,6 +53,27 @@ class Kill(Fault):
         return not any(process_of(self.targets, server) for server in self.servers)
 
 
+class EmptyFolder(Kill):
+    """SIGKILL, and the data folder of each target is taken away; at the end it is started with an empty one.
+
+    The data stays beside it as NAME.removed, for a person to put back; nothing here does.
+    """
+
+    kind = "emptyfolder"
+
+    def begin(self) -> None:
+        """Kill, then take the folders away."""
+        super().begin()
+        for server in self.servers:
+            folder = embedded(self.targets).process(server).data_folder
+            if folder is None:
+                raise ChaosError(f"{server.name} has no data folder")
+            kept = folder.with_name(f"{folder.name}.removed")
+            if kept.exists():
+                raise ChaosError(f"{kept} is there from an earlier time: put it back or remove it")
+            folder.rename(kept)
+
+
 class Pause(Fault):
     """SIGSTOP: the process neither answers nor dies, its connections stay open.  SIGCONT at the end."""
 

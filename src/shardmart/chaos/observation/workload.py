@@ -85,15 +85,18 @@ class Here:
             *("--journal", str(experiment.ledger), "--until-input-ends", *workload),
         ]
         self._beats = (experiment.folder / FILE).open("a", buffering=1)
-        self._watcher = Watcher(
-            targets, lambda beat: self._beats.write(beat.line()), lambda election: note_election(targets, election)
-        )
+        self._watcher: Watcher | None = None
+        if targets.cluster.shards:
+            self._watcher = Watcher(
+                targets, lambda beat: self._beats.write(beat.line()), lambda election: note_election(targets, election)
+            )
         self._ledger: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """See Observation."""
         # Before the ledger: two clients that both make the database for the first time get in each other's way.
-        self._watcher.start()
+        if self._watcher:
+            self._watcher.start()
         with (self._experiment.folder / "ledger.log").open("wb") as log:
             self._ledger = subprocess.Popen(  # noqa: S603
                 self._command,
@@ -121,7 +124,8 @@ class Here:
                 self._ledger.wait()
         if self._ledger and self._ledger.stdin:
             self._ledger.stdin.close()
-        self._watcher.stop()
+        if self._watcher:
+            self._watcher.stop()
         self._beats.close()
 
     def check(self) -> dict[str, Any]:

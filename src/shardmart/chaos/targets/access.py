@@ -49,7 +49,7 @@ class DirectAccess:
     """From a machine or pod that can open connections to every server."""
 
     def __init__(self, state: State) -> None:
-        authority = state.authority
+        authority = state.authority if state.describes_a_cluster() else None
         self._context = ssl.create_default_context(cafile=str(authority)) if authority else None
         self._credentials = Credentials(keyfile=state.keyfile, tls=Tls.trusting(authority))
 

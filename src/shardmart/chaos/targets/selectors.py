@@ -9,6 +9,7 @@ Actions, probes and the engine resolve their selectors here, against the descrip
     primary:config              the config servers' primary         outside       everybody else (network peers only)
     payment-1                   a process of the shop by name       service:NAME  every instance of a service
     cache, load-balancer        what stands beside the services     shop          every process of the shop
+    carts-2                     one server of a ring by name        ring:carts    the nodes of a ring, not its store
 
 It asks members as `__system`, the way `targets.access` says, and only reads.
 """
@@ -23,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from shardmart import platforms
-from shardmart.cluster.description import Cluster, Member, Node, Role
+from shardmart.cluster.description import Cluster, Member, Node, ReplicaSet, Role
+from shardmart.platforms.embedded import EmbeddedPlatform, ring_servers
 from shardmart.platforms.platform import Platform
 from shardmart.platforms.state import State
 
@@ -51,19 +53,30 @@ def _access(state: State, platform: Platform) -> Access:
     return _accesses[state.folder]
 
 
+NO_CLUSTER = Cluster("rings", EmbeddedPlatform.name, ReplicaSet("none", Role.CONFIG, ()), (), ())
+"""What there is of a cluster where only rings are."""
+
+
 class Targets:
-    """The servers of one cluster.  Raises StateError when the state folder has none."""
+    """The servers of one cluster and of the rings beside it.  StateError when the state folder has none of either."""
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.platform = platforms.of(state)
+        self.rings: Sequence[Node] = ring_servers(state.folder)
+        only_rings = self.rings and not state.describes_a_cluster()
+        self.platform: Platform = EmbeddedPlatform(state, NO_CLUSTER) if only_rings else platforms.of(state)
         self.cluster: Cluster = self.platform.cluster
         self.access = _access(state, self.platform)
 
     @property
     def servers(self) -> Sequence[Node]:
-        """Every member, then every router."""
-        return self.cluster.nodes
+        """Every member, then every router, then the servers of rings."""
+        return (*self.cluster.nodes, *self.rings)
+
+    def require_cluster(self) -> None:
+        """StateError where only rings are."""
+        if not self.cluster.nodes:
+            self.state.description()
 
     @property
     def everybody(self) -> Sequence[Node]:
@@ -85,6 +98,14 @@ class Targets:
     def members(self, set_name: str) -> Sequence[Member]:
         """The members of a set."""
         return self.cluster.replica_set(self.set_named(set_name)).members
+
+    def ring(self, name: str) -> list[Node]:
+        """The nodes of a ring; ChaosError that lists the rings there are."""
+        found = [server for server in self.rings if server.group == name and server.name != f"{name}-store"]
+        if not found:
+            known = sorted({server.group for server in self.rings})
+            raise ChaosError(f"no ring {name!r}; there is {', '.join(known) or 'none: run `make ring`'}")
+        return found
 
     def server(self, name: str) -> Node:
         """The server, region node or process of the shop called `name`; ChaosError that lists the names there are."""
@@ -118,13 +139,15 @@ class Targets:
             return [server for server in self.servers if server.role in groups[word]]
         if ":" in word:
             kind, _, set_name = word.partition(":")
+            if kind == "ring":
+                return self.ring(set_name)
             name = self.set_named(set_name)
             if kind == "primary":
                 return [self.wait_for_primary(name, wait_seconds)]
             if kind == "secondary":
                 primary = self.wait_for_primary(name, wait_seconds)
                 return [m for m in self.members(name) if m != primary][-1:]
-            raise ChaosError(f"selector {word!r}: only primary:SET and secondary:SET are known")
+            raise ChaosError(f"selector {word!r}: only primary:SET and secondary:SET of sets, and ring:RING, are known")
         if word in self.set_names:
             return self.members(word)
         return [self.server(word)]

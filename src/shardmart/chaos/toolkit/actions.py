@@ -31,6 +31,7 @@ __all__ = [
     "await_end",
     "do_nothing",
     "drain_node",
+    "empty_folder",
     "fill_connections",
     "heal",
     "kill",
@@ -159,6 +160,12 @@ def kill(targets: Selector, duration_s: Seconds = 15, how: str | Mapping[str, st
         if each not in {"sigkill", "delete"}:
             raise ActivityFailed(f"how is sigkill or delete, not {each!r}")
     return _begin("kill", "kill", targets, duration_s, how=how)
+
+
+@_needs("emptyfolder")
+def empty_folder(targets: Selector, duration_s: Seconds = 5) -> Evidence:
+    """SIGKILL, and take the data folder away; after `duration_s` the target starts with an empty one (processes)."""
+    return _begin("emptyfolder", "empty-folder", targets, duration_s)
 
 
 @_needs("pause")

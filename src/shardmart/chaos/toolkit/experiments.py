@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import ChaosError, ImpossibleError
 from ..faults.kinds import requirement
 from ..targets.selectors import Targets
-from . import actions, regions
+from . import actions, regions, rings
 
 OF_A_SHOP = "rolling"
 """A kind of fault that is there wherever a shop can be broken."""
@@ -35,6 +35,10 @@ def refuse_impossible(targets: Targets, experiment: Mapping[str, Any]) -> None:
     """Raise ImpossibleError, which says what is missing, when this cluster cannot do an experiment.  Starts nothing."""
     title = experiment.get("title", "this experiment")
     platform = targets.platform.name
+    if not any((activity.get("provider") or {}).get("module") == rings.__name__ for activity in experiment["method"]):
+        targets.require_cluster()
+    elif not targets.rings:
+        raise ImpossibleError(f"{title}: there is no ring here: run `make ring`")
     if "shop" in _workloads(experiment) and (lacking := requirement(targets, OF_A_SHOP)):
         raise ImpossibleError(f"{title}: {lacking}")
     for name, value in (experiment.get("configuration") or {}).items():

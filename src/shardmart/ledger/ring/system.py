@@ -40,6 +40,9 @@ GROUP = "ledger"
 WAIT_SECONDS = 120.0
 """A node that was killed starts, is compared with all others, and gets its hints."""
 FINAL_READ_SECONDS = 600.0
+LOST_SECONDS = 30.0
+"""A node that starts with an empty folder refuses and hangs up for a while before it can be told from one that is away.
+"""
 CERTAIN = (ConflictError, KeyTypeError, StoreError, UnavailableError, ValueTooLargeError)
 """Errors by which the ring's client says that nothing was written."""
 Answer = TypeVar("Answer")
@@ -139,11 +142,16 @@ class RingSystem:
             return await left()
         except UnavailableError:
             nodes = self._ring.nodes
-            await nodes.look(nodes.away())
-            self._lost = {name: reason for name, reason in nodes.away().items() if nodes[name].other_data}
-            if set(nodes.away()) - self._lost.keys():  # it may come back with what it has
-                raise
-            return await left(tuple(self._lost))
+            end = asyncio.get_running_loop().time() + LOST_SECONDS
+            while True:
+                away = nodes.away()
+                self._lost = {name: reason for name, reason in away.items() if nodes[name].other_data}
+                if away.keys() == self._lost.keys():
+                    return await left(tuple(self._lost))
+                if asyncio.get_running_loop().time() > end:  # it may come back with what it has
+                    raise
+                await asyncio.sleep(0.2)
+                await nodes.look(away)
 
     def examine(self, wait_seconds: float | None) -> Examination:
         """See `System`: the copies on all nodes, once no node is away, no hint waits and no nodes change."""

@@ -17,7 +17,7 @@ from shardmart.chaos.faults import drain
 from shardmart.chaos.faults.kinds import PLATFORMS
 from shardmart.chaos.lifecycle.records import Record
 from shardmart.chaos.targets.selectors import Targets
-from shardmart.chaos.toolkit import actions, probes, regions, shop
+from shardmart.chaos.toolkit import actions, probes, regions, rings, shop
 from shardmart.chaos.toolkit.experiments import refuse_impossible
 
 __all__ = ["pod_targets"]  # the fixture
@@ -57,7 +57,7 @@ def test_its_activities_exist_and_take_what_they_are_given(experiment: dict[str,
 
     steps = [*experiment["method"], *experiment["rollbacks"], *experiment["steady-state-hypothesis"]["probes"]]
     for step in steps:
-        modules = {module.__name__: module for module in (actions, probes, regions, shop)}
+        modules = {module.__name__: module for module in (actions, probes, regions, rings, shop)}
         module = modules[step["provider"]["module"]]
         function = getattr(module, step["provider"]["func"])
         inspect.signature(function).bind(**step["provider"].get("arguments", {}))
@@ -70,7 +70,7 @@ def test_its_source_says_how_to_repeat_it() -> None:
 
 
 def test_every_public_name_has_words_for_people() -> None:
-    for module in (actions, probes, regions, shop):
+    for module in (actions, probes, regions, rings, shop):
         for name in module.__all__:
             assert getattr(module, name).__doc__, name
 
@@ -110,7 +110,13 @@ def test_platform_says_what_it_cannot_do(
                 refuse_impossible(each, load(path))
             except ImpossibleError as error:
                 refused[each.platform.name, path.stem] = str(error)
-    assert refused == {
+    no_ring = {
+        (platform, path.stem): f"{load(path)['title']}: there is no ring here: run `make ring`"
+        for path in EXPERIMENTS
+        for platform in PLATFORMS
+        if path.stem.startswith("ring-")
+    }
+    assert refused == no_ring | {
         ("embedded", "drain-node"): "Drain a node: processes of one machine have no node to drain",
         ("kubernetes", "slow-disk"): "Slow disk under a primary: there is no slow disk on pods: the control groups of "
         "their nodes are the kubelet's",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from .errors import SettingsError
+from ..errors import SettingsError
 from .keys import HALF, Key, hash_bytes, hash_of
 
 PLACEMENT = 1

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from bson import Binary, Decimal128, Int64, ObjectId
 
-from .errors import KeyTypeError
+from ..errors import KeyTypeError
 
 HALF = 1 << 63
 Scalar: TypeAlias = str | int | float | bool | Int64 | Decimal128 | ObjectId | bytes | Binary | UUID | datetime

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TypeVar
 
-from .errors import NodeAwayError, RingError, SettingsError, StaleRingError, UnavailableError
-from .membership import Membership, View
+from ..errors import NodeAwayError, RingError, SettingsError, StaleRingError, UnavailableError
+from ..membership import Membership, View
+from ..settings import Settings
 from .node import Node
-from .settings import Settings
 
 WATCH_SECONDS = 0.5
 Answer = TypeVar("Answer")

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from .keys import canonical, from_id
-from .node import WORK_SECONDS, Node
-from .placement import Arc
-from .records import Document, Version
+from ..node.connection import WORK_SECONDS
+from ..node.node import Node
+from ..node.record import Document, Version
+from ..placement.keys import canonical, from_id
+from ..placement.ring import Arc
 
 ARCS_AT_ONCE = 128
 FEW = 256

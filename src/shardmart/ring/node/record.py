@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import bson
 from bson import Int64
 
-from .errors import ValueTooLargeError
-from .keys import Key, canonical, from_id, hash_of, to_id
+from ..errors import ValueTooLargeError
+from ..placement.keys import Key, canonical, from_id, hash_of, to_id
 
 Document = dict[str, Any]
 
@@ -134,10 +134,3 @@ def newest_wins(version: Version, kept: Document) -> list[Document]:
     """An update that puts `kept` in place of an older version or of nothing, and leaves a newer or equal one."""
     placed = {"$mergeObjects": [{"_id": "$_id"}, {"$literal": kept}]}
     return [{"$replaceWith": {"$cond": [_older_than(version), placed, "$$ROOT"]}}]
-
-
-def next_version(kept: Document, floor: int) -> list[Document]:
-    """An update that puts `kept` in place of whatever there is, with a number above both it and `floor`."""
-    least = Int64(max(floor, clock() - 1))
-    number = {"$add": [{"$max": [{"$ifNull": ["$n", Int64(0)]}, least]}, Int64(1)]}
-    return [{"$replaceWith": {"$mergeObjects": [{"_id": "$_id"}, {"$literal": kept}, {"n": number}]}}]

@@ -5,6 +5,9 @@ goes wrong if it is two.
 
 - A node whose process is not the one the membership knows (it was started again, or its folder is another) is compared
   with every other node before it serves.  Until then clients treat it as away.
+- A node that did not answer for a while and is the same process may have carried out late what it was asked before:
+  it is compared with the others when it is back, and so are all nodes every ten minutes.  Meanwhile it serves: a read
+  asks every holder.
 - A hint goes to its node when that is back, and is removed once it is journalled there.  A hint for a node that no
   longer holds the key goes to those that do.
 - A tombstone ends only when it is old enough, no node is away, no nodes are changing, every holder has exactly it, and
@@ -21,19 +24,21 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 
+from ..errors import NodeAwayError, RingError, StaleRingError, WrongNodeError
+from ..membership import View
+from ..node.node import Node
+from ..node.nodes import Nodes
+from ..node.record import Document, Record
+from ..placement.keys import to_id
+from ..placement.ring import Arc, cut, joined
 from .comparison import Compared, batches, compare
-from .errors import NodeAwayError, RingError, WrongNodeError
-from .keys import to_id
-from .membership import View
-from .node import Node
-from .nodes import Nodes
-from .placement import Arc, cut, joined
-from .records import Document, Record
 
 ROUND_SECONDS = 1.0
 LEASE_SECONDS = 10.0
 REAP_EVERY_SECONDS = 60.0
+COMPARE_EVERY_SECONDS = 600.0
 TOMBSTONE_SECONDS = 86_400.0
 BATCH = 200
 log = logging.getLogger(__name__)
@@ -47,16 +52,21 @@ class Upkeep:
         self.tombstone_seconds = tombstone_seconds
         self.compared: dict[str, Compared] = {}
         self.holder = secrets.token_hex(8)
+        self._settled: dict[tuple[str, str], tuple[int, int]] = {}
+        """Two nodes → how often each had been absent when they were compared last."""
 
     async def run(self) -> None:
         """Tend the ring until cancelled."""
-        reaped = asyncio.get_running_loop().time()
+        reaped = compared = asyncio.get_running_loop().time()
         while True:
             await asyncio.sleep(ROUND_SECONDS)
             with suppress(RingError):  # whoever is away is tried again in the next round
                 if not await self.nodes.membership.lease("upkeep", self.holder, LEASE_SECONDS):
                     continue
                 await self.tend()
+                if asyncio.get_running_loop().time() - compared > COMPARE_EVERY_SECONDS:
+                    compared = asyncio.get_running_loop().time()
+                    self._settled.clear()
                 if asyncio.get_running_loop().time() - reaped > REAP_EVERY_SECONDS:
                     reaped = asyncio.get_running_loop().time()
                     await self.reap()
@@ -68,6 +78,22 @@ class Upkeep:
             with suppress(NodeAwayError, WrongNodeError):  # `away` says why; the others are tended all the same
                 await self.bring_back(name)
         await self.deliver()
+        await self.settle()
+
+    async def settle(self) -> Compared:
+        """Compare each two nodes of which one was absent since they were compared last; the first time all."""
+        view = self.nodes.view
+        found = Compared()
+        there = [name for name in view.nodes if self.nodes[name].away is None]
+        for one, other in combinations(there, 2):
+            absences = self.nodes[one].absences, self.nodes[other].absences
+            if self._settled.get((one, other)) == absences:
+                continue
+            with suppress(NodeAwayError, StaleRingError):  # the next round finds them unsettled still
+                if arcs := held_by_both(view, one, other):
+                    found.add(await compare(self.nodes[one], self.nodes[other], arcs, view.epoch))
+                self._settled[one, other] = absences
+        return found
 
     # Nodes that return
 

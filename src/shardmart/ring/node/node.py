@@ -1,0 +1,276 @@
+"""One node: a standalone mongod, its fence, its copies and the hints it keeps for others."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+import pymongo
+from pymongo import DeleteOne, UpdateOne
+from pymongo.errors import BulkWriteError, CollectionInvalid, DuplicateKeyError, OperationFailure
+
+from ..errors import StaleRingError
+from ..placement.keys import to_id
+from .connection import FENCE, Connection
+from .record import Document, Record, Version, clock, newest_wins
+
+ATTEMPTS = 10
+"""How often a write is given another version because somebody else's came first."""
+NAMESPACE_EXISTS = 48
+Answer = TypeVar("Answer")
+
+
+class Node(Connection):
+    """What a node is asked for.  Every operation ends in time, with NodeAwayError where there was no answer."""
+
+    # Records
+
+    async def read(self, key: Any, epoch: int) -> Record | None:
+        """The record of a key, tombstones included; StaleRingError when the node serves a later epoch."""
+        found = await self.read_many([to_id(key)], epoch)
+        return found[0] if found else None
+
+    async def read_many(self, ids: Sequence[Any], epoch: int, *, values: bool = True) -> list[Record]:
+        """Those of these ids that there are; without `values` only versions and tombstones."""
+        return await self.use(lambda: self._fenced({"_id": {"$in": [FENCE, *ids]}}, epoch, values=values))
+
+    async def read_group(self, place: int, group: str, epoch: int) -> list[Record]:
+        """The records of a group, tombstones included."""
+        where = {"$or": [{"_id": FENCE}, {"h": place, "_id.g": group}]}
+        return await self.use(lambda: self._fenced(where, epoch))
+
+    async def _fenced(self, where: Document, epoch: int, *, values: bool = True) -> list[Record]:
+        found = await self.records.find(where, None if values else {"x": 0}).to_list()
+        fence = next((one for one in found if one["_id"] == FENCE), None)
+        if fence is None or fence["id"] != self.identity:
+            self.leave(
+                "the server at its address holds other data: were addresses swapped, or a folder lost?", other=True
+            )
+        if fence["e"] > epoch:
+            raise StaleRingError(f"{self.name} serves epoch {fence['e']} of the ring, epoch {epoch} has ended")
+        return [Record.of(one) for one in found if one["_id"] != FENCE]
+
+    async def page(self, first: int, limit: int) -> list[Record]:
+        """Up to `limit` records in the order of their places, from the place `first` on; tombstones included."""
+        return [
+            Record.of(one)
+            for one in await self.use(
+                lambda: self.records.find({"h": {"$gte": first}}).sort("h").limit(limit).to_list()
+            )
+        ]
+
+    async def renew(self, draft: Record, floor: int, epoch: int) -> Record:
+        """Write a record with a number above `floor` and above what there is; returns it with its version.
+
+        The number is read first and then written as it is: a request that is carried out late, by a server that was
+        paused or over a line that was cut, must find itself older than what came after it.
+        """
+        least = floor
+        for _ in range(ATTEMPTS):
+            held = await self.read_many([to_id(draft.key)], epoch, values=False)
+            number = max(least, held[0].version.number if held else 0, clock() - 1) + 1
+            record = replace(draft, version=Version(number, draft.version.write))
+            newer = await self.apply(record, epoch)
+            if newer is None:
+                return record
+            least = newer.number
+        raise StaleRingError(f"{self.name}: {draft.key!r} was written by others again and again")
+
+    async def replace(self, draft: Record, expected: Version | None, epoch: int) -> bool:
+        """Write a record in place of exactly the version expected (None: nothing at all); False if there is another."""
+        kept = draft.document(epoch)
+
+        async def write() -> bool:
+            if expected is None:
+                try:
+                    await self.records.insert_one({"_id": to_id(draft.key), **kept})
+                except DuplicateKeyError:
+                    return False
+                return True
+            where = {"_id": to_id(draft.key), "n": expected.number, "w": expected.write}
+            return bool((await self.records.update_one(where, {"$set": kept, "$unset": _other(draft)})).matched_count)
+
+        return await self.use(write)
+
+    async def apply(self, record: Record, epoch: int) -> Version | None:
+        """Keep a record unless a newer version is there; returns that newer version, or None."""
+
+        async def write() -> Version | None:
+            where = {"_id": to_id(record.key)}
+            done = await self.records.update_one(
+                where, newest_wins(record.version, record.document(epoch)), upsert=True
+            )
+            if done.modified_count or done.upserted_id is not None:
+                return None
+            found = await self.records.find_one(where, {"n": 1, "w": 1})
+            held = Version(int(found["n"]), found["w"]) if found else record.version
+            return held if held > record.version else None
+
+        return await self.use(lambda: _once_more(write))
+
+    async def apply_many(self, records: Sequence[Record], epoch: int, seconds: float | None = None) -> int:
+        """Keep these records where they are newer; returns how many it had not held at all.
+
+        It works on a node that waits to be compared too, for that is how a comparison mends one.
+        """
+        if not records:
+            return 0
+        updates = [
+            UpdateOne(
+                {"_id": to_id(record.key)},
+                newest_wins(record.version, record.document(epoch)),
+                upsert=True,
+            )
+            for record in records
+        ]
+        done = await self.work(
+            lambda: _once_more(lambda: self.records.bulk_write(updates, ordered=False)), seconds or self.timeout_seconds
+        )
+        return int(done.upserted_count)
+
+    async def tombstones(self, before: datetime) -> list[Record]:
+        """The tombstones made before a time."""
+        return [Record.of(one) for one in await self.use(lambda: self.records.find({"t": {"$lt": before}}).to_list())]
+
+    async def forget(self, records: Sequence[Record]) -> None:
+        """Remove exactly these versions of these records, with no tombstone."""
+        gone = [DeleteOne({"_id": to_id(r.key), "n": r.version.number, "w": r.version.write}) for r in records]
+        await self.use(lambda: self.records.bulk_write(gone, ordered=False))
+
+    async def remove(self, where: Document) -> int:
+        """Remove all records of a filter on a node in any state; returns how many."""
+        return (await self.work(lambda: self.records.delete_many(where))).deleted_count
+
+    async def fetch(self, ids: Sequence[Any]) -> list[Record]:
+        """The records of these ids, from a node in any state."""
+        found = await self.work(lambda: self.records.find({"_id": {"$in": list(ids)}}).to_list())
+        return [Record.of(one) for one in found]
+
+    # Hints
+
+    async def hints_for(self, target: str, limit: int) -> list[Record]:
+        """Up to `limit` records that are kept here for a node."""
+        found = await self.use(lambda: self.hints.find({"to": target}).limit(limit).to_list())
+        return [hinted(one) for one in found]
+
+    async def hint_count(self) -> int:
+        """How many hints are kept here."""
+        return await self.use(lambda: self.hints.count_documents({}))
+
+    async def forget_hints(self, target: str, records: Sequence[Record]) -> None:
+        """Remove exactly these hints; a newer one of the same key stays."""
+        gone = [
+            DeleteOne({"_id": {"to": target, "key": to_id(r.key)}, "n": r.version.number, "w": r.version.write})
+            for r in records
+        ]
+        await self.use(lambda: self.hints.bulk_write(gone, ordered=False))
+
+    async def hint(self, record: Record, target: str, epoch: int) -> None:
+        """Keep a record for a node that is away; a newer hint stays."""
+        await self.hint_many([record], target, epoch, self.timeout_seconds)
+
+    async def hint_many(self, records: Sequence[Record], target: str, epoch: int, seconds: float) -> None:
+        """The same for many; `seconds` for all of them."""
+        updates = [
+            UpdateOne(
+                {"_id": {"to": target, "key": to_id(record.key)}},
+                newest_wins(record.version, record.document(epoch) | {"to": target, "key": to_id(record.key)}),
+                upsert=True,
+            )
+            for record in records
+        ]
+
+        async def write() -> None:
+            with pymongo.timeout(seconds):
+                await _once_more(lambda: self.hints.bulk_write(updates, ordered=False))
+
+        await self.use(write, seconds)
+
+    async def hints_of(self, ids: Sequence[Any]) -> list[Record]:
+        """The newest that is kept here of these ids for others."""
+        found = await self.use(lambda: self.hints.find({"key": {"$in": list(ids)}}).to_list())
+        return [hinted(one) for one in found]
+
+    async def hints_of_group(self, place: int, group: str) -> list[Record]:
+        """The same for a group."""
+        found = await self.use(lambda: self.hints.find({"h": place, "key.g": group}).to_list())
+        return [hinted(one) for one in found]
+
+    async def hints_between(self, first: int, last: int) -> list[Record]:
+        """What is kept here for others of these places."""
+        found = await self.use(lambda: self.hints.find({"h": {"$gte": first, "$lte": last}}).to_list())
+        return [hinted(one) for one in found]
+
+    # Preparation
+
+    async def prepare(self, identity: str, epoch: int) -> None:
+        """Make what is missing: collections, indexes, the fence.  Again and again with the same result."""
+        for name in ("records", "hints"):
+            try:
+                await self.answer(self.database.create_collection(name))
+            except CollectionInvalid:
+                pass
+            except OperationFailure as error:
+                if error.code != NAMESPACE_EXISTS:
+                    raise
+        # Covers the comparison: a sum of fingerprints over hashes never reads a record.
+        await self.answer(self.records.create_index([("h", 1), ("f", 1)]))
+        await self.answer(self.records.create_index([("t", 1)], partialFilterExpression={"t": {"$exists": True}}))
+        await self.answer(self.hints.create_index([("to", 1), ("h", 1)]))
+        await self.answer(self.hints.create_index([("key", 1)]))
+        await self.answer(self.hints.create_index([("h", 1)]))
+        await self.answer(
+            self.records.update_one({"_id": FENCE}, {"$setOnInsert": {"id": identity, "e": epoch}}, upsert=True)
+        )
+
+    async def fence(self, epoch: int) -> None:
+        """Serve this epoch and none before it: first writes of older ones are refused, then reads."""
+        for name in ("records", "hints"):
+            rule = {"e": {"$gte": epoch}}
+            await self.answer(self.database.command("collMod", name, validator=rule, validationAction="error"))
+        await self.answer(self.records.update_one({"_id": FENCE, "e": {"$lt": epoch}}, {"$set": {"e": epoch}}))
+
+    async def serves(self) -> int:
+        """The epoch of its fence."""
+        found = await self.answer(self.records.find_one({"_id": FENCE}, {"e": 1}))
+        return int(found["e"]) if found else 0
+
+    async def holds_records(self) -> bool:
+        """Whether there is any record, tombstone or hint."""
+        found = await self.answer(self.records.find_one({"_id": {"$ne": FENCE}}, {"_id": 1}))
+        return bool(found or await self.answer(self.hints.find_one({}, {"_id": 1})))
+
+    async def clear(self) -> int:
+        """Remove every record and hint; the fence stays, so that whoever works by an old ring is told."""
+        gone = await self.work(lambda: self.records.delete_many({"_id": {"$ne": FENCE}}))
+        await self.work(lambda: self.hints.delete_many({}))
+        return gone.deleted_count
+
+    async def drop(self) -> None:
+        """Remove everything of the ring from this node, its identity too."""
+        await self.work(self.records.drop)
+        await self.work(self.hints.drop)
+
+
+def hinted(document: Mapping[str, Any]) -> Record:
+    """The record that a hint keeps."""
+    return Record.of({**document, "_id": document["key"]})
+
+
+def _other(record: Record) -> Document:
+    return {"x": ""} if record.deleted else {"t": ""}
+
+
+async def _once_more(write: Callable[[], Awaitable[Answer]], times: int = 5) -> Answer:
+    """Two upserts of one new `_id` may collide; the loser is then an update."""
+    for _ in range(times - 1):
+        try:
+            return await write()
+        except DuplicateKeyError:
+            continue
+        except BulkWriteError as error:
+            if {one["code"] for one in (error.details or {}).get("writeErrors", [])} != {11000}:
+                raise
+    return await write()
