@@ -1,7 +1,7 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help install up shop ring down destroy fragments fragments-down status test test-full unit integration integration-full molecule scenario mutants e2e \
-        lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential
+        lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential compatibility
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -99,6 +99,9 @@ scenario: $(STAMP) ## One role test on a cluster of its own: make scenario ROLE=
 mutants: $(STAMP) ## One-line mistakes in the modules that judge: nine of ten must be noticed by the unit tests
 	$(BIN)/python -m tests.support.mutants $(ARGS)
 
+compatibility: $(STAMP) ## Make docs/compatibility.md: what of MongoDB the code uses, in which versions it is known
+	$(BIN)/python -m tests.support.compatibility --write $(ARGS)
+
 e2e: $(STAMP) ## Tests on a real kind cluster (needs a container engine and kind)
 	$(BIN)/pytest tests/e2e
 
@@ -117,12 +120,13 @@ lint-yaml:
 SCHEMAS := 'helm/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json'
 # Environments of k8s/gitops, each with the topology that its cluster.yaml is made from.
 ENVIRONMENTS := staging=inventories/topology.yml production=inventories/topologies/production.yml
+CHARTS := helm/sharded-mongodb helm/shop
 lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubeconform (needs Helm)
 	$(BIN)/shardmart render declared --check helm/sharded-mongodb/files/declared.json
-	helm lint --strict helm/sharded-mongodb
-	if command -v helm3 >/dev/null; then helm3 lint --strict helm/sharded-mongodb; fi
-	helm-unittest helm/sharded-mongodb
-	for values in helm/sharded-mongodb/ci/*.yaml; do helm template check helm/sharded-mongodb --values $$values \
+	helm lint --strict $(CHARTS)
+	if command -v helm3 >/dev/null; then helm3 lint --strict $(CHARTS); fi
+	helm-unittest $(CHARTS)
+	for values in helm/*/ci/*.yaml; do helm template check $${values%/ci/*} --values $$values \
 	  | kubeconform -strict -summary -skip Certificate -schema-location $(SCHEMAS) - || exit 1; done
 	for pair in $(ENVIRONMENTS); do $(BIN)/shardmart render values $${pair#*=} --check k8s/gitops/$${pair%%=*}/cluster.yaml \
 	  && helm template shardmart helm/sharded-mongodb --values k8s/gitops/$${pair%%=*}/cluster.yaml --values k8s/gitops/$${pair%%=*}/values.yaml \
@@ -147,6 +151,7 @@ lock-images: ## Take from the lock what each image installs
 	$(COMPILE) --extra router -c requirements.lock -o k8s/images/database/requirements.lock pyproject.toml
 	$(COMPILE) --extra toolbox -c requirements.lock -o k8s/images/toolbox/requirements.lock pyproject.toml
 	$(COMPILE) --extra loader -c requirements.lock -o loader/requirements.lock pyproject.toml
+	for extra in shop cache; do $(COMPILE) --extra $$extra -c requirements.lock -o k8s/images/$$extra/requirements.lock pyproject.toml || exit 1; done
 
 lock-npm: ## Resolve anew what the database image's mongosh is made of
 	npm install --prefix k8s/images/database/mongosh --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund

@@ -45,6 +45,7 @@ from tests.support.region_nodes import REGIONS, RegionNodes, region_nodes
 
 REPEATS = 5
 COPIES = 3
+SETTLE_SECONDS = 0.3
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -123,12 +124,13 @@ def indexes(nodes: RegionNodes, count: int) -> None:
         for where in (*(f"region = '{region}' AND " for region in REGIONS), ""):
             query = f"SELECT * FROM Customer_Region WHERE {where}customer_name = 'Name 77'"
             times: dict[str, float] = {}
+            used = ""
             for setting in ("on", "off"):
                 for kind in ("indexscan", "bitmapscan", "indexonlyscan"):
                     connection.execute(f"SET enable_{kind} = {setting}".encode())
                 readings = [plans.read(connection, query, run=True) for _ in range(REPEATS)]
                 times[setting] = median(reading.milliseconds or 0 for reading in readings)
-                used = ", ".join(readings[0].indexes) if setting == "on" else used  # noqa: F821
+                used = ", ".join(readings[0].indexes) if setting == "on" else used
             print(
                 f"| {where.removesuffix(' AND ') or 'all regions'} | {used} | {times['on']:.3f} | {times['off']:.2f} |"
             )
@@ -162,12 +164,53 @@ def beside(nodes: RegionNodes, cluster: EmbeddedCluster, customers: int) -> None
     for region in REGIONS:
         nodes.run(region, "ANALYZE")
     relational, mongodb = RelationalShop(stores), MongoShop.connect(stores)
-    compare(stores, relational, mongodb, shop)
+    compare(stores, relational, mongodb, shop, (lambda: read_by_postgres(stores), lambda: read_by_mongodb(cluster)))
     mongodb.close()
 
 
-def compare(stores: Configuration, relational: RelationalShop, mongodb: MongoShop, shop: Shop) -> None:
-    """Print the table: time, rows (documents) that came back and their bytes."""
+def read_by_postgres(stores: Configuration) -> int:
+    """Rows that all nodes have read of tables so far; a session's are counted when it has ended."""
+    query = "SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint FROM pg_stat_user_tables"
+    before, total = -1, 0
+    while total != before:  # the sessions of the last question may still be ending
+        before, total = total, 0
+        time.sleep(SETTLE_SECONDS)
+        for node in stores.nodes:
+            with administrator(stores, node) as connection:
+                total += int(scalar(connection, query))
+    return total
+
+
+def read_by_mongodb(cluster: EmbeddedCluster) -> int:
+    """Documents that the primaries of all shards have examined so far."""
+    total = 0
+    for shard in cluster.description.shards:
+        name = cluster.primary_of(shard.name)
+        address = next(member.address for member in shard.members if member.name == name)
+        with connect_mongodb(address, cluster.members_credentials) as client:
+            status = client.admin.command("serverStatus")
+            total += int(status["metrics"]["queryExecutor"]["scannedObjects"])
+    return total
+
+
+def touched(counter: Callable[[], int], ask: Callable[[], object]) -> int:
+    """Rows (documents) that a question reads: the least of some, as others may read, too."""
+    found = []
+    for _ in range(COPIES):
+        before = counter()
+        ask()
+        found.append(counter() - before)
+    return min(found)
+
+
+def compare(
+    stores: Configuration,
+    relational: RelationalShop,
+    mongodb: MongoShop,
+    shop: Shop,
+    counters: tuple[Callable[[], int], Callable[[], int]],
+) -> None:
+    """Print the table: rows (documents) that came back and their bytes, rows that were read for it, and time."""
     documents = database(mongodb._client)
     batch = next(iter(shop.batches(1000)))
     someone, bought = batch.customers[0], batch.orders[0]
@@ -197,14 +240,16 @@ def compare(stores: Configuration, relational: RelationalShop, mongodb: MongoSho
         ),
     }
     print(f"| {len(shop.products()):,} products, {shop.counts.users:,} customers, {shop.counts.orders:,} orders "
-          "| rows | bytes | PostgreSQL (ms) | MongoDB (ms) |\n|---|---:|---:|---:|---:|")  # fmt: skip
+          "| rows | bytes | read by PostgreSQL | by MongoDB | PostgreSQL (ms) | MongoDB (ms) |\n"
+          "|---|---:|---:|---:|---:|---:|---:|")  # fmt: skip
     for title, asks in queries.items():
         answers = [ask() for ask in asks]
         assert answers[0] == answers[1], title
         rows = answers[0] if isinstance(answers[0], list) else [answers[0]]
         size = sum(len(encode(row if isinstance(row, dict) else {"row": list(row)})) for row in rows)
         times = [median(timed(ask) for _ in range(REPEATS)) * 1000 for ask in asks]
-        print(f"| {title} | {len(rows):,} | {size:,} | {times[0]:.1f} | {times[1]:.1f} |")
+        read = [touched(counter, ask) for counter, ask in zip(counters, asks, strict=True)]
+        print(f"| {title} | {len(rows):,} | {size:,} | {read[0]:,} | {read[1]:,} | {times[0]:.1f} | {times[1]:.1f} |")
     print()
 
 

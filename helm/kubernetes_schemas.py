@@ -2,7 +2,7 @@
 
     kubectl get --raw /openapi/v2 | python helm/kubernetes_schemas.py helm/schemas
 
-Only the kinds this chart and k8s/gitops use are kept, without descriptions; one that the cluster lacks (Argo CD's,
+Only the kinds our charts and k8s/gitops use are kept, without descriptions; one that the cluster lacks (Argo CD's,
 where it is not installed) keeps its file. An unknown key is an error (kubeconform's "strict"), because a typo that
 the API server drops in silence is what the check is for. The files are kept in the repository, so the check needs no
 network.
@@ -18,6 +18,7 @@ from typing import Any
 KINDS = {
     ("", "v1"): ("ConfigMap", "Namespace", "Pod", "Secret", "Service", "ServiceAccount"),
     ("apps", "v1"): ("Deployment", "StatefulSet"),
+    ("autoscaling", "v2"): ("HorizontalPodAutoscaler",),
     ("batch", "v1"): ("CronJob", "Job"),
     ("networking.k8s.io", "v1"): ("NetworkPolicy",),
     ("argoproj.io", "v1alpha1"): ("Application", "AppProject"),

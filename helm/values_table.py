@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the table of values into the chart's README from the comments of values.yaml.
+"""Writes the table of values into each chart's README from the comments of its values.yaml.
 
 Run by hand after a change (`python helm/values_table.py`); with `--check`, as the tests run it, it changes nothing and
 exits 1 when the README is not up to date.  A key is documented by the lines before it that start with `# --`.
-It never reads anything but those two files.
+It never reads anything but those two files of a chart.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-CHART = Path(__file__).parent / "sharded-mongodb"
+CHARTS = tuple(Path(__file__).parent / name for name in ("sharded-mongodb", "shop"))
 BEGIN, END = "<!-- values: begin (helm/values_table.py) -->", "<!-- values: end -->"
 
 
@@ -63,14 +63,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when the README is out of date")
     arguments = parser.parse_args()
-    readme = CHART / "README.md"
+    return max(_keep(chart, check=arguments.check) for chart in CHARTS)
+
+
+def _keep(chart: Path, *, check: bool) -> int:
+    readme = chart / "README.md"
     before = readme.read_text()
     head, rest = before.split(BEGIN)
-    after = f"{head}{BEGIN}\n{table((CHART / 'values.yaml').read_text())}\n{END}{rest.split(END)[1]}"
+    after = f"{head}{BEGIN}\n{table((chart / 'values.yaml').read_text())}\n{END}{rest.split(END)[1]}"
     if after == before:
         return 0
-    if arguments.check:
-        print(f"{readme.name}: the table of values is out of date: run `python helm/values_table.py`", file=sys.stderr)
+    if check:
+        print(
+            f"{chart.name}: README's table is out of date: run `python helm/values_table.py`",
+            file=sys.stderr,
+        )
         return 1
     readme.write_text(after)
     return 0

@@ -12,7 +12,8 @@ description:
   - The last step of provisioning, so that it goes on telling what runs when something was refused before. In check
     mode it is the first, too.
   - Fails, and names the key of the topology, when the file describes this same cluster with what cannot change while
-    there is data, addresses of members and names of sets.
+    there is data, addresses of members and names of sets; and when TLS is switched on or off for servers of this
+    machine that run.
 attributes:
   check_mode: {support: full, description: Says whether it would be written.}
   diff_mode: {support: full, description: Shows the change.}
@@ -49,7 +50,8 @@ def main():
         supports_check_mode=True,
     )
     try:
-        after = description.parse(module.params["cluster"]).dumps()
+        cluster = description.parse(module.params["cluster"])
+        after = cluster.dumps()
     except description.DescriptionError as error:
         module.fail_json(msg=str(error))
     file = Path(module.params["path"])
@@ -57,7 +59,9 @@ def main():
     try:
         before = file.read_text() if file.exists() else ""
         if there := known(before):
-            unchangeable.refuse_changes(there, description.parse(module.params["cluster"]))
+            unchangeable.refuse_changes(there, cluster)
+        if cluster.platform == "embedded":
+            refuse_switched_tls(cluster, file.parent)
         if says(before) == json.loads(after):
             module.exit_json(changed=False)
         if not module.check_mode:
@@ -67,6 +71,14 @@ def main():
     except ClusterError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=True, diff=header | {"before": before, "after": after})
+
+
+def refuse_switched_tls(cluster, state):
+    """ClusterError when TLS is switched on or off for servers of this state folder that run."""
+    # psutil is needed only where servers are processes of this machine.
+    from ansible.module_utils.shardmart.platforms import embedded
+
+    embedded.refuse_switched_tls(embedded.processes(cluster, state, {"mongod": "mongod"}))
 
 
 def known(text):

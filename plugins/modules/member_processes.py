@@ -13,6 +13,7 @@ description:
     server's log or edits its configuration is not taken for the server.
   - A port that another program holds is an error that names the program.
   - A router that an earlier topology had is stopped; C(stopped) also stops members that only an earlier one had.
+  - C(stopped) ends the routers, then the shards' members, then the config servers, each kind at once.
 attributes:
   check_mode: {support: full, description: Says what would be started, restarted or stopped.}
   diff_mode: {support: full, description: Shows changed configurations.}
@@ -63,7 +64,6 @@ changes: {description: What was done., type: list, returned: always, sample: [st
 from pathlib import Path
 
 from ansible.module_utils.shardmart.cluster.converge import restart
-from ansible.module_utils.shardmart.cluster.errors import ClusterError
 from ansible.module_utils.shardmart.cluster.host import processes
 from ansible.module_utils.shardmart.cluster.module import CLUSTER_ARGUMENT, cluster_of, run
 from ansible.module_utils.shardmart.cluster.protocol.connection import Credentials, Deadline
@@ -98,7 +98,7 @@ def body(module):
         for process in declared
         if (it := live[process.name]) and (process.configuration_change() or process.arguments_change(it))
     ]
-    refuse_switched_tls(outdated)
+    embedded.refuse_switched_tls(outdated)
     changes = [f"start {process.name}" for process in idle]
     changes += [f"restart {process.name}: its configuration changed" for process in outdated]
     changes += [f"stop {router.name}: the topology has it no more" for router in leaving]
@@ -122,19 +122,6 @@ def body(module):
     return {"changed": bool(changes), "changes": changes, "diff": diff}
 
 
-def refuse_switched_tls(outdated):
-    """A member that speaks only TLS and one that speaks none cannot be of one set, so there is no rolling switch."""
-    for process in outdated:
-        if not (change := process.configuration_change()):
-            continue  # a development router: its members' change decides
-        before, after = ("\n  tls:" in text for text in change)
-        if before != after:
-            raise ClusterError(
-                f"tls.mode: {process.name} runs {'with' if before else 'without'} TLS, and all servers must change "
-                "together: stop them first (playbooks/destroy.yml keeps the data), then run this again"
-            )
-
-
 def configuration_diff(process):
     """What --diff shows of one member's configuration file."""
     before, after = process.configuration_change()
@@ -143,10 +130,10 @@ def configuration_diff(process):
 
 
 def stopped(declared, wait_seconds, check_mode):
-    """Routers first, so that clients are told before their members go."""
+    """Have none run."""
     running = [process.name for process in declared if process.running()]
     if not check_mode:
-        processes.stop(reversed(declared), wait_seconds=wait_seconds)
+        embedded.stop_in_order(declared, wait_seconds=wait_seconds)
     return {"changed": bool(running), "changes": [f"stop {name}" for name in running]}
 
 

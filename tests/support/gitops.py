@@ -81,9 +81,19 @@ class ArgoCd:
 
     def look(self, how: str) -> None:
         """Refresh, and wait until it has looked."""
-        before = self.application()["status"]["reconciledAt"]
+
+        def at() -> str | None:
+            found: str | None = self.application().get("status", {}).get("reconciledAt")
+            return found
+
+        before = at()
         self.refresh(how)
-        self._site.wait("a look at the cluster", lambda: self.application()["status"]["reconciledAt"] != before)
+        self._site.wait("a look at the cluster", lambda: at() not in (None, before))
+
+    def operation(self) -> dict[str, Any]:
+        """The last operation; empty for the moment in which the next one begins."""
+        found: dict[str, Any] = self.application().get("status", {}).get("operationState") or {}
+        return found
 
     def wait_until(self, state: str, commit: str, seconds: float = 420) -> dict[str, Any]:
         """The Application, once it is Synced and Healthy at this commit and its last operation succeeded.
@@ -94,7 +104,7 @@ class ArgoCd:
 
         def reached() -> dict[str, Any] | None:
             status = self.application().get("status", {})
-            operation = status.get("operationState", {})
+            operation = status.get("operationState") or {}
             synced = status.get("sync", {})
             healthy = status.get("health", {}).get("status") == "Healthy"
             good = healthy and synced.get("status") == "Synced" and synced.get("revision") == commit

@@ -138,7 +138,7 @@ class KindSite:
     def wait(self, what: str, condition: Callable[[], Any], seconds: float = 240) -> Any:
         """What `condition` returns once that is true; AssertionError that says what was awaited.
 
-        A command that fails meanwhile counts as not yet.
+        A command that fails meanwhile, or a field that an object does not have yet, counts as not yet.
         """
         deadline = time.monotonic() + seconds
         last: object = None
@@ -146,8 +146,8 @@ class KindSite:
             try:
                 if last := condition():
                     return last
-            except (AssertionError, json.JSONDecodeError) as error:
-                last = error
+            except (AssertionError, json.JSONDecodeError, LookupError) as error:
+                last = repr(error) if isinstance(error, LookupError) else error
             time.sleep(TRIES_SECONDS)
         raise AssertionError(f"waited {seconds:g} s for {what}; last: {last}")
 

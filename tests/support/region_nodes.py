@@ -8,7 +8,8 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,16 @@ from shardmart.platforms import postgres
 from tests.support.clusters import free_ports
 
 REGIONS = ("APJ", "EMEA", "LATAM")
+
+WAIT_SECONDS = 60
+
+
+def until(what: str, holds: Callable[[], bool]) -> None:
+    """Wait for a condition; the failure says for which."""
+    end = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < end, f"waited {WAIT_SECONDS} s for {what}"
+        time.sleep(0.05)
 
 
 class RegionNodes:

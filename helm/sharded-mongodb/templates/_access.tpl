@@ -9,7 +9,9 @@ src/shardmart/declare. They are no values, because the playbooks of the toolbox 
 {{/* The items of the auth Secret that a component mounts, below secrets/. Takes {root, holder}. */}}
 {{- define "sharded-mongodb.heldSecrets" -}}
 {{- $declared := include "sharded-mongodb.declared" .root | fromJson -}}
-{{- range get $declared.held_by .holder }}
+{{- $held := get $declared.held_by .holder -}}
+{{- if .root.Values.shop.enabled }}{{ $held = concat $held (get $declared.shop.held_by .holder | default list) }}{{ end -}}
+{{- range $held }}
 - {key: {{ . }}, path: secrets/{{ . }}}
 {{- end }}
 {{- end -}}

@@ -1,6 +1,6 @@
 {{/*
 A NetworkPolicy of one component. Takes {root, component, callers (components that may connect to it), calls
-(components it may connect to), from (further peers), api (whether it works on the Kubernetes API), own (annotations)}.
+(components it may connect to), from (further peers), to (peers beside the cluster), api (whether it works on the Kubernetes API), own (annotations)}.
 */}}
 {{- define "sharded-mongodb.networkPolicy" -}}
 {{- $root := .root -}}
@@ -64,9 +64,20 @@ spec:
         - port: {{ $root.Values.port }}
           protocol: TCP
     {{- end }}
+    {{- with .to }}
+    # The shop on this cluster.
+    - to:
+        {{- toYaml . | nindent 8 }}
+    {{- end }}
     {{- with $root.Values.networkPolicy.extraEgress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- end -}}
+
+{{/* The pods of the shop on this cluster, as a JSON list of peers; empty where there is none. */}}
+{{- define "sharded-mongodb.shopPods" -}}
+{{- $labels := dict "app.kubernetes.io/name" "shop" "shardmart/cluster" (include "sharded-mongodb.fullname" .) -}}
+{{- toJson (ternary (list (dict "podSelector" (dict "matchLabels" $labels))) list .Values.shop.enabled) -}}
 {{- end -}}
 
 {{/* Components of the chart that speak to every server, as a JSON list: the optional ones only where they are enabled. */}}

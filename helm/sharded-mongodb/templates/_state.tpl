@@ -13,7 +13,7 @@ the description of the cluster; no other template knows what a description looks
   "sets" $sets
   "routers" (pick .Values.routers "name" "memberName" "replicas")
   "tls" (pick .Values.tls "enabled" "mode" "names" "validityDays" "renewDays")
-  | merge (pick .Values "clusterName" "zones" "election") | toPrettyJson -}}
+  | merge (pick .Values "clusterName" "zones" "election") (ternary (pick .Values "shop") dict .Values.shop.enabled) | toPrettyJson -}}
 {{- end -}}
 
 {{/* The state folder of a pod that works on the cluster: the description, the inventory and its secrets. Takes {root, holder}. */}}

@@ -12,10 +12,11 @@ from dataclasses import asdict
 from typing import Any
 
 from ..cluster.description import REQUIRE_TLS
+from . import shop_chart
 from .release import PORT, VERSION, Release
 from .topology import ReplicaSet, Shard, Topology, TopologyError
 
-ROUTERS = "mongos"
+ROUTERS = shop_chart.ROUTERS
 CONFIG_SERVERS = "configsvr"
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 SETTINGS = ("clusterName", "zones", "election", "tls")
@@ -56,8 +57,6 @@ def chart_values(topology: Topology, cluster_domain: str = "cluster.local") -> d
     if not DNS_LABEL.fullmatch(topology.name):
         raise TopologyError(f"name: {topology.name!r} names a namespace: use lower-case letters and digits")
     refuse_taken_names(topology)
-    if topology.services is not None:
-        raise TopologyError("services: the shop runs on the embedded platform only; leave the key out on Kubernetes")
     (config_key, config_servers), *shards = topology.replica_sets()
     return {
         "clusterName": topology.name,
@@ -80,7 +79,7 @@ def chart_values(topology: Topology, cluster_domain: str = "cluster.local") -> d
             "replicas": topology.routers.count,
             "memberName": topology.routers.member_name,
         },
-    }
+    } | shop_chart.in_cluster_chart(topology)
 
 
 def sized_for_a_laptop(values: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
@@ -146,4 +145,4 @@ def document(values: Mapping[str, Any], release: Release) -> dict[str, Any]:
             for declared in sets
         ],
         "routers": {key: values["routers"][key] for key in ("name", "memberName", "replicas")},
-    }
+    } | ({"shop": values["shop"]} if "shop" in values else {})

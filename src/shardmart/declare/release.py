@@ -28,8 +28,12 @@ from ..cluster.description import (
     Role,
     TlsSettings,
 )
+from ..cluster.shop import Backends, Instance, Service, Shop
 
 RELEASE_FILE = "release.json"
+SHOP_SUFFIX = "-shop"
+"""The release of helm/shop is called so after the cluster's, unless it is said otherwise."""
+CACHE_PORT = 6379
 VERSION = 1
 """Of the document in it; helm/sharded-mongodb/templates/_release.tpl writes it."""
 
@@ -96,6 +100,24 @@ class _Description:
             election=Election(int(election["timeoutMs"]), int(election["heartbeatMs"])),
             tls=self.tls(),
             kubernetes=Kubernetes(release.name, release.namespace, f"{release.fullname}-toolbox"),
+            shop=self.shop(),
+        )
+
+    def shop(self) -> Shop | None:
+        """The release of helm/shop beside this one: each service is one address, behind which Kubernetes spreads."""
+        declared = self.document.get("shop")
+        if not declared or not declared["enabled"]:
+            return None
+        name = declared["name"] or f"{self.release.fullname}{SHOP_SUFFIX}"
+
+        def one(component: str, port: int) -> Instance:
+            return Instance(component, f"{name}-{component}.{self.domain}", port)
+
+        places = [one(component, int(port)) for component, port in sorted(declared["ports"].items())]
+        return Shop(
+            services=tuple(Service(place.name, place.host, place.port, (place,)) for place in places),
+            backends=Backends(cache="redis" if declared["cache"] else "memory"),
+            cache=one("cache", CACHE_PORT) if declared["cache"] else None,
         )
 
     def replica_set(self, declared: Mapping[str, Any], role: Role) -> ReplicaSet:

@@ -18,6 +18,7 @@ import yaml
 from shardmart.command import run_app
 from shardmart.declare import access, data_model
 from shardmart.declare.chart import chart_values
+from shardmart.declare.shop_chart import shop_values
 from shardmart.declare.topology import Member, TopologyError, load
 from shardmart.errors import UNREACHABLE, BadUseError
 
@@ -65,6 +66,24 @@ def values(
 
 
 @app.command()
+def shop(
+    topology: Annotated[Path, typer.Argument(help="The topology file.", metavar="TOPOLOGY")],
+    check: Check = None,
+    as_json: AsJson = False,
+    cluster: Annotated[str | None, typer.Option(help="The cluster's release; default: the topology's name.")] = None,
+) -> None:
+    """The values of helm/shop that the topology decides, for a release in the namespace of the cluster's."""
+    try:
+        declared = load(topology)
+        expected = shop_values(declared, cluster or declared.name)
+    except TopologyError as error:
+        raise BadUseError(str(error) if str(topology) in str(error) else f"{topology}: {error}") from None
+    if check:
+        _report(check, list(differences(expected, _document(check))), as_json=as_json)
+    _show(expected, as_json=as_json)
+
+
+@app.command()
 def declared(check: Check = None) -> None:
     """The chart's files/declared.json: users, who holds which secret, and zones."""
     text = declared_text()
@@ -75,12 +94,18 @@ def declared(check: Check = None) -> None:
 
 
 def declared_text() -> str:
-    """The content of the chart's files/declared.json."""
+    """The content of the chart's files/declared.json; `shop` is what comes besides where there is one."""
     model = data_model.load()
-    known = access.load(model.database)
+    known, with_shop = access.load(model.database), access.load(model.database, shop=True)
     content = {
         "users": [user.as_task_argument() for user in known.users],
         "held_by": {holder: list(known.held_by(holder)) for holder in known.holders},
+        "shop": {
+            "passwords": with_shop.as_variable(model.database)["passwords"][len(known.users) :],
+            "held_by": {
+                holder: list(with_shop.held_by(holder)[len(known.held_by(holder)) :]) for holder in known.holders
+            },
+        },
         "zones": list(model.zones),
     }
     return json.dumps(content, indent=2) + "\n"

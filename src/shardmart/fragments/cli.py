@@ -7,8 +7,12 @@ Standard output holds the result (a table, lines, or one JSON document with --js
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,14 +21,14 @@ import typer
 from rich.console import Console
 
 from shardmart.command import run_app
-from shardmart.errors import FAILED, RefusedError
+from shardmart.errors import FAILED, INTERRUPTED, BadUseError, RefusedError
 from shardmart.loader.generation.dataset import Counts
 
 from . import configuration as configurations
 from . import display
 from .peers import repair as repairs
 from .peers import status as statuses
-from .peers import subscriptions
+from .peers import subscriptions, timer
 from .relational import coordinator, plans, schema, seeding, verification
 from .rows import Shop
 from .shop_commands import crud
@@ -127,10 +131,23 @@ def repair(
     keep_tombstones_days: Annotated[
         float, typer.Option(min=0, help="Remove tombstones that are older, once every node has them.")
     ] = repairs.KEEP_TOMBSTONES_DAYS,
+    every: Annotated[
+        float | None, typer.Option(min=1, help="Again and again, so many seconds apart, until SIGTERM or Ctrl-C.")
+    ] = None,
+    lock: Annotated[
+        Path | None, typer.Option(help="With --every: a file that only one such process may hold at a time.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Start subscriptions that stopped, make lost ones anew, and make the rows of the nodes equal by comparing them."""
-    done = repairs.repair(configurations.find(configuration), node or (), keep_tombstones_days=keep_tombstones_days)
+    if every is not None:
+        if node or as_json:
+            raise BadUseError("--every repairs all nodes and prints lines: it goes with neither --node nor --json")
+        _repair_every(configuration, every, lock)
+        return
+    stores, started = configurations.find(configuration), time.monotonic()
+    done = repairs.repair(stores, node or (), keep_tombstones_days=keep_tombstones_days)
+    timer.note(stores, done, timer.COMMAND, time.monotonic() - started)
     document = {
         "changes": done.changes,
         "subscriptions": done.subscriptions,
@@ -144,6 +161,23 @@ def repair(
     _done(document, done.changes, as_json=as_json)
     if done.away:
         raise typer.Exit(FAILED)
+
+
+def _repair_every(configuration: Path | None, every: float, lock: Path | None) -> None:
+    """Repair until a signal; 130 when it was Ctrl-C."""
+    stop, received = threading.Event(), [0]
+
+    def on_signal(number: int, _: object) -> None:
+        received[0] = number
+        stop.set()
+
+    with timer.alone(lock) if lock else nullcontext():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, on_signal)
+        _progress(f"repairing every {every:g} s")
+        timer.run(lambda: configurations.find(configuration), every, stop, _progress)
+    if received[0] == signal.SIGINT:
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command(epilog=EPILOG)

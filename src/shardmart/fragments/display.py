@@ -30,6 +30,10 @@ def status(facts: dict[str, Any], console: Console) -> None:
         peers.add_row(peer["from"], peer["to"], Text(peer["state"], style=style), *sizes)
     console.print(nodes)
     console.print(peers)
+    for by, repair in facts["repairs"].items():
+        every = f", every {repair['every_seconds']:g} s" if repair["every_seconds"] else ""
+        rows = f"{repair['rows_different']:,} rows differed, {repair['rows_written']:,} written"
+        console.print(f"Last repair by the {by}{every}: {repair['seconds_ago']:.0f} s ago, {rows}", highlight=False)
     for problem in facts["problems"]:
         console.print(Text(f"✗ {problem}", style="red"), soft_wrap=True)
     if not facts["problems"]:

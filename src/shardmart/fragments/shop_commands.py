@@ -3,8 +3,9 @@ words."""
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -53,112 +54,108 @@ def opened(which: Which, file: Path | None) -> Iterator[Store]:
         store.close()
 
 
-def _show(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+def operation(work: Callable[..., Any]) -> Callable[..., None]:
+    """Make `work(shop, …)` a command: its further parameters are the command's, then come --store and
+    --configuration; what it returns is printed as JSON."""
+    own = list(inspect.signature(work, eval_str=True).parameters.values())[1:]
+
+    def command(*, store: Which, configuration: Path | None, **arguments: Any) -> None:
+        with opened(store, configuration) as shop:
+            print(json.dumps(work(shop, **arguments), indent=2, default=str, ensure_ascii=False))
+
+    where = [
+        inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=Which.postgres, annotation=On),
+        inspect.Parameter("configuration", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=File),
+    ]
+    # What Typer reads of a function.
+    command.__name__, command.__doc__ = work.__name__, work.__doc__
+    command.__signature__ = inspect.Signature([*own, *where])  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *where)}
+    return crud.command()(command)
 
 
-@crud.command()
-def create_product(
-    product_id: str,
-    name: str,
-    category: str,
-    price: str,
-    stock: int,
-    store: On = Which.postgres,
-    configuration: File = None,
-) -> None:
+@operation
+def create_product(shop: Store, product_id: str, name: str, category: str, price: str, stock: int) -> Any:
     """A new product, into the fragment of its price (written like 12.50)."""
-    with opened(store, configuration) as shop:
-        _show(shop.create_product(product_id, name, category, price, stock))
+    return shop.create_product(product_id, name, category, price, stock)
 
 
-@crud.command()
-def product(product_id: str, store: On = Which.postgres, configuration: File = None) -> None:
+@operation
+def product(shop: Store, product_id: str) -> Any:
     """A product, wherever it is; null when it is nowhere."""
-    with opened(store, configuration) as shop:
-        _show(shop.product(product_id))
+    return shop.product(product_id)
 
 
-@crud.command()
-def products_between(low: str, high: str, store: On = Which.postgres, configuration: File = None) -> None:
+@operation
+def products_between(shop: Store, low: str, high: str) -> Any:
     """Products with LOW <= price < HIGH."""
-    with opened(store, configuration) as shop:
-        _show(shop.products_between(low, high))
+    return shop.products_between(low, high)
 
 
-@crud.command()
-def change_price(product_id: str, price: str, store: On = Which.postgres, configuration: File = None) -> None:
+@operation
+def change_price(shop: Store, product_id: str, price: str) -> Any:
     """Another price; in another band the product moves to that fragment in one transaction."""
-    with opened(store, configuration) as shop:
-        _show(shop.change_price(product_id, price))
+    return shop.change_price(product_id, price)
 
 
-@crud.command()
-def delete_product(product_id: str, store: On = Which.postgres, configuration: File = None) -> None:
+@operation
+def delete_product(shop: Store, product_id: str) -> Any:
     """Remove a product."""
-    with opened(store, configuration) as shop:
-        shop.delete_product(product_id)
-        _show(shop.product(product_id))
+    shop.delete_product(product_id)
+    return shop.product(product_id)
 
 
-@crud.command()
-def customer(region: str, customer_id: str, store: On = Which.postgres, configuration: File = None) -> None:
+@operation
+def customer(shop: Store, region: str, customer_id: str) -> Any:
     """A customer of a region; null when there is none."""
-    with opened(store, configuration) as shop:
-        _show(shop.customer(region, customer_id))
+    return shop.customer(region, customer_id)
 
 
-@crud.command()
-def rename_customer(
-    region: str, customer_id: str, name: str, store: On = Which.postgres, configuration: File = None
-) -> None:
+@operation
+def rename_customer(shop: Store, region: str, customer_id: str, name: str) -> Any:
     """Give a customer another name."""
-    with opened(store, configuration) as shop:
-        _show(shop.rename_customer(region, customer_id, name))
+    return shop.rename_customer(region, customer_id, name)
 
 
-@crud.command()
-def move_customer(
-    region: str, customer_id: str, to: str, store: On = Which.postgres, configuration: File = None
-) -> None:
+@operation
+def move_customer(shop: Store, region: str, customer_id: str, to: str) -> Any:
     """Move a customer with all that is his to another region, in one transaction."""
-    with opened(store, configuration) as shop:
-        _show(shop.move_customer(region, customer_id, to))
+    return shop.move_customer(region, customer_id, to)
 
 
-@crud.command()
-def place_order(
-    region: str,
-    customer_id: str,
-    items: Annotated[list[str], typer.Argument(help="PRODUCT=PIECES, one or more.")],
-    store: On = Which.postgres,
-    configuration: File = None,
-) -> None:
-    """Order, payment, shipment and stock in one transaction over all the fragments that they are in."""
-    pieces: dict[str, int] = {}
+def _parted(item: str) -> tuple[str, str, str]:
+    return item.partition("=")
+
+
+def _checked(items: list[str]) -> list[str]:
+    """Before any store is asked."""
     for item in items:
-        name, _, count = item.partition("=")
+        _, _, count = _parted(item)
         if not (count.isascii() and count.isdigit()):
             raise BadUseError(f"{item!r}: write PRODUCT=PIECES")
-        pieces[name] = int(count)
-    with opened(store, configuration) as shop:
-        _show(shop.place_order(region, customer_id, pieces))
+    return items
 
 
-@crud.command()
-def order(region: str, order_id: str, store: On = Which.postgres, configuration: File = None) -> None:
+@operation
+def place_order(
+    shop: Store,
+    region: str,
+    customer_id: str,
+    items: Annotated[list[str], typer.Argument(help="PRODUCT=PIECES, one or more.", callback=_checked)],
+) -> Any:
+    """Order, payment, shipment and stock in one transaction over all the fragments that they are in."""
+    return shop.place_order(region, customer_id, {name: int(count) for name, _, count in map(_parted, items)})
+
+
+@operation
+def order(shop: Store, region: str, order_id: str) -> Any:
     """An order with lines, payments and shipments; null when there is none."""
-    with opened(store, configuration) as shop:
-        _show(shop.order(region, order_id))
+    return shop.order(region, order_id)
 
 
-@crud.command()
+@operation
 def names(
-    prefix: str,
-    region: Annotated[str | None, typer.Option(help="Of this region alone.")] = None,
-    store: On = Which.postgres,
-    configuration: File = None,
-) -> None:
+    shop: Store, prefix: str, region: Annotated[str | None, typer.Option(help="Of this region alone.")] = None
+) -> Any:
     """Customers whose names begin with PREFIX."""
-    with opened(store, configuration) as shop:
-        _show(shop.names(region, prefix))
+    return shop.names(region, prefix)

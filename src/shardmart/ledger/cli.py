@@ -37,8 +37,13 @@ app = typer.Typer(
 )
 console = Console(stderr=True)
 
+BY_NAME = ", ".join(name for name, workload in WORKLOADS.items() if workload.by_name_only)
+Chosen = Annotated[
+    list[str],
+    typer.Option(help=f"{', '.join(WORKLOADS)}, or all, which leaves out {BY_NAME}; repeatable."),
+]
 Uri = Annotated[str | None, typer.Option(help="Connection string. Holds a password: prefer --uri-file.")]
-UriFile = Annotated[Path | None, typer.Option(help="File that holds the connection string.")]
+UriFile = Annotated[Path | None, typer.Option(help="File that holds the connection string; of a ring its settings.")]
 StateFolder = Annotated[
     Path | None, typer.Option("--state", help="State folder (default $SHARDMART_STATE, .shardmart).")
 ]
@@ -48,7 +53,8 @@ Json = Annotated[bool, typer.Option("--json", help="Result as JSON on standard o
 def _workloads(names: list[str]) -> list[Workload]:
     wanted = [part for name in names for part in name.split(",") if part]
     if "all" in wanted:
-        return list(WORKLOADS.values())
+        wanted += [name for name, workload in WORKLOADS.items() if not workload.by_name_only]
+        wanted = [name for name in wanted if name != "all"]
     if unknown := [name for name in wanted if name not in WORKLOADS]:
         raise BadUseError(f"no workload {unknown[0]!r}; there are {', '.join(WORKLOADS)} and all")
     return [WORKLOADS[name] for name in dict.fromkeys(wanted)]
@@ -57,9 +63,7 @@ def _workloads(names: list[str]) -> list[Workload]:
 @app.command(epilog=EPILOG)
 def run(
     journal: Annotated[Path, typer.Option(help="Folder for the journals; must not hold a run yet.")],
-    workload: Annotated[list[str], typer.Option(help=f"{', '.join(WORKLOADS)} or all; repeatable.")] = [  # noqa: B006
-        "all"
-    ],
+    workload: Chosen = ["all"],  # noqa: B006
     clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients per workload.")] = 4,
     duration: Annotated[float, typer.Option(min=0.1, help="Seconds.")] = 30,
     rate: Annotated[float, typer.Option(min=0, help="Operations per second over all clients; 0 = no limit.")] = 0,
@@ -246,6 +250,7 @@ def show(verdict: Verdict, out: Console) -> None:
 @app.command(epilog=EPILOG)
 def clean(
     run_id: Annotated[str | None, typer.Argument(help="Run to delete; all runs if not given.")] = None,
+    workload: Chosen = ["all"],  # noqa: B006
     database: Annotated[str, typer.Option(help="Database of the ledger.")] = "ledger",
     uri: Uri = None,
     uri_file: UriFile = None,
@@ -253,7 +258,7 @@ def clean(
 ) -> None:
     """Delete the ledger's documents from the cluster (never the journals)."""
     deleted: dict[str, int] = {}
-    with connected(WORKLOADS.values(), Target(database, uri, uri_file, state)) as systems:
+    with connected(_workloads(workload), Target(database, uri, uri_file, state)) as systems:
         for system in systems.values():
             deleted |= system.clean(run_id)
     print(", ".join(f"{name} {count}" for name, count in deleted.items()) or "nothing to delete")

@@ -9,12 +9,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ..cluster.description import REQUIRE_TLS, Cluster, Member, Node, Role
+from ..cluster.errors import ClusterError
 from ..cluster.host.processes import Process, recorded, start, stop, wait_until_listening
 from ..cluster.protocol.connection import Deadline, Tls
 from .embedded_shop.files import ShopFiles
@@ -28,6 +30,7 @@ SHUTDOWN_MILLISECONDS = 1000
 OPLOG_MB = 512
 JOURNAL_MB = 8
 """Size of one journal file (docs/decisions/052): with WiredTiger's default of 100 MB a new member takes 301 MB."""
+CONFIG_ROLE, SHARD_ROLE = "configsvr", "shardsvr"
 NO_WARNING_ABOUT_CLIENTS = {"suppressNoTLSPeerCertificateWarning": True}
 """Clients have no certificate of their own here; without this every connection is a warning in the log."""
 
@@ -77,8 +80,8 @@ class EmbeddedPlatform:
         return [one.process.name for one in started]
 
     def stop(self, names: Iterable[str] = (), *, wait_s: float = 60) -> list[str]:
-        """See Platform: SIGTERM, routers first."""
-        return stop(reversed(self._processes(names)), wait_seconds=wait_s)
+        """See Platform: SIGTERM, in the order of `stop_in_order`."""
+        return stop_in_order(self._processes(names), wait_seconds=wait_s)
 
     def pid_file(self, node: Node) -> Path:
         """Where the pid of a server is."""
@@ -136,6 +139,56 @@ def left_over(declared: Iterable[Process], state: Path) -> list[Process]:
     return found
 
 
+def stop_in_order(processes: Iterable[Process], *, wait_seconds: float = 60) -> list[str]:
+    """Ask those that run to end, and name them: routers, then shards, then config servers, each kind at once.
+
+    A shard's member that ends tells the config servers, and waits 15 s for their primary if they ended before it (seen
+    on 6.0.5: "Error cleaning up distributed ping entry").  Raises ClusterError when one is still there at the deadline;
+    those after it are left running.
+    """
+    deadline, listed, names = Deadline(wait_seconds), list(processes), []
+    for kind in _Kind:
+        names += stop([one for one in listed if _kind(one) is kind], wait_seconds=deadline.remaining)
+    return names
+
+
+class _Kind(Enum):
+    """What a server is, in the order in which servers end."""
+
+    ROUTER = auto()
+    SHARD = auto()
+    CONFIG = auto()
+
+
+def _kind(process: Process) -> _Kind:
+    """By what it was started with: a router keeps no data, a config server's configuration says what it is."""
+    if process.data_folder is None:
+        return _Kind.ROUTER
+    try:
+        configuration = yaml.safe_load(process.configuration or Path(process.marker).read_text())
+        role = configuration["sharding"]["clusterRole"]
+    except (OSError, yaml.YAMLError, LookupError, TypeError):  # whatever has no such file: the shop's cache
+        return _Kind.SHARD
+    return _Kind.CONFIG if role == CONFIG_ROLE else _Kind.SHARD
+
+
+def refuse_switched_tls(declared: Iterable[Process]) -> None:
+    """ClusterError when a server that runs would have to speak TLS and does not, or the other way round.
+
+    A member that speaks only TLS and one that speaks none cannot be of one set, so there is no rolling switch.
+    """
+    for process in declared:
+        change = process.configuration_change()  # a development router has none: its members' change decides
+        if not change or process.running() is None:
+            continue
+        before, after = ("\n  tls:" in text for text in change)
+        if before != after:
+            raise ClusterError(
+                f"tls.mode: {process.name} runs {'with' if before else 'without'} TLS, and all servers must change "
+                "together: stop them first (playbooks/destroy.yml keeps the data), then run this again"
+            )
+
+
 def _of_pid_file(pid_file: Path, state: Path) -> Process:
     """A server started before records were kept, as its files tell it: a router without a configuration is the
     development router."""
@@ -168,7 +221,7 @@ def member_process(member: Member, state: Path, mongod: str, *, speaks_tls: bool
             },
         },
         "replication": {"replSetName": member.group, "oplogSizeMB": OPLOG_MB},
-        "sharding": {"clusterRole": "configsvr" if is_config_server else "shardsvr"},
+        "sharding": {"clusterRole": CONFIG_ROLE if is_config_server else SHARD_ROLE},
         "setParameter": {
             # Users live on the config servers: on a shard the localhost exception would only open a back door.
             "enableLocalhostAuthBypass": is_config_server,

@@ -1,14 +1,18 @@
-"""What an instance is told: one JSON file of mode 0600, read once at its start.
+"""What an instance is told: one JSON file, read once at its start.
 
 It holds addresses, secrets and limits, and never a default for a secret.  Each service has a file of its own with the
-secrets it needs; `README.md` beside this file says which keys a service reads.
+secrets it needs; `README.md` beside this file says which keys a service reads.  A file with secrets is its owner's
+alone (mode 0600); one that names a `secrets_folder` has none in it, and `{secret:NAME}` stands for what the file
+NAME.password of that folder holds (Kubernetes: a ConfigMap beside a mounted Secret).
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,6 +33,7 @@ PORTS: dict[str, int] = {
 """Where callers find each service: the load balancer's listeners, and the provider's and the console's own."""
 
 Fault = Literal["acknowledge-before-effect", "outbox-outside-transaction", "charge-without-idempotency"]
+PLACE = re.compile(r"\{secret:([a-z][a-z0-9-]*)\}")
 Secret = Annotated[str, Field(min_length=16)]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")]
 
@@ -149,18 +154,49 @@ class Settings(Part):
 
 
 def load(file: Path) -> Settings:
-    """Read `file`; raises BadUseError naming the key that is wrong, and when others may read the file."""
+    """Read `file`; raises BadUseError naming the key that is wrong, and when others may read secrets."""
     try:
         text, mode = file.read_text(), file.stat().st_mode
     except OSError as error:
         raise BadUseError(f"cannot read {file}: {error.strerror}") from None
-    if mode & 0o077:
-        raise BadUseError(f"{file} holds secrets and others may read it: chmod 600 {file}")
     try:
-        return Settings.model_validate(json.loads(text))
+        document = json.loads(text)
     except json.JSONDecodeError as error:
         raise BadUseError(f"{file} is not JSON: line {error.lineno}: {error.msg}") from None
+    folder = document.pop("secrets_folder", None) if isinstance(document, dict) else None
+    if folder is not None:
+        document = _filled(document, Path(str(folder)))
+    elif mode & 0o077:
+        raise BadUseError(f"{file} holds secrets and others may read it: chmod 600 {file}")
+    try:
+        return Settings.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
         raise BadUseError(f"{file}: {key or 'the file'}: {first['msg']}") from None
+
+
+def _filled(value: Any, folder: Path) -> Any:
+    """The same plain data with each `{secret:NAME}` replaced; in a URL its characters are escaped."""
+    if isinstance(value, dict):
+        return {key: _filled(one, folder) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_filled(one, folder) for one in value]
+    if not isinstance(value, str):
+        return value
+
+    def secret(found: re.Match[str]) -> str:
+        content = _secret(folder / f"{found[1]}.password")
+        return quote(content, safe="") if "://" in value else content
+
+    return PLACE.sub(secret, value)
+
+
+def _secret(file: Path) -> str:
+    """The content of a file that everybody may not read; BadUseError."""
+    try:
+        if file.stat().st_mode & 0o007:
+            raise BadUseError(f"{file} is a secret and everybody may read it")
+        return file.read_text().strip()
+    except OSError as error:
+        raise BadUseError(f"cannot read the secret {file}: {error.strerror}") from None

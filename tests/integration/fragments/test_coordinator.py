@@ -18,13 +18,14 @@ from tests.support.region_nodes import RegionNodes
 VICTIM = Path(__file__).with_name("coordinator_victim.py")
 STEPS = {
     "begun": "abort",
+    "guarded": "abort",
     "worked:APJ": "abort",
     "worked:LATAM": "abort",
     "prepared:APJ": "abort",
     "prepared:LATAM": "abort",
     "decided": "commit",
-    "committed:APJ": "commit",
     "committed:LATAM": "commit",
+    "committed:APJ": "commit",
     "forgotten": "commit",
 }
 """Every step, and what has become of the transaction when the coordinator dies right after it."""
@@ -168,3 +169,65 @@ def test_nothing_begins_while_a_participant_is_away(nodes: RegionNodes) -> None:
     assert left(nodes) == {}
     with administrator(nodes.configuration, nodes.node("APJ")) as connection:
         assert scalar(connection, "SELECT count(*) FROM pg_prepared_xacts") == 0
+
+
+class DiedError(Exception):
+    """The coordinator is no more."""
+
+
+@pytest.mark.parametrize("step", ["decided", "committed:EMEA"])
+def test_who_creates_a_product_that_a_dead_coordinator_created_is_refused_also_in_another_band(
+    nodes: RegionNodes, step: str
+) -> None:
+    """The fragment's node may not have it yet: the lock on the home is what the other one sees."""
+    product = f"twin-{step}"
+
+    def die(reached: str) -> None:
+        if reached == step:
+            raise DiedError
+
+    with pytest.raises(DiedError):
+        RelationalShop(nodes.configuration, die).create_product(product, "Kettle", "Home", "120.00", 1)
+    other = RelationalShop(nodes.configuration)
+    with pytest.raises(RefusedError, match=f"product '{product}' was changed by somebody else at the same time"):
+        other.create_product(product, "Kettle", "Home", "300.00", 1)
+    assert coordinator.recover(nodes.configuration, abandoned_seconds=0).in_doubt == {}
+    with pytest.raises(RefusedError, match=f"product '{product}' is there already"):
+        other.create_product(product, "Kettle", "Home", "300.00", 1)
+    assert held(nodes, product) == {"Products_101_to_250": 12_000}
+    assert left(nodes) == {}
+
+
+def test_a_product_is_locked_until_the_node_that_died_has_it(nodes: RegionNodes) -> None:
+    def observe(step: str) -> None:
+        if step == "decided":
+            nodes.kill("EMEA")
+
+    RelationalShop(nodes.configuration, observe).create_product("locked", "Kettle", "Home", "120.00", 1)
+    try:
+        waiting = coordinator.recover(nodes.configuration, abandoned_seconds=0)
+        assert [why for why in waiting.in_doubt.values() if "kept on APJ until EMEA has it" in why]
+    finally:
+        nodes.start()
+    other = RelationalShop(nodes.configuration)
+    with pytest.raises(RefusedError, match="product 'locked' was changed by somebody else"):
+        other.create_product("locked", "Kettle", "Home", "300.00", 1)
+    assert coordinator.recover(nodes.configuration, abandoned_seconds=0).in_doubt == {}
+    assert held(nodes, "locked") == {"Products_101_to_250": 12_000}
+    assert left(nodes) == {}
+
+
+def test_of_two_prices_that_are_given_at_once_one_is_refused_by_name(nodes: RegionNodes) -> None:
+    shop = RelationalShop(nodes.configuration)
+    shop.create_product("pulled", "Kettle", "Home", "20.00", 1)
+
+    def meanwhile(step: str) -> None:
+        if step == "prepared:LATAM":
+            with pytest.raises(RefusedError, match="product 'pulled' was changed by somebody else"):
+                shop.change_price("pulled", "120.00")
+            with pytest.raises(RefusedError, match="product 'pulled' was changed by somebody else"):
+                shop.create_product("pulled", "Kettle", "Home", "120.00", 1)
+
+    RelationalShop(nodes.configuration, meanwhile).change_price("pulled", "300.00")
+    assert held(nodes, "pulled") == {"Products_251_to_500": 30_000}
+    assert left(nodes) == {}

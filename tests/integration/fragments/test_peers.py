@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 
 import psycopg
 import pytest
 
 from shardmart.fragments.connection import administrator, connect, rows, scalar
 from shardmart.fragments.peers import comparison, repair, status, subscriptions
-from tests.support.region_nodes import REGIONS, RegionNodes
+from tests.support.region_nodes import REGIONS, WAIT_SECONDS, RegionNodes, until
 
-WAIT_SECONDS = 60
 LIVING = "SELECT CASE WHEN deleted THEN NULL ELSE customer_name END FROM Customer_Region WHERE customer_id = %s"
 COLUMNS = "(region, customer_id, customer_name, email, city, country)"
 
@@ -39,13 +37,6 @@ def seen(nodes: RegionNodes, key: str) -> dict[str, object]:
 
 def everywhere(value: object) -> dict[str, object]:
     return dict.fromkeys(REGIONS, value)
-
-
-def until(what: str, holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < end, f"waited {WAIT_SECONDS} s for {what}"
-        time.sleep(0.05)
 
 
 def cut(nodes: RegionNodes, node: str, other: str) -> None:

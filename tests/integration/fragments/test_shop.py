@@ -258,3 +258,25 @@ def test_aggregations_say_what_the_relational_store_says(configuration: Configur
     assert [row["customer_id"] for row in here] == [someone["customer_id"]]
     assert aggregations.get_customers_detail_name(shop, name) == details.get_customers_detail_name(configuration, name)
     mongodb.close()
+
+
+def test_of_many_who_create_one_product_in_three_bands_one_wins_and_the_others_are_refused_by_name(
+    shop: Store, request: pytest.FixtureRequest
+) -> None:
+    product = f"twin-{request.node.callspec.id}"
+    prices = ["20.00", "120.00", "300.00"] * 2
+
+    def create(price: str) -> Row | str:
+        try:
+            return shop.create_product(product, "Kettle", "Home", price, 1)
+        except RefusedError as refused:
+            return str(refused)
+
+    with ThreadPoolExecutor(len(prices)) as pool:
+        answers = list(pool.map(create, prices))
+    won = [answer for answer in answers if not isinstance(answer, str)]
+    assert len(won) == 1
+    assert [said for said in answers if isinstance(said, str) and not said.startswith(f"product '{product}' ")] == []
+    found = [row for row in shop.products_between("10.00", "501.00") if row["product_id"] == product]
+    assert found == won
+    shop.delete_product(product)

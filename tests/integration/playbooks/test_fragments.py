@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from shardmart.platforms import repair_timer
 from tests.support.clusters import free_ports
 from tests.support.plays import Site
 
@@ -28,8 +29,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     made.write(fragments={"port": free_ports(3)[0]})
     yield made
     if made.state.exists():
-        made.play("playbooks/fragments-destroy.yml", "-e", "destroy_data=true")
-        made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+        made.play("playbooks/fragments-destroy.yml", "playbooks/destroy.yml", "-e", "destroy_data=true")
     shutil.rmtree(home, ignore_errors=True)
 
 
@@ -44,7 +44,7 @@ def shardmart(site: Site, *words: str) -> Any:
 
 
 def test_fragments_converge_and_a_second_run_changes_nothing(site: Site) -> None:
-    cluster = site.play("site.yml")
+    cluster = site.play("playbooks/provision.yml", "playbooks/bootstrap.yml")
     assert cluster.code == 0, cluster.output
     planned = site.play("playbooks/fragments.yml", "--check")
     assert planned.code == 0, planned.output
@@ -74,7 +74,9 @@ def test_fragments_converge_and_a_second_run_changes_nothing(site: Site) -> None
     assert on_both[0]
 
     down = site.play("playbooks/fragments-destroy.yml")
-    assert (down.code, down.changed["controller"]) == (0, 1), down.output
+    assert (down.code, down.changed["controller"]) == (0, 2), "the timer of the repair, and the servers"
+    assert not repair_timer.process(site.state, 60).running()
     back = site.play("playbooks/fragments.yml")
-    assert (back.code, back.changed["controller"]) == (0, 1), back.output
+    assert (back.code, back.changed["controller"]) == (0, 2), back.output
+    assert repair_timer.process(site.state, 60).running()
     assert shardmart(site, "status", "--json")["problems"] == []

@@ -62,7 +62,12 @@ class Command:
 
 @dataclass(frozen=True)
 class Pytest(Command):
-    """A part whose command runs pytest once."""
+    """A part whose command runs pytest once.
+
+    `whole_files`: a test of it stands on what those before it in its file left behind, so the second try is its file.
+    """
+
+    whole_files: bool = False
 
     def run(self) -> Result:
         """Run it; tests are known by the report that tests/conftest.py writes."""
@@ -81,8 +86,8 @@ class Pytest(Command):
         return result
 
     def alone(self, test: str) -> bool:
-        """Whether one test passes in a run of its own."""
-        return call([str(BIN / "pytest"), test]) == 0
+        """Whether one test, or with `whole_files` its file, passes in a run of its own."""
+        return call([str(BIN / "pytest"), test.partition("::")[0] if self.whole_files else test]) == 0
 
 
 @dataclass(frozen=True)

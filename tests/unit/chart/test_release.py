@@ -19,8 +19,7 @@ from shardmart.platforms.state import State
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "inventories" / "topologies"
-TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *(f for f in sorted(FOLDER.glob("*.yml")) if f.stem != "shop")]
-"""Those that pods can have."""
+TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted(FOLDER.glob("*.yml"))]
 each_topology = pytest.mark.parametrize("file", TOPOLOGIES, ids=lambda file: file.stem)
 SHOP = Release("shop", "shopping", "shop")
 
@@ -47,6 +46,7 @@ def test_kubernetes_and_embedded_differ_only_in_where_servers_are(file: Path) ->
         shards=tuple(replace(shard, members=there(shard.members)) for shard in pods.shards),
         routers=there(pods.routers),
         tls=replace(pods.tls, names=embedded.tls.names),
+        shop=embedded.shop,
     )
     assert back == embedded
     assert set(declared.tls.names) <= set(pods.tls.names)
@@ -186,8 +186,3 @@ def test_each_member_has_memory_for_its_own_cache(tmp_path: Path) -> None:
         if o["kind"] == "StatefulSet" and not o["metadata"]["name"].endswith("mongos")
     }
     assert limits == {"shop-configsvr": "768Mi", "shop-small": "768Mi", "shop-large": "8192Mi"}
-
-
-def test_services_are_refused_where_nothing_would_run_them() -> None:
-    with pytest.raises(topology.TopologyError, match="services: the shop runs on the embedded platform only"):
-        chart.chart_values(topology.load(FOLDER / "shop.yml"))

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from shardmart.cluster.description import TlsSettings
+from shardmart.cluster.host import processes
+from shardmart.cluster.host.processes import Process
 from shardmart.declare import topology
 from shardmart.platforms import embedded
 
@@ -90,3 +92,29 @@ def test_with_tls_members_and_routers_require_it_and_keep_the_keyfile(mongos: st
             assert command[command.index("--tlsMode") + 1] == "requireTLS"
             assert command[command.index("--tlsCertificateKeyFile") + 1] == "/state/tls/server.pem"
             assert command[command.index("--keyFile") + 1] == "/state/secrets/keyfile"
+
+
+@pytest.mark.parametrize("as_recorded", [False, True])
+def test_routers_end_first_and_config_servers_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_recorded: bool
+) -> None:
+    declared = embedded.processes(CLUSTER, tmp_path, {"mongod": "/m/mongod", "mongos": None})
+    if as_recorded:  # a server of an earlier topology is known by its files alone
+        for process in declared:
+            processes.write_configuration(process)
+        declared = [replace(process, configuration=None, configuration_file=None) for process in declared]
+    told: list[list[str]] = []
+
+    def stop(some: list[Process], *, wait_seconds: float) -> list[str]:
+        assert 0 < wait_seconds <= 60
+        told.append([one.name for one in some])
+        return told[-1]
+
+    monkeypatch.setattr(embedded, "stop", stop)
+    names = embedded.stop_in_order(declared)
+    assert told == [
+        ["mongos1"],
+        ["shard1-1", "shard1-2", "shard1-3", "shard2-1", "shard2-2", "shard2-3"],
+        ["configsvr1", "configsvr2", "configsvr3"],
+    ]
+    assert names == [name for some in told for name in some]

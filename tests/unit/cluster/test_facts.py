@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from shardmart.cluster.description import Member, Role
-from shardmart.cluster.observe.facts import certificate_problems, set_facts
+from shardmart.cluster.observe.facts import certificate_problems, set_facts, sharding_facts
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -65,3 +66,29 @@ def test_certificate_that_should_have_been_renewed_is_a_problem() -> None:
         "the certificate of old ends in 14 days: run playbooks/rotate-certificates.yml",
         "the certificate of dead has ended: run playbooks/rotate-certificates.yml",
     ]
+
+
+class Listed(list[dict[str, Any]]):
+    """A collection that knows `{field: value}` and `{field: {"$ne": value}}`; others hold for all documents."""
+
+    def find(self, query: dict[str, Any]) -> Listed:
+        excluded = {key: rule["$ne"] for key, rule in query.items() if isinstance(rule, dict) and "$ne" in rule}
+        return Listed(one for one in self if all(one.get(key) != value for key, value in excluded.items()))
+
+    def sort(self, *_: Any) -> Listed:  # type: ignore[override]
+        return self
+
+    def aggregate(self, _: Any) -> list[dict[str, Any]]:
+        return []
+
+
+def test_collection_that_8_0_lists_without_being_sharded_is_not_told_as_sharded() -> None:
+    sharded = {"_id": "shop.orders", "key": {"region": 1}, "uuid": 1}
+    moved = {"_id": "shop.notes", "key": {"_id": 1}, "uuid": 2, "unsplittable": True}
+
+    class Client(dict[str, Any]):
+        config = SimpleNamespace(chunks=Listed(), collections=Listed([moved, sharded]))
+        admin = SimpleNamespace(command=lambda name: {"shards": [{"_id": "one"}], "mode": "full"})
+
+    client: Any = Client(shop={"orders": Listed(), "notes": Listed()})
+    assert [one["namespace"] for one in sharding_facts(client)["collections"]] == ["shop.orders"]

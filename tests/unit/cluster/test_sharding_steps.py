@@ -200,9 +200,10 @@ def test_only_hashed_keys_with_zones_are_split_before(key: Any, ranges: Any, pre
     assert command.get("presplitHashedZones", False) is presplit
 
 
-def test_collection_that_was_dropped_is_sharded_anew() -> None:
+def test_collection_that_8_0_lists_without_being_sharded_is_sharded() -> None:
     router = router_with_things(key=None)
-    router["config"].held["collections"] = FakeCollection([{"_id": "shop.things", "key": {"a": 1}, "dropped": True}])
+    moved = {"_id": "shop.things", "key": {"_id": 1}, "unsplittable": True}
+    router["config"].held["collections"] = FakeCollection([moved])
     assert collections(router, CollectionSpec("things", KEY)) == ["shop.things: shard by {region: 1, _id: hashed}"]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from shardmart.cluster.converge.unchangeable import refuse_changes
 from shardmart.cluster.errors import ClusterError
 from shardmart.declare import chart, release, topology
+from shardmart.platforms import embedded
 from tests.support.modules import run_module
 
 DECLARED: dict[str, Any] = {
@@ -93,3 +96,34 @@ def test_module_refuses_and_leaves_the_description_as_it_is(tmp_path: Path) -> N
         assert refused["msg"].startswith("shards[0].port: shard1-1 runs at")
     assert file.read_text() == before
     assert json.loads(before)["shards"][0]["members"][0]["port"] == 27201
+
+
+@pytest.fixture
+def member_without_tls(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is shard1-1 as far as its command line and its files say, and speaks no TLS."""
+    cluster = BEFORE.resolve()
+    (process,) = (one for one in embedded.processes(cluster, tmp_path, {"mongod": "mongod"}) if one.name == "shard1-1")
+    for file, text in ((process.configuration_file, process.configuration), (process.pid_file, "")):
+        assert file is not None
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text or "")
+    server = tmp_path / "mongod"
+    server.write_text("#!/bin/sh\nexec 3<&0\nread nothing <&3\n")
+    server.chmod(0o755)
+    with subprocess.Popen([server, *process.command[1:]], stdin=subprocess.PIPE) as running:
+        process.pid_file.write_text(f"{running.pid}\n")
+        yield running
+        running.kill()
+
+
+def test_tls_is_refused_under_a_server_that_runs_without_and_allowed_once_it_has_ended(
+    tmp_path: Path, member_without_tls: subprocess.Popen[bytes]
+) -> None:
+    file = tmp_path / "cluster.json"
+    run_module("cluster_description", cluster=BEFORE.resolve().as_document(), path=str(file))
+    after = changed("tls", to={"mode": "requireTLS"}).resolve().as_document()
+    refused = run_module("cluster_description", check=True, cluster=after, path=str(file))
+    assert refused["msg"].startswith("tls.mode: shard1-1 runs without TLS, and all servers must change together")
+    member_without_tls.kill()
+    member_without_tls.wait()
+    assert run_module("cluster_description", check=True, cluster=after, path=str(file))["changed"]

@@ -14,7 +14,8 @@ from shardmart.declare import topology, versions
 
 ROOT = Path(__file__).parents[3]
 PINS = versions.load()
-DOCKERFILES = ["k8s/images/database/Dockerfile", "k8s/images/toolbox/Dockerfile", "loader/Dockerfile"]
+IMAGES = ("database", "toolbox", "shop", "cache")
+DOCKERFILES = [*(f"k8s/images/{name}/Dockerfile" for name in IMAGES), "loader/Dockerfile"]
 
 
 def argument(dockerfile: str, name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from shardmart.ledger.checks.verdict import EXAMPLES, Verdict
 from shardmart.ledger.journal import JournalWriter, Operation, Run, token
 from shardmart.ledger.workloads import WORKLOADS
 from shardmart.ledger.workloads.orders import REMEMBERED
-from shardmart.ledger.workloads.register import RegisterGenerator, as_call
+from shardmart.ledger.workloads.register import as_call
 from shardmart.ledger.workloads.workload import Effect, demand
 
 Make = Callable[[str], SyntheticRun]
@@ -87,18 +86,6 @@ def test_an_unknown_answer_that_came_late_bounds_nothing() -> None:
     """The journal may know when the client gave up; the write may take effect later."""
     done = Operation(0, 1, "write", KEY | {"value": 5}, 10, 20, "unknown")
     assert as_call(done) == Call("write", 10, None, 5)
-
-
-def test_register_clients_compare_with_what_was_seen() -> None:
-    generator, dice = RegisterGenerator(), random.Random(1)
-    for number in range(400):
-        function, value = generator.next(0, number, dice)
-        assert function != "cas"
-    generator.acknowledged("read", {"key": value["key"]}, {"value": 77})
-    generator.acknowledged("write", {"key": value["key"] - 1, "value": 88}, 1)
-    compared = [generator.next(0, number, dice) for number in range(40)]
-    assert {v["expected"] for f, v in compared if f == "cas"} <= {77, 88}
-    assert any(f == "cas" for f, _ in compared)
 
 
 STEP = {"order": 0, "user": 1, "status": "paid"}

@@ -176,3 +176,12 @@ def test_make_molecule_runs_every_scenario() -> None:
     (line,) = (line for line in makefile.splitlines() if line.startswith("ROLES "))
     scenarios = next(entry.part for entry in plan() if entry.part.name == "molecule").scenarios
     assert sorted(line.partition(":=")[2].split()) == sorted(scenarios)
+
+
+def test_second_try_of_an_end_to_end_test_is_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(parts, "call", lambda command: ran.append(command[-1]) or 0)
+    for entry in plan():
+        if isinstance(entry.part, Pytest) and entry.real_servers:
+            assert entry.part.alone("tests/a.py::test_b")
+    assert ran == ["tests/a.py::test_b", "tests/a.py"]

@@ -81,8 +81,9 @@ class StepDowns(Fault):
 class ChunkMoves(Fault):
     """Move chunks of collections between shards, one after the other, through the router as the administrator.
 
-    A range that has left a shard cannot return before its old copy there is deleted (orphanCleanupDelaySecs, 900 by
-    default), so every chunk moves once in a quarter of an hour: name enough collections in `namespace` (a comma list).
+    A range that has left a shard cannot return before its old copy there is deleted (orphanCleanupDelaySecs, 900 s by
+    default, 3600 s from 8.2), so every chunk moves once in that time: name enough collections in `namespace` (a comma
+    list).
     """
 
     kind = "chunkmoves"
@@ -99,8 +100,7 @@ class ChunkMoves(Fault):
             while not stop.is_set() and time.monotonic() < deadline:
                 try:
                     if choices := self._choices(client):
-                        namespace, chunk, destination = choices[turn % len(choices)]
-                        bounds = [chunk["min"], chunk["max"]]
+                        namespace, bounds, destination = choices[turn % len(choices)]
                         client.admin.command("moveChunk", namespace, bounds=bounds, to=destination)
                         self.parameters["moved"] += 1
                     else:
@@ -113,20 +113,20 @@ class ChunkMoves(Fault):
     def _refused(self, why: str) -> None:
         self.parameters["refused"] = [*self.parameters["refused"][-4:], why]
 
-    def _choices(self, client: Any) -> list[tuple[str, dict[str, Any], str]]:
-        """Namespace, chunk and destination of every move that may succeed now."""
+    def _choices(self, client: Any) -> list[tuple[str, list[dict[str, Any]], str]]:
+        """Namespace, bounds of a chunk, and destination of every move that may succeed now."""
         config = client["config"]
         shards = sorted(shard["_id"] for shard in config["shards"].find())
         awaited = {shard: self._awaited(shard) for shard in shards}
         found = []
         for namespace in map(str.strip, str(self.parameters["namespace"]).split(",")):
             collection = config["collections"].find_one({"_id": namespace})
-            if collection is None:
+            if collection is None or collection.get("unsplittable"):  # from 8.0: not sharded, but moved once
                 raise ChaosError(f"{namespace} is not sharded: nothing to move")
             for chunk in config["chunks"].find({"uuid": collection["uuid"]}).sort("min", 1):
                 destination = shards[(shards.index(chunk["shard"]) + 1) % len(shards)]
                 if (namespace, chunk["min"]) not in awaited[destination]:
-                    found.append((namespace, chunk, destination))
+                    found.append((namespace, [chunk["min"], chunk["max"]], destination))
         return found
 
     def _awaited(self, shard: str) -> list[tuple[str, dict[str, Any]]]:

@@ -24,10 +24,10 @@ class Faults:
 
 
 def _of_processes(targets: Targets) -> Faults:
-    from . import disk, loopback, processes
+    from . import disk, loopback, processes, regions
 
     del targets
-    own = (processes.Kill, processes.Pause, loopback.Network, disk.SlowWrites)
+    own: tuple[type[Fault], ...] = (processes.Kill, processes.Pause, loopback.Network, disk.SlowWrites, *regions.KINDS)
     return Faults(
         database.KINDS | {fault.kind: fault for fault in own},
         {"drain": "processes of one machine have no node to drain"},
@@ -62,7 +62,9 @@ def kind_of(targets: Targets, kind: str) -> type[Fault]:
     """The class of the faults of one kind.  Raises ImpossibleError when the platform has none."""
     faults = _faults(targets)
     if kind not in faults.kinds:
-        raise ImpossibleError(faults.without.get(kind, f"there is no fault of the kind {kind}"))
+        raise ImpossibleError(
+            faults.without.get(kind, f"there is no fault of the kind {kind} on {targets.platform.name}")
+        )
     return faults.kinds[kind]
 
 

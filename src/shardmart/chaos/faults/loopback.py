@@ -36,16 +36,19 @@ class Network(Fault):
             return "network faults on local processes need root or CAP_NET_ADMIN (kill and pause do not)"
         return None
 
-    def begin(self) -> None:
-        """Take the queue and install the rules.  Needs root or CAP_NET_ADMIN."""
-        endpoints = tuple(
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Every server that is told from the outside."""
+        return tuple(
             Endpoint(server.name, server.port, None, str(embedded(self.targets).pid_file(server)))
             for server in self.targets.servers
         )
+
+    def begin(self) -> None:
+        """Take the queue and install the rules.  Needs root or CAP_NET_ADMIN."""
         fault = NetworkFault(
             duration_s=self.duration_s,
             targets=tuple(server.name for server in self.servers),
-            endpoints=endpoints,
+            endpoints=self.endpoints(),
             **{key: self.parameters[key] for key in ("delay_ms", "jitter_ms", "loss", "direction", "seed")},
             peers=tuple(self.parameters["peers"]),
         )

@@ -27,15 +27,24 @@ class Endpoint:
     port: int
     pid: int | None = None
     pid_file: str | None = None
+    children: bool = False
+    """Whether its child processes speak for it, too: PostgreSQL has one for each connection."""
 
     def process(self) -> int | None:
         """The process now: a member that came back has a new one."""
         if self.pid_file:
             try:
-                return int(Path(self.pid_file).read_text().strip())
-            except (OSError, ValueError):
+                return int(Path(self.pid_file).read_text().split()[0])
+            except (OSError, ValueError, IndexError):
                 return self.pid
         return self.pid
+
+    def processes(self) -> list[int]:
+        """The process, and its children where they speak for it."""
+        process = self.process()
+        if process is None:
+            return []
+        return [process, *_children(process)] if self.children else [process]
 
 
 @dataclass(frozen=True)
@@ -105,10 +114,19 @@ class Owners:
 
 
 def _inodes_of(endpoint: Endpoint) -> set[int]:
-    """The inodes of the sockets an endpoint's process has open."""
-    process = endpoint.process()
-    if process is None:
-        return set()
+    """The inodes of the sockets that an endpoint has open."""
+    return {inode for process in endpoint.processes() for inode in _inodes_of_process(process)}
+
+
+def _children(process: int) -> list[int]:
+    """The children of a process's first thread (proc(5), `children`)."""
+    try:
+        return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _inodes_of_process(process: int) -> set[int]:
     folder = f"/proc/{process}/fd"
     inodes: set[int] = set()
     try:

@@ -26,6 +26,7 @@ from shardmart.platforms.platform import Platform
 from shardmart.platforms.state import State
 
 from ..errors import ChaosError
+from . import regions
 from .access import Access, DirectAccess, ToolboxAccess
 
 OUTSIDE = "outside"
@@ -80,7 +81,7 @@ class Targets:
 
     def server(self, name: str) -> Node:
         """The server called `name`; ChaosError that lists the names there are."""
-        for server in self.servers:
+        for server in (*self.servers, *regions.servers(self.state)):
             if server.name == name:
                 return server
         raise ChaosError(f"no server {name!r}; there are {', '.join(s.name for s in self.servers)}")

@@ -49,7 +49,11 @@ class _Session:
     platform: str
     problems: list[str] = field(default_factory=list)
     measured: list[dict[str, Any]] = field(default_factory=list)
+    judge_before_healing: bool = False
+    verdict: dict[str, Any] | None = None
+    ended: float = 0.0
     began: bool = False
+    stopped: bool = False
     finished: bool = False
 
 
@@ -67,9 +71,13 @@ def before_experiment_control(
     cool_down_s: float = 3,
     write_concern: str = "majority",
     operation_timeout_s: float = 10,
+    judge_before_healing: bool = False,
     **_: Any,
 ) -> None:
-    """Start the ledger and the watcher, and wait until writes are acknowledged.  Interrupts the experiment if not."""
+    """Start the ledger and the watcher, and wait until writes are acknowledged.  Interrupts the experiment if not.
+
+    `judge_before_healing`: the verdict is about the fault itself, as in a control that takes a rule away.
+    """
     global _session, _dry
     _dry = context.get("dry") in WITHOUT_ACTIVITIES
     if _dry:
@@ -93,6 +101,7 @@ def before_experiment_control(
         experiment = RunningExperiment(folder, context["title"], time.time())
         made = observation(targets, experiment, _arguments(workload))
         _session = _Session(experiment, state, made, float(cool_down_s), workload, targets.platform.name)
+        _session.judge_before_healing = judge_before_healing
         atexit.register(_stop_everything)
         running.begin(state, experiment)
         made.start()
@@ -150,6 +159,25 @@ def _problem(text: str) -> None:
         logger.error(text)
 
 
+def after_method_control(**_: Any) -> None:
+    """Have the verdict now where it is about the fault itself: what comes next heals it."""
+    if _session is not None and _session.began and _session.judge_before_healing:
+        _have_verdict(_session)
+
+
+def _have_verdict(session: _Session) -> dict[str, Any]:
+    """Stop the workload and the watcher, and ask the ledger; once."""
+    if session.verdict is None:
+        if reason := session.observation.ended():
+            _problem(f"the ledger workload ended by itself: {reason}")
+        else:
+            time.sleep(session.cool_down_s)
+        session.ended = time.time()
+        _stop_observation(session)
+        session.verdict = session.observation.check()
+    return session.verdict
+
+
 def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_: Any) -> None:
     """Heal, stop, check, report; and make the status say what was found."""
     if _dry:
@@ -159,16 +187,9 @@ def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_
         _stop_everything()
         return
     session = _session
-    verdict: dict[str, Any] | None = None
     try:
         heal.heal(session.state)
-        if reason := session.observation.ended():
-            _problem(f"the ledger workload ended by itself: {reason}")
-        else:
-            time.sleep(session.cool_down_s)
-        ended = time.time()
-        _stop_everything()
-        verdict = session.observation.check()
+        verdict = _have_verdict(session)
         if problem := judge_ledger(verdict):
             _problem(problem)
         if state["status"] in STOPPED:
@@ -178,7 +199,7 @@ def after_experiment_control(context: dict[str, Any], state: dict[str, Any], **_
             "title": session.experiment.title,
             "description": context.get("description", ""),
             "started": session.experiment.started,
-            "ended": ended,
+            "ended": session.ended,
             "status": summary_status(state["status"], deviated=bool(state.get("deviated"))),
             "deviated": bool(state.get("deviated")),
             "problems": session.problems,
@@ -234,5 +255,12 @@ def _stop_everything() -> None:
     if session is None or session.finished:
         return
     session.finished = True
-    session.observation.stop()
+    _stop_observation(session)
     running.end(session.state)
+
+
+def _stop_observation(session: _Session) -> None:
+    """End workload and watcher; once."""
+    if not session.stopped:
+        session.stopped = True
+        session.observation.stop()

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import ChaosError, ImpossibleError
 from ..faults.kinds import requirement
 from ..targets.selectors import Targets
-from . import actions
+from . import actions, regions
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def refuse_impossible(targets: Targets, experiment: Mapping[str, Any]) -> None:
 
 
 def _lacking(targets: Targets, provider: Mapping[str, Any]) -> str | None:
-    if provider.get("module") != actions.__name__:
+    if provider.get("module") not in {actions.__name__, regions.__name__}:
         return None
-    kind = actions.KINDS.get(str(provider.get("func")))
+    kind = (actions.KINDS | regions.KINDS).get(str(provider.get("func")))
     return requirement(targets, kind) if kind else None

@@ -240,7 +240,8 @@ class _Collection:
 
     def sharding(self) -> None:
         found = self.client.config.collections.find_one({"_id": self.namespace})
-        key = dict(found["key"]) if found and not found.get("dropped") else None
+        # From 8.0 a collection that was moved whole (moveCollection) is listed, too: with this mark, and not sharded.
+        key = dict(found["key"]) if found and not found.get("unsplittable") else None
         wanted = self.spec.shard_key
         self.outcome.before[f"{self.namespace} key"] = key
         self.outcome.after[f"{self.namespace} key"] = dict(wanted)

@@ -139,7 +139,9 @@ def sharding_facts(client: Client) -> Document:
     for row in client.config.chunks.aggregate(CHUNKS_PER_SHARD):
         chunks.setdefault(row["_id"]["uuid"], {})[row["_id"]["shard"]] = row["chunks"]
     collections = []
-    for entry in client.config.collections.find({"_id": {"$not": {"$regex": r"^config\."}}}).sort("_id", 1):
+    # From 8.0 collections that are not sharded are listed, too, once they were moved whole (moveCollection).
+    sharded = {"_id": {"$not": {"$regex": r"^config\."}}, "unsplittable": {"$ne": True}}
+    for entry in client.config.collections.find(sharded).sort("_id", 1):
         database, name = entry["_id"].split(".", 1)
         documents: dict[str, int] = {shard["_id"]: 0 for shard in shards}
         for row in client[database][name].aggregate([{"$collStats": {"count": {}}}]):

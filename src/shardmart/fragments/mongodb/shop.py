@@ -52,14 +52,25 @@ class MongoShop:
         """See Store."""
         value = self._price(price, name)
         row = {"product_id": product_id, "name": name, "category": category, "price_cents": value, "stock": stock}
-        if self.product(product_id):  # the shard key makes `_id` unique for one price alone
-            raise store.taken("product", product_id)
+
+        def create(session: ClientSession) -> None:
+            self._alone_with(product_id, session)
+            if self._database.products.find_one({"_id": product_id}, session=session):
+                raise store.taken("product", product_id)
+            self._database.products.insert_one(document("products", row), session=session)
+
         with one_line():
             try:
-                self._database.products.insert_one(document("products", row))
+                self._transaction(create)
             except DuplicateKeyError:
                 raise store.taken("product", product_id) from None
         return row
+
+    def _alone_with(self, product_id: str, session: ClientSession) -> None:
+        """The shard key makes `_id` unique for one price alone: whoever makes a product or gives it another price
+        writes one document of its id, so that the transactions of two conflict, and the later one sees the other."""
+        guards, here = self._database.product_guards, {"_id": product_id}
+        guards.update_one(here, {"$inc": {"writes": 1}}, upsert=True, session=session)
 
     def product(self, product_id: str) -> Row | None:
         """See Store: by its id alone every shard is asked."""
@@ -82,11 +93,13 @@ class MongoShop:
         here = {"_id": product_id, "price_cents": found["price_cents"]}
 
         def update(session: ClientSession) -> None:
+            self._alone_with(product_id, session)
             done = self._database.products.update_one(here, {"$set": {"price_cents": value}}, session=session)
             if not done.matched_count:
                 raise store.changed_meanwhile("product", product_id)
 
         def move(session: ClientSession) -> None:
+            self._alone_with(product_id, session)
             gone = self._database.products.find_one(here, session=session)
             if not gone or not self._database.products.delete_one(here, session=session).deleted_count:
                 raise store.changed_meanwhile("product", product_id)

@@ -83,7 +83,9 @@ def _restart_the_stuck(configuration: Configuration, nodes: tuple[Node, ...]) ->
             query = """SELECT s.pid IS NULL AND t.apply_error_count > 0 FROM pg_stat_subscription s
                 JOIN pg_stat_subscription_stats t USING (subid) WHERE s.subname = %s AND s.worker_type = 'apply'"""
             found = connection.execute(query, (subscriptions.subscription(other),)).fetchone()
-        if found and found[0]:
+            # One that is only cut off has errors, too; it goes on by itself, and could not be made anew now.
+            stuck = bool(found and found[0]) and subscriptions.reaches(connection, other)
+        if stuck:
             changes.append(subscriptions.make_anew(configuration, node, other))
     return changes
 

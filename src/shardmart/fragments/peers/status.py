@@ -12,7 +12,7 @@ from shardmart.errors import ShardmartError, UnreachableError
 
 from ..configuration import Configuration, Node
 from ..connection import Connection, administrator, rows, scalar
-from . import comparison, subscriptions
+from . import comparison, subscriptions, timer
 
 FUTURE_SECONDS = 5
 """A version that is later than the node's clock by more than this was stamped by a clock that is ahead."""
@@ -54,6 +54,9 @@ def status(configuration: Configuration, *, compare: bool = True, settle_seconds
             among = ", ".join(node.name for node in up)
             differ = f"{len(found.different)} rows differ between {among}, such as {some}{hint}"
             problems.append(f"{differ}: `shardmart fragments repair`")
+    facts["repairs"] = timer.last(configuration, up)
+    if missed := timer.late(facts["repairs"]):
+        problems.append(missed)
     return facts | {"problems": problems}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from shardmart.errors import ShardmartError
@@ -108,6 +108,17 @@ def make_anew(configuration: Configuration, node: Node, other: Node) -> str:
         _drop(subscription(other), here)
         _create(configuration, node, other, here, there)
     return f"{node.name}: subscription to {other.name}: make anew, it could not go on"
+
+
+def reaches(here: Connection, other: Node) -> bool:
+    """Whether a node can connect to `other` as its subscription does, which must be enabled."""
+    try:
+        # The one statement that has the node connect and changes nothing: all tables are subscribed to.
+        refresh = sql.SQL("ALTER SUBSCRIPTION {} REFRESH PUBLICATION WITH (copy_data = false)")
+        here.execute(refresh.format(sql.Identifier(subscription(other))))
+    except errors.ConnectionFailure:
+        return False
+    return True
 
 
 def _drop(name: str, here: Connection) -> None:

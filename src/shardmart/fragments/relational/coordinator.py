@@ -7,6 +7,9 @@ The log is a table on the first of the nodes (the home).  Its row is written bef
 and the change of "begun" to "commit" is the moment of truth: one statement, on one node.  Whoever finds a row that is
 still "begun" after a while changes it to "abort", and only one of the two changes can come first.  A prepared
 transaction without a row is rolled back: rows go last (presumed abort).
+
+A guard is a lock that outlives the coordinator: it is held in the home's part, which is committed after all others, so
+who takes it next sees what the one before did, on every node.
 """
 
 from __future__ import annotations
@@ -25,13 +28,17 @@ from ..configuration import DATABASE, Configuration, Node
 from ..connection import Connection, administrator, application, connect, one_line, rows, translated
 
 PREFIX = "shardmart"
+HOME_LAST = "home-last"
+"""The end of the name of a transaction whose home commits last."""
 ABANDONED_SECONDS = 30.0
 """A transaction that is "begun" for longer is aborted by `recover`. Only patience, not safety, hangs on it."""
 
 Work = Callable[[Connection], None]
 """What to do on one node: it executes statements and neither commits nor rolls back."""
 Observer = Callable[[str], None]
-"""Told after each step: begun, worked:NODE, prepared:NODE, decided, committed:NODE, forgotten."""
+"""Told after each step: begun, guarded, worked:NODE, prepared:NODE, decided, committed:NODE, forgotten."""
+Guard = tuple[str, Work]
+"""The node that is to be the home, and what is done there before all other work: take a lock, look, perhaps refuse."""
 
 
 class UnknownOutcomeError(ShardmartError):
@@ -57,20 +64,27 @@ class Recovered:
 
 
 def commit(
-    configuration: Configuration, work: Mapping[str, Work], *, observe: Observer = lambda step: None
+    configuration: Configuration,
+    work: Mapping[str, Work],
+    *,
+    guard: Guard | None = None,
+    observe: Observer = lambda step: None,
 ) -> Committed:
-    """Do `work`, by the name of the node, on all of the nodes or on none.
+    """Do `work`, by the name of the node and in its order, on all of the nodes or on none.
 
-    On one node it is an ordinary transaction.  Raises what a `work` raised, RefusedError or UnreachableError where
-    nothing was changed, UnknownOutcomeError where the home went away in the moment of the decision.
+    With a `guard` what it locks on its node is held until all of the nodes have committed.  On one node it is an
+    ordinary transaction.  Raises what a `work` raised, RefusedError or UnreachableError where nothing was changed,
+    UnknownOutcomeError where the home went away in the moment of the decision.
     """
-    nodes = [configuration.node(name) for name in work]
+    nodes = [configuration.node(name) for name in dict.fromkeys([*(guard or ())[:1], *work])]
     if len(nodes) == 1:
         with application(configuration, nodes[0]) as connection:
+            if guard:
+                guard[1](connection)
             work[nodes[0].name](connection)
         return Committed("")
     home = nodes[0]
-    gid = f"{PREFIX}:{home.name}:{secrets.token_hex(8)}"
+    gid = f"{PREFIX}:{home.name}:{secrets.token_hex(8)}" + (f":{HOME_LAST}" if guard else "")
     with ExitStack() as stack:
         log = stack.enter_context(_connected(configuration, home))
         connections = [(node, stack.enter_context(_connected(configuration, node))) for node in nodes]
@@ -80,13 +94,13 @@ def commit(
             )
         observe("begun")
         try:
-            _prepare(gid, work, connections, observe)
+            _prepare(gid, work, guard, connections, observe)
         except BaseException:
             _abort(gid, log, connections)
             raise
         _decide(gid, home, log, connections)
         observe("decided")
-        pending = tuple(_commit_prepared(gid, connections, observe))
+        pending = _commit_prepared(gid, connections, observe, home_last=guard is not None)
         if not pending:
             with suppress(psycopg.Error):  # `recover` forgets it otherwise
                 log.execute("DELETE FROM Coordinator_Log WHERE gid = %s", (gid,))
@@ -94,12 +108,27 @@ def commit(
     return Committed(gid, pending)
 
 
-def _prepare(gid: str, work: Mapping[str, Work], connections: list[tuple[Node, Connection]], observe: Observer) -> None:
+def _prepare(
+    gid: str,
+    work: Mapping[str, Work],
+    guard: Guard | None,
+    connections: list[tuple[Node, Connection]],
+    observe: Observer,
+) -> None:
     for node, connection in connections:
         with one_line(node):
             connection.execute("BEGIN")
-            work[node.name](connection)
-        observe(f"worked:{node.name}")
+    if guard:
+        home, connection = connections[0]
+        with one_line(home):
+            guard[1](connection)
+        observe("guarded")
+    by_name = {node.name: (node, connection) for node, connection in connections}
+    for name, do in work.items():
+        node, connection = by_name[name]
+        with one_line(node):
+            do(connection)
+        observe(f"worked:{name}")
     for node, connection in connections:
         with one_line(node):
             connection.execute(sql.SQL("PREPARE TRANSACTION {}").format(sql.Literal(gid)))
@@ -120,8 +149,20 @@ def _decide(gid: str, home: Node, log: Connection, connections: list[tuple[Node,
         raise RefusedError(f"{gid} took longer than others waited, and was aborted: nothing was changed, try again")
 
 
-def _commit_prepared(gid: str, connections: list[tuple[Node, Connection]], observe: Observer) -> Iterator[str]:
-    """Commit everywhere; the names of nodes that could not be told."""
+def _commit_prepared(
+    gid: str, connections: list[tuple[Node, Connection]], observe: Observer, *, home_last: bool
+) -> tuple[str, ...]:
+    """Commit everywhere; the names of nodes that are not told, for the home may have to wait for them."""
+    if not home_last:
+        return tuple(_told_to_commit(gid, connections, observe))
+    pending = tuple(_told_to_commit(gid, connections[1:], observe))
+    if pending:
+        return (*pending, connections[0][0].name)
+    return tuple(_told_to_commit(gid, connections[:1], observe))
+
+
+def _told_to_commit(gid: str, connections: list[tuple[Node, Connection]], observe: Observer) -> Iterator[str]:
+    """Commit on these nodes; the names of those that could not be told."""
     for node, connection in connections:
         try:
             connection.execute(sql.SQL("COMMIT PREPARED {}").format(sql.Literal(gid)))
@@ -183,11 +224,33 @@ def recover(configuration: Configuration, *, abandoned_seconds: float = ABANDONE
     participants: dict[str, list[str]] = {}
     for name in prepared:
         logs[name] = _read_log(configuration, configuration.node(name), abandoned_seconds, participants, done)
-    for name, gids in prepared.items():
-        for gid, age in gids:
-            _settle(configuration, name, gid, age, logs, abandoned_seconds, done)
+    held = [(name, gid, age) for name, gids in prepared.items() for gid, age in gids]
+    for name, gid, age in sorted(held, key=lambda part: _waits_for_others(*part[:2])):
+        if _waits_for_others(name, gid) and logs[name].get(gid) == "commit":
+            missing = _not_told(configuration, gid, [other for other in participants[gid] if other != name])
+            if missing:
+                done.in_doubt[gid] = f"committed, and kept on {name} until {', '.join(missing)} has it, which is away"
+                continue
+        _settle(configuration, name, gid, age, logs, abandoned_seconds, done)
     _forget(configuration, logs, participants, done)
     return done
+
+
+def _waits_for_others(name: str, gid: str) -> bool:
+    """Whether this node is the home of a transaction whose home commits last."""
+    return gid.endswith(f":{HOME_LAST}") and gid.split(":")[1] == name
+
+
+def _not_told(configuration: Configuration, gid: str, names: list[str]) -> list[str]:
+    """Which of these nodes still have it prepared, or do not answer; each is asked anew."""
+    waiting = []
+    for name in names:
+        try:
+            if any(gid == found for found, _ in in_doubt(configuration, configuration.node(name))):
+                waiting.append(name)
+        except ShardmartError:
+            waiting.append(name)
+    return waiting
 
 
 def _read_log(
@@ -243,16 +306,8 @@ def _forget(
         for gid, decision in decisions.items():
             if decision == "begun":
                 continue
-            try:
-                waiting = [
-                    name
-                    for name in participants[gid]
-                    if any(gid == found for found, _ in in_doubt(configuration, configuration.node(name)))
-                ]
-            except ShardmartError:
-                continue  # a participant is away, and has to be told when it is back
-            if waiting:
-                continue
+            if _not_told(configuration, gid, participants[gid]):
+                continue  # also where a participant is away: it has to be told when it is back
             with administrator(configuration, configuration.node(home)) as connection:
                 connection.execute("DELETE FROM Coordinator_Log WHERE gid = %s AND decision <> 'begun'", (gid,))
                 done.changes.append(f"{home}: {gid} is finished ({decision})")

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from .. import money, store
 from ..configuration import Configuration
-from ..connection import Connection, application
+from ..connection import Connection, application, scalar
 from ..money import Band
 from ..store import Row
 from . import coordinator
@@ -37,14 +37,29 @@ class RelationalShop:
         """See Store."""
         band = self._band(price, name)
         row = dict(zip(COLUMNS, (product_id, name, category, money.cents(price, name), stock), strict=True))
-        if self.product(product_id):
-            raise store.taken("product", product_id)
-        with application(self._configuration, self._configuration.node(band.region)) as connection:
+
+        def put(connection: Connection) -> None:
             try:
                 insert(connection, band.table, [row])
             except errors.UniqueViolation:
                 raise store.taken("product", product_id) from None
+
+        guard = self._alone_with(product_id, new=True)
+        coordinator.commit(self._configuration, {band.region: put}, guard=guard, observe=self._observe)
         return row
+
+    def _alone_with(self, product_id: str, *, new: bool = False) -> coordinator.Guard:
+        """No unique index spans the fragments: whoever makes a product or moves it to another fragment has a lock of
+        its id on one node, and has looked where it is after that."""
+
+        def lock(connection: Connection) -> None:
+            statement = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
+            if not scalar(connection, statement, f"product {product_id}"):
+                raise store.changed_meanwhile("product", product_id)
+            if new and self.product(product_id):
+                raise store.taken("product", product_id)
+
+        return self._any.name, lock
 
     def product(self, product_id: str) -> Row | None:
         """See Store: by its id alone every fragment is asked."""
@@ -83,12 +98,14 @@ class RelationalShop:
             if not changed:
                 raise store.changed_meanwhile("product", product_id)
             return changed
-        if old.region == new.region:  # the catch-all lives beside a fragment
-            with application(self._configuration, self._configuration.node(old.region)) as connection:
-                take(connection)
-                put(connection)
-        else:
-            coordinator.commit(self._configuration, {old.region: take, new.region: put}, observe=self._observe)
+
+        def take_and_put(connection: Connection) -> None:
+            take(connection)
+            put(connection)
+
+        # The catch-all lives beside a fragment.
+        work = {old.region: take_and_put} if old.region == new.region else {old.region: take, new.region: put}
+        coordinator.commit(self._configuration, work, guard=self._alone_with(product_id), observe=self._observe)
         return moved[0]
 
     def delete_product(self, product_id: str) -> None:

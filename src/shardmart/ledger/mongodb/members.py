@@ -109,7 +109,7 @@ def judge_orphans(direct: Mapping[str, int], owned: Mapping[str, int], pending: 
     if not orphans:
         report.checked.append(f"members: no orphaned documents in {len(direct)} collections")
     elif pending:
-        # After a chunk has moved its old copy stays for orphanCleanupDelaySecs (default 900); that is normal.
+        # After a chunk has moved its old copy stays for orphanCleanupDelaySecs (900 s, from 8.2 3600 s): normal.
         report.notes.append(f"documents of {pending} moved ranges await their deletion: {orphans}")
     else:
         report.problems.append(f"orphaned documents that nothing is going to delete: {orphans}")

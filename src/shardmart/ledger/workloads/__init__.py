@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import append, orders, register, stock, transfer
+from . import append, orders, regions, register, stock, transfer
 from .workload import Workload, connected
 
 WORKLOADS: dict[str, Workload] = {
@@ -13,6 +13,7 @@ WORKLOADS: dict[str, Workload] = {
         transfer,
         register,
         append,
+        regions,
     )
 }
 

@@ -121,6 +121,8 @@ class Workload:
     """Functions that change something when they are acknowledged."""
     resubmittable: frozenset[str] = frozenset()
     """Functions that take effect twice when they are sent twice: the negative control of `--double-submit`."""
+    by_name_only: bool = False
+    """Whether `all` leaves it out: its system is not there wherever a cluster is."""
 
 
 @contextmanager

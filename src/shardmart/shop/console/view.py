@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -141,7 +143,9 @@ class View:
                 self._orders.popitem(last=False)
 
     async def _look(self) -> Picture:
-        instances = [(service, url) for service, urls in self._settings.instances.items() for url in urls]
+        declared = [(service, url) for service, urls in self._settings.instances.items() for url in urls]
+        resolved = await asyncio.gather(*(addresses(url) for _, url in declared))
+        instances = [(service, url) for (service, _), found in zip(declared, resolved, strict=True) for url in found]
         urls = self._settings.urls
         summary, stock, *answers = await asyncio.gather(
             self._json(f"{urls.order}/summary"),
@@ -198,3 +202,21 @@ class View:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_SECONDS))
         return self._session
+
+
+async def addresses(url: str) -> list[str]:
+    """The base URL once for each address that its host has: on Kubernetes one name stands for every pod of a service.
+
+    A name that has none (no pod is there) stays as it is, and then does not answer.
+    """
+    parts = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+    except OSError:
+        return [url]
+    hosts = sorted({str(entry[4][0]) for entry in found})
+    if parts.hostname == "localhost":  # two addresses of one
+        return [url]
+    named = [f"[{host}]" if ":" in host else host for host in hosts]
+    return [parts._replace(netloc=f"{host}:{parts.port or 80}").geturl() for host in named]

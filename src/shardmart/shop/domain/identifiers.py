@@ -24,10 +24,7 @@ class Customer:
     @classmethod
     def parse(cls, text: str) -> Customer:
         """`REGION.USER`; NotFoundError for anything else."""
-        region, dot, user = text.partition(".")
-        if not (region and dot and user) or "." in user or len(text) > MAXIMUM_LENGTH:
-            raise NotFoundError("there is no such customer")
-        return cls(region, user)
+        return cls(*_parts(text, 2, "customer"))
 
     def __str__(self) -> str:
         return f"{self.region}.{self.user}"
@@ -43,13 +40,8 @@ class OrderId:
     @classmethod
     def parse(cls, text: str) -> OrderId:
         """`REGION.USER.ORDER`; NotFoundError for anything else."""
-        customer, dot, order = text.rpartition(".")
-        if not (dot and order) or len(text) > MAXIMUM_LENGTH:
-            raise NotFoundError("there is no such order")
-        try:
-            return cls(Customer.parse(customer), order)
-        except NotFoundError:
-            raise NotFoundError("there is no such order") from None
+        region, user, order = _parts(text, 3, "order")
+        return cls(Customer(region, user), order)
 
     @property
     def region(self) -> str:
@@ -58,6 +50,14 @@ class OrderId:
 
     def __str__(self) -> str:
         return f"{self.customer}.{self.order}"
+
+
+def _parts(text: str, number: int, what: str) -> list[str]:
+    """The parts between the dots, none of them empty; NotFoundError when it is another number of them."""
+    parts = text.split(".")
+    if len(parts) != number or not all(parts) or len(text) > MAXIMUM_LENGTH:
+        raise NotFoundError(f"there is no such {what}")
+    return parts
 
 
 def region_of(order: str) -> str:

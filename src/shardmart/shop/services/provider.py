@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..domain.errors import InvalidError
+
 Action = Literal[
     "decline", "delay", "fail", "lose-answer", "decline-refund", "repeat-webhook", "webhook-first", "no-webhook"
 ]
+
+KEY_REUSED = "this key was used for another operation"
 
 
 @dataclass(frozen=True)
@@ -94,15 +98,23 @@ class ProviderLedger:
         return Operation(*found) if found else None
 
     def charge(self, key: str, order: str, amount_cents: int, *, decline: bool) -> Operation:
-        """Charge, or answer what was answered under this key."""
-        answer = "declined" if decline else "captured"
-        return self.known(key) or self._write(key, "charge", order, amount_cents, answer)
+        """Charge, or answer what was answered under this key; InvalidError if that was another operation."""
+        if known := self._repeated(key, "charge", order):
+            if known.answer == "captured" and known.amount_cents != amount_cents:
+                raise InvalidError(KEY_REUSED)
+            return known
+        return self._write(key, "charge", order, amount_cents, "declined" if decline else "captured")
 
     def refund(self, key: str, order: str, charge_key: str, *, decline: bool) -> Operation:
-        """Return the charge under `charge_key`, or see that it is never made.  A declined refund is not remembered."""
-        if known := self.known(key):
+        """Return the charge under `charge_key`, or see that it is never made.  A declined refund is not remembered.
+
+        InvalidError if one of the keys is that of another operation.
+        """
+        if key == charge_key:
+            raise InvalidError("a refund has a key of its own")
+        if known := self._repeated(key, "refund", order):
             return known
-        charge = self.known(charge_key)
+        charge = self._repeated(charge_key, "charge", order)
         if charge is None:
             self._write(charge_key, "charge", order, 0, "declined")
             return self._write(key, "refund", order, 0, "voided")
@@ -111,6 +123,13 @@ class ProviderLedger:
         if decline:
             return Operation(key, "refund", order, charge.amount_cents, "refund-declined", "")
         return self._write(key, "refund", order, charge.amount_cents, "refunded")
+
+    def _repeated(self, key: str, kind: str, order: str) -> Operation | None:
+        """The operation under a key, which must be of this kind and order."""
+        known = self.known(key)
+        if known and (known.kind, known.order) != (kind, order):
+            raise InvalidError(KEY_REUSED)
+        return known
 
     def entries(self, after: int, limit: int) -> list[dict[str, Any]]:
         """The ledger by number, after `after`."""

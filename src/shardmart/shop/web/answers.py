@@ -6,21 +6,44 @@ import base64
 import binascii
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Header, HTTPException, Path, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..domain.order import Order
 from ..ports import Store, Unit
 from ..saga.idempotency import Answer, Request, once
 from ..services.order import utc
+from .door import is_plain
 from .tokens import Caller
 
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 ProductId = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x20,/]+$")]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=1000)]
+
+
+def moment(at: datetime) -> datetime:
+    """A time with a zone, in UTC; ValueError for one that a store could not hold (before 1970, after 9999 in UTC)."""
+    try:
+        there = at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time is out of range") from None
+    if there < LONG_AGO:
+        raise ValueError("the time is before 1970")
+    return there
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a time is text")  # noqa: TRY004 - pydantic wants a ValueError
+    return value
+
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+Moment = Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(moment)]
+"""As text (RFC 3339), which is all that the OpenAPI documents say."""
 IdempotencyKey = Annotated[
     str,
     Header(
@@ -101,9 +124,10 @@ def parse_cursor(text: str) -> tuple[datetime, str]:
     """What `cursor_of` made; 422 for anything else."""
     try:
         at, order = json.loads(base64.urlsafe_b64decode(text.encode()))
-        moment = datetime.fromisoformat(at)
+        seen = datetime.fromisoformat(at)
+        known = (moment(seen), order) if seen.tzinfo and 0 < len(order) <= 200 and is_plain(order) else None
     except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise HTTPException(422, "the cursor is not one of ours") from None
-    if moment.tzinfo is None or not isinstance(order, str) or not 0 < len(order) <= 200:
+        known = None
+    if known is None:
         raise HTTPException(422, "the cursor is not one of ours")
-    return moment, order
+    return known

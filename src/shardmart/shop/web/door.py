@@ -134,7 +134,8 @@ class Door:
     async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         limit = self._limits.body_bytes
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > limit:
+        # What is longer than any limit is not even read as a number: Python refuses more than 4,300 digits.
+        if not length.isdigit() or len(length) > 20 or int(length) > limit:
             raise RefusedError(413, f"a body has at most {limit} bytes")
         parts, size = [], 0
         while True:
@@ -199,11 +200,16 @@ def _finite(text: str) -> float:
     return number
 
 
+def is_plain(text: str) -> bool:
+    """Whether every store can hold it: no NUL, no half of a surrogate pair."""
+    return _SURROGATE_OR_NUL.search(text) is None
+
+
 def _must_be_plain(value: Any, depth: int) -> None:
     if depth > MAXIMUM_DEPTH:
         raise ValueError("it is nested too deeply")
     if isinstance(value, str):
-        if _SURROGATE_OR_NUL.search(value):
+        if not is_plain(value):
             raise ValueError("text holds NUL or half a surrogate pair")
     elif isinstance(value, dict):
         for key, item in value.items():

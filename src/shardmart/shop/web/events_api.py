@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from ..ports import EventLog, Lane, Lanes, Store
 from ..services.order import utc
-from .answers import Body
+from .answers import LONG_AGO, Body, Moment
 from .tokens import Operator
-
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Again(Body):
@@ -27,7 +24,7 @@ class Again(Body):
 class Replay(Body):
     """From when: `beginning`, or a time."""
 
-    since: Annotated[AwareDatetime | Literal["beginning"], Field(alias="from")]
+    since: Annotated[Moment | Literal["beginning"], Field(alias="from")]
 
 
 @dataclass(frozen=True)

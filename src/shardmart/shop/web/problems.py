@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from ..domain.errors import InvalidError, NotFoundError, StateError, VersionError
 from ..ports import ConflictError, KeyInUseError, StoreError
@@ -78,6 +79,12 @@ def of(error: Exception) -> Response | None:
     return None
 
 
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    """The methods that the request's path has."""
+    matching = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in matching for method in getattr(route, "methods", None) or ()}
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem document."""
 
@@ -89,14 +96,18 @@ def install(app: FastAPI) -> None:
     for kind in (NotFoundError, InvalidError, VersionError, StateError, StoreError, KeyReusedError):
         app.add_exception_handler(kind, expected)
 
-    async def refused(_: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return problem(error.status_code, str(error.detail), error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # the framework names the methods of the first route that it found
+            headers["Allow"] = ", ".join(sorted(_methods(app, request)))
+        return problem(error.status_code, str(error.detail), headers)
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        # Pydantic names its validators in the place, too: `function-after[…]` says nothing to a caller.
+        where = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
         return problem(422, f"{where}: {first['msg']}"[:300].encode("ascii", "replace").decode())
 
     app.add_exception_handler(HTTPException, refused)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import aiohttp
 from fastapi import Depends, FastAPI, Header, HTTPException, Query
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import Field
 
 from ..adapters.signature import signature
@@ -21,6 +22,7 @@ WEBHOOK_ATTEMPTS = 5
 logger = logging.getLogger(__name__)
 
 Key = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=300)]
+_bearer = HTTPBearer(auto_error=False)
 OrderText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -42,9 +44,9 @@ class NewRule(Body):
     """See `services.provider.Rule`."""
 
     action: Action
-    share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    times: Annotated[int, Field(ge=0, le=1000)] = 0
-    seconds: Annotated[float, Field(ge=0, le=120)] = 0.0
+    share: Annotated[float, Field(strict=True, ge=0, le=1)] = 1.0
+    times: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
+    seconds: Annotated[float, Field(strict=True, ge=0, le=120)] = 0.0
 
 
 class Rules(Body):
@@ -99,8 +101,9 @@ def add(app: FastAPI, ledger: ProviderLedger, webhooks: Webhooks, api_key: str) 
     """Add the endpoints to `app`."""
     rules: list[Rule] = []
 
-    async def known(authorization: Annotated[str, Header(max_length=300)] = "") -> None:
-        if not hmac.compare_digest(authorization.encode("utf-8", "replace"), f"Bearer {api_key}".encode()):
+    async def known(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+        key = given.credentials if given else ""
+        if not hmac.compare_digest(key.encode("utf-8", "replace"), api_key.encode()):
             raise HTTPException(401, "the API key is needed", {"WWW-Authenticate": "Bearer"})
 
     def active(order: str, attempt: int) -> dict[str, Rule]:

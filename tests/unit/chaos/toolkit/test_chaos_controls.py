@@ -353,3 +353,27 @@ def test_tolerance_follows_a_delay_that_was_given(workloads: list[Workload], val
     activity, ran = probe("proof: round trip", value, within)
     controls.after_activity_control(activity, ran, configuration={"delay_ms": 250})
     assert end()["status"] == status
+
+
+def test_verdict_about_a_fault_itself_comes_before_anything_heals(
+    workloads: list[Workload], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    begin(judge_before_healing=True)
+    monkeypatch.setattr(controls.heal, "heal", lambda state: order.append("heal") or [])
+    monkeypatch.setattr(workloads[-1], "check", lambda: order.append("check") or CLEAN)
+    controls.after_method_control(context=EXPERIMENT)
+    assert workloads[-1].stops == 1
+    assert end()["status"] == "completed"
+    assert order == ["check", "heal"]
+    assert summary(workloads)["verdict"] == CLEAN
+
+
+def test_verdict_comes_after_healing_otherwise(workloads: list[Workload], monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    begin()
+    monkeypatch.setattr(controls.heal, "heal", lambda state: order.append("heal") or [])
+    monkeypatch.setattr(workloads[-1], "check", lambda: order.append("check") or CLEAN)
+    controls.after_method_control(context=EXPERIMENT)
+    end()
+    assert order == ["heal", "check"]

@@ -17,7 +17,7 @@ from shardmart.chaos.faults import drain
 from shardmart.chaos.faults.kinds import PLATFORMS
 from shardmart.chaos.lifecycle.records import Record
 from shardmart.chaos.targets.selectors import Targets
-from shardmart.chaos.toolkit import actions, probes
+from shardmart.chaos.toolkit import actions, probes, regions
 from shardmart.chaos.toolkit.experiments import refuse_impossible
 
 __all__ = ["pod_targets"]  # the fixture
@@ -52,9 +52,8 @@ def test_its_activities_exist_and_take_what_they_are_given(experiment: dict[str,
 
     steps = [*experiment["method"], *experiment["rollbacks"], *experiment["steady-state-hypothesis"]["probes"]]
     for step in steps:
-        module = {"shardmart.chaos.toolkit.actions": actions, "shardmart.chaos.toolkit.probes": probes}[
-            step["provider"]["module"]
-        ]
+        modules = {module.__name__: module for module in (actions, probes, regions)}
+        module = modules[step["provider"]["module"]]
         function = getattr(module, step["provider"]["func"])
         inspect.signature(function).bind(**step["provider"].get("arguments", {}))
 
@@ -66,7 +65,7 @@ def test_its_source_says_how_to_repeat_it() -> None:
 
 
 def test_every_public_name_has_words_for_people() -> None:
-    for module in (actions, probes):
+    for module in (actions, probes, regions):
         for name in module.__all__:
             assert getattr(module, name).__doc__, name
 
@@ -110,6 +109,19 @@ def test_platform_says_what_it_cannot_do(
         ("embedded", "drain-node"): "Drain a node: processes of one machine have no node to drain",
         ("kubernetes", "slow-disk"): "Slow disk under a primary: there is no slow disk on pods: the control groups of "
         "their nodes are the kubelet's",
+        **{
+            (platform, file): f"{load(FOLDER / f'{file}.json')['title']}: {lacking}"
+            for file, kind in (
+                ("fragments-kill-node", "region-kill"),
+                ("fragments-cut-node", "region-network"),
+                ("fragments-pause-node", "region-pause"),
+                ("fragments-negative-control", "region-rule"),
+            )
+            for platform, lacking in (
+                ("embedded", "there are no region servers here: run `make fragments`"),
+                ("kubernetes", f"there is no fault of the kind {kind} on kubernetes"),
+            )
+        },
     }
 
 
@@ -146,3 +158,6 @@ def test_impossible_experiments_may_be_left_out(
 def test_every_fault_action_says_which_kind_it_needs() -> None:
     others = {"await_end", "heal", "random_faults", "wait"}
     assert set(actions.KINDS) == set(actions.__all__) - others
+    assert set(regions.KINDS) == set(regions.__all__) - {
+        "conflicts_decided", "every_region_is_told", "no_region_decides",
+    }  # fmt: skip

@@ -30,6 +30,17 @@ CREATE TABLE Customer_Region_Conflicts (
     lost_row jsonb NOT NULL
 );
 
+-- thing: table customer_region_repairs
+-- The last comparing repair by each who asked for one: the timer, a command.
+CREATE TABLE Customer_Region_Repairs (
+    started_by text PRIMARY KEY,
+    finished_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seconds double precision NOT NULL,
+    every_seconds double precision,
+    rows_different bigint NOT NULL,
+    rows_written bigint NOT NULL
+);
+
 -- thing: index customer_name_apj
 CREATE INDEX customer_name_apj ON Customer_Region (customer_name) WHERE region = 'APJ';
 

@@ -1,0 +1,92 @@
+{{/*
+Who calls whom: the one place. `callers` are components of this chart; `clients` whether networkPolicy.clients may call it and the
+cluster's toolbox too (`shardmart status` asks each service); `calls` components it reaches; `routers` whether it has a user.
+*/}}
+{{- define "shop.calls" -}}
+catalogue: {callers: [console, test], clients: true, calls: [inventory, cache], routers: true}
+order: {callers: [console, test], clients: true, calls: [], routers: true}
+inventory: {callers: [catalogue, console], clients: true, calls: [cache], routers: true}
+payment: {callers: [provider, console], clients: true, calls: [provider], routers: true}
+notification: {callers: [console, test], clients: true, calls: [cache], routers: true}
+provider: {callers: [payment, console], toolbox: true, calls: [payment]}
+console: {callers: [console], clients: true, calls: [catalogue, order, inventory, payment, notification, provider, console]}
+cache: {callers: [catalogue, inventory, notification], toolbox: true, calls: []}
+seed: {callers: [], calls: [], routers: true}
+test: {callers: [], calls: [catalogue, order, notification], routers: true}
+{{- end -}}
+
+{{/* Port of a component. Takes {root, component}. */}}
+{{- define "shop.port" -}}
+{{- if eq .component "cache" }}6379{{ else }}{{ (get .root.Values.services .component).port }}{{ end -}}
+{{- end -}}
+
+{{/* A NetworkPolicy of one component. Takes {root, component, own (annotations)}. */}}
+{{- define "shop.networkPolicy" -}}
+{{- $root := .root -}}
+{{- $rules := get (include "shop.calls" $root | fromYaml) .component -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+{{ include "shop.metadata" . }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "shop.selector" . | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  {{- /* Nobody may connect: no key at all. The API server takes an empty list for a change at every apply. */}}
+  {{- if or $rules.callers $root.Values.networkPolicy.extraIngress }}
+  ingress:
+    {{- if $rules.callers }}
+    - from:
+        {{- range $rules.callers }}
+        - podSelector:
+            matchLabels:
+              {{- include "shop.selector" (dict "root" $root "component" .) | nindent 14 }}
+        {{- end }}
+        {{- if or $rules.clients $rules.toolbox }}
+        - podSelector:
+            matchLabels:
+              app.kubernetes.io/name: sharded-mongodb
+              app.kubernetes.io/component: toolbox
+        {{- end }}
+        {{- if $rules.clients }}
+        {{- with $root.Values.networkPolicy.clients }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+        {{- end }}
+      ports:
+        - {port: {{ include "shop.port" . }}, protocol: TCP}
+    {{- end }}
+    {{- with $root.Values.networkPolicy.extraIngress }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- end }}
+  egress:
+    - to:
+        - namespaceSelector: {}
+          podSelector:
+            matchLabels:
+              k8s-app: kube-dns
+      ports:
+        - {port: 53, protocol: UDP}
+        - {port: 53, protocol: TCP}
+    {{- range $rules.calls }}
+    - to:
+        - podSelector:
+            matchLabels:
+              {{- include "shop.selector" (dict "root" $root "component" .) | nindent 14 }}
+      ports:
+        - {port: {{ include "shop.port" (dict "root" $root "component" .) }}, protocol: TCP}
+    {{- end }}
+    {{- if $rules.routers }}
+    - to:
+        - podSelector:
+            matchLabels:
+              app.kubernetes.io/name: sharded-mongodb
+              app.kubernetes.io/component: router
+      ports:
+        - {port: {{ $root.Values.cluster.port }}, protocol: TCP}
+    {{- end }}
+    {{- with $root.Values.networkPolicy.extraEgress }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end -}}

@@ -1,0 +1,40 @@
+{{/* The one place where values that a schema cannot judge are refused, all at once and in words. */}}
+{{- define "shop.validate" -}}
+{{- $problems := list -}}
+{{- $fullname := include "shop.fullname" . -}}
+{{- if not (regexMatch "(?i)^[a-z]([-a-z0-9]*[a-z0-9])?$" $fullname) -}}
+  {{- $problems = append $problems (printf "the release's name %q begins the names of Services, which take lower-case letters, digits and dashes, and a letter first: set fullnameOverride" $fullname) -}}
+{{- end -}}
+{{- $own := include "shop.ownLabels" . | fromJsonArray -}}
+{{- $labels := dict "commonLabels" .Values.commonLabels "pod.podLabels" .Values.pod.podLabels "cache.podLabels" .Values.cache.podLabels -}}
+{{- $taken := list "secrets_folder" "tokens" "urls" "mongodb" "cache" "redis_url" "provider" "data_folder" "instances" "drain_seconds" -}}
+{{- $settings := dict "pod" .Values.pod.settings -}}
+{{- range $name, $service := .Values.services -}}
+  {{- $_ := set $labels (printf "services.%s.podLabels" $name) $service.podLabels -}}
+  {{- $_ := set $settings (printf "services.%s" $name) $service.settings -}}
+  {{- $merged := include "shop.settingsOf" (dict "root" $ "component" $name) | fromYaml -}}
+  {{- if le (int $merged.terminationGracePeriodSeconds) (int $merged.drainSeconds) -}}
+    {{- $problems = append $problems (printf "services.%s: terminationGracePeriodSeconds (%d) must be longer than drainSeconds (%d), or requests in hand are cut" $name (int $merged.terminationGracePeriodSeconds) (int $merged.drainSeconds)) -}}
+  {{- end -}}
+  {{- if and $merged.autoscaling.enabled (gt (int $merged.autoscaling.minReplicas) (int $merged.autoscaling.maxReplicas)) -}}
+    {{- $problems = append $problems (printf "services.%s: autoscaling.minReplicas is more than maxReplicas" $name) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $key, $found := $labels -}}
+  {{- range $label, $_ := ($found | default dict) -}}
+    {{- if has $label $own -}}
+      {{- $problems = append $problems (printf "%s: %s is the chart's own, its selectors go by it" $key $label) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- range $key, $found := $settings -}}
+  {{- range $name, $_ := ($found | default dict) -}}
+    {{- if has $name $taken -}}
+      {{- $problems = append $problems (printf "%s.settings: %s is the chart's own%s" $key $name (ternary ", and what Helm is given it stores" "" (has $name (list "tokens" "mongodb" "redis_url" "provider")))) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- with $problems -}}
+  {{- fail (printf "\n\nThese values cannot be installed:\n  - %s\n" (join "\n  - " .)) -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,161 @@
+"""Faults on the region servers of the fragments, and on the rule by which they agree.
+
+A PostgreSQL server is a family of processes, one for each connection: what hits it has to hit all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+
+import psutil
+
+from shardmart.cluster.host import processes
+from shardmart.cluster.host.processes import has_ended
+from shardmart.cluster.protocol.connection import Deadline
+from shardmart.fragments.connection import administrator
+from shardmart.platforms import postgres, repair_timer
+
+from ..errors import ChaosError
+from ..packets.flows import Endpoint
+from ..targets import regions
+from ..targets.selectors import Targets
+from .fault import Fault
+from .loopback import Network
+
+RESTART_SECONDS = 60
+DEATH_SECONDS = 20
+RULE = "customer_region_apply"
+"""The trigger that decides between a row and what a peer says of it."""
+
+
+def missing(targets: Targets) -> str | None:
+    """What is missing for a fault on region servers; None when they are there."""
+    return None if regions.exist(targets.state) else "there are no region servers here: run `make fragments`"
+
+
+class _OfRegions(Fault):
+    """A fault that needs region servers, and finds them running."""
+
+    @classmethod
+    def requirement(cls, targets: Targets) -> str | None:
+        """See Fault."""
+        return missing(targets)
+
+    def prepare(self) -> None:
+        """See that every target runs."""
+        if down := [server.name for server in self.servers if not regions.family(self.targets.state, server)]:
+            raise ChaosError(f"{', '.join(down)} does not run: nothing to break")
+
+    def _families(self) -> list[psutil.Process]:
+        return [process for server in self.servers for process in regions.family(self.targets.state, server)]
+
+
+class KillRegion(_OfRegions):
+    """SIGKILL to every process of the targets; at the end they are started again, and recover from their logs."""
+
+    kind = "region-kill"
+
+    def begin(self) -> None:
+        """Kill, and wait until they are gone."""
+        victims = self._families()
+        self.begun = time.time()
+        for victim in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.send_signal(signal.SIGKILL)
+        end = time.monotonic() + DEATH_SECONDS
+        while alive := [victim.pid for victim in victims if not has_ended(victim)]:
+            if time.monotonic() > end:
+                raise ChaosError(f"waited {DEATH_SECONDS} s for the processes {alive} to die after SIGKILL")
+            time.sleep(0.01)
+
+    def end(self) -> None:
+        """Start what does not run."""
+        servers = [regions.process(self.targets.state, server) for server in self.servers]
+        postgres.converge(servers, Deadline(RESTART_SECONDS))
+
+    def is_gone(self) -> bool:
+        """See Fault."""
+        return not self._families()
+
+
+class PauseRegion(_OfRegions):
+    """SIGSTOP to every process of the targets: silent, connections open.  SIGCONT at the end."""
+
+    kind = "region-pause"
+
+    def begin(self) -> None:
+        """Stop the one that makes the others first, so that no new one escapes."""
+        stopped: set[int] = set()
+        while new := [process for process in self._families() if process.pid not in stopped]:
+            for process in new:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
+                stopped.add(process.pid)
+
+    def end(self) -> None:
+        """Let them go on."""
+        for process in self._families():
+            with contextlib.suppress(psutil.Error):
+                process.resume()
+
+    def is_stopped(self) -> bool:
+        """See Fault."""
+        states = {process.status() for process in self._families()}
+        return states == {psutil.STATUS_STOPPED} and not any(regions.answers(server) for server in self.servers)
+
+
+class CutRegion(Network):
+    """The packets between targets and peers, all region servers; clients and the repair reach each as before."""
+
+    kind = "region-network"
+
+    @classmethod
+    def requirement(cls, targets: Targets) -> str | None:
+        """See Fault."""
+        return missing(targets) or super().requirement(targets)
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """See Network."""
+        state = self.targets.state
+        return tuple(
+            Endpoint(
+                server.name,
+                server.port,
+                pid_file=str(regions.process(state, server).folder / "postmaster.pid"),
+                children=True,
+            )
+            for server in regions.servers(state)
+        )
+
+
+class WithoutRule(_OfRegions):
+    """Nobody decides between two writes of a row, and nobody compares: what a peer says last is what a node holds."""
+
+    kind = "region-rule"
+
+    def begin(self) -> None:
+        """Stop the timer of the repair, then switch the trigger off on every target."""
+        if timer := self._timer():
+            processes.stop([timer])
+        self._alter("DISABLE TRIGGER")
+
+    def end(self) -> None:
+        """Switch it on again, and start the timer, whose first repair comes at once."""
+        self._alter("ENABLE REPLICA TRIGGER")
+        if timer := self._timer():
+            processes.start([timer])
+
+    def _timer(self) -> processes.Process | None:
+        """The timer as it was started last; None where there never was one."""
+        return processes.recorded(repair_timer.process(self.targets.state.folder, 0).pid_file)
+
+    def _alter(self, words: str) -> None:
+        configuration = regions.configuration(self.targets.state)
+        for server in self.servers:
+            with administrator(configuration, configuration.node(server.name)) as connection:
+                connection.execute(f"ALTER TABLE Customer_Region {words} {RULE}".encode())
+
+
+KINDS: tuple[type[Fault], ...] = (KillRegion, PauseRegion, CutRegion, WithoutRule)

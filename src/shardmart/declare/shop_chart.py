@@ -1,0 +1,72 @@
+"""The shop on Kubernetes: the values of helm/shop, and what the cluster's chart has to know of it.
+
+The shop is a release of its own in the cluster's namespace (docs/decisions/111), because it mounts the users' passwords
+that the cluster's chart has.  Nothing here talks to a cluster.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..cluster.shop import BALANCED, SINGLE
+from . import data_model
+from .release import PORT, SHOP_SUFFIX
+from .topology import Topology, TopologyError
+
+ROUTERS = "mongos"
+"""What the cluster's chart calls its routers."""
+LAPTOP_PODS = 1
+"""Of the console, which has two by the chart's default: sized for a laptop."""
+
+
+def in_cluster_chart(topology: Topology) -> dict[str, Any]:
+    """The key `shop` of the cluster's chart; nothing for a topology without services.  TopologyError."""
+    if topology.services is None:
+        return {}
+    _refuse(topology)
+    ports = {name: topology.services.port(name) for name in (*BALANCED, *SINGLE)}
+    return {"shop": {"enabled": True, "name": "", "ports": ports, "cache": topology.backends.cache == "redis"}}
+
+
+def shop_values(topology: Topology, cluster: str, cluster_domain: str = "cluster.local") -> dict[str, Any]:
+    """The values of helm/shop for the cluster's release `cluster`.  TopologyError for what pods cannot have."""
+    services = topology.services
+    if services is None:
+        raise TopologyError("services: this topology has none, so there is no shop")
+    _refuse(topology)
+    model = data_model.load(shop=True)
+    balanced = {
+        name: {"port": services.port(name), "replicas": declared.instances} for name, declared in services.balanced()
+    }
+    return {
+        "clusterDomain": cluster_domain,
+        "cluster": {
+            "name": cluster,
+            "port": PORT,
+            "routers": {"name": ROUTERS, "replicas": topology.routers.count},
+            "tls": {"enabled": topology.tls.mode != "disabled"},
+            "database": model.database,
+            "regions": list(model.regions),
+        },
+        "services": balanced | {name: {"port": services.port(name)} for name in SINGLE},
+        "cache": {"enabled": topology.backends.cache == "redis"},
+    }
+
+
+def sized_for_a_laptop(values: dict[str, Any]) -> dict[str, Any]:
+    """`shop_values` with one console, and requests that leave two cores to the rest."""
+    services = {name: dict(declared) for name, declared in values["services"].items()}
+    services["console"]["replicas"] = LAPTOP_PODS
+    small = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
+    return {**values, "services": services, "pod": small, "cache": values["cache"] | small}
+
+
+def release_of(cluster: str) -> str:
+    """Name of the shop's release beside the cluster's release `cluster`."""
+    return f"{cluster}{SHOP_SUFFIX}"
+
+
+def _refuse(topology: Topology) -> None:
+    for key in ("store", "event_log"):
+        if getattr(topology.backends, key) != "mongodb":
+            raise TopologyError(f"backends.{key}: on Kubernetes the shop has mongodb only")
