@@ -67,11 +67,7 @@ destroy: $(STAMP) ## Stop the cluster and remove its data
 fragments: $(STAMP) ## The relational store in fragments and regions, beside the cluster
 	$(PLAY) playbooks/fragments.yml $(ARGS)
 
-fragments-polyglot: $(STAMP) ## The same with a catalogue merged from PostgreSQL, MongoDB and Redis, and a look into each
-	$(PLAY) site.yml -e topology=inventories/topologies/polyglot.yml $(ARGS)
-	state=$${SHARDMART_STATE:-.shardmart}; $(BIN)/shardmart shop sources --config $$state/shop/config/catalogue-1.json --secrets $$state/secrets
-
-down: $(STAMP) ## Stop its servers, keep their data (-e destroy_data=true removes it)
+fragments-down: $(STAMP) ## Stop its servers, keep their data (-e destroy_data=true removes it)
 	$(PLAY) playbooks/fragments-destroy.yml $(ARGS)
 
 status: $(STAMP) ## Sets, members, lag, chunks and documents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -125,24 +126,26 @@ class Polyglot:
         """A connection to Valkey."""
         return redis.Redis.from_url(self.redis_url, decode_responses=True)
 
-    def processes_of(self, source: str) -> list[psutil.Process]:
-        """The processes that a source is: for metadata the router, by which the catalogue reaches it."""
+    def process_of(self, source: str) -> psutil.Process:
+        """The first process of a source: for metadata the router, by which the catalogue reaches it."""
         found = {
             "products": self.server.running,
             "stock": self.cache.running,
             "metadata": self.cluster.processes[self.cluster.description.routers[0].name].running,
         }[source]()
         assert found, f"{source} does not run"
-        return [found, *found.children(recursive=True)]
+        return found
 
     def signal(self, source: str, number: int) -> None:
         """Send a signal to every process of a source; after SIGKILL they are gone."""
-        family = self.processes_of(source)
-        for process in family:
-            process.send_signal(number)
+        first = self.process_of(source)
+        family = [first, *first.children(recursive=True)]
+        for process in family:  # the first of them first: it then begins no more
+            with contextlib.suppress(psutil.NoSuchProcess):  # PostgreSQL's end with the one that began them
+                process.send_signal(number)
         if number == signal.SIGKILL:
             for process in family:
-                process.wait(10)
+                process.wait(60)
 
     def start(self, source: str) -> None:
         """Start a source where it does not run."""
@@ -164,8 +167,10 @@ class Polyglot:
             self.instance.process.wait(10)
         for found in (self.server.running(), self.cache.running()):
             for process in [found, *found.children(recursive=True)] if found else ():
-                process.kill()
-                process.wait(10)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGCONT)
+                    process.kill()
+                    process.wait(60)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`make polyglot` converges: three sources filled, a second run changes nothing, a topology without it stops PostgreSQL."""
+"""`make polyglot` converges: three sources filled, nothing changed twice, PostgreSQL stopped where it goes."""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ def test_the_polyglot_topology_has_postgresql_and_reads_back_the_same() -> None:
 
 
 def test_a_postgresql_that_is_there_takes_no_port_of_this_machine(tmp_path: Path) -> None:
-    text = "services: {}\nbackends: {catalogue: postgres, postgres_host: db, postgres_port: 3000, postgres_flavour: citus}\n"
-    shop = load(written(tmp_path, text)).resolve().shop
+    text = "{catalogue: postgres, postgres_host: db, postgres_port: 3000, postgres_flavour: citus}"
+    shop = load(written(tmp_path, f"services: {{}}\nbackends: {text}\n")).resolve().shop
     assert shop is not None
     assert shop.postgres is not None
     assert (shop.postgres.address, shop.backends.postgres_flavour) == ("db:3000", "citus")

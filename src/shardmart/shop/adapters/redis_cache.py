@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from ..domain.stock import Stock
@@ -107,7 +109,12 @@ class RedisStocks:
 
     def __init__(self, url: str, seconds: float = 0.5) -> None:
         self._redis: Any = Redis.from_url(
-            url, decode_responses=True, socket_timeout=seconds, socket_connect_timeout=seconds
+            url,
+            decode_responses=True,
+            socket_timeout=seconds,
+            socket_connect_timeout=seconds,
+            # Once and at once: a kept connection may have died with its server.  More is the circuit's to decide.
+            retry=Retry(NoBackoff(), 1),
         )
 
     async def stocks(self, products: Sequence[str]) -> dict[str, int]:
