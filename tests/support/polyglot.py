@@ -62,6 +62,8 @@ class Polyglot:
         self.redis_url = f"redis://shop:{self.secret(configuration.CACHE)}@127.0.0.1:{cache_port}/0"
         self.config = self.folder / "catalogue.json"
         self.instance = Instance("catalogue", "catalogue-1", port, self.config, self.folder / "catalogue.log")
+        self.filled = False
+        """Whether the seeder has been at its end once: no test takes anything away without giving it back."""
         self.write()
 
     @property
@@ -103,6 +105,7 @@ class Polyglot:
         """Fill the sources; what each did not have before."""
         done = subprocess.run(self.seed_command(), capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
+        self.filled = True
         document: dict[str, int] = json.loads(done.stdout)
         return document
 

@@ -26,7 +26,8 @@ def seeded(sources: Polyglot) -> Polyglot:
     """The sources are there and filled, and the catalogue runs."""
     for source in PARTS:
         sources.start(source)
-    sources.seed()
+    if not sources.filled:
+        sources.seed()
     if sources.instance.process is None or sources.instance.process.poll() is not None:
         sources.instance.start()
     wait_until(sources.instance.is_ready, "the catalogue to be ready")

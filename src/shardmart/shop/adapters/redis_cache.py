@@ -129,7 +129,11 @@ class RedisStocks:
 
     async def count(self) -> int:
         """How many products it knows the stock of.  StoreError."""
-        return sum([1 async for _ in self._redis.scan_iter("stock:*", count=1000)])
+        try:
+            keys = {key async for key in self._redis.scan_iter("stock:*", count=1000)}
+        except (RedisError, OSError) as error:
+            raise StoreError(f"Redis: {type(error).__name__}") from error
+        return len(keys - {COMPLETE})
 
     async def ping(self) -> None:
         """StoreError unless it answers."""
