@@ -107,7 +107,7 @@ compatibility: $(STAMP) ## Make docs/compatibility.md: what of MongoDB the code 
 	$(BIN)/python -m tests.support.compatibility --write $(ARGS)
 
 e2e: $(STAMP) ## Tests on a real kind cluster (needs a container engine and kind)
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest tests/e2e $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, yamllint, ansible-lint
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-python lint-yaml
@@ -122,8 +122,8 @@ lint-yaml:
 	$(BIN)/ansible-lint --offline
 
 SCHEMAS := 'helm/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json'
-# Environments of k8s/gitops, each with the topology that its cluster.yaml is made from.
-ENVIRONMENTS := staging=inventories/topology.yml production=inventories/topologies/production.yml
+# Environments of k8s/gitops, each with the topology that its cluster.yaml and shop.yaml are made from.
+ENVIRONMENTS := staging=inventories/topologies/shop.yml production=inventories/topologies/production.yml
 CHARTS := helm/sharded-mongodb helm/shop
 lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubeconform (needs Helm)
 	$(BIN)/shardmart render declared --check helm/sharded-mongodb/files/declared.json
@@ -134,6 +134,9 @@ lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubec
 	  | kubeconform -strict -summary -skip Certificate -schema-location $(SCHEMAS) - || exit 1; done
 	for pair in $(ENVIRONMENTS); do $(BIN)/shardmart render values $${pair#*=} --check k8s/gitops/$${pair%%=*}/cluster.yaml \
 	  && helm template shardmart helm/sharded-mongodb --values k8s/gitops/$${pair%%=*}/cluster.yaml --values k8s/gitops/$${pair%%=*}/values.yaml \
+	  | kubeconform -strict -summary -schema-location $(SCHEMAS) - || exit 1; \
+	  $(BIN)/shardmart render shop $${pair#*=} --check k8s/gitops/$${pair%%=*}/shop.yaml \
+	  && helm template shardmart-shop helm/shop --values k8s/gitops/$${pair%%=*}/shop.yaml --values k8s/gitops/$${pair%%=*}/shop-values.yaml \
 	  | kubeconform -strict -summary -schema-location $(SCHEMAS) - || exit 1; done
 	kubeconform -strict -summary -skip Kustomization,ExternalSecret -schema-location $(SCHEMAS) k8s/gitops/argocd k8s/gitops/flux k8s/gitops/secrets/external-secret.yaml
 	$(BIN)/python helm/values_table.py --check
@@ -160,8 +163,10 @@ lock-images: ## Take from the lock what each image installs
 lock-npm: ## Resolve anew what the database image's mongosh is made of
 	npm install --prefix k8s/images/database/mongosh --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
-render: $(STAMP) ## Write what is made from declarations: the chart's copy of users and secrets' holders, k8s/gitops' clusters
+render: $(STAMP) ## Write what is made from declarations: the chart's copy of users and secrets' holders, k8s/gitops' clusters and shops
 	$(BIN)/shardmart render declared > helm/sharded-mongodb/files/declared.json.new
 	mv helm/sharded-mongodb/files/declared.json.new helm/sharded-mongodb/files/declared.json
 	for pair in $(ENVIRONMENTS); do { echo "---"; echo "# Made from $${pair#*=} by make render; what else differs stands in values.yaml."; \
-	  $(BIN)/shardmart render values $${pair#*=}; } > k8s/gitops/$${pair%%=*}/cluster.yaml || exit 1; done
+	  $(BIN)/shardmart render values $${pair#*=}; } > k8s/gitops/$${pair%%=*}/cluster.yaml || exit 1; \
+	  { echo "---"; echo "# Made from $${pair#*=} by make render; what else differs stands in shop-values.yaml."; \
+	  $(BIN)/shardmart render shop $${pair#*=}; } > k8s/gitops/$${pair%%=*}/shop.yaml || exit 1; done

@@ -41,6 +41,7 @@ from ansible.module_utils.shardmart.cluster import description
 from ansible.module_utils.shardmart.cluster.converge import unchangeable
 from ansible.module_utils.shardmart.cluster.errors import ClusterError
 from ansible.module_utils.shardmart.cluster.host.files import write_whole
+from ansible.module_utils.shardmart.platforms import embedded
 
 
 def main():
@@ -60,8 +61,7 @@ def main():
         before = file.read_text() if file.exists() else ""
         if there := known(before):
             unchangeable.refuse_changes(there, cluster)
-        if cluster.platform == "embedded":
-            refuse_switched_tls(cluster, file.parent)
+        embedded.refuse_other_tls(cluster, file.parent)
         if says(before) == json.loads(after):
             module.exit_json(changed=False)
         if not module.check_mode:
@@ -71,14 +71,6 @@ def main():
     except ClusterError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=True, diff=header | {"before": before, "after": after})
-
-
-def refuse_switched_tls(cluster, state):
-    """ClusterError when TLS is switched on or off for servers of this state folder that run."""
-    # psutil is needed only where servers are processes of this machine.
-    from ansible.module_utils.shardmart.platforms import embedded
-
-    embedded.refuse_switched_tls(embedded.processes(cluster, state, {"mongod": "mongod"}))
 
 
 def known(text):

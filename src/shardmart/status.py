@@ -160,7 +160,8 @@ def _shop(facts: dict[str, Any]) -> Table:
     for service, url, one in rows:
         first, before = service != before, service
         state = Text(one["state"], style={shop.READY: "green", shop.DOWN: "bold red"}.get(one["state"], "yellow"))
-        table.add_row(service if first else "", url if first else "", one["name"], one["address"], state)
+        address = one["address"] if url != f"http://{one['address']}" else ""  # one place is not said twice
+        table.add_row(service if first else "", url if first else "", one["name"], address, state)
     return table
 
 

@@ -56,7 +56,9 @@ def gitops(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Git
     repository = Repository(tmp_path_factory.mktemp("repository"), there)
     # What an operator writes into the environment first: the registry.
     named = {name: dict(zip(("repository", "tag"), images[name], strict=True)) for name in ("mongod", "toolbox")}
-    repository.merge(repository.values, image=named["mongod"], toolbox={"image": named["toolbox"]})
+    # Without the shop, which has an Application of its own that nobody applies here.
+    ours = {"image": named["mongod"], "toolbox": {"image": named["toolbox"]}, "shop": {"enabled": False}}
+    repository.merge(repository.values, **ours)
     commit = repository.commit("Our images")
     begun = time.monotonic()
     argocd.follow(repository)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,11 @@ class MemoryShop:
         """The only event of a type of an order."""
         (found,) = [event for event in self.memory.events if event.key == id_ and event.type == kind]
         return found
+
+
+def run(body: Coroutine[Any, Any, None]) -> None:
+    """Run the body of a test; it may take two minutes."""
+    asyncio.run(asyncio.wait_for(body, 120))
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:

@@ -8,19 +8,22 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import aiosmtpd.controller
 import requests
 
+from shardmart.cluster import shop as described
+from shardmart.shop.settings import NEGATIVE_CONTROL
 from shardmart.shop.web.tokens import issue
 from tests.support.clusters import EmbeddedCluster, free_ports
 
@@ -61,8 +64,9 @@ class Instance:
         """Start it; it listens a little later."""
         command = [sys.executable, "-m", "shardmart.shop", "run", self.service, "--config", str(self.config)]
         command += ["--port", str(self.port), "--instance", self.name]
+        environment = os.environ | {NEGATIVE_CONTROL: "yes"}
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
     def is_ready(self) -> bool:
         """Whether /readyz says so."""
@@ -164,6 +168,18 @@ class RunningShop:
             instance.start()
         for instance in wanted:
             wait_until(instance.is_ready, f"{instance.name} to be ready")
+
+    def describe(self) -> None:
+        """Write into the cluster's state folder where the shop is and what lets others in, as `make shop` does."""
+        services = []
+        for service, instances in self.instances.items():
+            made = tuple(described.Instance(one.name, "127.0.0.1", one.port) for one in instances)
+            services.append(described.Service(service, "127.0.0.1", instances[0].port, made))
+        described_shop = described.Shop(tuple(services), described.Backends(cache="memory"))
+        folder = self.cluster.folder
+        (folder / "cluster.json").write_text(replace(self.cluster.description, shop=described_shop).dumps())
+        for name, secret in (("shop-tokens", self.key), ("shop-provider", self.api_key)):
+            (folder / "secrets" / f"{name}.password").write_text(f"{secret}\n")
 
     def stop(self) -> None:
         """End everything."""

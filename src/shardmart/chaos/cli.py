@@ -83,8 +83,6 @@ def run_experiments(
     Each run leaves a report in chaos/runs of the state folder.  Exit 1 if any failed; 4, with nothing started, if this
     cluster cannot do one.
     """
-    from .report import table
-
     found = _use(state)
     program = _chaos_toolkit()
     running.refuse_second(found)
@@ -112,11 +110,20 @@ def run_experiments(
                 instead = judgement.failed_as_expected(expected[path], _summary_of(set(runs_folder.glob("*")) - before))
                 otherwise += [f"{path.name} did not fail as it must: {instead}"] if instead else []
     print(f"\n{passed} passed, {failed} failed; reports in {runs_folder}\n")
-    print(table.markdown(table.summarize(runs_folder, started)))
+    print(_tables(runs_folder, started))
     for line in otherwise:
         print(line, file=sys.stderr)
     if passed or otherwise if expect_failure else failed:
         raise typer.Exit(EXPERIMENT_FAILED)
+
+
+def _tables(runs_folder: Path, since: float = 0.0) -> str:
+    """What was proved, and where the workload was a shop's what became of its orders."""
+    from .report import shop_table, table
+
+    orders = shop_table.shop_rows(runs_folder, since)
+    proved = table.markdown(table.summarize(runs_folder, since))
+    return f"{proved}\n\n{shop_table.markdown(orders)}" if orders else proved
 
 
 def _expected_failures(experiments: list[Path]) -> dict[Path, str]:
@@ -256,7 +263,7 @@ def report(
     rows = table.summarize(folder)
     if not rows:
         raise ChaosError(f"{folder} holds no finished experiment")
-    print(json.dumps([asdict(row) for row in rows]) if as_json else table.markdown(rows))
+    print(json.dumps([asdict(row) for row in rows]) if as_json else _tables(folder))
 
 
 def main(arguments: list[str]) -> int:

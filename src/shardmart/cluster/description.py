@@ -45,6 +45,8 @@ class Role(StrEnum):
     CONFIG = "config"
     SHARD = "shard"
     ROUTER = "router"
+    SERVICE = "service"
+    """A process of the shop beside the cluster: an instance of a service, the cache, the load balancer."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,14 @@ from .topology import Topology, TopologyError
 
 ROUTERS = "mongos"
 """What the cluster's chart calls its routers."""
-LAPTOP_PODS = 1
-"""Of the console, which has two by the chart's default: sized for a laptop."""
+LAPTOP_CONSOLES = 1
+LAPTOP_POD: dict[str, Any] = {
+    "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
+    # On a machine that does much else a slow answer is no reason to take a pod out, and nodes learn late who leaves.
+    "readinessProbe": {"timeoutSeconds": 10, "failureThreshold": 10},
+    "drainSeconds": 10,
+    "terminationGracePeriodSeconds": 60,
+}
 
 
 def in_cluster_chart(topology: Topology) -> dict[str, Any]:
@@ -54,11 +60,11 @@ def shop_values(topology: Topology, cluster: str, cluster_domain: str = "cluster
 
 
 def sized_for_a_laptop(values: dict[str, Any]) -> dict[str, Any]:
-    """`shop_values` with one console, and requests that leave two cores to the rest."""
+    """`shop_values` with one console, requests that leave two cores to the rest, and patience."""
     services = {name: dict(declared) for name, declared in values["services"].items()}
-    services["console"]["replicas"] = LAPTOP_PODS
-    small = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
-    return {**values, "services": services, "pod": small, "cache": values["cache"] | small}
+    services["console"]["replicas"] = LAPTOP_CONSOLES
+    cache = values["cache"] | {"resources": LAPTOP_POD["resources"]}
+    return {**values, "services": services, "pod": LAPTOP_POD, "cache": cache}
 
 
 def release_of(cluster: str) -> str:

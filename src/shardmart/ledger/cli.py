@@ -178,7 +178,8 @@ def check(
     wait: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Seconds the members may take to become equal; as long as they may need if not given."
+            min=0,
+            help="Seconds members may take to become equal, and a shop to come to rest; what they need if not given.",
         ),
     ] = None,
     uri: Uri = None,
@@ -197,7 +198,7 @@ def check(
     report = Examination()
     if not offline:
         workloads = checker.workloads_of(run_of)
-        with connected(workloads, Target(run_of.database, uri, uri_file, state)) as systems:
+        with connected(workloads, Target(run_of.database, uri, uri_file, state, rest_seconds=wait)) as systems:
             say("reading the final documents")
             final_state.save(workloads, systems, run_of.id, journal)
             if skip_members:

@@ -30,7 +30,8 @@ class Target:
     """Where a system is and how it is spoken to; each kind of system takes from it what it understands.
 
     `uri`, else the content of `uri_file`, else what the state folder says.  `operation_seconds` bounds every operation
-    of a client as a whole; None for the long reads of a check.
+    of a client as a whole; None for the long reads of a check.  `rest_seconds` is how long what clients have set going
+    may take to come to its end; None for as long as it may need.
     """
 
     database: str
@@ -40,6 +41,7 @@ class Target:
     write_concern: str = "majority"
     operation_seconds: float | None = None
     connections: int = 100
+    rest_seconds: float | None = None
 
 
 @dataclass

@@ -85,10 +85,14 @@ class EmbeddedPlatform:
 
     def pid_file(self, node: Node) -> Path:
         """Where the pid of a server is."""
+        if node.role is Role.SERVICE:
+            return ShopFiles(self.state_folder).pid(node.name)
         return self.state_folder / "run" / f"{node.name}.pid"
 
     def process(self, node: Node) -> Process:
         """The process of a server, running or not, as it was started last; PlatformError when it never was."""
+        if node.role is Role.SERVICE:
+            return self.shop_process(node.name)
         return self._recorded(self.pid_file(node), "make up")
 
     def shop_process(self, name: str) -> Process:
@@ -187,6 +191,12 @@ def refuse_switched_tls(declared: Iterable[Process]) -> None:
                 f"tls.mode: {process.name} runs {'with' if before else 'without'} TLS, and all servers must change "
                 "together: stop them first (playbooks/destroy.yml keeps the data), then run this again"
             )
+
+
+def refuse_other_tls(cluster: Cluster, state: Path) -> None:
+    """The same for all of a cluster's servers in this state folder; on another platform there are none."""
+    if cluster.platform == EmbeddedPlatform.name:
+        refuse_switched_tls(processes(cluster, state, {"mongod": "mongod"}))
 
 
 def _of_pid_file(pid_file: Path, state: Path) -> Process:

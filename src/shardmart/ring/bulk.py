@@ -1,7 +1,8 @@
 """Many keys at once: one request a node for some hundred keys, and single writes for what does not go that way.
 
 A bulk write is proved before it is acknowledged: versions are read back from every holder, and a key that has another
-version there, or a holder that does not answer, is written again by itself.
+version there, or a holder that stops answering meanwhile, is written again by itself.  A holder that is known to be
+away is not asked: its copies are hints, as many to a request.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .errors import StaleRingError
+from .errors import NodeAwayError, StaleRingError
 from .keys import Key, canonical, to_id
-from .records import Record, Version, clock, draft
+from .records import BLIND, Record, Version, clock, draft
 
 if TYPE_CHECKING:
     from .client import Found, RingClient
@@ -48,12 +49,21 @@ async def read(ring: RingClient, keys: list[Key]) -> list[Found]:
 async def write(ring: RingClient, items: Mapping[Key, Any] | Iterable[tuple[Key, Any]]) -> int:
     """See `RingClient.put_many`."""
     pairs: Iterable[tuple[Key, Any]] = items.items() if isinstance(items, Mapping) else items
+    return await _write(ring, (draft(key, value, deleted=False, kind=BLIND) for key, value in pairs))
+
+
+async def delete(ring: RingClient, keys: Iterable[Key]) -> int:
+    """See `RingClient.delete_many`."""
+    return await _write(ring, (draft(key, None, deleted=True, kind=BLIND) for key in keys))
+
+
+async def _write(ring: RingClient, drafts: Iterable[Record]) -> int:
     count = 0
-    for batch in _batches(pairs):
-        drafts = {canonical(key): draft(key, value, deleted=False, kind="u") for key, value in batch}
+    for batch in _batches(drafts):
+        latest = {canonical(one.key): one for one in batch}
         groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
         view = ring.view
-        for one in drafts.values():
+        for one in latest.values():
             groups[view.holders(one.key)].append(one)
         left = await asyncio.gather(*(_together(ring, view, group, of) for group, of in groups.items()))
         await _singly(ring, [record for part in left for record in part])
@@ -62,29 +72,29 @@ async def write(ring: RingClient, items: Mapping[Key, Any] | Iterable[tuple[Key,
 
 
 async def _together(ring: RingClient, view: View, holders: tuple[str, ...], drafts: list[Record]) -> list[Record]:
-    """Write drafts to all their holders; returns those of which that is not proved."""
+    """Write drafts to all their holders, hints where one is away; returns those of which that is not proved."""
+    nodes = ring.nodes
     ids = [to_id(one.key) for one in drafts]
-    seconds = ring.nodes.settings.timeout_seconds * BATCH_TIMEOUTS
     try:
-        before, silent = await ring.nodes.ask(holders, lambda node: node.read_many(ids, view.epoch, values=False))
+        before, silent = await nodes.ask(holders, lambda node: node.read_many(ids, view.epoch, values=False))
         if silent:
-            return drafts
-        numbers: dict[bytes, int] = {}
-        for answer in before.values():
-            for held in answer:
-                key = canonical(held.key)
-                numbers[key] = max(numbers.get(key, 0), held.version.number)
-        least = clock() - 1
-        records = [
-            replace(one, version=Version(max(numbers.get(canonical(one.key), 0), least) + 1, one.version.write))
-            for one in drafts
-        ]
-        _, silent = await ring.nodes.ask(holders, lambda node: node.apply_many(records, view.epoch, seconds))
-        after, more = await ring.nodes.ask(holders, lambda node: node.read_many(ids, view.epoch, values=False))
+            if view.move or len(silent) > nodes.tolerated:
+                return drafts
+            hinted, more = await nodes.ask([n for n in view.nodes if n not in holders], lambda n: n.hints_of(ids))
+            if more:
+                return drafts
+            before |= hinted
+        records = _numbered(drafts, before)
+        there = [name for name in holders if name not in silent]
+        seconds = nodes.settings.timeout_seconds * BATCH_TIMEOUTS
+        _, late = await nodes.ask(there, lambda node: node.apply_many(records, view.epoch, seconds))
+        keepers = [n for n in view.nodes if n not in holders] + there
+        hints = await _hint(ring, view, records, silent, keepers, seconds) if silent and not late else set()
+        after, more = await nodes.ask(there, lambda node: node.read_many(ids, view.epoch, values=False))
     except StaleRingError:
-        await ring.nodes.refresh()
+        await nodes.refresh()
         return drafts
-    if silent or more:
+    if late or more or hints is None or len({*there, *hints}) < nodes.required:
         return drafts
     written = [{canonical(held.key): held.version for held in answer} for answer in after.values()]
     return [
@@ -94,17 +104,49 @@ async def _together(ring: RingClient, view: View, holders: tuple[str, ...], draf
     ]
 
 
+def _numbered(drafts: list[Record], before: Mapping[str, list[Record]]) -> list[Record]:
+    """The drafts with versions above those that were found."""
+    numbers: dict[bytes, int] = {}
+    for answer in before.values():
+        for held in answer:
+            key = canonical(held.key)
+            numbers[key] = max(numbers.get(key, 0), held.version.number)
+    least = clock() - 1
+    return [
+        replace(one, version=Version(max(numbers.get(canonical(one.key), 0), least) + 1, one.version.write))
+        for one in drafts
+    ]
+
+
+async def _hint(
+    ring: RingClient, view: View, records: list[Record], targets: Iterable[str], keepers: list[str], seconds: float
+) -> set[str] | None:
+    """Leave records with the first keeper that answers, for each target; who that was, None when nobody did."""
+    found: set[str] = set()
+    for target in targets:
+        for name in keepers:
+            try:
+                await ring.nodes[name].hint_many(records, target, view.epoch, seconds)
+            except NodeAwayError:
+                continue
+            found.add(name)
+            break
+        else:
+            return None
+    return found
+
+
 async def _singly(ring: RingClient, drafts: list[Record]) -> None:
     limit = asyncio.Semaphore(SINGLE_AT_ONCE)
 
     async def one(record: Record) -> None:
         async with limit:
-            await ring.put(record.key, record.value)
+            await (ring.delete(record.key) if record.deleted else ring.put(record.key, record.value))
 
     await asyncio.gather(*(one(record) for record in drafts))
 
 
-def _batches(pairs: Iterable[tuple[Key, Any]]) -> Iterator[list[tuple[Key, Any]]]:
-    source = iter(pairs)
+def _batches(drafts: Iterable[Record]) -> Iterator[list[Record]]:
+    source = iter(drafts)
     while batch := list(islice(source, BATCH)):
         yield batch

@@ -13,13 +13,13 @@ away.  It is decided by the first holder, and never takes effect when it raises 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from . import bulk, pages
-from .errors import ConflictError, NodeAwayError, NotAcknowledgedError, StaleRingError, UnavailableError
+from .errors import ConflictError, NodeAwayError, NotAcknowledgedError, StaleRingError, StoreError, UnavailableError
 from .keys import Key, canonical, hash_of, to_id
 from .membership import View
 from .node import Node
@@ -120,12 +120,13 @@ class RingClient:
         records = sorted(await self._again(read), key=lambda record: canonical(record.key))
         return [one for record in records if (one := found(record))]
 
-    def iterate(self, *, page: int = 500) -> AsyncIterator[Found]:
+    def iterate(self, *, page: int = 500, without: Collection[str] = ()) -> AsyncIterator[Found]:
         """Every key that has a value, once, in the order of places, also while nodes come and go.
 
-        A key written or deleted after the iteration began may be seen or not.
+        A key written or deleted after the iteration began may be seen or not.  Nodes named in `without` are not asked:
+        what is left of a ring whose nodes have lost their data, and no more than that.
         """
-        return pages.iterate(self, page)
+        return pages.iterate(self, page, without)
 
     async def _newest(self, key: Key) -> Record | None:
         view = self.view
@@ -188,31 +189,41 @@ class RingClient:
         """Write many values, some hundred at a time; returns how many, all of them acknowledged."""
         return await bulk.write(self, items)
 
+    async def delete_many(self, keys: Iterable[Key]) -> int:
+        """Delete many keys, as `put_many` writes; returns how many keys were given."""
+        return await bulk.delete(self, keys)
+
     async def _write(self, wanted: Record) -> Acknowledged:
         floor, reason = 0, "the ring kept changing"
-        for _ in range(ATTEMPTS):
-            view = self.view
-            try:
-                record, first, away = await self._begin(view, wanted, floor)
-                done, newer = await self._spread(record, {first}, away)
-            except StaleRingError as error:
-                reason = str(error)
-                await self.nodes.refresh()
-                continue
-            if newer is None or newer <= record.version:
-                return done
-            # Somebody's newer version: written after ours through the same node, or one that this node has missed?
-            held = await self._version_at(first, wanted.key)
-            if held is not None and held >= newer:
-                return done
-            floor, reason = newer.number, "others wrote the key again and again"
+        sent: list[str] = []
+        try:
+            for _ in range(ATTEMPTS):
+                view = self.view
+                try:
+                    record, first, away = await self._begin(view, wanted, floor, sent)
+                    done, newer = await self._spread(record, {first}, away)
+                except StaleRingError as error:
+                    reason = str(error)
+                    await self.nodes.refresh()
+                    continue
+                if newer is None or newer <= record.version:
+                    return done
+                # Somebody's newer version: written after ours through the same node, or one that this node has missed?
+                held = await self._version_at(first, wanted.key)
+                if held is not None and held >= newer:
+                    return done
+                floor, reason = newer.number, "others wrote the key again and again"
+        except (UnavailableError, StoreError) as error:
+            if not sent:
+                raise
+            raise NotAcknowledgedError(f"{wanted.key!r}: sent to {', '.join(sent)}; then {error}") from None
         raise NotAcknowledgedError(f"{wanted.key!r}: {reason}; {ATTEMPTS} attempts")
 
-    async def _begin(self, view: View, wanted: Record, floor: int) -> tuple[Record, str, set[str]]:
+    async def _begin(self, view: View, wanted: Record, floor: int, sent: list[str]) -> tuple[Record, str, set[str]]:
         """Have the first holder that answers give the write its version.
 
         The record, who that was, and the holders that were away: what they hold is known from the others and from
-        hints, and the version is above that.
+        hints, and the version is above that.  `sent` gains every node that the write may have reached.
         """
         holders = view.holders(wanted.key)
         away: set[str] = set()
@@ -226,9 +237,12 @@ class RingClient:
             try:
                 # A name of its own for each attempt: what an earlier one may have left is another, older write.
                 named = replace(wanted, version=Version(0, new_write()))
-                return await self.nodes[name].renew(named, floor, view.epoch), name, away
-            except NodeAwayError:
+                record = await self.nodes[name].renew(named, floor, view.epoch)
+            except NodeAwayError as error:
+                sent += [name] if error.sent else []
                 continue
+            sent.append(name)
+            return record, name, away
         raise UnavailableError(
             f"{wanted.key!r}: none of its holders ({', '.join(holders)}) answers; the write was not acknowledged"
         )
@@ -338,7 +352,10 @@ class RingClient:
             if not agreed:
                 raise NotAcknowledgedError(f"{record.key!r}: the ring changed meanwhile; it may be written or not")
             kept.add(second)
-        done, _ = await self._spread(record, kept, set())
+        try:
+            done, _ = await self._spread(record, kept, set())
+        except (UnavailableError, StoreError) as error:
+            raise NotAcknowledgedError(f"{record.key!r}: sent to {', '.join(kept)}; then {error}") from None
         return done
 
     def _refuse_silent(self, view: View, key: Key) -> None:

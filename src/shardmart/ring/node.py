@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pymongo
 from pymongo import AsyncMongoClient, DeleteOne, ReturnDocument, UpdateOne
@@ -40,7 +40,7 @@ from .records import CODEC, Document, Record, Version, newest_wins, next_version
 
 FENCE = {"ring": "fence"}
 """`_id` of the fence; keys that are documents have other fields, so no key is like it."""
-VALIDATION_FAILED = 121
+VALIDATION_FAILED, AUTHENTICATION_FAILED = 121, 18
 WORK_SECONDS = 30.0
 """How long one request of upkeep or of a move may take."""
 NAMESPACE_NOT_FOUND, NAMESPACE_EXISTS = 26, 48
@@ -73,6 +73,8 @@ class Node:
     def __init__(self, name: str, uri: str, database: str, timeout_seconds: float) -> None:
         self.name = name
         self.away: str | None = "not asked yet"
+        self.other_data = False
+        """Whether its server answered last, and holds other data than this node's, or none."""
         self.process: str | None = None
         self._identity: str | None = None
         self._listener = _Connections()
@@ -107,7 +109,7 @@ class Node:
         """Whose data this node must be, and the process of it that has been compared (None: none yet)."""
         if (identity, process) != (self._identity, self.process):
             self._identity, self.process = identity, process
-            self.away, self._looked_at = "not asked yet", -1
+            self.away, self.other_data, self._looked_at = "not asked yet", False, -1
 
     # What and who it is
 
@@ -130,21 +132,23 @@ class Node:
         identity, process = await self.look()
         if identity != self._identity:
             whose = "no ring's data" if identity is None else "the data of another node"
-            self._leave(f"the server at its address holds {whose}: were addresses swapped, or a folder lost?")
+            self._leave(
+                f"the server at its address holds {whose}: were addresses swapped, or a folder lost?", other=True
+            )
         if process != self.process:
             self._leave("it was started again and waits to be compared with the others")
-        self.away = None
+        self.away, self.other_data = None, False
         self._looked_at = opened  # one opened while looking may reach a later process: the next operation looks again
 
-    def _leave(self, reason: str, *, sent: bool = True) -> None:
-        self.away = reason
+    def _leave(self, reason: str, *, sent: bool = True, other: bool = False) -> NoReturn:
+        self.away, self.other_data = reason, other
         raise NodeAwayError(self.name, reason, sent=sent)
 
-    async def use(self, operation: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def use(self, operation: Callable[[], Awaitable[Answer]], seconds: float | None = None) -> Answer:
         """Run an operation that counts: it is certain afterwards that the node and process expected have answered."""
         if self.away is not None:
             raise NodeAwayError(self.name, self.away, sent=False)
-        answer = await self._answer(operation())
+        answer = await self._answer(operation(), seconds)
         if self._listener.opened != self._looked_at:
             await self.check()
         return answer
@@ -166,10 +170,11 @@ class Node:
         except (ConnectionFailure, ExecutionTimeout, TimeoutError) as error:
             never_sent = isinstance(error, ServerSelectionTimeoutError)
             self._leave(f"does not answer ({type(error).__name__})", sent=not never_sent)
-            raise
         except OperationFailure as error:
             if error.code == VALIDATION_FAILED:
                 raise StaleRingError(f"{self.name} serves a later epoch of the ring") from None
+            if error.code == AUTHENTICATION_FAILED:
+                self._leave("the server at its address does not know the ring's user: was a folder lost?", other=True)
             raise
 
     # Records
@@ -192,8 +197,10 @@ class Node:
         found = await self.records.find(where, None if values else {"x": 0}).to_list()
         fence = next((one for one in found if one["_id"] == FENCE), None)
         if fence is None or fence["id"] != self._identity:
-            self._leave("the server at its address holds other data: were addresses swapped, or a folder lost?")
-        elif fence["e"] > epoch:
+            self._leave(
+                "the server at its address holds other data: were addresses swapped, or a folder lost?", other=True
+            )
+        if fence["e"] > epoch:
             raise StaleRingError(f"{self.name} serves epoch {fence['e']} of the ring, epoch {epoch} has ended")
         return [Record.of(one) for one in found if one["_id"] != FENCE]
 
@@ -314,11 +321,24 @@ class Node:
 
     async def hint(self, record: Record, target: str, epoch: int) -> None:
         """Keep a record for a node that is away; a newer hint stays."""
-        kept = record.document(epoch) | {"to": target, "key": to_id(record.key)}
-        where = {"_id": {"to": target, "key": to_id(record.key)}}
-        await self.use(
-            lambda: _once_more(lambda: self.hints.update_one(where, newest_wins(record.version, kept), upsert=True))
-        )
+        await self.hint_many([record], target, epoch, self._timeout)
+
+    async def hint_many(self, records: Sequence[Record], target: str, epoch: int, seconds: float) -> None:
+        """The same for many; `seconds` for all of them."""
+        updates = [
+            UpdateOne(
+                {"_id": {"to": target, "key": to_id(record.key)}},
+                newest_wins(record.version, record.document(epoch) | {"to": target, "key": to_id(record.key)}),
+                upsert=True,
+            )
+            for record in records
+        ]
+
+        async def write() -> None:
+            with pymongo.timeout(seconds):
+                await _once_more(lambda: self.hints.bulk_write(updates, ordered=False))
+
+        await self.use(write, seconds)
 
     async def hints_of(self, ids: Sequence[Any]) -> list[Record]:
         """The newest that is kept here of these ids for others."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from .errors import SettingsError
 
 DEFAULT_TIMEOUT_SECONDS = 1.0
+FILE = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,15 @@ def read(path: Path) -> Settings:
         ) from None
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
+
+
+def find(folder: Path, ring: str | None = None) -> Path:
+    """The file of a ring's settings in a folder of rings (`NAME/settings.json`); the only one there is when none is
+    named.  SettingsError when there is none, or more than one."""
+    if ring:
+        return folder / ring / FILE
+    known = sorted(folder.glob(f"*/{FILE}"))
+    if len(known) != 1:
+        names = ", ".join(one.parent.name for one in known) or "none"
+        raise SettingsError(f"which ring? there are {names} in {folder}: say which, or run `make ring`")
+    return known[0]

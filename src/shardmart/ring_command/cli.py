@@ -331,16 +331,7 @@ def _servers(ring: str, nodes: int) -> Iterator[Servers]:
 def _settings(ring: str | None, file: Path | None, state: Path | None) -> Settings:
     if file:
         return settings_file.read(file)
-    folder = State.find(state).folder / "rings"
-    if ring is None:
-        known = sorted(folder.glob("*/settings.json"))
-        if len(known) != 1:
-            names = ", ".join(one.parent.name for one in known) or "none"
-            raise BadUseError(
-                f"which ring? there are {names} in {folder}: give --ring or --settings, or run `make ring`"
-            )
-        return settings_file.read(known[0])
-    return settings_file.read(folder / ring / "settings.json")
+    return settings_file.read(settings_file.find(State.find(state).folder / "rings", ring))
 
 
 def _with(settings: Settings, work: Callable[[RingClient], Awaitable[Answer]], *, upkeep: bool = False) -> Answer:

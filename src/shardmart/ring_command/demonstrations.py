@@ -5,7 +5,6 @@ Each is a story in steps; what it claims at the end it has counted on the nodes,
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -23,7 +22,6 @@ from .servers import Servers
 
 VALUES = {"$and": [{"h": {"$exists": True}}, {"t": {"$exists": False}}]}
 RESYNC_SECONDS = 120.0
-AT_ONCE = 50
 
 
 def documents(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -107,8 +105,8 @@ async def backup(servers: Servers, count: int, reporter: Reporter) -> Outcome:
                 await ring.put_many((key, {**value, "changed": True}) for key, value in some)
                 reporter.advance(len(some))
                 reporter.tick()
-            for some in batches(list(documents(2 * tenth))[tenth:], AT_ONCE):
-                await asyncio.gather(*(ring.delete(key) for key, _ in some))
+            for some in batches(list(documents(2 * tenth))[tenth:], BATCH):
+                await ring.delete_many(key for key, _ in some)
                 reporter.advance(len(some))
                 reporter.tick()
         servers.start(killed)

@@ -19,7 +19,8 @@ from .adapters.mongodb.lanes import MongoLanes
 from .adapters.mongodb.log import MongoLog
 from .adapters.mongodb.store import MongoStore
 from .ports import Cache, Channel
-from .saga.consumer import Consumer, Handlers
+from .saga.consumer import Consumer
+from .saga.handling import Handlers
 from .settings import MongoDB, Postgres, Provider, Settings
 from .web import events_api
 from .web.app import Instance, build
@@ -167,7 +168,7 @@ def _notification(instance: Instance) -> FastAPI:
     stores.consume(instance, NotificationHandlers(stores.store, channels, operator), app)
     broadcast = stream_api.Broadcast(stores.log)
     instance.tasks.append(broadcast.run)
-    stream_api.add(app, stores.store, stores.log, broadcast)
+    stream_api.add(app, stores.store, stores.log, broadcast, stores.options.regions)
     return app
 
 

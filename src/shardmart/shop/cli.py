@@ -44,6 +44,8 @@ def run_instance(
 
     name = instance or f"{service}-{os.getpid()}"
     options = settings.load(config)
+    if options.faults and os.environ.get(settings.NEGATIVE_CONTROL) != "yes":
+        raise BadUseError(f"{config}: faults lose orders and money; only tests set {settings.NEGATIVE_CONTROL}=yes")
     log_to_standard_error(service, name)
     made = assembly.assemble(service, options, name)
     serve(made, host, PORTS[service] if port is None else port, options.drain_seconds)

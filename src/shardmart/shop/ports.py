@@ -1,6 +1,6 @@
 """What the services need of the world, as they ask for it: store, lanes, event log, cache, provider, channels.
 
-Adapters fill these; `tests/contract/shop` holds every adapter to the same claims.  No port names a driver.
+Adapters fill these; `tests/integration/shop/store` holds every store to the same claims.  No port names a driver.
 """
 
 from __future__ import annotations

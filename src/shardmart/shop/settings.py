@@ -32,6 +32,7 @@ PORTS: dict[str, int] = {
 }
 """Where callers find each service: the load balancer's listeners, and the provider's and the console's own."""
 
+NEGATIVE_CONTROL = "SHARDMART_NEGATIVE_CONTROL"
 Fault = Literal["acknowledge-before-effect", "outbox-outside-transaction", "charge-without-idempotency"]
 PLACE = re.compile(r"\{secret:([a-z][a-z0-9-]*)\}")
 Secret = Annotated[str, Field(min_length=16)]
@@ -150,7 +151,7 @@ class Settings(Part):
     data_folder: Path | None = None
     """Where the provider keeps its ledger."""
     faults: frozenset[Fault] = frozenset()
-    """Negative controls: mistakes that the ledger must catch.  Said aloud at every start."""
+    """Negative controls: mistakes that the ledger must catch.  Refused unless $SHARDMART_NEGATIVE_CONTROL is `yes`."""
 
 
 def load(file: Path) -> Settings:

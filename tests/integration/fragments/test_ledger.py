@@ -20,6 +20,8 @@ from shardmart.ledger.metrics import read_windows
 from shardmart.ledger.regions import system
 from tests.support.region_nodes import REGIONS, RegionNodes, until
 
+pytestmark = pytest.mark.full
+
 
 def acknowledged(journal: Path) -> int:
     return sum(window.ok for window in read_windows(journal))
@@ -40,6 +42,10 @@ def writing(nodes: RegionNodes, journal: Path) -> Iterator[None]:
         assert run.wait(60) == 0
 
 
+def mended(nodes: RegionNodes) -> None:
+    until("a repair that finds the nodes equal", lambda: repair.repair(nodes.configuration).different == 0)
+
+
 def check(nodes: RegionNodes, journal: Path) -> dict[str, Any]:
     code = cli.main(["check", str(journal), "--uri-file", str(nodes.file)])
     verdict: dict[str, Any] = json.loads((journal / "verdict.json").read_text())
@@ -55,7 +61,7 @@ def test_nothing_is_lost_and_all_are_equal_after_a_node_was_killed(nodes: Region
         until("the other two to acknowledge operations", lambda: acknowledged(journal) > before + 50)
         nodes.start()
         status.wait_until_streaming(nodes.configuration, 60)
-    repair.repair(nodes.configuration)
+    mended(nodes)
     verdict = check(nodes, journal)
     assert verdict["clean"], verdict["anomalies"]
     assert verdict["operations"]["regions"]["failed"] > 0, "the node was away"
@@ -82,7 +88,7 @@ def test_without_the_rule_the_ledger_finds_the_nodes_diverged(
     finally:
         for region in REGIONS:
             nodes.run(region, "ALTER TABLE Customer_Region ENABLE REPLICA TRIGGER customer_region_apply")
-    repair.repair(nodes.configuration)
+    mended(nodes)
 
 
 def test_clean_deletes_what_runs_left_and_nothing_else(nodes: RegionNodes, tmp_path: Path) -> None:
@@ -90,9 +96,9 @@ def test_clean_deletes_what_runs_left_and_nothing_else(nodes: RegionNodes, tmp_p
     nodes.run("APJ", f"INSERT INTO Customer_Region {columns} VALUES ('APJ', 'somebody', 'Ada', 'a', 'b', 'IT')")
     with writing(nodes, tmp_path / "journal"):
         pass
-    repair.repair(nodes.configuration)
+    mended(nodes)
     assert cli.main(["clean", "--workload", "regions", "--uri-file", str(nodes.file)]) == 0
-    repair.repair(nodes.configuration)
+    mended(nodes)
     for node in nodes.configuration.nodes:
         with administrator(nodes.configuration, node) as connection:
             living = "SELECT customer_id FROM Customer_Region WHERE NOT deleted"

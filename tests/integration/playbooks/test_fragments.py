@@ -43,6 +43,7 @@ def shardmart(site: Site, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.full
 def test_fragments_converge_and_a_second_run_changes_nothing(site: Site) -> None:
     cluster = site.play("playbooks/provision.yml", "playbooks/bootstrap.yml")
     assert cluster.code == 0, cluster.output

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pymongo
 import pytest
 import requests
 
+from shardmart.shop.adapters.mongodb.client import connect
+from shardmart.shop.adapters.mongodb.client import database as database_of
+from shardmart.shop.adapters.mongodb.store import MongoStore
+from shardmart.shop.ports import StoreError
+from tests.support.clusters import EmbeddedCluster
 from tests.support.shop_audit import must_add_up
 from tests.support.shops import CONSUMERS, STOCK, RunningShop, wait_until
 
@@ -74,6 +81,32 @@ def test_an_instance_that_was_stopped_past_its_lease_does_nothing_when_it_goes_o
     finally:
         stopped.kill(signal.SIGCONT)
     must_add_up(shop, database, ACCEPTED, STOCK)
+
+
+@pytest.mark.full
+def test_a_transaction_whose_time_is_over_gives_its_locks_back_at_once(cluster: EmbeddedCluster) -> None:
+    """Else whoever wants the same document waits until the server ends the transaction, a minute later."""
+    stock = {"_id": "slow", "available": 1, "low": False, "version": 1, "told": 0}
+
+    async def leave_and_write() -> None:
+        client = connect(cluster.uri("shop-inventory"), 30, "test")
+        orphaned = database_of(client, "ecommerce")
+        store = MongoStore(client, orphaned, 2, seconds=2.0)
+
+        async def too_slow(unit: Any) -> None:
+            await orphaned["stock"].insert_one(dict(stock), session=unit._session)
+            await asyncio.sleep(2.1)
+            await orphaned["stock"].find_one({"_id": "slow"}, session=unit._session)
+
+        with pytest.raises(StoreError):
+            await store.transact(too_slow)
+        with pymongo.timeout(30):
+            await orphaned["stock"].insert_one(dict(stock))
+        await client.close()
+
+    asyncio.run(leave_and_write())
+    with cluster.client() as client:
+        client["ecommerce"]["stock"].delete_one({"_id": "slow"})
 
 
 def operator(shop: RunningShop) -> dict[str, str]:

@@ -171,3 +171,17 @@ def test_a_secret_that_everybody_may_read_is_refused(tmp_path: Path) -> None:
         settings.load(file)
     secret.chmod(0o440)
     assert settings.load(file).tokens.keys == ("k" * 40,)
+
+
+def test_the_chart_takes_what_is_sized_for_a_laptop(tmp_path: Path) -> None:
+    values = shop_chart.sized_for_a_laptop(shop_chart.shop_values(topology.load(TOPOLOGY), "store"))
+    objects = rendered(tmp_path, values)
+    (console,) = [o for o in objects if o["kind"] == "Deployment" and o["metadata"]["name"] == "store-shop-console"]
+    assert console["spec"]["replicas"] == 1
+    pod = pod_of(objects, "order")
+    assert pod["terminationGracePeriodSeconds"] == 60
+    assert pod["containers"][0]["readinessProbe"]["failureThreshold"] == 10
+    assert pod["containers"][0]["resources"] == {
+        "limits": {"memory": "256Mi"},
+        "requests": {"cpu": "10m", "memory": "64Mi"},
+    }

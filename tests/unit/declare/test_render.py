@@ -125,3 +125,23 @@ def test_declared_says_what_a_file_has_otherwise(tmp_path: Path, capsys: pytest.
     file.write_text(render.declared_text().replace('"monitor"', '"auditor"'))
     assert render.main(["declared", "--check", str(file)]) == 1
     assert capsys.readouterr().out == f'users[3].name: expected "monitor", {file} has "auditor"\n'
+
+
+def test_the_shops_values_are_what_the_topology_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop = str(ROOT / "inventories" / "topologies" / "shop.yml")
+    assert render.main(["shop", shop, "--cluster", "store"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["cluster"]["name"] == "store"
+    assert printed["services"]["order"] == {"port": 3001, "replicas": 2}
+    file = tmp_path / "shop.yaml"
+    file.write_text(yaml.safe_dump(printed | {"image": {"tag": "2"}}))
+    assert render.main(["shop", shop, "--cluster", "store", "--check", str(file)]) == 0
+    printed["services"]["order"]["replicas"] = 3
+    file.write_text(yaml.safe_dump(printed))
+    assert render.main(["shop", shop, "--cluster", "store", "--check", str(file)]) == 1
+    assert f"services.order.replicas: expected 2, {file} has 3" in capsys.readouterr().out
+
+
+def test_a_topology_without_services_has_no_shop_to_render(capsys: pytest.CaptureFixture[str]) -> None:
+    assert render.main(["shop", TOPOLOGY]) == 2
+    assert "services: this topology has none, so there is no shop" in capsys.readouterr().err

@@ -131,7 +131,7 @@ def test_users_and_collections_of_the_shop_are_there_only_with_services() -> Non
     assert {"events", "stock", "payments", "lanes"} <= {c.name for c in with_shop.collections}
     names = {user.name for user in access.load("ecommerce").users}
     assert {user.name for user in access.load("ecommerce", shop=True).users} - names == {
-        "shop-order", "shop-inventory", "shop-payment", "shop-notification", "shop-catalogue"
+        "shop-order", "shop-inventory", "shop-payment", "shop-notification", "shop-catalogue", "shop-ledger"
     }  # fmt: skip
 
 

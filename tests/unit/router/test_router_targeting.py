@@ -55,6 +55,14 @@ def owners(query: dict[str, Any], table: Routing = ORDERS, **options: bool) -> l
     return table.owners_of_prefix(table.pattern.prefix_of_query(rawbson.encode(query), **options))
 
 
+def test_a_query_of_many_kilobytes_is_targeted_like_a_short_one() -> None:
+    """PyMongo gives views of large embedded documents, and bytes of small ones."""
+    query = {"region": "APJ", "_id": {"$in": ["x" * 1000] * 20}}
+    asked = rawbson.raw(rawbson.head(rawbson.encode({"find": "things", "filter": query}))["filter"])
+    assert ORDERS.pattern
+    assert ORDERS.owners_of_prefix(ORDERS.pattern.prefix_of_query(asked)) == ["one"]
+
+
 def test_a_prefix_of_the_key_narrows_the_shards() -> None:
     assert owners({"region": "APJ"}) == ["one"]
     assert owners({"region": "EMEA"}) == ["one", "two"]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
+import pytest
+
 from shardmart.shop.console import page
-from shardmart.shop.console.view import Answer, OrderLine, Picture
+from shardmart.shop.console.view import Answer, OrderLine, Picture, addresses
 
 
 def picture(**parts: object) -> Picture:
@@ -55,3 +60,21 @@ def test_nothing_that_came_from_elsewhere_is_markup() -> None:
         )
     )  # fmt: skip
     assert "<script" not in html
+
+
+def test_a_name_of_several_addresses_is_as_many_instances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a headless Service of Kubernetes answers: one address for each pod."""
+
+    def several(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        if host != "order-pods":
+            raise socket.gaierror(f"no {host}")
+        return [(0, 0, 0, "", (address, port)) for address in ("10.0.0.7", "fd00::7", "10.0.0.7")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, *_, **more: several(host, port, **more))
+    assert asyncio.run(addresses("http://order-pods:3001")) == ["http://10.0.0.7:3001", "http://[fd00::7]:3001"]
+    assert asyncio.run(addresses("http://nobody:3001")) == ["http://nobody:3001"]
+
+
+def test_an_address_is_one_instance() -> None:
+    assert asyncio.run(addresses("http://127.0.0.1:30010")) == ["http://127.0.0.1:30010"]
+    assert asyncio.run(addresses("http://localhost:30010")) == ["http://localhost:30010"]

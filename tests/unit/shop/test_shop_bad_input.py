@@ -1,7 +1,4 @@
-"""Bad input to every endpoint of the shop: a problem document with the right status, never an error of the shop's own.
-
-`tests/integration/shop/store` sends a smaller sample to the services on MongoDB and gets the same statuses.
-"""
+"""Bad input to every endpoint of the shop: a problem document with the right status, never 500."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from shardmart.shop.adapters.memory import MemoryStore
+from shardmart.shop.ports import KeyInUseError
 from shardmart.shop.settings import Settings, load
 from shardmart.shop.web import order_api
 from shardmart.shop.web.app import Instance, build
@@ -95,6 +97,20 @@ def test_a_store_that_is_away_is_503_with_retry_after_and_leaves_nothing_half(
     shop.memory.away = False
     assert shop.memory.aggregates == {}
     assert client.post("/orders", json=TEA, headers=mine()).status_code == 201, "a 503 is not stored under the key"
+
+
+def test_a_key_whose_first_request_is_being_handled_is_409_and_later_has_its_answer(
+    shop: MemoryShop, client: AsgiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(*_: Any) -> None:
+        raise KeyInUseError("the first request with this key is being handled")
+
+    with monkeypatch.context() as first:
+        first.setattr(MemoryStore, "transact", busy)
+        answer = client.post("/orders", json=TEA, headers=mine())
+    must_be_a_problem(answer, 409)
+    assert answer.headers["Retry-After"] == "1"
+    assert client.post("/orders", json=TEA, headers=mine()).status_code == 201
 
 
 def test_an_idempotency_key_is_needed(client: AsgiClient) -> None:

@@ -24,10 +24,11 @@ class Faults:
 
 
 def _of_processes(targets: Targets) -> Faults:
-    from . import disk, loopback, processes, regions
+    from . import disk, loopback, processes, regions, shop
 
     del targets
-    own: tuple[type[Fault], ...] = (processes.Kill, processes.Pause, loopback.Network, disk.SlowWrites, *regions.KINDS)
+    own: tuple[type[Fault], ...] = (processes.Kill, processes.Pause, loopback.Network, disk.SlowWrites)
+    own += (*regions.KINDS, *shop.KINDS)
     return Faults(
         database.KINDS | {fault.kind: fault for fault in own},
         {"drain": "processes of one machine have no node to drain"},
@@ -43,7 +44,10 @@ def _of_pods(targets: Targets) -> Faults:
     own = (pods.PodNetwork, pods.PodKill, pods.PodPause, drain.Drain)
     return Faults(
         (database.KINDS if targets.platform.direct else through_toolbox.KINDS) | {fault.kind: fault for fault in own},
-        {"slowdisk": "there is no slow disk on pods: the control groups of their nodes are the kubelet's"},
+        {"slowdisk": "there is no slow disk on pods: the control groups of their nodes are the kubelet's"}
+        | dict.fromkeys(
+            ("provider", "rolling"), "the shop can be broken as processes of one machine only, not as pods"
+        ),
         environment,
     )
 

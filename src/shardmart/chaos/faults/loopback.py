@@ -40,7 +40,7 @@ class Network(Fault):
         """Every server that is told from the outside."""
         return tuple(
             Endpoint(server.name, server.port, None, str(embedded(self.targets).pid_file(server)))
-            for server in self.targets.servers
+            for server in self.targets.everybody
         )
 
     def begin(self) -> None:

@@ -154,6 +154,6 @@ class Engine:
     def _network(
         self, fault: str, servers: Sequence[Node], length: float, *, outside: bool = True, **parameters: Any
     ) -> Choice:
-        peers = [server.name for server in self.targets.servers] + ([OUTSIDE] if outside else [])
+        peers = [server.name for server in self.targets.everybody] + ([OUTSIDE] if outside else [])
         defaults = {"delay_ms": 0.0, "jitter_ms": 0.0, "loss": 0.0, "direction": "both", "seed": self.plan.seed}
         return Choice(fault, "network", tuple(servers), length, defaults | parameters | {"peers": peers})

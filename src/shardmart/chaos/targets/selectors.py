@@ -7,6 +7,8 @@ Actions, probes and the engine resolve their selectors here, against the descrip
     primary:shard1ReplSet       the set's primary now               config        the config servers
     secondary:shard1ReplSet     one secondary (the last by name)    all           members and routers
     primary:config              the config servers' primary         outside       everybody else (network peers only)
+    payment-1                   a process of the shop by name       service:NAME  every instance of a service
+    cache, load-balancer        what stands beside the services     shop          every process of the shop
 
 It asks members as `__system`, the way `targets.access` says, and only reads.
 """
@@ -26,7 +28,7 @@ from shardmart.platforms.platform import Platform
 from shardmart.platforms.state import State
 
 from ..errors import ChaosError
-from . import regions
+from . import regions, shop
 from .access import Access, DirectAccess, ToolboxAccess
 
 OUTSIDE = "outside"
@@ -64,6 +66,11 @@ class Targets:
         return self.cluster.nodes
 
     @property
+    def everybody(self) -> Sequence[Node]:
+        """The servers, and the processes of the shop beside them: whoever may be a peer in a network fault."""
+        return (*self.servers, *shop.nodes(self.cluster))
+
+    @property
     def set_names(self) -> list[str]:
         """The config servers' set, then the shards."""
         return [replica_set.name for replica_set in self.cluster.replica_sets]
@@ -80,11 +87,11 @@ class Targets:
         return self.cluster.replica_set(self.set_named(set_name)).members
 
     def server(self, name: str) -> Node:
-        """The server called `name`; ChaosError that lists the names there are."""
-        for server in (*self.servers, *regions.servers(self.state)):
+        """The server, region node or process of the shop called `name`; ChaosError that lists the names there are."""
+        for server in (*self.everybody, *regions.servers(self.state)):
             if server.name == name:
                 return server
-        raise ChaosError(f"no server {name!r}; there are {', '.join(s.name for s in self.servers)}")
+        raise ChaosError(f"no server {name!r}; there are {', '.join(s.name for s in self.everybody)}")
 
     def resolve(self, selector: str | Iterable[str], wait_seconds: float = 20) -> list[Node]:
         """The servers a selector (or several, or a comma list) means now; a primary is waited for.
@@ -99,6 +106,8 @@ class Targets:
         return list(found.values())
 
     def _resolve_one(self, word: str, wait_seconds: float) -> Sequence[Node]:
+        if (found := shop.select(self.cluster, word)) is not None:
+            return found
         groups: dict[str, set[Role]] = {
             "all": {Role.CONFIG, Role.SHARD, Role.ROUTER},
             "members": {Role.CONFIG, Role.SHARD},

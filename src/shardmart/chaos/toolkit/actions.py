@@ -40,7 +40,9 @@ __all__ = [
     "partition",
     "pause",
     "random_faults",
+    "rolling_restart",
     "slow_disk",
+    "slow_provider",
     "step_down_storm",
     "wait",
 ]
@@ -96,6 +98,8 @@ def _network(name: str, selector: Selector, peers: Selector, duration_s: Seconds
         targets = Targets(State.find())
         names = [word.strip() for word in (peers.split(",") if isinstance(peers, str) else peers)]
         known = [server.name for server in targets.resolve([n for n in names if n != OUTSIDE])] if names else []
+        if "all" in names:
+            known = [server.name for server in targets.everybody]
     except ShardmartError as error:
         raise ActivityFailed(str(error)) from None
     if "all" in names or OUTSIDE in names:
@@ -193,6 +197,30 @@ def step_down_storm(targets: Selector, interval_s: float = 5, duration_s: Second
 def move_chunks(namespace: str = "ledger.orders", interval_s: float = 0.5, duration_s: Seconds = 30) -> Evidence:
     """Move chunks of `namespace` from shard to shard, one after the other."""
     return _begin("chunkmoves", "move-chunks", "routers", duration_s, namespace=namespace, interval_s=float(interval_s))
+
+
+@_needs("provider")
+def slow_provider(
+    delay_s: float = 1.5, lost_answers: float = 0.3, declined: float = 0.0, duration_s: Seconds = 20
+) -> Evidence:
+    """The payment provider answers after `delay_s`, and for a share of orders loses its first answer or declines.
+
+    An answer that is lost is of a charge that was made.
+    """
+    if not (0 <= float(delay_s) <= 120 and 0 <= float(lost_answers) <= 1 and 0 <= float(declined) <= 1):
+        raise ActivityFailed("delay_s is 0 to 120, lost_answers and declined are shares from 0 to 1")
+    rules: list[dict[str, Any]] = [
+        {"action": "delay", "seconds": float(delay_s)},
+        {"action": "lose-answer", "share": float(lost_answers), "times": 1},
+        {"action": "decline", "share": float(declined)},
+    ]
+    return _begin("provider", "slow-provider", "service:provider", duration_s, rules=rules)
+
+
+@_needs("rolling")
+def rolling_restart(targets: Selector, duration_s: Seconds = 240) -> Evidence:
+    """Restart one target after the other, each when the one before serves again; within `duration_s` (processes)."""
+    return _begin("rolling", "rolling-restart", targets, duration_s)
 
 
 @_needs("nothing")

@@ -16,6 +16,9 @@ from ..faults.kinds import requirement
 from ..targets.selectors import Targets
 from . import actions, regions
 
+OF_A_SHOP = "rolling"
+"""A kind of fault that is there wherever a shop can be broken."""
+
 
 def read(path: Path) -> dict[str, Any]:
     """The experiment in a file.  Raises ChaosError when it is none."""
@@ -32,12 +35,20 @@ def refuse_impossible(targets: Targets, experiment: Mapping[str, Any]) -> None:
     """Raise ImpossibleError, which says what is missing, when this cluster cannot do an experiment.  Starts nothing."""
     title = experiment.get("title", "this experiment")
     platform = targets.platform.name
+    if "shop" in _workloads(experiment) and (lacking := requirement(targets, OF_A_SHOP)):
+        raise ImpossibleError(f"{title}: {lacking}")
     for name, value in (experiment.get("configuration") or {}).items():
         if isinstance(value, Mapping) and "type" not in value and platform not in value:
             raise ImpossibleError(f"{title}: its {name} says nothing for the platform {platform}")
     for activity in experiment["method"]:
         if lacking := _lacking(targets, activity.get("provider") or {}):
             raise ImpossibleError(f"{title}: {lacking}")
+
+
+def _workloads(experiment: Mapping[str, Any]) -> list[str]:
+    """What the ledger runs beside the experiment."""
+    given = [(control.get("provider") or {}).get("arguments") or {} for control in experiment.get("controls") or []]
+    return [name for arguments in given for name in str(arguments.get("workloads", "")).split(",")]
 
 
 def _lacking(targets: Targets, provider: Mapping[str, Any]) -> str | None:

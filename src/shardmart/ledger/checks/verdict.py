@@ -45,6 +45,8 @@ class Verdict:
     anomalies: list[Anomaly] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
+    figures: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Workload → what of its results belongs into a table."""
 
     @property
     def clean(self) -> bool:
@@ -95,5 +97,6 @@ class Verdict:
                 for a in sorted(self.anomalies, key=lambda anomaly: list(self.kinds).index(anomaly.kind))
             ],
             "checked": self.checked,
+            "figures": self.figures,
             "notes": self.notes,
         }

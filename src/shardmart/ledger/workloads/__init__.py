@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import append, orders, regions, register, stock, transfer
+from . import append, carts, orders, regions, register, shop, stock, transfer
 from .workload import Workload, connected
 
 WORKLOADS: dict[str, Workload] = {
@@ -14,6 +14,8 @@ WORKLOADS: dict[str, Workload] = {
         register,
         append,
         regions,
+        carts,
+        shop,
     )
 }
 

@@ -52,6 +52,11 @@ def stopped(part: str, state: Path, deadline: Deadline, *, check_mode: bool = Fa
     return [f"stop {process.name}" for process in running]
 
 
+def restart(process: Process, shop: Shop, state: Path, deadline: Deadline) -> None:
+    """Restart one process as it is, and wait until it serves again: what a rolling update does to each in turn."""
+    _restart(process, {one.name: one for one in shop.instances}.get(process.name), ShopFiles(state), deadline)
+
+
 def part_of(name: str) -> str:
     """The part that a process of this name belongs to."""
     return {"cache": CACHE, "load-balancer": LOAD_BALANCER}.get(name.rpartition("-")[0], SERVICES)

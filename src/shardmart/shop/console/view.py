@@ -36,6 +36,8 @@ class OrderLine:
 
     order: str
     steps: list[str] = field(default_factory=list)
+    seen: set[object] = field(default_factory=set)
+    """Ids of those events."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,9 @@ class View:
             self._seen[RATES[kind]].append(time.monotonic())
         if order:
             line = self._orders.setdefault(str(order), OrderLine(str(order)))
-            line.steps.append(kind)
+            if event.get("id") not in line.seen:  # a stream that was taken up again may tell an event twice
+                line.seen.add(event.get("id"))
+                line.steps.append(kind)
             self._orders.move_to_end(str(order))
             while len(self._orders) > ORDERS_SHOWN:
                 self._orders.popitem(last=False)

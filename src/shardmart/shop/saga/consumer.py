@@ -11,16 +11,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from ..domain.events import SCHEMA, TYPES, Event
 from ..domain.identifiers import lane_of
 from ..ports import EventLog, FencedError, GapError, Lane, Lanes, Store, StoreError, Unit
 from ..telemetry import Telemetry, tracing
+from .handling import WAITS, Handlers, Held, WaitsError, must_be_handled_now, wait_for
 
 BATCH = 64
 QUEUE = 4_000
@@ -32,65 +32,6 @@ IDLE = timedelta(seconds=20)
 TICK_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 2.0
 logger = logging.getLogger(__name__)
-
-
-class Handlers(Protocol):
-    """What a service does with events."""
-
-    types: frozenset[str]
-    soon: Soon
-    """When something will be due that effects or ticks have left."""
-
-    async def prepare(self, lane: Lane, batch: Sequence[Event]) -> Mapping[str, Any]:
-        """What has to be asked of others before the transaction, by event id.  It may happen any number of times."""
-
-    async def fetch(self, unit: Unit, batch: Sequence[Event]) -> None:
-        """Read at once what the effects of a batch will ask for."""
-
-    async def apply(self, unit: Unit, lane: Lane, event: Event, prepared: Any) -> None:
-        """The effect, in a transaction.  It may be called again for an event that has had it, and then does nothing."""
-
-    async def tick(self, lane: Lane) -> None:
-        """Do what is due in the lane.  It is called when `soon` says so, and every few seconds whatever that says."""
-
-
-class Soon:
-    """When a lane has something due, as far as this instance knows: a hint, the store knows all of it."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-
-    def note(self, lane: Lane, due_at: datetime | None, now: datetime) -> None:
-        """Something of the lane is due at `due_at`, and it is `now`; None: nothing is."""
-        if due_at is not None:
-            wait = max(0.0, (due_at - now).total_seconds())
-            self._seconds[lane.name] = min(wait, self._seconds.get(lane.name, wait))
-
-    def take(self, lane: Lane) -> float | None:
-        """Seconds until then; None for nothing that was noted since the last time."""
-        return self._seconds.pop(lane.name, None)
-
-
-@dataclass(eq=False)
-class _Held:
-    """A lane this instance holds."""
-
-    lane: Lane
-    queue: deque[tuple[Event, str]] = field(default_factory=deque)
-    seen: str = ""
-    """Position up to which the stream was read for it."""
-    parked: set[str] = field(default_factory=set)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    ready: bool = False
-    """Whether it has a position from which the stream goes on."""
-    streamed: bool = False
-    """Whether the stream that is open began at its position or before."""
-    lost: bool = False
-    busy: bool = False
-    next_tick: float = 0.0
-    look_at_parked: bool = True
-    task: asyncio.Task[None] | None = None
-    replay_from: datetime | None = None
 
 
 class Consumer:
@@ -112,7 +53,7 @@ class Consumer:
         self._handlers, self._store, self._log, self._lanes = handlers, store, log, lanes
         self._telemetry, self._count, self._beat_seconds = telemetry, lanes_per_region, lease_seconds / 3
         self._acknowledge_first = acknowledge_first
-        self._held: dict[tuple[str, int], _Held] = {}
+        self._held: dict[tuple[str, int], Held] = {}
         self._stopping = asyncio.Event()
         self._reopen = asyncio.Event()
         self._room = asyncio.Event()
@@ -160,7 +101,7 @@ class Consumer:
                     logger.warning("lanes cannot be renewed", extra={"reason": str(error)})
                 except Exception:
                     logger.exception("lanes are renewed again after a mistake")
-                await _wait_for(self._stopping, self._beat_seconds)
+                await wait_for(self._stopping, self._beat_seconds)
         finally:
             await self._end()
 
@@ -191,7 +132,7 @@ class Consumer:
                 del self._held[key]
         for key, lane in now.items():
             if key not in self._held:
-                held = self._held[key] = _Held(lane, seen=lane.position or "")
+                held = self._held[key] = Held(lane, seen=lane.position or "")
                 held.task = asyncio.create_task(self._work(held), name=f"{lane.service} {lane.name}")
         for key, held in self._held.items():
             held.look_at_parked, held.replay_from = True, now[key].replay_from
@@ -237,10 +178,10 @@ class Consumer:
                 await asyncio.sleep(1)
 
     async def _wait_reopen(self, seconds: float) -> None:
-        await _wait_for(self._reopen, seconds)
+        await wait_for(self._reopen, seconds)
         self._reopen.clear()
 
-    async def _follow(self, lanes: Sequence[_Held]) -> None:
+    async def _follow(self, lanes: Sequence[Held]) -> None:
         self._reopen.clear()
         for held in self._held.values():
             # A lane that came later begins where it stopped, and that is not where this stream is.
@@ -278,7 +219,7 @@ class Consumer:
 
     # A lane
 
-    async def _work(self, held: _Held) -> None:
+    async def _work(self, held: Held) -> None:
         pause = 0.05
         while not held.lost:
             try:
@@ -311,13 +252,13 @@ class Consumer:
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
             held.busy = False
 
-    async def _wait(self, held: _Held) -> None:
+    async def _wait(self, held: Held) -> None:
         held.wake.clear()
         if held.queue or held.lost or held.look_at_parked or held.replay_from:
             return
-        await _wait_for(held.wake, max(0.01, held.next_tick - time.monotonic()))
+        await wait_for(held.wake, max(0.01, held.next_tick - time.monotonic()))
 
-    async def _catch_up(self, held: _Held) -> None:
+    async def _catch_up(self, held: Held) -> None:
         """Give a lane a position: its own, or after reading the outbox the end of the log as it was before that."""
         held.queue.clear()
         if held.lane.position is None:
@@ -330,7 +271,7 @@ class Consumer:
         held.ready = True
         self._reopen.set()
 
-    async def _read_outbox(self, held: _Held, since: datetime | None) -> None:
+    async def _read_outbox(self, held: Held, since: datetime | None) -> None:
         lane, after = held.lane, ""
         while not held.lost:
             page = await self._log.read(lane.region, lane.number, since, 500, after)
@@ -341,7 +282,7 @@ class Consumer:
                 return
             since, after = page[-1].at, page[-1].id
 
-    async def _handle_batch(self, held: _Held) -> None:
+    async def _handle_batch(self, held: Held) -> None:
         held.busy = True
         batch = [held.queue[i] for i in range(min(BATCH, len(held.queue)))]
         await self._handle(held, [event for event, _ in batch], batch[-1][1])
@@ -349,9 +290,9 @@ class Consumer:
             held.queue.popleft()
         self._room.set()
 
-    async def _handle(self, held: _Held, events: list[Event], position: str | None) -> None:
+    async def _handle(self, held: Held, events: list[Event], position: str | None) -> None:
         try:
-            _must_be_handled_now(events, held.parked)
+            must_be_handled_now(events, held.parked)
             with tracing(events[0].trace if len(events) == 1 else ""):
                 await self._commit(held, events, await self._handlers.prepare(held.lane, events), position)
         except (StoreError, FencedError):
@@ -366,7 +307,7 @@ class Consumer:
             await self._commit(held, [], {}, position)
 
     async def _commit(
-        self, held: _Held, events: Sequence[Event], prepared: Mapping[str, Any], position: str | None
+        self, held: Held, events: Sequence[Event], prepared: Mapping[str, Any], position: str | None
     ) -> None:
         if not events and position is None:
             return
@@ -385,11 +326,11 @@ class Consumer:
             self._telemetry.handled(event)
         self._tick_soon(held)
 
-    def _tick_soon(self, held: _Held) -> None:
+    def _tick_soon(self, held: Held) -> None:
         if (seconds := self._handlers.soon.take(held.lane)) is not None:
             held.next_tick = min(held.next_tick, time.monotonic() + seconds)
 
-    async def _replay(self, held: _Held, since: datetime) -> None:
+    async def _replay(self, held: Held, since: datetime) -> None:
         """Handle once more what the outbox has since then.  Whatever had its effect does not have it again."""
         logger.info("replaying", extra={"lane": held.lane.name, "since": since.isoformat()})
         await self._read_outbox(held, since)
@@ -397,7 +338,7 @@ class Consumer:
             await self._lanes.replayed(replace(held.lane, replay_from=since))
             held.replay_from = None
 
-    async def _park(self, held: _Held, event: Event, reason: str, position: str | None) -> None:
+    async def _park(self, held: Held, event: Event, reason: str, position: str | None) -> None:
         async def aside(unit: Unit) -> datetime:
             await unit.park(held.lane, event, reason)
             return unit.now
@@ -409,7 +350,7 @@ class Consumer:
         self._telemetry.events_parked.inc()
         logger.error("an event was parked", extra={"event": event.id, "type": event.type, "reason": reason})
 
-    async def _handle_parked(self, held: _Held) -> None:
+    async def _handle_parked(self, held: Held) -> None:
         """Handle parked events that are to be tried again, each key's in their order, up to the first that fails."""
         held.look_at_parked = False
         if not held.parked:
@@ -434,7 +375,7 @@ class Consumer:
                 logger.warning("a parked event failed again", extra={"event": event.id, "reason": str(error)})
         held.parked = {each.event.key for each in parked} & stuck
 
-    async def _handle_again(self, held: _Held, event: Event) -> None:
+    async def _handle_again(self, held: Held, event: Event) -> None:
         prepared = await self._handlers.prepare(held.lane, [event])
 
         async def effect(unit: Unit) -> None:
@@ -443,25 +384,3 @@ class Consumer:
 
         await self._store.transact(effect, held.lane)
         self._telemetry.handled(event)
-
-
-async def _wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Until it is set, or the time is over.  `asyncio.wait_for` may swallow a cancellation (Python 3.11)."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-
-
-class WaitsError(Exception):
-    """An event cannot be handled yet, and not for a mistake of its own."""
-
-
-WAITS = "waits for"
-
-
-def _must_be_handled_now(events: Sequence[Event], parked: set[str]) -> None:
-    for event in events:
-        if event.schema != SCHEMA or event.type not in TYPES:
-            raise WaitsError(f"{WAITS} newer code: {event.type} of schema {event.schema}")
-        if event.key in parked:
-            raise WaitsError(f"{WAITS} an earlier event of the same key")

@@ -14,7 +14,7 @@ from ..domain.errors import NotFoundError
 from ..domain.events import Event
 from ..domain.stock import Reservation, Stock
 from ..ports import Cache, Lane, Store, StoreError, Unit
-from ..saga.consumer import Soon
+from ..saga.handling import Soon
 from ..telemetry import TRACE
 
 AGAIN_SECONDS = 30.0

@@ -11,7 +11,7 @@ from ..domain.events import Event
 from ..domain.identifiers import Customer
 from ..domain.notification import FOR_OPERATOR, QUEUED, SUBJECTS, Notification
 from ..ports import Channel, Lane, Store, StoreError, Unit
-from ..saga.consumer import Soon
+from ..saga.handling import Soon
 
 AT_ONCE = 50
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from ..domain.events import Event
 from ..domain.identifiers import Customer, OrderId
 from ..domain.order import Line, Order, merge
 from ..ports import Lane, Store, Unit
-from ..saga.consumer import Soon
+from ..saga.handling import Soon
 from ..telemetry import TRACE
 
 CUSTOMER_SECONDS, PRICE_SECONDS = 60.0, 2.0

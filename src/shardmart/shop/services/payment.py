@@ -12,7 +12,7 @@ from ..domain.errors import NotFoundError
 from ..domain.events import Event
 from ..domain.payment import REFUNDING, Payment
 from ..ports import Lane, Provider, ProviderAnswer, Store, Unit
-from ..saga.consumer import Soon
+from ..saga.handling import Soon
 from ..telemetry import TRACE
 
 AT_ONCE = 50

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, HTTPException, Request
@@ -28,6 +29,13 @@ REMEMBERED = 2_000
 WAITING = 1_000
 COMMENT_SECONDS = 10.0
 LISTENERS = 200
+PAGE, MISSED = 500, 10_000
+"""Of a region: how many are read at once, and at most, for who comes back to an instance that did not see them."""
+LONGEST_AWAY = timedelta(hours=1)
+"""Who was away for longer begins an hour ago."""
+OVERLAP = timedelta(seconds=2)
+"""An event's time is that of its telling, and its transaction ends a little later: what is read begins before `last`.
+So an event may come twice after a reconnection, under the same id, and none is left out."""
 
 
 class Broadcast:
@@ -64,11 +72,14 @@ class Broadcast:
                 queue.get_nowait()
                 queue.put_nowait(None)
 
+    def must_have_room(self) -> None:
+        """503 when too many listen already; asked before an answer begins."""
+        if len(self._listeners) >= LISTENERS:
+            raise HTTPException(503, "too many live streams on this instance")
+
     @contextlib.contextmanager
     def listening(self) -> Any:
         """A queue of the events from now on; None ends it."""
-        if len(self._listeners) >= LISTENERS:
-            raise HTTPException(503, "too many live streams on this instance")
         queue: asyncio.Queue[Event | None] = asyncio.Queue(WAITING)
         self._listeners.add(queue)
         try:
@@ -101,7 +112,7 @@ def line(event: Event) -> str:
     return f"id: {at}|{event.id}\nevent: {event.type}\ndata: {json.dumps(data)}\n\n"
 
 
-def add(app: FastAPI, store: Store, log: EventLog, broadcast: Broadcast) -> None:
+def add(app: FastAPI, store: Store, log: EventLog, broadcast: Broadcast, regions: Sequence[str]) -> None:
     """Add the endpoints to `app`."""
 
     @app.get("/stream", summary="What happens to orders, live", response_class=StreamingResponse)
@@ -110,10 +121,11 @@ def add(app: FastAPI, store: Store, log: EventLog, broadcast: Broadcast) -> None
         caller: AnyCaller,
         last_event_id: Annotated[str | None, Header(max_length=400)] = None,
     ) -> StreamingResponse:
-        missed = await _missed(log, broadcast, caller, last_event_id) if last_event_id else []
+        broadcast.must_have_room()
         drained: asyncio.Event = request.app.state.drained
+        lines = live(log, regions, broadcast, caller, last_event_id, drained)
         return StreamingResponse(
-            _lines(broadcast, caller, missed, drained),
+            lines,
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -144,25 +156,25 @@ def _may_see(caller: Caller, event: Event) -> bool:
     return caller.is_operator or (event.customer is not None and event.customer == str(caller.customer))
 
 
-async def _missed(log: EventLog, broadcast: Broadcast, caller: Caller, last: str) -> list[Event]:
-    at, _, id_ = last.partition("|")
-    remembered = broadcast.since(id_)
-    if remembered is not None:
-        return [event for event in remembered if _may_see(caller, event)]
-    if not (at.isascii() and at.isdigit() and len(at) < 15):
-        return []
-    order, _, _ = id_.partition("/")
-    region = caller.customer.region if isinstance(caller.customer, Customer) else order.partition(".")[0]
-    known = [event for event in await log.of_key(region, order) if _may_see(caller, event)]
-    ids = [event.id for event in known]
-    return known[ids.index(id_) + 1 :] if id_ in ids else known
-
-
-async def _lines(
-    broadcast: Broadcast, caller: Caller, missed: list[Event], drained: asyncio.Event
+async def live(
+    log: EventLog,
+    regions: Sequence[str],
+    broadcast: Broadcast,
+    caller: Caller,
+    last: str | None,
+    drained: asyncio.Event,
 ) -> AsyncIterator[str]:
+    """The events that the caller may see: those after `last`, then those of now, until `drained` is set.
+
+    It listens before it reads what was missed, so that nothing falls in between.  When the outbox cannot be read it
+    ends, and the caller comes back with the same Last-Event-ID.
+    """
     with broadcast.listening() as queue:
         yield "retry: 1000\n\n"
+        try:
+            missed = await _missed(log, regions, broadcast, caller, last) if last else []
+        except StoreError:
+            return
         seen = {event.id for event in missed}
         for event in missed:
             yield line(event)
@@ -183,3 +195,36 @@ async def _lines(
                     yield line(event)
         finally:
             stop.cancel()
+
+
+async def _missed(
+    log: EventLog, regions: Sequence[str], broadcast: Broadcast, caller: Caller, last: str
+) -> list[Event]:
+    """What came after `last`: from memory, else from the outbox, at least once and by time."""
+    at, _, id_ = last.partition("|")
+    remembered = broadcast.since(id_)
+    if remembered is not None:
+        return [event for event in remembered if _may_see(caller, event)]
+    if not (at.isascii() and at.isdigit() and len(at) < 15):
+        return []
+    now = datetime.now(UTC)
+    since = max(datetime.fromtimestamp(int(at) / 1000, UTC) - OVERLAP, now - LONGEST_AWAY)
+    found: list[Event] = []
+    for region in (caller.customer.region,) if isinstance(caller.customer, Customer) else regions:
+        found += await _read(log, region, since)
+    return sorted(
+        (event for event in found if event.id != id_ and _may_see(caller, event)), key=lambda e: (e.at or now, e.id)
+    )
+
+
+async def _read(log: EventLog, region: str, since: datetime) -> list[Event]:
+    """A region's events since then, a bounded number."""
+    found: list[Event] = []
+    after = ""
+    while len(found) < MISSED:
+        page = await log.read(region, None, since, PAGE, after)
+        found += page
+        if len(page) < PAGE or page[-1].at is None:
+            break
+        since, after = page[-1].at, page[-1].id
+    return found

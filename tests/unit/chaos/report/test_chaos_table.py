@@ -11,6 +11,8 @@ import pytest
 from shardmart.chaos.errors import ChaosError
 from shardmart.chaos.observation import heartbeats
 from shardmart.chaos.report.runs import read_summary
+from shardmart.chaos.report.shop_table import ShopRow, shop_rows
+from shardmart.chaos.report.shop_table import markdown as shop_markdown
 from shardmart.chaos.report.table import Row, markdown, summarize
 
 CLEAN = {"acknowledged": 100, "lost": 0, "doubled": 0, "counts": {}}
@@ -99,3 +101,16 @@ def test_outage_counts_to_the_moment_asked_for(tmp_path: Path) -> None:
     # What began before the fault counts from the last write that was acknowledged, not from the fault.
     assert heartbeats.outages(tmp_path, since=6.0)["s1"] == heartbeats.Outage("s1", 5.0, 35.0)
     assert heartbeats.outages(tmp_path, since=5.0, until=6.0)["s1"] == heartbeats.Outage("s1", 5.0, 1.0)
+
+
+FIGURES = {"accepted": 9, "confirmed": 5, "cancelled": 4, "lost": 0, "charged-twice": 1, "oversold": 2}
+
+
+def test_what_became_of_a_shops_orders_is_a_table_of_its_own(tmp_path: Path) -> None:
+    silent = {"name": "time without an answer (s)", "value": 1.25, "met": True}
+    run(tmp_path, "a", title="Kill", status="failed", verdict=CLEAN | {"figures": {"shop": FIGURES}}, measured=[silent])
+    run(tmp_path, "b", title="Other")
+    rows = shop_rows(tmp_path)
+    assert rows == [ShopRow("Kill", False, 9, 5, 4, 0, 1, 2, 1.25)]
+    assert shop_markdown(rows).splitlines()[-1] == "| Kill | failed | 9 | 5 | 4 | 0 | 1 | 2 | 1.2 |"
+    assert shop_rows(tmp_path, since=2000.0) == []

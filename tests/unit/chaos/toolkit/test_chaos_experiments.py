@@ -17,7 +17,7 @@ from shardmart.chaos.faults import drain
 from shardmart.chaos.faults.kinds import PLATFORMS
 from shardmart.chaos.lifecycle.records import Record
 from shardmart.chaos.targets.selectors import Targets
-from shardmart.chaos.toolkit import actions, probes, regions
+from shardmart.chaos.toolkit import actions, probes, regions, shop
 from shardmart.chaos.toolkit.experiments import refuse_impossible
 
 __all__ = ["pod_targets"]  # the fixture
@@ -29,6 +29,11 @@ EXPERIMENTS = sorted(FOLDER.glob("*.json"))
 def load(path: Path) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(path.read_text())
     return document
+
+
+OF_THE_SHOP = [
+    path for path in EXPERIMENTS if load(path)["controls"][0]["provider"]["arguments"].get("workloads") == "shop"
+]
 
 
 @pytest.fixture(params=EXPERIMENTS, ids=lambda path: path.stem)
@@ -52,7 +57,7 @@ def test_its_activities_exist_and_take_what_they_are_given(experiment: dict[str,
 
     steps = [*experiment["method"], *experiment["rollbacks"], *experiment["steady-state-hypothesis"]["probes"]]
     for step in steps:
-        modules = {module.__name__: module for module in (actions, probes, regions)}
+        modules = {module.__name__: module for module in (actions, probes, regions, shop)}
         module = modules[step["provider"]["module"]]
         function = getattr(module, step["provider"]["func"])
         inspect.signature(function).bind(**step["provider"].get("arguments", {}))
@@ -65,7 +70,7 @@ def test_its_source_says_how_to_repeat_it() -> None:
 
 
 def test_every_public_name_has_words_for_people() -> None:
-    for module in (actions, probes, regions):
+    for module in (actions, probes, regions, shop):
         for name in module.__all__:
             assert getattr(module, name).__doc__, name
 
@@ -99,7 +104,7 @@ def test_platform_says_what_it_cannot_do(
     three_nodes = SimpleNamespace(list_node=lambda: SimpleNamespace(items=["n1", "n2", "n3"]))
     monkeypatch.setattr(drain, "KubernetesApi", lambda of: SimpleNamespace(core=three_nodes))
     refused = {}
-    for path in EXPERIMENTS:
+    for path in [path for path in EXPERIMENTS if path not in OF_THE_SHOP]:
         for each in (targets, pod_targets):
             try:
                 refuse_impossible(each, load(path))
@@ -123,6 +128,20 @@ def test_platform_says_what_it_cannot_do(
             )
         },
     }
+
+
+def test_without_a_shop_each_of_its_experiments_is_refused_in_a_line(targets: Targets, pod_targets: Targets) -> None:
+    assert {path.stem for path in OF_THE_SHOP} == {
+        "kill-all-instances", "kill-cache", "kill-service", "latency-store", "partition-service", "provider-down",
+        "provider-slow", "shop-kill-primary", "shop-rolling-update",
+    }  # fmt: skip
+    for path in OF_THE_SHOP:
+        with pytest.raises(ImpossibleError, match="this cluster has no shop: `make shop` starts one"):
+            refuse_impossible(targets, load(path))
+        with pytest.raises(
+            ImpossibleError, match="the shop can be broken as processes of one machine only, not as pods"
+        ):
+            refuse_impossible(pod_targets, load(path))
 
 
 def test_one_node_cannot_be_drained(pod_targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,8 @@ class MemoryStore:
     async def products(self, ids: Sequence[str]) -> dict[str, Document]:
         """See `ports.Store`."""
         self._memory.must_be_there()
-        return {id_: self._memory.products_[id_] for id_ in ids if id_ in self._memory.products_}
+        known = {id_: self._memory.products_[id_] for id_ in ids if id_ in self._memory.products_}
+        return {id_: {name: product[name] for name in ("id", "name", "price_cents")} for id_, product in known.items()}
 
     async def customer(self, region: str, user: str) -> Document | None:
         """See `ports.Store`."""

@@ -7,6 +7,7 @@ Transactions read a snapshot of a majority and are retried as drivers do, within
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pymongo
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -29,6 +31,7 @@ from .unit import MongoUnit, stocks_of
 
 ATTEMPTS = 5
 """How often a transaction that conflicts is begun anew before the caller hears of it."""
+ABORT_SECONDS = 2.0
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -84,8 +87,7 @@ class MongoStore:
             await unit.flush(events=not self._events_later)
         except BaseException:
             if session.in_transaction:
-                with suppress(PyMongoError):  # the server ends it by itself
-                    await session.abort_transaction()
+                await _abort(session)
             raise
         while True:
             try:
@@ -239,3 +241,17 @@ class MongoStore:
             raise StoreError(said(error)) from None
         except PyMongoError as error:
             raise StoreError(said(error)) from None
+
+
+async def _abort(session: AsyncClientSession) -> None:
+    """Have the server give the locks back now.
+
+    In a context of its own, because the time of the transaction may be over, and then nothing more would be sent within
+    it: the server ends such a transaction by itself, but only 60 to 90 s later (`transactionLifetimeLimitSeconds`).
+    """
+
+    async def abort() -> None:
+        with suppress(PyMongoError), pymongo.timeout(ABORT_SECONDS):
+            await session.abort_transaction()
+
+    await asyncio.create_task(abort(), context=contextvars.Context())

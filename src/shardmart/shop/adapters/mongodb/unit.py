@@ -36,7 +36,7 @@ async def stocks_of(
     return found
 
 
-LATER_SECONDS = 0.2
+LATER_SECONDS = 1.0
 _LATER: set[asyncio.Task[None]] = set()
 
 

@@ -1,0 +1,68 @@
+"""Where the shop of a state folder is, and what lets the ledger in: its customers' door and the stores behind it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shardmart.declare import data_model
+from shardmart.errors import UnreachableError
+from shardmart.platforms.state import State
+
+STORE_USER = "shop-ledger"
+"""It reads what the services wrote, and changes nothing (declare/access.yml)."""
+CACHE_USER = "shop"
+TOKEN_SECONDS = 86_400
+OPERATOR = "operator"
+
+
+class NoShopError(UnreachableError):
+    """The cluster has no shop."""
+
+
+@dataclass(frozen=True)
+class ShopPlace:
+    """Addresses and secrets.  `urls` are the load balancer's; `cache_url` is None without a cache server."""
+
+    urls: Mapping[str, str]
+    token_key: str
+    provider_key: str
+    store_uri: str
+    database: str
+    regions: tuple[str, ...]
+    cache_url: str | None = None
+
+    @classmethod
+    def of(cls, state: State, store_uri: str | None = None) -> ShopPlace:
+        """The shop of the cluster in `state`.  Raises NoShopError, or StateError for a secret that is not there."""
+        shop = state.description().shop
+        if shop is None:
+            raise NoShopError(f"the cluster in {state.folder} has no shop: `make shop` starts one")
+        model = data_model.load(shop=True)
+        cache = f"redis://{CACHE_USER}:{state.password('shop-cache')}@{shop.cache.address}/0" if shop.cache else None
+        return cls(
+            dict(shop.urls()),
+            state.password("shop-tokens"),
+            state.password("shop-provider"),
+            store_uri or state.uri(STORE_USER),
+            model.database,
+            model.regions,
+            cache,
+        )
+
+    def token(self, customer: str | None) -> str:
+        """A bearer token for a customer (REGION.USER) or an operator: a JWT, RFC 7519, signed with HS256."""
+        now = int(time.time())
+        subject = f"customer:{customer}" if customer else OPERATOR
+        claims = {"sub": subject, "aud": "shop", "iat": now, "exp": now + TOKEN_SECONDS}
+        signed = ".".join(_encoded(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+        return f"{signed}.{_encoded(hmac.digest(self.token_key.encode(), signed.encode(), hashlib.sha256))}"
+
+
+def _encoded(part: bytes) -> str:
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()

@@ -1,0 +1,147 @@
+"""The ledger on a real shop: what is well is found clean, and each of three classic mistakes is caught by its name."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardmart.ledger.metrics import read_windows
+from tests.support.shops import RunningShop, running_shop, wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.full]
+ACKNOWLEDGED = 40
+"""So many operations are acknowledged before a run ends: enough orders of every kind, on a machine of any speed."""
+
+
+@pytest.fixture(scope="module")
+def shop(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningShop]:
+    """One instance of each service: nothing but the mistake is to be seen when one is killed."""
+    with running_shop(cluster, tmp_path_factory.mktemp("shop")) as running:
+        running.describe()
+        yield running
+
+
+def ledger(shop: RunningShop, *words: str) -> list[str]:
+    return [sys.executable, "-m", "shardmart.ledger", *words, "--state", str(shop.cluster.folder), "--json"]
+
+
+@contextmanager
+def orders(shop: RunningShop, journal: Path, acknowledged: int = ACKNOWLEDGED) -> Iterator[None]:
+    """Orders while the block runs, and on until so many operations were acknowledged in all."""
+    run = ledger(shop, "run", "--workload", "shop", "--journal", str(journal), "--clients", "3")
+    run += ["--rate", "15", "--duration", "600", "--operation-timeout", "60"]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+
+        def done() -> int:
+            assert running.poll() is None, running.communicate()
+            return sum(window.ok for window in read_windows(journal))
+
+        try:
+            wait_until(lambda: done() >= acknowledged // 4, "the first orders")
+            yield
+            wait_until(lambda: done() >= acknowledged, "enough orders")
+        finally:
+            running.send_signal(signal.SIGTERM)
+            said = running.communicate(timeout=120)
+    assert running.returncode == 0, said
+
+
+def check(shop: RunningShop, journal: Path, wait: int) -> dict[str, Any]:
+    """The verdict; `wait` seconds for the shop to come to rest."""
+    command = ledger(shop, "check", str(journal), "--wait", str(wait))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.stdout, done.stderr
+    verdict: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if verdict["clean"] else 1)
+    return verdict
+
+
+def restart(shop: RunningShop, service: str, *faults: str) -> None:
+    """Kill the one instance of a service and start it again, with these mistakes."""
+    (instance,) = shop.instances[service]
+    instance.kill(signal.SIGKILL)
+    shop.settings_of(service)["faults"] = list(faults)
+    shop.start(instance)
+
+
+def details(verdict: dict[str, Any], kind: str) -> list[str]:
+    return [anomaly["detail"] for anomaly in verdict["anomalies"] if anomaly["kind"] == kind]
+
+
+def test_a_shop_whose_services_are_killed_is_clean_and_every_order_is_accounted_for(
+    shop: RunningShop, tmp_path: Path
+) -> None:
+    shop.rules({"action": "decline", "share": 0.2}, {"action": "lose-answer", "share": 0.3, "times": 1})
+    with orders(shop, tmp_path / "j", 2 * ACKNOWLEDGED):
+        for service in ("payment", "order"):
+            restart(shop, service)
+    verdict = check(shop, tmp_path / "j", 120)
+    assert verdict["clean"], verdict["anomalies"]
+    figures = verdict["figures"]["shop"]
+    assert figures["accepted"] == figures["confirmed"] + figures["cancelled"] > 0
+    assert figures["cancelled"] > 0
+    assert (figures["lost"], figures["charged-twice"], figures["oversold"]) == (0, 0, 0)
+    again = subprocess.run(
+        ledger(shop, "check", str(tmp_path / "j"), "--offline"), capture_output=True, text=True, check=True
+    )
+    assert json.loads(again.stdout)["figures"] == verdict["figures"]
+
+
+def test_a_consumer_that_acknowledges_before_its_effect_is_caught(shop: RunningShop, tmp_path: Path) -> None:
+    patient = {"url": shop.instances["provider"][0].url, "timeout_seconds": 60}
+    shop.settings_of("payment")["provider"] = patient | {"api_key": shop.api_key, "webhook_secret": shop.webhook_secret}
+    restart(shop, "payment", "acknowledge-before-effect")
+    shop.rules({"action": "delay", "seconds": 30})
+    with orders(shop, tmp_path / "j"):
+
+        def acknowledged() -> bool:
+            """Whether an event waits for its effect behind another one, which was acknowledged before it was queued."""
+            return any(lane["pending"] >= 2 for lane in shop.get("payment", "/status")["lanes"])
+
+        wait_until(acknowledged, "an acknowledged event to wait for its effect")
+        restart(shop, "payment")
+        shop.rules()
+    verdict = check(shop, tmp_path / "j", 10)
+    assert {"effect-lost", "unfinished"} <= verdict["counts"].keys(), verdict["counts"]
+    assert any(
+        detail.endswith("told payment-requested, and payment has not done what follows")
+        for detail in details(verdict, "effect-lost")
+    )
+    assert not {"event-lost", "charged-twice"} & verdict["counts"].keys()
+
+
+def test_an_outbox_outside_the_transaction_is_caught(shop: RunningShop, tmp_path: Path) -> None:
+    restart(shop, "order", "outbox-outside-transaction")
+    with orders(shop, tmp_path / "j"):
+        restart(shop, "order")
+    verdict = check(shop, tmp_path / "j", 10)
+    assert "event-lost" in verdict["counts"], verdict["counts"]
+    assert all("events by order; number" in detail for detail in details(verdict, "event-lost"))
+    assert not {"charged-twice", "oversold"} & verdict["counts"].keys()
+
+
+def test_a_charge_without_idempotency_is_caught(shop: RunningShop, tmp_path: Path) -> None:
+    restart(shop, "payment", "charge-without-idempotency")
+    shop.rules({"action": "lose-answer", "share": 0.5})
+    with orders(shop, tmp_path / "j"):
+
+        def twice() -> bool:
+            entries = shop.provider("GET", "/ledger?limit=5000")["items"]
+            charged = Counter(entry["order"] for entry in entries if entry["answer"] == "captured")
+            return any(times > 1 for times in charged.values())
+
+        wait_until(twice, "an order to be charged twice")
+        shop.rules()
+    restart(shop, "payment")
+    verdict = check(shop, tmp_path / "j", 5)
+    assert "charged-twice" in verdict["counts"], verdict["counts"]
+    assert not {"event-lost", "oversold"} & verdict["counts"].keys()

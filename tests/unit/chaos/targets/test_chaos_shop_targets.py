@@ -1,0 +1,68 @@
+"""Words that select the shop's processes, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shardmart.chaos.errors import ChaosError
+from shardmart.chaos.targets.selectors import Targets
+from shardmart.cluster.description import Role
+from shardmart.cluster.shop import Instance, Service, Shop
+from shardmart.platforms.embedded_shop.files import ShopFiles
+from shardmart.platforms.state import State
+
+PAYMENT = Service("payment", "127.0.0.1", 3003, tuple(Instance(f"payment-{n}", "127.0.0.1", 33030 + n) for n in (1, 2)))
+SHOP = Shop((PAYMENT,), cache=Instance("cache-1", "127.0.0.1", 6390))
+
+
+@pytest.fixture
+def shop_targets(targets: Targets) -> Targets:
+    """The same cluster with a shop on it, without a load balancer."""
+    folder = targets.state.folder
+    (folder / "cluster.json").write_text(replace(targets.cluster, shop=SHOP).dumps())
+    return Targets(State(folder))
+
+
+@pytest.mark.parametrize(
+    ("word", "names"),
+    [
+        ("service:payment", ["payment-1", "payment-2"]),
+        ("payment-2", ["payment-2"]),
+        ("cache", ["cache-1"]),
+        ("shop", ["cache-1", "payment-1", "payment-2"]),
+        ("cache,service:payment", ["cache-1", "payment-1", "payment-2"]),
+    ],
+)
+def test_a_word_means_processes_of_the_shop(shop_targets: Targets, word: str, names: list[str]) -> None:
+    assert [node.name for node in shop_targets.resolve(word)] == names
+
+
+def test_all_are_the_servers_of_the_cluster_and_a_network_fault_knows_the_shop_too(shop_targets: Targets) -> None:
+    assert not [node for node in shop_targets.resolve("all") if node.role is Role.SERVICE]
+    assert {"payment-1", "cache-1", "mongos1"} <= {node.name for node in shop_targets.everybody}
+
+
+def test_a_process_of_the_shop_is_known_by_its_own_pid_file(shop_targets: Targets) -> None:
+    platform, state = shop_targets.platform, shop_targets.state
+    assert platform.pid_file(shop_targets.server("payment-1")) == ShopFiles(state.folder).pid("payment-1")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("service:nonsense", "no service 'nonsense'; there are payment"),
+        ("load-balancer", "this shop has no load-balancer"),
+        ("nobody", "no server 'nobody'; there are .*payment-2"),
+    ],
+)
+def test_a_word_that_means_nothing_is_refused(shop_targets: Targets, word: str, message: str) -> None:
+    with pytest.raises(ChaosError, match=message):
+        shop_targets.resolve(word)
+
+
+def test_without_a_shop_its_words_are_refused(targets: Targets, tmp_path: Path) -> None:
+    with pytest.raises(ChaosError, match="this cluster has no shop"):
+        targets.resolve("service:payment")
