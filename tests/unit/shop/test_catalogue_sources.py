@@ -11,7 +11,7 @@ import pytest
 
 from shardmart.shop.adapters.postgres.catalogue import escaped
 from shardmart.shop.adapters.postgres.schema import FLAVOURS, TABLES
-from shardmart.shop.ports import StoreError
+from shardmart.shop.ports import AwayError, StoreError
 from shardmart.shop.services.catalogue import Catalogue, Wanted
 from shardmart.shop.services.circuit import (
     CLOSED,
@@ -19,7 +19,6 @@ from shardmart.shop.services.circuit import (
     HALF_OPEN,
     LONGEST_PAUSE_SECONDS,
     OPEN,
-    AwayError,
     Circuit,
 )
 

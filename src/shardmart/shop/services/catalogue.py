@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from ..ports import Cache, StoreError
-from .circuit import CLOSED, AwayError, Circuit, Watcher
+from ..ports import AwayError, Cache, StoreError
+from .circuit import CLOSED, Circuit, Watcher
 
 T = TypeVar("T")
 PRODUCTS, METADATA, STOCK = SOURCES = ("products", "metadata", "stock")

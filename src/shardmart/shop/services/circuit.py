@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-from ..ports import StoreError
+from ..ports import AwayError, StoreError
 
 T = TypeVar("T")
 CLOSED, HALF_OPEN, OPEN = "closed", "half-open", "open"
@@ -21,10 +21,6 @@ FAILURES = 2
 """One slow answer is no outage."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 5.0
 logger = logging.getLogger(__name__)
-
-
-class AwayError(StoreError):
-    """The source was not asked, or did not answer within its time."""
 
 
 class Watcher(Protocol):
