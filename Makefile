@@ -1,6 +1,6 @@
 # Thin: each target is one line of the real command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install up shop ring down destroy fragments fragments-down status test test-full unit integration integration-full molecule scenario mutants e2e \
+.PHONY: help install up shop polyglot ring down destroy fragments fragments-down status test test-full unit integration integration-full molecule scenario mutants e2e \
         lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential compatibility
 
 VENV   := .venv
@@ -53,6 +53,10 @@ ring: $(STAMP) ## The rings of the topology: consistent hashing over standalone 
 shop: $(STAMP) ## The cluster and the shop on it, and one order before your eyes
 	$(PLAY) site.yml -e topology=inventories/topologies/shop.yml $(ARGS)
 	$(BIN)/shardmart shop order --config $${SHARDMART_STATE:-.shardmart}/shop/config/order-1.json
+
+polyglot: $(STAMP) ## The same with a catalogue merged from PostgreSQL, MongoDB and Redis, and a look into each
+	$(PLAY) site.yml -e topology=inventories/topologies/polyglot.yml $(ARGS)
+	state=$${SHARDMART_STATE:-.shardmart}; $(BIN)/shardmart shop sources --config $$state/shop/config/catalogue-1.json --secrets $$state/secrets
 
 down: $(STAMP) ## Stop the cluster and the shop, keep the data
 	$(PLAY) playbooks/destroy.yml $(ARGS)

@@ -24,6 +24,7 @@ options:
     suboptions:
       name: {description: Name., type: str, required: true}
       port: {description: Port on loopback., type: int, required: true}
+  peers: {description: Whether the servers replicate rows to one another., type: bool, default: true}
   state_folder: {description: Folder with the cluster's state., type: path, required: true}
   superuser: {description: The superuser that a server is made with., type: str, default: postgres}
   password_file: {description: File with the superuser's password., type: path, required: true}
@@ -63,6 +64,7 @@ ARGUMENTS = {
         "required": True,
         "options": {"name": {"type": "str", "required": True}, "port": {"type": "int", "required": True}},
     },
+    "peers": {"type": "bool", "default": True},
     "state_folder": {"type": "path", "required": True},
     "superuser": {"type": "str", "default": "postgres"},
     "password_file": {"type": "path", "required": True, "no_log": False},
@@ -76,7 +78,14 @@ def body(module):
     arguments = module.params
     host = postgres.Host(Path(arguments["state_folder"]))
     servers = [
-        postgres.Server(each["name"], each["port"], arguments["superuser"], Path(arguments["password_file"]), host)
+        postgres.Server(
+            each["name"],
+            each["port"],
+            arguments["superuser"],
+            Path(arguments["password_file"]),
+            host,
+            peers=arguments["peers"],
+        )
         for each in arguments["servers"]
     ]
     act = {"started": postgres.converge, "stopped": postgres.stop, "absent": postgres.remove}[arguments["state"]]

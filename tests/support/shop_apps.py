@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from shardmart.shop.adapters.memory import MemoryCatalogue, MemoryLanes
-from shardmart.shop.services.catalogue import Catalogue
+from shardmart.shop.services.catalogue import CachedStocks, Catalogue
 from shardmart.shop.services.provider import Operation, ProviderLedger
 from shardmart.shop.settings import Settings
 from shardmart.shop.web import (
@@ -52,7 +52,7 @@ class NoWebhooks(provider_api.Webhooks):
 
 
 class MemoryStocks:
-    """See `services.catalogue.StockSource`."""
+    """See `services.catalogue.Inventory`."""
 
     def __init__(self, shop: MemoryShop) -> None:
         self._store = shop.store
@@ -80,7 +80,8 @@ def app_in_memory(service: str, shop: MemoryShop, folder: Path, chosen: Settings
     elif service == "notification":
         stream_api.add(app, shop.store, shop.log, stream_api.Broadcast(shop.log), REGIONS)
     elif service == "catalogue":
-        catalogue = Catalogue(MemoryCatalogue(shop.memory), None, MemoryStocks(shop), 0)
+        products = MemoryCatalogue(shop.memory)
+        catalogue = Catalogue(products, products, CachedStocks(None, MemoryStocks(shop)), 0)
         catalogue_api.add(app, catalogue, 0)
     else:
         provider_api.add(app, ProviderLedger(folder), NoWebhooks("http://127.0.0.1:1", WEBHOOK_SECRET), API_KEY)

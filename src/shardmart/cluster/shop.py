@@ -70,16 +70,25 @@ class Backends:
     store: str = "mongodb"
     event_log: str = "mongodb"
     cache: str = "redis"
+    catalogue: str = "mongodb"
+    postgres_flavour: str = "plain"
+    postgres_is_ours: bool = True
+    """Whether PostgreSQL is started and stopped with the shop, or was there before."""
 
 
 @dataclass(frozen=True)
 class Shop:
-    """The shop of a cluster.  `cache` is None for the backend `memory`; `load_balancer` where Kubernetes spreads."""
+    """The shop of a cluster.  `cache` is None for the backend `memory`; `load_balancer` where Kubernetes spreads.
+
+    `postgres` is the server with the catalogue's products, None where they are in MongoDB; it may run as
+    another user, and so is none of `processes`.
+    """
 
     services: tuple[Service, ...]
     backends: Backends = Backends()
     cache: Instance | None = None
     load_balancer: Instance | None = None
+    postgres: Instance | None = None
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -110,6 +119,7 @@ class Shop:
             "backends": asdict(self.backends),
             "cache": self.cache.as_document() if self.cache else None,
             "load_balancer": self.load_balancer.as_document() if self.load_balancer else None,
+            "postgres": self.postgres.as_document() if self.postgres else None,
         }
 
 
@@ -125,6 +135,7 @@ def parse(document: Mapping[str, Any] | None) -> Shop | None:
         backends=Backends(**document["backends"]),
         cache=_instance(document["cache"]) if document.get("cache") else None,
         load_balancer=_instance(document["load_balancer"]) if document.get("load_balancer") else None,
+        postgres=_instance(document["postgres"]) if document.get("postgres") else None,
     )
 
 

@@ -7,9 +7,9 @@ platform.  Nothing here starts anything.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shardmart.cluster import shop
 from shardmart.cluster.shop import BALANCED, SINGLE, Instance
@@ -20,7 +20,7 @@ MAX_INSTANCES = 10
 
 INSTANCES_FROM = {name: 30_000 + MAX_INSTANCES * n for n, name in enumerate(BALANCED)}
 """Port of a service's first instance: below the ports that Linux gives to outgoing connections (32768 and up)."""
-CACHE_PORT = 6379
+CACHE_PORT, POSTGRES_PORT = 6379, 5432
 LOOPBACK = "127.0.0.1"
 
 
@@ -74,6 +74,9 @@ class Services(_Strict):
                 yield f"services.{name}.instances_from", self.first_port(name) + n
 
 
+POSTGRES_KEYS = frozenset({"postgres_host", "postgres_port", "postgres_flavour"})
+
+
 class Backends(_Strict):
     """What the services keep their data in; the first of each is what needs nothing more."""
 
@@ -81,11 +84,31 @@ class Backends(_Strict):
     event_log: Literal["mongodb"] = "mongodb"
     cache: Literal["redis", "memory"] = "redis"
     cache_port: Port = CACHE_PORT
+    catalogue: Literal["mongodb", "postgres"] = "mongodb"
+    """Where the catalogue's products are; with `postgres`, metadata stay in MongoDB and stock is read from Redis."""
+    postgres_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")] | None = None
+    """A server that is there; without it one is started on this machine."""
+    postgres_port: Port = POSTGRES_PORT
+    postgres_flavour: Literal["plain", "citus"] = "plain"
+
+    @model_validator(mode="after")
+    def _what_the_catalogue_needs(self) -> Self:
+        if self.catalogue == "postgres" and self.cache != "redis":
+            raise ValueError("`catalogue: postgres` reads stock from Redis: it needs `cache: redis`")
+        if self.postgres_flavour == "citus" and self.postgres_host is None:
+            raise ValueError(
+                "`postgres_flavour: citus` needs `postgres_host`: what is started here is plain PostgreSQL"
+            )
+        if self.catalogue == "mongodb" and (named := sorted(self.model_fields_set & POSTGRES_KEYS)):
+            raise ValueError(f"`{named[0]}` has no use: it needs `catalogue: postgres`")
+        return self
 
     def ports(self) -> Iterator[tuple[str, int]]:
         """Every port with the key that gives it."""
         if self.cache == "redis":
             yield "backends.cache_port", self.cache_port
+        if self.catalogue == "postgres" and self.postgres_host is None:
+            yield "backends.postgres_port", self.postgres_port
 
 
 def describe(services: Services, backends: Backends) -> shop.Shop:
@@ -108,8 +131,18 @@ def describe(services: Services, backends: Backends) -> shop.Shop:
         found.append(shop.Service(name, LOOPBACK, port, (instance(f"{name}-1", port),)))
     return shop.Shop(
         services=tuple(found),
-        backends=shop.Backends(backends.store, backends.event_log, backends.cache),
+        backends=shop.Backends(
+            backends.store,
+            backends.event_log,
+            backends.cache,
+            backends.catalogue,
+            backends.postgres_flavour,
+            postgres_is_ours=backends.postgres_host is None,
+        ),
         cache=instance("cache-1", backends.cache_port) if backends.cache == "redis" else None,
+        postgres=Instance("catalogue-postgres", backends.postgres_host or LOOPBACK, backends.postgres_port)
+        if backends.catalogue == "postgres"
+        else None,
         # It has a port for each service; the first stands for it.
         load_balancer=instance("load-balancer-1", services.port(BALANCED[0])),
     )

@@ -73,6 +73,6 @@ def release_of(cluster: str) -> str:
 
 
 def _refuse(topology: Topology) -> None:
-    for key in ("store", "event_log"):
+    for key in ("store", "event_log", "catalogue"):
         if getattr(topology.backends, key) != "mongodb":
             raise TopologyError(f"backends.{key}: on Kubernetes the shop has mongodb only")

@@ -43,6 +43,14 @@ SETTINGS: dict[str, str] = {
     "listen_addresses": f"'{HOST}'",
     "unix_socket_directories": "''",
     "password_encryption": "scram-sha-256",
+    "max_connections": "60",
+    "max_wal_size": "'512MB'",
+    "shared_buffers": "'64MB'",
+    "timezone": "'UTC'",
+    "log_timezone": "'UTC'",
+    "log_line_prefix": "'%m [%p] '",
+}
+PEERS: dict[str, str] = {
     "wal_level": "logical",  # rows for the peers
     "max_prepared_transactions": "64",  # two-phase commit; the default 0 refuses PREPARE TRANSACTION
     "max_wal_senders": "12",
@@ -50,21 +58,16 @@ SETTINGS: dict[str, str] = {
     "max_active_replication_origins": "12",
     "max_logical_replication_workers": "8",
     "max_worker_processes": "16",
-    "max_connections": "60",
     # An absent peer may hold back so much and no more: its slot is then lost, and `repair` makes it anew.
     "max_slot_wal_keep_size": "'256MB'",
-    "max_wal_size": "'512MB'",
     "track_commit_timestamp": "on",  # PostgreSQL then names the origin of a conflict in its log
     "wal_receiver_timeout": "'10s'",
     "wal_sender_timeout": "'10s'",
     "wal_retrieve_retry_interval": "'1s'",  # a peer that came back is asked again after so long
-    "shared_buffers": "'64MB'",
     "enable_partitionwise_aggregate": "on",  # a fragment is aggregated where it lies
     "enable_partitionwise_join": "on",
-    "timezone": "'UTC'",
-    "log_timezone": "'UTC'",
-    "log_line_prefix": "'%m [%p] '",
 }
+"""What servers need besides that replicate rows to one another."""
 ACCESS = f"host all all {HOST}/32 scram-sha-256\n"
 
 
@@ -159,6 +162,8 @@ class Server:
     superuser: str
     password_file: Path
     host: Host
+    peers: bool = True
+    """Whether it replicates rows to others."""
 
     @property
     def folder(self) -> Path:
@@ -175,10 +180,15 @@ class Server:
         """Whether its data folder is there."""
         return (self.folder / "PG_VERSION").exists()
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """Its parameters, as postgresql.conf has them."""
+        return SETTINGS | (PEERS if self.peers else {})
+
     def files(self) -> dict[Path, str]:
         """Its configuration files and what is in them."""
-        lines = [f"port = {self.port}", *(f"{key} = {value}" for key, value in SETTINGS.items())]
-        heading = "# Written by shardmart; `make fragments` writes it anew.\n"
+        lines = [f"port = {self.port}", *(f"{key} = {value}" for key, value in self.settings.items())]
+        heading = "# Written by shardmart, and anew whenever it says something else.\n"
         return {
             self.folder / "postgresql.conf": heading + "\n".join(lines) + "\n",
             self.folder / "pg_hba.conf": ACCESS,
@@ -225,7 +235,9 @@ class Server:
     def start(self) -> subprocess.Popen[bytes]:
         """Start it without waiting.  ClusterError when another program holds its port."""
         if holder := holder_of(HOST, self.port):
-            raise ClusterError(f"port {self.port} of {self.name} is held by {holder}; stop it or change fragments.port")
+            raise ClusterError(
+                f"port {self.port} of {self.name} is held by {holder}; stop it, or declare another port for {self.name}"
+            )
         if self.log.exists() and self.log.stat().st_size > KEPT_LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as log:
@@ -314,9 +326,13 @@ def stop(servers: Iterable[Server], deadline: Deadline, *, check_mode: bool = Fa
 def remove(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool = False) -> list[str]:
     """Stop the servers and remove their data and logs."""
     changes = stop(servers, deadline, check_mode=check_mode)
-    for home in dict.fromkeys(server.host.home for server in servers):
-        if home.exists():
-            changes.append(f"remove {home}")
+    for folder in (server.folder.parent for server in servers):
+        if folder.exists():
+            changes.append(f"remove {folder}")
             if not check_mode:
-                shutil.rmtree(home)
+                shutil.rmtree(folder)
+    for host in dict.fromkeys(server.host for server in servers):
+        # The copied program goes with the last server: others of the same state folder may still run.
+        if host.home.exists() and not check_mode and not any(host.home.glob("*/data")):
+            shutil.rmtree(host.home)
     return changes

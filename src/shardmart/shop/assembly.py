@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -20,9 +21,12 @@ from .adapters.mongodb.store import MongoStore
 from .ports import Cache, Channel
 from .saga.consumer import Consumer
 from .saga.handling import Handlers
-from .settings import MongoDB, Provider, Settings
+from .settings import MongoDB, Postgres, Provider, Settings
 from .web import events_api
 from .web.app import Instance, build
+
+if TYPE_CHECKING:
+    from .services.catalogue import Catalogue
 
 NO_OPERATOR = "operator@shop.example"
 
@@ -169,19 +173,51 @@ def _notification(instance: Instance) -> FastAPI:
 
 
 def _catalogue(instance: Instance) -> FastAPI:
-    from .adapters.inventory_client import HttpInventory
     from .adapters.mongodb.catalogue import MongoCatalogue
-    from .services.catalogue import Catalogue
+    from .services.catalogue import CachedStocks, Catalogue
     from .web import catalogue_api
 
     app = build(instance, "Catalogue", "Products with metadata and stock.")
     stores, settings = Stores(instance), instance.settings
-    inventory = HttpInventory(settings.urls.inventory)
-    instance.closing.append(inventory.close)
-    cache = _cache(settings) if settings.cache == "redis" else None
-    catalogue = Catalogue(MongoCatalogue(stores.database), cache, inventory, settings.catalogue_fresh_seconds)
+    if settings.postgres:
+        catalogue = _polyglot(instance, stores, settings.postgres)
+    else:
+        from .adapters.inventory_client import HttpInventory
+
+        inventory = HttpInventory(settings.urls.inventory)
+        instance.closing.append(inventory.close)
+        stocks = CachedStocks(_cache(settings) if settings.cache == "redis" else None, inventory)
+        mongo = MongoCatalogue(stores.database)
+        catalogue = Catalogue(mongo, mongo, stocks, settings.catalogue_fresh_seconds)
     catalogue_api.add(app, catalogue, settings.catalogue_fresh_seconds)
     return app
+
+
+def _polyglot(instance: Instance, stores: Stores, options: Postgres) -> Catalogue:
+    """Products from PostgreSQL, metadata from MongoDB, stock from Redis, each behind its circuit."""
+    from .adapters.mongodb.catalogue import MongoCatalogue
+    from .adapters.postgres.catalogue import PostgresCatalogue
+    from .adapters.postgres.connection import Pool
+    from .adapters.redis_cache import RedisStocks
+    from .services.catalogue import SOURCES, Catalogue
+    from .services.circuit import Circuit
+
+    settings, seconds = instance.settings, instance.settings.source_seconds
+    if settings.redis_url is None:
+        raise BadUseError("`postgres` is there, so stock is read from Redis, and the file has no `redis_url`")
+    pool, stocks, watcher = Pool(options), RedisStocks(settings.redis_url, seconds), instance.telemetry.sources()
+    instance.closing += [pool.close, stocks.close]
+    catalogue = Catalogue(
+        PostgresCatalogue(pool),
+        MongoCatalogue(stores.database, seconds),
+        stocks,
+        settings.catalogue_fresh_seconds,
+        {source: Circuit(source, seconds, watcher) for source in SOURCES},
+        watcher,
+    )
+    # With one source away it still serves: only the load balancer's answer to all of them would serve nobody.
+    instance.ping, instance.sources_away = catalogue.ping, catalogue.away
+    return catalogue
 
 
 def _provider(instance: Instance) -> FastAPI:

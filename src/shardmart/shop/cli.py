@@ -148,23 +148,50 @@ def parked(
 
 
 @app.command(epilog=EPILOG)
-def seed(config: Config) -> None:
-    """Write `productmetas` for the products there are; again writes only what is missing."""
-    from .adapters.mongodb import client as mongodb
-    from .adapters.mongodb.catalogue import MongoCatalogue
+def seed(
+    config: Config,
+    administrator: Annotated[str, typer.Option(help="Who makes tables and user in PostgreSQL.")] = "postgres",
+    postgres_password_file: Annotated[
+        Path | None, typer.Option(help="File with that one's password; needed where the catalogue is in PostgreSQL.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Give each source of the catalogue what it lacks of the products there are; again writes only what is missing."""
+    from .seeding import seed as fill
 
-    options = settings.load(config).mongodb
-    if options is None:
-        raise BadUseError("the file has no `mongodb`")
-
-    async def write() -> int:
-        async with mongodb.connect(options.uri, 10, "seed") as client:
-            return await MongoCatalogue(mongodb.database(client, options.database)).seed_metadata()
-
+    options = settings.load(config)
     try:
-        typer.echo(f"{asyncio.run(write())} products got metadata")
+        password = postgres_password_file.read_text().strip() if postgres_password_file else ""
+    except OSError as error:
+        raise BadUseError(f"cannot read {postgres_password_file}: {error.strerror}") from None
+    try:
+        done = asyncio.run(fill(options, administrator, password))
     except StoreError as error:
-        raise UnreachableError(f"the store does not answer: {error}") from None
+        raise UnreachableError(f"a source does not answer: {error}; run it again, it goes on where it was") from None
+    if as_json:
+        typer.echo(json.dumps(done.as_document()))
+        return
+    also = f", {done.products} rows in PostgreSQL, {done.stock} stocks in Redis" if options.postgres else ""
+    typer.echo(f"{done.read} products: {done.metadata} got metadata{also}")
+
+
+@app.command(epilog=EPILOG)
+def sources(
+    config: Config,
+    secrets: Annotated[Path | None, typer.Option(help="Folder with the passwords, to name their files.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look into each source of the catalogue: does it answer, what has it, and the command line to look yourself."""
+    from .sources import Looked, look
+
+    looked: list[Looked] = asyncio.run(look(settings.load(config), secrets))
+    if as_json:
+        typer.echo(json.dumps([one.as_document() for one in looked]))
+    else:
+        for one in looked:
+            typer.echo(one.as_text())
+    if away := [one.source for one in looked if one.problem]:
+        raise UnreachableError(f"{', '.join(away)} cannot be read")
 
 
 def _consumer(service: str) -> str:

@@ -27,6 +27,10 @@ class StoreError(Exception):
     """The store did not do it, and may do it later: it is away, or it was too busy."""
 
 
+class AwayError(StoreError):
+    """It was not asked, because it did not answer just now, or it did not answer within its time."""
+
+
 class ConflictError(StoreError):
     """Somebody else changed the same thing at the same time; nothing was written."""
 

@@ -55,6 +55,20 @@ class MongoDB(Part):
     """Events of one region are handled in so many independent sequences.  Never change it on a shop that has events."""
 
 
+class Postgres(Part):
+    """The catalogue's structured part in PostgreSQL: the catalogue's own user, who may read it and nothing else."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=5432, ge=1, le=65535)
+    database: str = "catalogue"
+    user: str = "shop_catalogue"
+    password: Secret
+    flavour: Literal["plain", "citus"] = "plain"
+    """Which tables the seeder makes; questions are the same for both."""
+    sslmode: Literal["prefer", "require", "verify-full"] = "prefer"
+    """libpq's; the certificate authority is libpq's default or $PGSSLROOTCERT."""
+
+
 class Urls(Part):
     """Base URLs of the services as callers reach them: the load balancer's."""
 
@@ -112,6 +126,8 @@ class Settings(Part):
     """The whole file."""
 
     mongodb: MongoDB | None = None
+    postgres: Postgres | None = None
+    """Where the catalogue's products are; null: in MongoDB like everything else."""
     cache: Literal["redis", "memory"] = "memory"
     redis_url: str | None = None
     tokens: Tokens
@@ -127,6 +143,8 @@ class Settings(Part):
     """An instance that did not answer for so long loses its lanes to the others."""
     catalogue_fresh_seconds: float = Field(default=0.25, ge=0)
     """How old an answer of the catalogue may be; 0 asks the stores every time."""
+    source_seconds: float = Field(default=0.5, gt=0)
+    """How long the catalogue waits for PostgreSQL, MongoDB and Redis each, where products are in PostgreSQL."""
     drain_seconds: float = Field(default=2.0, ge=0)
     """Between SIGTERM and the end of listening: /readyz says 503, so that the load balancer looks away first."""
     limits: Limits = Limits()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -120,6 +120,10 @@ class Telemetry:
             self._lag.observe(lag)
             self._recent.append(lag)
 
+    def sources(self) -> SourceMetrics:
+        """Metrics of the sources that answers are merged from; asked for once, by a service that merges."""
+        return SourceMetrics(self.registry)
+
     def lag_ms(self) -> dict[str, float | None]:
         """Median and 99th percentile of the last effects, in milliseconds."""
         lags = sorted(self._recent)
@@ -131,3 +135,37 @@ class Telemetry:
     def text(self) -> bytes:
         """Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class SourceMetrics:
+    """See `services.circuit.Watcher`."""
+
+    STATES: ClassVar[dict[str, int]] = {"closed": 0, "half-open": 1, "open": 2}
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "shop_source_seconds",
+            "Time a source took to answer or fail",
+            ["source"],
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+        self._state = Gauge(
+            "shop_source_circuit", "0 closed: asked; 1 half open: a probe; 2 open: away", ["source"], registry=registry
+        )
+        self._missing = Counter(
+            "shop_source_missing", "Answers without the part of a source", ["source"], registry=registry
+        )
+
+    def asked(self, source: str, seconds: float) -> None:
+        """It answered or failed after so long."""
+        self._seconds.labels(source).observe(seconds)
+
+    def became(self, source: str, state: str) -> None:
+        """Its circuit changed."""
+        self._state.labels(source).set(self.STATES[state])
+        self._missing.labels(source)  # there from the start, so that its first miss is seen as an increase
+
+    def missing(self, source: str) -> None:
+        """An answer went out without its part."""
+        self._missing.labels(source).inc()

@@ -47,6 +47,23 @@ def test_a_shop_without_a_cache_server_has_none(tmp_path: Path) -> None:
     assert shop.cache is None
 
 
+def test_the_polyglot_topology_has_postgresql_and_reads_back_the_same() -> None:
+    cluster = load(ROOT / "inventories" / "topologies" / "polyglot.yml").resolve()
+    assert cluster.shop is not None
+    assert cluster.shop.postgres is not None
+    assert (cluster.shop.postgres.address, cluster.shop.backends.postgres_is_ours) == ("127.0.0.1:5432", True)
+    assert description.parse(cluster.as_document()) == cluster
+
+
+def test_a_postgresql_that_is_there_takes_no_port_of_this_machine(tmp_path: Path) -> None:
+    text = "{catalogue: postgres, postgres_host: db, postgres_port: 3000, postgres_flavour: citus}"
+    shop = load(written(tmp_path, f"services: {{}}\nbackends: {text}\n")).resolve().shop
+    assert shop is not None
+    assert shop.postgres is not None
+    assert (shop.postgres.address, shop.backends.postgres_flavour) == ("db:3000", "citus")
+    assert not shop.backends.postgres_is_ours
+
+
 def test_a_description_with_the_shop_reads_back_the_same() -> None:
     cluster = load(SHOP).resolve()
     assert description.parse(cluster.as_document()) == cluster
@@ -67,6 +84,22 @@ def test_a_description_of_version_2_is_still_read() -> None:
         ("services: {order: {port: 27017}}\n", "routers.port and services.order.port: port 27017 is used twice"),
         ("services:\n", "services: expected a mapping of services; `services: {}` is every one"),
         ("backends: {cache: memory}\n", "backends: there are no `services` that would use them"),
+        (
+            "services: {}\nbackends: {catalogue: postgres, cache: memory}\n",
+            "backends: `catalogue: postgres` reads stock from Redis: it needs `cache: redis`",
+        ),
+        (
+            "services: {}\nbackends: {catalogue: postgres, postgres_flavour: citus}\n",
+            "backends: `postgres_flavour: citus` needs `postgres_host`",
+        ),
+        (
+            "services: {}\nbackends: {postgres_port: 5433}\n",
+            "backends: `postgres_port` has no use: it needs `catalogue: postgres`",
+        ),
+        (
+            "services: {}\nbackends: {catalogue: postgres, postgres_port: 3000}\n",
+            "services.catalogue.port and backends.postgres_port: port 3000 is used twice",
+        ),
         ("services: {}\nbackends: {store: excel}\n", "backends.store: Input should be 'mongodb', found 'excel'"),
     ],
 )

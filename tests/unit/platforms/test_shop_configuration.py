@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shardmart.cluster.host.files import write_whole
+from shardmart.cluster.shop import Instance
 from shardmart.declare import access
 from shardmart.declare.topology import load
 from shardmart.platforms.embedded_shop import configuration, envoy
@@ -51,6 +53,33 @@ def test_each_service_holds_the_secrets_it_uses_and_no_others(state: Path) -> No
         "provider": {"shop-tokens", "shop-provider", "shop-webhook"},
         "console": {"shop-tokens"},
     }
+
+
+@pytest.mark.parametrize(("host", "sslmode"), [("127.0.0.1", "prefer"), ("db.example", "require")])
+def test_the_catalogue_alone_is_told_of_postgresql(state: Path, host: str, sslmode: str) -> None:
+    assert SHOP is not None
+    (state / "secrets" / "shop-catalogue-postgres.password").write_text("p" * 40)
+    shop = replace(SHOP, postgres=Instance("catalogue-postgres", host, 5432))
+    read = {}
+    for service in SERVICES:
+        file = state / f"{service}.json"
+        write_whole(file, configuration.settings(service, replace(CLUSTER, shop=shop), state, data=state / "data"))
+        read[service] = settings.load(file)
+    assert [service for service, one in read.items() if one.postgres] == ["catalogue"]
+    told = read["catalogue"].postgres
+    assert told is not None
+    assert (told.host, told.port, told.password, told.sslmode) == (host, 5432, "p" * 40, sslmode)
+    assert read["catalogue"].redis_url, "stock comes from Redis"
+
+
+def test_a_cache_that_stock_is_read_from_keeps_it_and_one_that_is_a_copy_does_not(state: Path) -> None:
+    assert SHOP is not None
+    secrets = configuration.Secrets(state / "secrets")
+    copy = configuration.cache_configuration(SHOP, secrets, state).splitlines()
+    source = replace(SHOP, postgres=Instance("catalogue-postgres", "127.0.0.1", 5432))
+    kept = configuration.cache_configuration(source, secrets, state).splitlines()
+    assert {"appendonly no", "maxmemory-policy allkeys-lru"} <= set(copy)
+    assert {"appendonly yes", "maxmemory-policy noeviction"} <= set(kept)
 
 
 def test_only_what_reads_may_be_sent_twice() -> None:

@@ -116,8 +116,20 @@ def gather(shop: Shop) -> dict[str, Any]:
         health = ask_cache(shop.cache)
         document["cache"] = {"name": shop.cache.name, "address": shop.cache.address, "state": health.state}
         if not health.ready:
-            problems.append(f"{shop.cache.name} is {health.state}: {health.reason}; answers come from the store")
+            instead = "the catalogue has no stock" if shop.postgres else "answers come from the store"
+            problems.append(f"{shop.cache.name} is {health.state}: {health.reason}; {instead}")
+    if shop.postgres and (reason := _refusal(shop.postgres)):
+        problems.append(f"{shop.postgres.name} is {DOWN}: {reason}; the catalogue has no names and prices")
     return document
+
+
+def _refusal(server: Instance) -> str:
+    """Why nobody takes connections there; empty when somebody does."""
+    try:
+        with socket.create_connection((server.host, server.port), timeout=TIMEOUT_SECONDS):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _is_its_own_address(service: Service) -> bool:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...cluster.description import Cluster
+from ...cluster.description import LOOPBACK, Cluster
 from ...cluster.shop import Shop
 from ..platform import PlatformError
 from ..state import uri_of
@@ -21,6 +21,7 @@ CACHE_READERS = ("catalogue", "inventory", "notification")
 CACHE_USER = "shop"
 CACHE_MB = 64
 TOKENS, CACHE, PROVIDER, WEBHOOK = "shop-tokens", "shop-cache", "shop-provider", "shop-webhook"
+CATALOGUE_POSTGRES = "shop-catalogue-postgres"
 """Secrets that are no database user's (declare/access.yml)."""
 
 
@@ -50,10 +51,11 @@ def cache_configuration(shop: Shop, secrets: Secrets, data: Path) -> str:
             f"port {shop.cache.port}",
             f'dir "{data}"',
             'save ""',
-            "appendonly no",
+            # Where the catalogue reads stock from it alone, it keeps what it has; else it is a copy that is made anew.
+            f"appendonly {'yes' if shop.postgres else 'no'}",
             "set-proc-title no",  # or its command line would not name this file, by which it is recognised
             f"maxmemory {CACHE_MB}mb",
-            "maxmemory-policy allkeys-lru",
+            f"maxmemory-policy {'noeviction' if shop.postgres else 'allkeys-lru'}",
             "user default off",
             f"user {CACHE_USER} on >{secrets.get(CACHE)} ~* &* +@all -@admin -@dangerous +info +ping",
             "",
@@ -79,6 +81,15 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
     if service in CACHE_READERS and shop.cache:
         found["cache"] = "redis"
         found["redis_url"] = f"redis://{CACHE_USER}:{secrets.get(CACHE)}@{shop.cache.address}/0"
+    if service == "catalogue" and shop.postgres:
+        found["postgres"] = {
+            "host": shop.postgres.host,
+            "port": shop.postgres.port,
+            "password": secrets.get(CATALOGUE_POSTGRES),
+            "flavour": shop.backends.postgres_flavour,
+            # A server elsewhere is asked with TLS or not at all.
+            "sslmode": "prefer" if shop.postgres.host in LOOPBACK else "require",
+        }
     if service in ("payment", "provider"):
         found["provider"] = {
             "url": urls["provider"],

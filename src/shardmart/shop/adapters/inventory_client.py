@@ -12,14 +12,14 @@ logger = logging.getLogger(__name__)
 
 
 class HttpInventory:
-    """See `services.catalogue.StockSource`."""
+    """See `services.catalogue.Inventory`."""
 
     def __init__(self, url: str, seconds: float = 1.5) -> None:
         self._url, self._timeout = url.rstrip("/"), aiohttp.ClientTimeout(total=seconds)
         self._session: aiohttp.ClientSession | None = None
 
     async def stocks(self, products: Sequence[str]) -> dict[str, int] | None:
-        """See `StockSource`."""
+        """See `Inventory`."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         found: dict[str, int] = {}

@@ -137,9 +137,13 @@ class CacheKeeper:
                     await self.refill()
                     async for stock in changes:
                         if stock is not None:
-                            self.away = not await self._cache.put([stock])
+                            stored = await self._cache.put([stock])
                             await self._hint(stock)
-                        elif not await self._cache.is_complete():
+                        else:
+                            stored = await self._cache.put([])
+                        # A cache that comes back with what it had lacks the changes of meanwhile.
+                        back, self.away = stored and self.away, not stored
+                        if back or (stock is None and stored and not await self._cache.is_complete()):
                             await self.refill()
             await asyncio.sleep(0.5)
 

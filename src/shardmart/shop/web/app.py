@@ -39,6 +39,7 @@ class Instance:
         self.closing: list[Callable[[], Awaitable[None]]] = []
         self.ping: Check | None = None
         self.cache_is_away: Callable[[], bool] | None = None
+        self.sources_away: Callable[[], list[str]] | None = None
         self._ready: tuple[float, str | None] = (0.0, None)
 
     async def missing(self) -> str | None:
@@ -130,6 +131,7 @@ def _common(app: FastAPI, instance: Instance) -> None:
             "parked": consumer.parked() if consumer else 0,
             "lag_ms": instance.telemetry.lag_ms(),
             "cache": None if cache is None else "away" if cache() else "ok",
+            "sources_away": instance.sources_away() if instance.sources_away else [],
             "store": "away" if await instance.missing() else "ok",
         }
 

@@ -11,7 +11,7 @@ FIELDS = ("id", "name", "category", "price_cents")
 
 
 class MemoryCatalogue:
-    """See `services.catalogue.Products`."""
+    """See `services.catalogue.Products` and `Metadata`."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -39,7 +39,12 @@ class MemoryCatalogue:
         self._memory.must_be_there()
         return {id_: self._memory.metadata[id_] for id_ in ids if id_ in self._memory.metadata}
 
-    async def metadata_page(self, after: str | None, limit: int) -> list[str]:
-        """Ids of products that have metadata."""
+    async def metadata_page(self, after: str | None, limit: int) -> dict[str, Document]:
+        """The same of the products that have metadata, by id."""
         self._memory.must_be_there()
-        return [id_ for id_ in sorted(self._memory.metadata) if after is None or id_ > after][:limit]
+        ids = [id_ for id_ in sorted(self._memory.metadata) if after is None or id_ > after]
+        return {id_: self._memory.metadata[id_] for id_ in ids[:limit]}
+
+    async def ping(self) -> None:
+        """StoreError while the memory plays a store that is away."""
+        self._memory.must_be_there()

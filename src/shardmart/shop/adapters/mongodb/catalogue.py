@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pymongo
@@ -46,27 +46,48 @@ class MongoCatalogue:
         with errors_of_the_store(), pymongo.timeout(self._seconds):
             return {documents.seen_id(document.pop("_id")): document async for document in self._metas.find(query)}
 
-    async def metadata_page(self, after: str | None, limit: int) -> list[str]:
-        """Ids of products that have metadata: what there is to show while `products` is away."""
+    async def metadata_page(self, after: str | None, limit: int) -> dict[str, Document]:
+        """The same of the products that have metadata, in the order of their ids."""
         query = {"_id": {"$gt": documents.stored_id(after)}} if after else {}
         with errors_of_the_store(), pymongo.timeout(self._seconds):
-            cursor = self._metas.find(query, {"_id": 1}).sort("_id", 1).limit(limit)
-            return [documents.seen_id(document["_id"]) async for document in cursor]
+            cursor = self._metas.find(query).sort("_id", 1).limit(limit)
+            return {documents.seen_id(document.pop("_id")): document async for document in cursor}
 
-    async def seed_metadata(self) -> int:
-        """Write metadata for products that have none; returns how many."""
-        written = 0
+    async def ping(self) -> None:
+        """StoreError unless the shards answer: a router alone would say nothing of them."""
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            await self._metas.find_one({}, {"_id": 1})
+
+    async def all_products(self, batch: int) -> AsyncIterator[list[Document]]:
+        """Every product with its first stock, {"id", "name", "category", "price_cents", "stock"}, by id."""
         with errors_of_the_store():
-            batch: list[UpdateOne] = []
-            async for product in self._products.find({}, {"name": 1, "category": 1}):
-                change = {"$setOnInsert": made_up(product["name"], product["category"])}
-                batch.append(UpdateOne({"_id": product["_id"]}, change, upsert=True))
-                if len(batch) == 500:
-                    written += (await self._metas.bulk_write(batch, ordered=False)).upserted_count
-                    batch = []
-            if batch:
-                written += (await self._metas.bulk_write(batch, ordered=False)).upserted_count
-        return written
+            found: list[Document] = []
+            fields = {"name": 1, "category": 1, "price_cents": 1, "stock": 1}
+            async for document in self._products.find({}, fields).sort("_id", 1).batch_size(batch):
+                found.append(_product(document) | {"stock": document["stock"]})
+                if len(found) == batch:
+                    yield found
+                    found = []
+            if found:
+                yield found
+
+    async def add_metadata(self, products: Sequence[Mapping[str, Any]]) -> int:
+        """Write metadata for those of the products that have none; returns how many."""
+        changes = [
+            UpdateOne(
+                {"_id": documents.stored_id(product["id"])},
+                {"$setOnInsert": made_up(product["name"], product["category"])},
+                upsert=True,
+            )
+            for product in products
+        ]
+        with errors_of_the_store():
+            return (await self._metas.bulk_write(changes, ordered=False)).upserted_count
+
+    async def count(self) -> int:
+        """How many products have metadata."""
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            return await self._metas.count_documents({})
 
 
 def made_up(name: str, category: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""PostgreSQL, or what speaks its protocol: the catalogue's products."""

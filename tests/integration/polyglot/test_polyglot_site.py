@@ -1,0 +1,99 @@
+"""`make polyglot` converges: three sources filled, nothing changed twice, PostgreSQL stopped where it goes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from shardmart.platforms import postgres
+from shardmart.platforms.embedded_shop.files import ShopFiles
+from tests.support.clusters import free_ports
+from tests.support.plays import Site
+
+pytestmark = [pytest.mark.integration, pytest.mark.full]
+BALANCED = ("catalogue", "order", "inventory", "payment", "notification")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    # As root PostgreSQL runs as another user, who has no way into pytest's folders.
+    home = Path(tempfile.mkdtemp(prefix="shardmart-polyglot-"))
+    home.chmod(0o711)
+    monkeypatch.setenv("SHARDMART_POSTGRES_HOME", str(home / "servers"))
+    ports = free_ports(2 * len(BALANCED) + 4)
+    services: dict[str, object] = {
+        name: {"port": ports[2 * n], "instances": 1, "instances_from": ports[2 * n + 1]}
+        for n, name in enumerate(BALANCED)
+    }
+    services |= {"provider": {"port": ports[-4]}, "console": {"port": ports[-3]}}
+    made = Site(tmp_path)
+    made.write(
+        services=services, backends={"catalogue": "postgres", "cache_port": ports[-2], "postgres_port": ports[-1]}
+    )
+    yield made
+    made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def catalogue(site: Site) -> requests.Response:
+    shop = site.cluster().description.shop
+    assert shop
+    found = shop.service("catalogue")
+    assert found
+    return requests.get(f"{found.url}/api/products?limit=100", timeout=30)
+
+
+def test_the_polyglot_shop_converges_and_is_stopped_with_its_data_kept(site: Site) -> None:
+    planned = site.play("site.yml", "--check")
+    assert planned.code == 0, planned.output
+    assert not site.state.exists(), "check mode on an empty machine changes nothing"
+    first = site.play("site.yml")
+    assert first.code == 0, first.output
+    second = site.play("site.yml")
+    assert second.code == 0, second.output
+    assert set(second.changed.values()) == {0}, second.output
+
+    answer = catalogue(site)
+    assert answer.headers.get("Catalogue-Missing") is None
+    with site.cluster().client() as client:
+        products = list(client["ecommerce"]["products"].find().sort("_id", 1))
+    assert [(p["id"], p["name"], p["stock"]) for p in answer.json()] == [
+        (str(p["_id"]), p["name"], str(p["stock"])) for p in products
+    ]
+    secrets = site.state / "secrets"
+    passwords = {file.name: file for file in secrets.glob("shop-*postgres.password")}
+    assert set(passwords) == {"shop-postgres.password", "shop-catalogue-postgres.password"}
+    assert {file.stat().st_mode & 0o777 for file in passwords.values()} == {0o600}
+    assert [name for name, file in passwords.items() if file.read_text().strip() in first.output] == []
+    config = ShopFiles(site.state).configuration("catalogue-1.json")
+    looked = subprocess.run(
+        [str(Path(sys.executable).with_name("shardmart")), "shop", "sources", "--json", "--config", str(config)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert looked.returncode == 0, looked.stderr
+    assert [one["products"] for one in json.loads(looked.stdout)] == [len(products)] * 3
+
+    server = postgres.Server("catalogue-postgres", 0, "postgres", Path(), postgres.Host(site.state), peers=False)
+    assert server.running()
+    wanted = dict(site.document["backends"])
+    site.write(backends={"cache_port": wanted["cache_port"]})
+    without = site.play("playbooks/shop.yml")
+    assert without.code == 0, without.output
+    assert not server.running(), "the topology has it no more"
+    assert server.made, "what it held is kept"
+    assert [p["id"] for p in catalogue(site).json()] == [p["id"] for p in answer.json()], "products come from MongoDB"
+
+    site.write(backends=wanted)
+    down = site.play("playbooks/destroy.yml")
+    assert down.code == 0, down.output
+    back = site.play("site.yml")
+    assert back.code == 0, back.output
+    assert catalogue(site).json() == answer.json()
