@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from shardmart.errors import UnreachableError
+
 from ..journal import Outcome
 
 IDLE_SECONDS = 10.0
@@ -22,7 +24,7 @@ PAUSE_SECONDS = 0.1
 BEING_HANDLED, NOT_READY = http.client.CONFLICT, http.client.SERVICE_UNAVAILABLE
 
 
-class RequestError(Exception):
+class RequestError(UnreachableError):
     """A request that was refused or not answered.  `outcome` is `failed` only if it certainly changed nothing."""
 
     def __init__(self, outcome: Outcome, reason: str) -> None:
