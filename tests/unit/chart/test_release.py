@@ -19,7 +19,8 @@ from shardmart.platforms.state import State
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "inventories" / "topologies"
-TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted(FOLDER.glob("*.yml"))]
+EMBEDDED_ONLY = FOLDER / "polyglot.yml"
+TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted(set(FOLDER.glob("*.yml")) - {EMBEDDED_ONLY})]
 each_topology = pytest.mark.parametrize("file", TOPOLOGIES, ids=lambda file: file.stem)
 SHOP = Release("shop", "shopping", "shop")
 
@@ -50,6 +51,11 @@ def test_kubernetes_and_embedded_differ_only_in_where_servers_are(file: Path) ->
     )
     assert back == embedded
     assert set(declared.tls.names) <= set(pods.tls.names)
+
+
+def test_a_topology_that_only_processes_serve_is_refused_by_its_key() -> None:
+    with pytest.raises(topology.TopologyError, match=r"^backends\.catalogue: on Kubernetes the shop has mongodb only$"):
+        laptop(topology.load(EMBEDDED_ONLY))
 
 
 def rendered(tmp_path: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
