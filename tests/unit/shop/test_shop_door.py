@@ -217,6 +217,21 @@ def test_one_caller_cannot_take_all_places(shop: MemoryShop) -> None:
     assert client.get("/orders", headers=mine(subject="customer:EMEA.u2")).status_code == 200
 
 
+def test_another_token_of_the_same_caller_is_no_new_place(shop: MemoryShop) -> None:
+    client = AsgiClient(app_of(shop, burst=2, requests_per_second=0.001))
+    tokens = [issue([KEY], f"customer:{CUSTOMER}", 60 + n) for n in range(3)]
+    answers = [client.get("/orders", headers={"Authorization": f"Bearer {token}"}) for token in tokens]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+
+def test_made_up_tokens_share_one_place_and_take_none_of_those_who_send_none(shop: MemoryShop) -> None:
+    client = AsgiClient(app_of(shop, burst=2, requests_per_second=0.001))
+    made_up = [client.get("/orders", headers={"Authorization": f"Bearer {n}"}).status_code for n in range(4)]
+    assert made_up == [401, 401, 429, 429]
+    assert client.get("/orders").status_code == 401
+    assert client.get("/orders", headers=mine()).status_code == 200
+
+
 def test_rates_come_back_with_time() -> None:
     rates = Rates(per_second=2, burst=1)
     assert [rates.allows("a", at) for at in (0.0, 0.1, 0.5, 1.0)] == [True, False, True, True]

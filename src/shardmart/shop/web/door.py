@@ -6,7 +6,6 @@ differently: NUL, halves of surrogate pairs, numbers that are not finite.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..settings import Limits
 from ..telemetry import TRACE, Telemetry, new_trace
 from . import problems
+from .tokens import caller_of
 
 _TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _SURROGATE_OR_NUL = re.compile("[\ud800-\udfff\0]")
@@ -64,7 +64,7 @@ class Door:
     """ASGI middleware around a service."""
 
     def __init__(self, app: ASGIApp, limits: Limits, telemetry: Telemetry, state: Any) -> None:
-        """`state.draining` says that connections are to end after their answer."""
+        """`state` is the app's: `draining` says that connections are to end after their answer; it knows the tokens."""
         self._app, self._limits, self._telemetry, self._state = app, limits, telemetry, state
         self._rates = Rates(limits.requests_per_second, limits.burst)
 
@@ -111,13 +111,19 @@ class Door:
             headers.append((b"connection", b"close"))
         return headers
 
+    def _who(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
+        """The subject of a token that is good, else the address: what anybody may write into a header is no name."""
+        address = str((scope.get("client") or ("unknown",))[0])
+        if b"authorization" not in headers:
+            return f"at {address}"
+        scheme, _, token = headers[b"authorization"].decode("latin-1").partition(" ")
+        caller = caller_of(self._state, token.strip()) if scheme.lower() == "bearer" else None
+        return caller.subject if caller else f"nobody at {address}"
+
     async def _admit(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """The body, if the request may come in; RefusedError."""
-        caller = headers.get(b"authorization", b"")
-        address = (scope.get("client") or ("unknown",))[0]
-        name = hashlib.sha256(caller).hexdigest() if caller else str(address)
-        reading = not caller and scope["method"] in ("GET", "HEAD")
-        if not self._rates.allows(name, time.monotonic(), READING_COST if reading else 1.0):
+        reading = b"authorization" not in headers and scope["method"] in ("GET", "HEAD")
+        if not self._rates.allows(self._who(scope, headers), time.monotonic(), READING_COST if reading else 1.0):
             raise RefusedError(429, "too many requests of one caller")
         for part in (scope.get("raw_path", b""), scope.get("query_string", b"")):
             _must_be_text(part)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import jwt
 from fastapi import Depends, HTTPException, Request
@@ -76,10 +76,7 @@ _bearer = HTTPBearer(auto_error=False)
 async def _caller(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Caller:
-    caller: Caller | None = None
-    if credentials is not None:
-        known: dict[str, tuple[float, Caller]] = request.app.state.known_tokens
-        caller = _remembered(known, request.app.state.settings.tokens.keys, credentials.credentials)
+    caller = caller_of(request.app.state, credentials.credentials) if credentials is not None else None
     if caller is None:
         raise HTTPException(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
     return caller
@@ -88,12 +85,16 @@ async def _caller(
 REMEMBERED, REMEMBERED_SECONDS = 10_000, 30.0
 
 
-def _remembered(known: dict[str, tuple[float, Caller]], keys: Sequence[str], token: str) -> Caller | None:
-    """Verified again after half a minute at most: a token that comes often is not computed each time."""
+def caller_of(state: Any, token: str) -> Caller | None:
+    """Who the token is for, by an app's state (`settings`, `known_tokens`); None when it is not ours or has ended.
+
+    Verified again after half a minute at most: a token that comes often is not computed each time.
+    """
+    known: dict[str, tuple[float, Caller]] = state.known_tokens
     now = time.monotonic()
     if (found := known.get(token)) and found[0] > now:
         return found[1]
-    if (caller := verify(keys, token)) is not None:
+    if (caller := verify(state.settings.tokens.keys, token)) is not None:
         if len(known) >= REMEMBERED:
             known.clear()
         known[token] = (now + REMEMBERED_SECONDS, caller)
