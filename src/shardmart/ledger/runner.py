@@ -227,7 +227,8 @@ class Runner:
             outcome = "ok"
             end = writer.end(outcome, result)
             work.generator.acknowledged(function, value, result)
-            if self._options.double_submit and dice.random() < self._options.double_submit:
+            # What was answered 0 is no effect: sent again it may become one, which is a phantom and not doubled.
+            if result == 1 and self._options.double_submit and dice.random() < self._options.double_submit:
                 self._submit_again(work, function, value, next_token)
         self._recorder.count(outcome, (end - start) / 1e6, write=function in work.workload.writes)
         if outcome != "ok":

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from toy_workload import TOY, MemorySystem
+from toy_workload import TOY, MemorySystem, ToyClient
 
 from shardmart.cluster.host.processes import has_ended
 from shardmart.cluster.protocol.connection import Deadline
@@ -68,6 +68,18 @@ def test_what_the_toy_submits_twice_is_found(tmp_path: Path) -> None:
     run_toy(tmp_path / "j", "--double-submit", "1")
     verdict = check(tmp_path / "j")
     assert set(verdict["counts"]) == {"doubled"}
+
+
+def test_what_was_answered_0_is_not_submitted_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoked: list[int] = []
+
+    def refused(self: ToyClient, function: str, value: dict[str, Any], token: int) -> int:
+        invoked.append(token)
+        return 0
+
+    monkeypatch.setattr(ToyClient, "invoke", refused)
+    run_toy(tmp_path / "j", "--double-submit", "1")
+    assert len(set(invoked)) == len(invoked) > 0
 
 
 def test_the_toys_own_invariant_is_judged_by_its_name(tmp_path: Path) -> None:
