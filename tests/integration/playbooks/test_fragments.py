@@ -81,3 +81,9 @@ def test_fragments_converge_and_a_second_run_changes_nothing(site: Site) -> None
     assert (back.code, back.changed["controller"]) == (0, 2), back.output
     assert repair_timer.process(site.state, 60).running()
     assert shardmart(site, "status", "--json")["problems"] == []
+
+    # `make down` stops them with everything else; their data stays.
+    assert site.play("playbooks/destroy.yml").code == 0
+    nothing_runs = site.play("playbooks/fragments-destroy.yml")
+    assert (nothing_runs.code, nothing_runs.changed["controller"]) == (0, 0), nothing_runs.output
+    assert (site.state / "fragments.json").exists()

@@ -56,6 +56,17 @@ def test_site_converges_and_a_second_run_changes_nothing(site: Site) -> None:
         counts = {name: client.ecommerce[name].count_documents({}) for name in ("users", "products", "orders")}
     assert counts == {"users": 10, "products": 20, "orders": 30}
 
+    # TLS cannot be switched on under servers that run: refused before anything is made.
+    site.write(tls={"mode": "requireTLS"})
+    before = files_under(site.state / "config") | files_under(site.state / "secrets")
+    refused = site.play("playbooks/provision.yml")
+    assert refused.code != 0
+    assert "tls.mode: " in refused.output
+    assert "runs without TLS" in refused.output
+    assert not (site.state / "tls").exists()
+    assert files_under(site.state / "config") | files_under(site.state / "secrets") == before
+    site.write(tls={"mode": "disabled"})
+
     # One more shard is one more entry and the same command again.
     shard3 = {
         "name": "shard3ReplSet",
@@ -73,6 +84,7 @@ def test_site_converges_and_a_second_run_changes_nothing(site: Site) -> None:
     # down keeps the data, up brings it back.
     assert site.play("playbooks/destroy.yml").code == 0
     assert not [p.name for p in site.cluster().processes.values() if p.running()]
+    assert [shard for shard in ("shard1-1", "shard2-1", "shard3-1") if missed_the_config_servers(site, shard)] == []
     again = site.play("site.yml")
     assert again.code == 0, again.output
     with site.cluster().client("loader") as client:
@@ -83,6 +95,11 @@ def test_site_converges_and_a_second_run_changes_nothing(site: Site) -> None:
         f"Removing the data, configuration, logs and secrets of cluster playbooks in {site.state}" in destroyed.output
     )
     assert not (site.state / "data").exists()
+
+
+def missed_the_config_servers(site: Site, shard: str) -> bool:
+    """Whether a shard's member, told to end, found that the config servers had ended before it (and waited 15 s)."""
+    return '"id":22667,' in (site.state / "logs" / f"{shard}.log").read_text(errors="replace")
 
 
 def kill_play(site: Site, after_seconds: float) -> None:
