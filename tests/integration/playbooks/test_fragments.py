@@ -29,7 +29,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     made.write(fragments={"port": free_ports(3)[0]})
     yield made
     if made.state.exists():
-        made.play("playbooks/fragments-destroy.yml", "playbooks/destroy.yml", "-e", "destroy_data=true")
+        for playbook in ("playbooks/fragments-destroy.yml", "playbooks/destroy.yml"):
+            made.play(playbook, "-e", "destroy_data=true")
     shutil.rmtree(home, ignore_errors=True)
 
 
@@ -45,8 +46,9 @@ def shardmart(site: Site, *words: str) -> Any:
 
 @pytest.mark.full
 def test_fragments_converge_and_a_second_run_changes_nothing(site: Site) -> None:
-    cluster = site.play("playbooks/provision.yml", "playbooks/bootstrap.yml")
-    assert cluster.code == 0, cluster.output
+    for playbook in ("playbooks/provision.yml", "playbooks/bootstrap.yml"):
+        cluster = site.play(playbook)
+        assert cluster.code == 0, cluster.output
     planned = site.play("playbooks/fragments.yml", "--check")
     assert planned.code == 0, planned.output
     assert sum(planned.changed.values()) > 0
