@@ -14,6 +14,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from ..saga.handling import cancel
 from ..settings import Settings
 from . import page
 from .view import View
@@ -41,8 +42,7 @@ def build(settings: Settings, name: str) -> FastAPI:
         try:
             yield
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await cancel(following)
             await view.close()
 
     app = FastAPI(title=f"Console {name}", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)

@@ -20,7 +20,7 @@ from ..domain.events import SCHEMA, TYPES, Event
 from ..domain.identifiers import lane_of
 from ..ports import EventLog, FencedError, GapError, Lane, Lanes, Store, StoreError, Unit
 from ..telemetry import Telemetry, tracing
-from .handling import WAITS, Handlers, Held, WaitsError, must_be_handled_now, wait_for
+from .handling import WAITS, Handlers, Held, WaitsError, cancel, must_be_handled_now, wait_for
 
 BATCH = 64
 QUEUE = 4_000
@@ -107,8 +107,7 @@ class Consumer:
 
     async def _end(self) -> None:
         if self._stream:
-            self._stream.cancel()
-            await asyncio.gather(self._stream, return_exceptions=True)
+            await cancel(self._stream)
             self._stream = None
         for held in self._held.values():
             held.lost = True

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 
 from ..ports import StoreError
 from ..saga.consumer import Consumer
+from ..saga.handling import cancel
 from ..settings import Settings
 from ..telemetry import Telemetry
 from . import problems
@@ -73,9 +74,7 @@ def build(instance: Instance, title: str, description: str) -> FastAPI:
             if instance.consumer and consuming:
                 instance.consumer.stop()
                 await asyncio.gather(consuming, return_exceptions=True)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(*tasks)
             for close in instance.closing:
                 await close()
             logger.info("stopped")
