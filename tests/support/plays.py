@@ -83,6 +83,18 @@ class Site:
         )  # fmt: skip
         return Played(done.returncode, done.stdout)
 
+    def must_converge_from_nothing(self) -> Played:
+        """site.yml: check mode changes nothing, the first run makes everything, a second changes nothing; the first."""
+        planned = self.play("site.yml", "--check")
+        assert planned.code == 0, planned.output
+        assert not self.state.exists(), "check mode on an empty machine changes nothing"
+        first = self.play("site.yml")
+        assert first.code == 0, first.output
+        second = self.play("site.yml")
+        assert second.code == 0, second.output
+        assert set(second.changed.values()) == {0}, second.output
+        return first
+
     def cluster(self) -> EmbeddedCluster:
         """The cluster the playbooks made, for looking at its servers."""
         return EmbeddedCluster(self.state, State(self.state).description())

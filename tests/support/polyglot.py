@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +27,7 @@ from shardmart.platforms.embedded_shop import configuration, programs
 from shardmart.platforms.embedded_shop.files import ShopFiles
 from shardmart.platforms.embedded_shop.processes import cache_process
 from tests.support.clusters import EmbeddedCluster, free_ports
+from tests.support.postgres_home import postgres_home
 from tests.support.shops import Instance
 
 LIMIT_SECONDS = 2.0
@@ -179,18 +177,10 @@ class Polyglot:
 @contextmanager
 def polyglot(cluster: EmbeddedCluster) -> Iterator[Polyglot]:
     """The sources run, none of them is filled; the data of PostgreSQL lies where the user it runs as may reach it."""
-    home = Path(tempfile.mkdtemp(prefix="shardmart-polyglot-"))
-    home.chmod(0o711)
-    before = os.environ.get("SHARDMART_POSTGRES_HOME")
-    os.environ["SHARDMART_POSTGRES_HOME"] = str(home / "servers")
-    made = Polyglot(cluster)
-    try:
-        made.start_servers()
-        yield made
-    finally:
-        made.destroy()
-        shutil.rmtree(home, ignore_errors=True)
-        if before is None:
-            del os.environ["SHARDMART_POSTGRES_HOME"]
-        else:
-            os.environ["SHARDMART_POSTGRES_HOME"] = before
+    with postgres_home("polyglot"):
+        made = Polyglot(cluster)
+        try:
+            made.start_servers()
+            yield made
+        finally:
+            made.destroy()

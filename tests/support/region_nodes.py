@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from shardmart.fragments.peers import status, subscriptions
 from shardmart.fragments.relational import schema
 from shardmart.platforms import postgres
 from tests.support.clusters import free_ports
+from tests.support.postgres_home import postgres_home
 
 REGIONS = ("APJ", "EMEA", "LATAM")
 
@@ -106,20 +105,12 @@ def region_nodes(*, schema_too: bool = True, **more: Any) -> Iterator[RegionNode
 
     Their data lies outside of pytest's folders: where tests run as root those are closed to the servers' user.
     """
-    home = Path(tempfile.mkdtemp(prefix="shardmart-nodes-"))
-    home.chmod(0o711)
-    before = os.environ.get("SHARDMART_POSTGRES_HOME")
-    os.environ["SHARDMART_POSTGRES_HOME"] = str(home / "servers")
-    nodes = RegionNodes(home / "state", **more)
-    try:
-        nodes.start()
-        if schema_too:
-            nodes.apply()
-        yield nodes
-    finally:
-        nodes.destroy()
-        shutil.rmtree(home, ignore_errors=True)
-        if before is None:
-            del os.environ["SHARDMART_POSTGRES_HOME"]
-        else:
-            os.environ["SHARDMART_POSTGRES_HOME"] = before
+    with postgres_home("nodes") as home:
+        nodes = RegionNodes(home / "state", **more)
+        try:
+            nodes.start()
+            if schema_too:
+                nodes.apply()
+            yield nodes
+        finally:
+            nodes.destroy()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,21 +15,18 @@ import pytest
 from shardmart.platforms import repair_timer
 from tests.support.clusters import free_ports
 from tests.support.plays import Site
+from tests.support.postgres_home import postgres_home
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    # As root the servers run as another user, who has no way into pytest's folders.
-    home = Path(tempfile.mkdtemp(prefix="shardmart-fragments-"))
-    home.chmod(0o711)
-    monkeypatch.setenv("SHARDMART_POSTGRES_HOME", str(home / "servers"))
-    made = Site(tmp_path)
-    made.write(fragments={"port": free_ports(3)[0]})
-    yield made
-    if made.state.exists():
-        for playbook in ("playbooks/fragments-destroy.yml", "playbooks/destroy.yml"):
-            made.play(playbook, "-e", "destroy_data=true")
-    shutil.rmtree(home, ignore_errors=True)
+def site(tmp_path: Path) -> Iterator[Site]:
+    with postgres_home("fragments"):
+        made = Site(tmp_path)
+        made.write(fragments={"port": free_ports(3)[0]})
+        yield made
+        if made.state.exists():
+            for playbook in ("playbooks/fragments-destroy.yml", "playbooks/destroy.yml"):
+                made.play(playbook, "-e", "destroy_data=true")
 
 
 def shardmart(site: Site, *words: str) -> Any:

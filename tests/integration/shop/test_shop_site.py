@@ -62,14 +62,7 @@ def command(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_1_the_shop_is_up_and_a_second_run_changes_nothing(site: Site) -> None:
-    planned = site.play("site.yml", "--check")
-    assert planned.code == 0, planned.output
-    assert not site.state.exists(), "check mode on an empty machine changes nothing"
-    first = site.play("site.yml")
-    assert first.code == 0, first.output
-    second = site.play("site.yml")
-    assert second.code == 0, second.output
-    assert set(second.changed.values()) == {0}, second.output
+    site.must_converge_from_nothing()
 
 
 def test_2_an_order_is_confirmed_and_its_customer_told(site: Site) -> None:

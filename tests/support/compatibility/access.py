@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from .syntax import Module, strings
-from .use import ROOT, Kind, Use
+from .use import ROOT, Kind, Use, yaml_documents
 
 
 def in_yaml(file: Path, root: Path = ROOT) -> Iterator[Use]:
@@ -17,11 +17,7 @@ def in_yaml(file: Path, root: Path = ROOT) -> Iterator[Use]:
     text, path = file.read_text(), str(file.relative_to(root))
     if "actions:" not in text and "role:" not in text:
         return
-    try:
-        documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
-    except yaml.YAMLError:
-        return
-    for document in documents:
+    for document in yaml_documents(text):
         yield from _below(document, path, set())
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from .syntax import Module, strings
-from .use import ROOT, Kind, Use
+from .use import ROOT, Kind, Use, yaml_documents
 
 SECTIONS = frozenset(
     {"net", "security", "storage", "systemLog", "replication", "sharding", "setParameter", "processManagement",
@@ -152,11 +152,7 @@ def in_yaml(file: Path, root: Path = ROOT) -> Iterator[Use]:
     text, path = file.read_text(), str(file.relative_to(root))
     if "config:" not in text and "extraArgs:" not in text:
         return
-    try:
-        documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
-    except yaml.YAMLError:
-        return  # a template of Helm or Ansible
-    for document in documents:
+    for document in yaml_documents(text):
         yield from _of_node(document, path)
 
 

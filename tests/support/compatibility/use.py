@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[3]
 LOOKED_AT = (
     "src/shardmart",
@@ -77,3 +79,11 @@ def by_name(uses: Iterable[Use]) -> dict[tuple[Kind, str], list[Use]]:
             ),
         )
     )
+
+
+def yaml_documents(text: str) -> list[yaml.Node | None]:
+    """The documents of a file as nodes, which know their lines; none where it is a template of Helm or Ansible."""
+    try:
+        return list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+    except yaml.YAMLError:
+        return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Sequence
 
 import psutil
 
@@ -21,6 +22,15 @@ from .fault import Fault
 
 RESTART_SECONDS = 60
 DEATH_SECONDS = 20
+
+
+def await_death(victims: Sequence[psutil.Process]) -> None:
+    """Until all that were killed are gone; ChaosError that names those that are not after DEATH_SECONDS."""
+    end = time.monotonic() + DEATH_SECONDS
+    while alive := [victim.pid for victim in victims if not has_ended(victim)]:
+        if time.monotonic() > end:
+            raise ChaosError(f"waited {DEATH_SECONDS} s for the processes {alive} to die after SIGKILL")
+        time.sleep(0.01)
 
 
 class Kill(Fault):
@@ -38,11 +48,7 @@ class Kill(Fault):
         self.begun = time.time()
         for victim in victims:
             victim.send_signal(signal.SIGKILL)
-        end = time.monotonic() + DEATH_SECONDS
-        while alive := [victim.pid for victim in victims if not has_ended(victim)]:
-            if time.monotonic() > end:
-                raise ChaosError(f"waited {DEATH_SECONDS} s for the processes {alive} to die after SIGKILL")
-            time.sleep(0.01)
+        await_death(victims)
 
     def end(self) -> None:
         """Start what does not run."""

@@ -12,7 +12,6 @@ import time
 import psutil
 
 from shardmart.cluster.host import processes
-from shardmart.cluster.host.processes import has_ended
 from shardmart.cluster.protocol.connection import Deadline
 from shardmart.fragments.connection import administrator
 from shardmart.platforms import postgres, repair_timer
@@ -23,9 +22,8 @@ from ..targets import regions
 from ..targets.selectors import Targets
 from .fault import Fault
 from .loopback import Network
+from .processes import RESTART_SECONDS, await_death
 
-RESTART_SECONDS = 60
-DEATH_SECONDS = 20
 RULE = "customer_region_apply"
 """The trigger that decides between a row and what a peer says of it."""
 
@@ -64,11 +62,7 @@ class KillRegion(_OfRegions):
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.send_signal(signal.SIGKILL)
-        end = time.monotonic() + DEATH_SECONDS
-        while alive := [victim.pid for victim in victims if not has_ended(victim)]:
-            if time.monotonic() > end:
-                raise ChaosError(f"waited {DEATH_SECONDS} s for the processes {alive} to die after SIGKILL")
-            time.sleep(0.01)
+        await_death(victims)
 
     def end(self) -> None:
         """Start what does not run."""
