@@ -12,15 +12,18 @@ from typing import Any
 
 from ...cluster.description import LOOPBACK, Cluster
 from ...cluster.shop import Shop
+from ..embedded_kafka import brokers
 from ..platform import PlatformError
 from ..state import uri_of
 
 DATABASE_USERS = ("catalogue", "order", "inventory", "payment", "notification")
 """Services with a database user of their own, `shop-NAME`."""
+EVENT_SERVICES = ("order", "inventory", "payment", "notification")
 CACHE_READERS = ("catalogue", "inventory", "notification")
 CACHE_USER = "shop"
 CACHE_MB = 64
 TOKENS, CACHE, PROVIDER, WEBHOOK = "shop-tokens", "shop-cache", "shop-provider", "shop-webhook"
+KAFKA = "shop-kafka"
 CATALOGUE_POSTGRES = "shop-catalogue-postgres"
 """Secrets that are no database user's (declare/access.yml)."""
 
@@ -38,6 +41,12 @@ class Secrets:
             return file.read_text().strip()
         except FileNotFoundError:
             raise PlatformError(f"{file} is missing: run `make shop`") from None
+
+
+def broker_passwords(secrets: Secrets) -> dict[str, str]:
+    """What Kafka's users log in with: the brokers, and each service that handles events."""
+    services = {f"shop-{service}": secrets.get(f"{KAFKA}-{service}") for service in EVENT_SERVICES}
+    return {brokers.BROKER: secrets.get(KAFKA), **services}
 
 
 def cache_configuration(shop: Shop, secrets: Secrets, data: Path) -> str:
@@ -78,6 +87,15 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
         user = f"shop-{service}"
         authority = state / "tls" / "ca.pem" if cluster.tls.spoken else None
         found["mongodb"] = {"uri": uri_of(cluster, user, secrets.get(user), authority)}
+    if service in EVENT_SERVICES and shop.kafka:
+        found["kafka"] = {
+            "brokers": [broker.address for broker in shop.kafka],
+            "user": f"shop-{service}",
+            "password": secrets.get(f"{KAFKA}-{service}"),
+            "replicas": len(shop.kafka),
+        }
+        if cluster.tls.spoken:
+            found["kafka"]["ca_file"] = str(state / "tls" / "ca.pem")
     if service in CACHE_READERS and shop.cache:
         found["cache"] = "redis"
         found["redis_url"] = f"redis://{CACHE_USER}:{secrets.get(CACHE)}@{shop.cache.address}/0"
