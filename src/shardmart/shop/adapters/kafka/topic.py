@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 from aiokafka.protocol.admin import CreateTopicsRequest  # type: ignore[import-untyped]
 
 from shardmart.errors import BadUseError
@@ -122,11 +129,20 @@ class Topic:
                             await client.close()
                             raise
                         self._client = client
-                    return await self._client.send(self._client.get_random_node(), request)
+                    return await self._send(request)
                 except BaseException:
                     # The next question goes to whoever answers then.
                     await self._close()
                     raise
+
+    async def _send(self, request: Any) -> Any:
+        """Ask whichever broker answers: one that was killed is known for a while as one that is there."""
+        brokers = [broker.nodeId for broker in self._client.cluster.brokers()]
+        random.shuffle(brokers)
+        for broker in brokers[:-1]:
+            with suppress(KafkaConnectionError, NodeNotReadyError):
+                return await self._client.send(broker, request)
+        return await self._client.send(brokers[-1], request)
 
     async def _close(self) -> None:
         client, self._client = self._client, None
