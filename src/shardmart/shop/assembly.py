@@ -17,6 +17,7 @@ from shardmart.errors import BadUseError
 from .adapters.mongodb import client as mongodb
 from .adapters.mongodb.lanes import MongoLanes
 from .adapters.mongodb.log import MongoLog
+from .adapters.mongodb.presence import Presence
 from .adapters.mongodb.store import MongoStore
 from .ports import Cache, Channel, EventLog
 from .saga.consumer import Consumer
@@ -39,12 +40,15 @@ class Stores:
         limits = instance.settings.limits
         client = mongodb.connect(self.options.uri, limits.store_seconds, instance.service)
         self.database = mongodb.database(client, self.options.database)
+        lease = instance.settings.lease_seconds
+        self.presence = Presence(self.database, instance.service, instance.name, self.options.regions[0], lease)
         self.store = MongoStore(
             client,
             self.database,
             self.options.lanes_per_region,
             seconds=limits.store_seconds,
-            lease_seconds=instance.settings.lease_seconds,
+            lease_seconds=lease,
+            presence=self.presence,
             events_later="outbox-outside-transaction" in instance.settings.faults,
         )
         self.outbox = MongoLog(self.database)
@@ -54,9 +58,9 @@ class Stores:
         if instance.settings.kafka:
             self._follow_on_kafka(instance, instance.settings.kafka)
 
-    def _lanes(self, instance: Instance, service: str) -> MongoLanes:
-        options, lease = self.options, instance.settings.lease_seconds
-        return MongoLanes(self.database, service, instance.name, options.regions, options.lanes_per_region, lease)
+    def _lanes(self, instance: Instance, service: str, presence: Presence | None = None) -> MongoLanes:
+        options, lease, name = self.options, instance.settings.lease_seconds, instance.name
+        return MongoLanes(self.database, service, name, options.regions, options.lanes_per_region, lease, presence)
 
     def _follow_on_kafka(self, instance: Instance, kafka: Kafka) -> None:
         """Events are followed on Kafka; the order service brings them there."""
@@ -89,7 +93,7 @@ class Stores:
     def consume(self, instance: Instance, handlers: Handlers, app: FastAPI) -> None:
         """Let `handlers` have the events."""
         options, lease = self.options, instance.settings.lease_seconds
-        lanes = self._lanes(instance, instance.service)
+        lanes = self._lanes(instance, instance.service, self.presence)
         instance.consumer = consumer = Consumer(
             handlers,
             self.store,
