@@ -27,6 +27,7 @@ assert SHOP is not None
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "monitor.password").write_text("m" * 40)
     for name in ("tokens", "cache", "provider", "webhook", "kafka", "catalogue"):
         (tmp_path / "secrets" / f"shop-{name}.password").write_text(f"secret-of-{name}".ljust(40, "x"))
     for service in EVENT_SERVICES:

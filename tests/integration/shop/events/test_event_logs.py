@@ -170,6 +170,7 @@ def test_a_topic_that_has_grown_is_refused(on_kafka: Engine) -> None:
     on_kafka.run(body())
 
 
+@pytest.mark.full
 def test_one_of_three_brokers_is_killed_and_nothing_acknowledged_is_lost(cluster: EmbeddedCluster) -> None:
     with running_kafka(cluster, brokers=3) as three:
         engine = Engine("kafka", cluster.uri(), three.settings())
