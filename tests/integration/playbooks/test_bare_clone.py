@@ -48,13 +48,13 @@ def names(lock: str) -> set[str]:
 def test_make_up_in_a_bare_clone_ends_with_a_cluster_and_installs_what_that_needs_alone(
     clone: Path, site: Site
 ) -> None:
-    def make(goal: str) -> str:
+    def make(goal: str, *, code: int = 0) -> str:
         environment = {name: value for name, value in site.environment().items() if name != "VIRTUAL_ENV"}
         done = subprocess.run(
             ["make", goal, f"ARGS=-e topology={site.topology}"],
             cwd=clone, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout
+        assert done.returncode == code, done.stdout
         return done.stdout
 
     made = make("up")
@@ -67,4 +67,9 @@ def test_make_up_in_a_bare_clone_ends_with_a_cluster_and_installs_what_that_need
     assert names(installed.stdout) - names(locks) - {"shardmart"} == set()
     assert "shard1ReplSet" in make("status")
     assert "changed=0" in make("up")
+    site.write(services={})
+    refused = make("up", code=2)
+    assert "run `make install`" in refused
+    site.document.pop("services")
+    site.write()
     make("down")
