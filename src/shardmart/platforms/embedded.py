@@ -222,7 +222,7 @@ def refuse_missing_packages(cluster: Cluster) -> None:
     not."""
     if cluster.platform == EmbeddedPlatform.name and cluster.shop and not importlib.util.find_spec("fastapi"):
         raise PlatformError(
-            "`services`: the packages of the shop are not installed (`make up` brings those of a cluster): run `make install`"
+            "`services`: the packages of the shop are not installed, only those of a cluster: run `make install`"
         )
 
 
