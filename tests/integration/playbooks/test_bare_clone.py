@@ -35,7 +35,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path, shards=1)
+    made = Site(tmp_path)
     yield made
     if made.state.exists():
         made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
