@@ -26,12 +26,12 @@ from shardmart.declare import versions
 from shardmart.errors import BadUseError
 from shardmart.loader.progress import Reporter, reporter
 from shardmart.platforms.state import State
-from shardmart.ring import RingClient, Settings, moves
+from shardmart.ring import RingClient, Settings, declared, moves
 from shardmart.ring import settings as settings_file
 from shardmart.ring.moves import Mover
 from shardmart.ring.node.nodes import Nodes
 
-from . import demonstrations
+from . import checks, demonstrations, users
 from .outcome import Outcome
 from .servers import Servers
 
@@ -98,6 +98,35 @@ def create(
 
 
 @app.command()
+def converge(
+    node: Annotated[list[str], typer.Option(help="NAME or NAME=WEIGHT of a node there is to be; once for each.")],
+    settings: SettingsFile = None,
+    ring: RingName = None,
+    state: StateFolder = None,
+    copies: Annotated[int, typer.Option(min=1, help="On how many nodes a key is kept.")] = 2,
+    virtual_nodes: Annotated[int, typer.Option(min=1, help="Points of a node of weight 1.")] = 1024,
+    keyfile: Annotated[
+        Path | None, typer.Option(help="Keyfile of the servers: make the user of the settings on each of them first.")
+    ] = None,
+    leave_only: Annotated[
+        bool, typer.Option("--leave-only", help="Only have nodes leave that are not named; none joins, none is made.")
+    ] = False,
+    wait_seconds: Annotated[float, typer.Option(min=1, help="How long to wait for servers, seconds.")] = 300,
+) -> None:
+    """Have the ring be as declared, again and again with the same result: made, or its nodes changed."""
+    chosen = _settings(ring, settings, state)
+    weights = checks.weights_of(node)
+    if unknown := [name for name in weights if name not in chosen.nodes and not leave_only]:
+        raise BadUseError(f"the settings have no node {unknown[0]!r}: add its connection string")
+    changes = [f"make the user of {name}" for name in users.make(chosen, keyfile, wait_seconds)] if keyfile else []
+
+    wanted = declared.Declared(weights, copies, virtual_nodes)
+    have = checks.leave if leave_only else declared.converge
+    changes += asyncio.run(have(chosen, wanted, wait_seconds))
+    print("\n".join(changes) or f"ring {chosen.name} is as declared")
+
+
+@app.command()
 def status(
     ring: RingName = None, settings: SettingsFile = None, state: StateFolder = None, as_json: Json = False
 ) -> None:
@@ -124,6 +153,12 @@ def status(
             highlight=False,
         )
     raise typer.Exit(0 if found["well"] else 1)
+
+
+@app.command()
+def verify(ring: RingName = None, settings: SettingsFile = None, state: StateFolder = None) -> None:
+    """Write, read and delete a key of every node, and ask whether each serves; exit 1 when something is not well."""
+    raise typer.Exit(0 if _with(_settings(ring, settings, state), checks.verify) else 1)
 
 
 @app.command()
