@@ -95,7 +95,8 @@ class InventoryModule(BaseInventoryPlugin):
 
     def _embedded(self, declared):
         self._populate(declared.resolve())
-        self._set("all", {"rings": [ring.as_variable() for ring in declared.rings]})
+        tls = {"tls": declared.tls.mode != "disabled"}
+        self._set("all", {"rings": [ring.as_variable() | tls for ring in declared.rings]})
         self._set("all", {"fragments": declared.fragments.as_variable()})
 
     def _kubernetes(self, declared):

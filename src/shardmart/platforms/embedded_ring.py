@@ -55,9 +55,9 @@ class EmbeddedRing:
     @property
     def servers(self) -> list[Standalone]:
         """The store, then the nodes."""
-        return [
-            Standalone.of(one, self.declared["cache_mb"]) for one in (self.declared["store"], *self.declared["nodes"])
-        ]
+        tls = self.state / "tls" if self.declared.get("tls") else None
+        declared = (self.declared["store"], *self.declared["nodes"])
+        return [Standalone.of(one, self.declared["cache_mb"], tls) for one in declared]
 
     def converge(self, mongod: str, *, wait_seconds: float, check: bool) -> list[str]:
         """Make it as declared; what was (or with `check` would be) changed.  ShardmartError, DeadlineError."""
@@ -75,6 +75,7 @@ class EmbeddedRing:
         for server in self.servers:
             if server.make_users(admin, USER, password, f"ring_{self.name}"):
                 changes.append(f"create the users of {server.name}")
+            server.take_certificate(admin)
         known = self._known()
         document = self._document(password)
         during = document | {"nodes": known.get("nodes", {}) | document["nodes"]}

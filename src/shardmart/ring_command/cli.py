@@ -32,6 +32,7 @@ from shardmart.ring.moves import Mover
 from shardmart.ring.node.nodes import Nodes
 
 from . import checks, demonstrations, users
+from .cut import Cut
 from .outcome import Outcome
 from .servers import Servers
 
@@ -69,10 +70,16 @@ def multi(documents: Documents = 100_000, uri: Uris = None, store_uri: StoreUri 
 
 
 @app.command()
-def backup(documents: Documents = 100_000, as_json: Json = False) -> None:
-    """Keep every key on two nodes, kill one, go on, start it again; only on servers that it starts itself."""
-    with _progress() as output, _servers("demonstration", 3) as servers:
-        _tell(asyncio.run(demonstrations.backup(servers, documents, output)), as_json)
+def backup(documents: Documents = 100_000, uri: Uris = None, store_uri: StoreUri = None, as_json: Json = False) -> None:
+    """Keep every key on two nodes, kill one, go on, start it again; with --uri its connections are cut instead."""
+    with _progress() as output:
+        if uri:
+            with Cut(_named(uri, 3, store_uri), "n2") as cut:
+                outcome = asyncio.run(demonstrations.backup(cut, documents, output))
+        else:
+            with _servers("demonstration", 3) as servers:
+                outcome = asyncio.run(demonstrations.backup(servers, documents, output))
+    _tell(outcome, as_json)
 
 
 @app.command()
@@ -316,14 +323,18 @@ def _play(
 
     with _progress() as output:
         if uris:
-            if len(uris) != nodes:
-                raise BadUseError(f"this demonstration needs {nodes} --uri, {len(uris)} given")
-            named = {f"n{i}": uri for i, uri in enumerate(uris, 1)}
-            outcome = asyncio.run(play(Settings("demonstration", named, store_uri or uris[0], 5.0), output))
+            outcome = asyncio.run(play(_named(uris, nodes, store_uri), output))
         else:
             with _servers("demonstration", nodes) as servers:
                 outcome = asyncio.run(play(servers.settings(timeout_seconds=5.0), output))
     _tell(outcome, as_json)
+
+
+def _named(uris: list[str], nodes: int, store_uri: str | None) -> Settings:
+    if len(uris) != nodes:
+        raise BadUseError(f"this demonstration needs {nodes} --uri, {len(uris)} given")
+    named = {f"n{i}": uri for i, uri in enumerate(uris, 1)}
+    return Settings("demonstration", named, store_uri or uris[0], 5.0)
 
 
 def _tell(outcome: Outcome, as_json: bool) -> None:
