@@ -125,10 +125,10 @@ async def ringed(servers: Servers, keys: list[str], names: Iterable[str], copies
 async def without_answer(servers: Servers, number: int) -> dict[str, float]:
     """The longest time between two answers of one task that gets, and one that puts, keys of a node that is hit."""
     await new_ring(servers, NODES[:3], 2)
-    settings = servers.settings(timeout_seconds=TIMEOUT_SECONDS)
-    async with RingClient(settings, upkeep=False) as ring:
+    async with RingClient(servers.settings(timeout_seconds=30.0), upkeep=False) as ring:
         keys = [key for n in range(2000) if ring.view.holders(key := f"key-{n}")[0] == "n2"][:200]
         await ring.put_many((key, VALUE) for key in keys)
+    async with RingClient(servers.settings(timeout_seconds=TIMEOUT_SECONDS), upkeep=False) as ring:
         gaps = {"get": 0.0, "put": 0.0}
         stop = asyncio.Event()
 

@@ -51,8 +51,17 @@ class Standalone:
         """The process, with everything it keeps in `folder`."""
         configuration_file = folder / "config" / f"{self.name}.yaml"
         log_file, data = folder / "logs" / f"{self.name}.log", folder / "data" / self.name
+        net: dict[str, Any] = {"bindIp": LOOPBACK, "port": self.port, "unixDomainSocket": {"enabled": False}}
+        if self.tls:
+            net["tls"] = {
+                "mode": REQUIRE_TLS,
+                "certificateKeyFile": str(self.tls / "server.pem"),
+                "CAFile": str(self.tls / "ca.pem"),
+                # Clients show a password, not a certificate.
+                "allowConnectionsWithoutCertificates": True,
+            }
         configuration: dict[str, Any] = {
-            "net": self._net(),
+            "net": net,
             "security": {"authorization": "enabled"},
             "storage": {
                 "dbPath": str(data),
@@ -91,18 +100,6 @@ class Standalone:
 
     def _trust(self) -> str:
         return f"&tls=true&tlsCAFile={quote_plus(str(self.tls / 'ca.pem'))}" if self.tls else ""
-
-    def _net(self) -> dict[str, Any]:
-        net: dict[str, Any] = {"bindIp": LOOPBACK, "port": self.port, "unixDomainSocket": {"enabled": False}}
-        if self.tls:
-            net["tls"] = {
-                "mode": REQUIRE_TLS,
-                "certificateKeyFile": str(self.tls / "server.pem"),
-                "CAFile": str(self.tls / "ca.pem"),
-                # Clients show a password, not a certificate.
-                "allowConnectionsWithoutCertificates": True,
-            }
-        return net
 
     def take_certificate(self, admin: str) -> None:
         """Have the server take its certificate's file as it is now (`rotateCertificates`, MongoDB 5.0 and later)."""
