@@ -28,7 +28,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.write(rings=[{"name": "carts", "nodes": 3, "port": free_ports(5)[0], "virtual_nodes": 64}])
     yield made
     if made.state.exists():
-        made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+        destroyed = made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+        assert destroyed.code == 0, destroyed.output
+        assert not (made.state / "rings").exists()
 
 
 def status(site: Site) -> tuple[int, dict[str, object]]:
