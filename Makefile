@@ -138,7 +138,7 @@ lint-yaml:
 SCHEMAS := 'helm/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json'
 # Environments of k8s/gitops, each with the topology that its cluster.yaml and shop.yaml are made from.
 ENVIRONMENTS := staging=inventories/topologies/shop.yml production=inventories/topologies/production.yml
-CHARTS := helm/sharded-mongodb helm/shop
+CHARTS := helm/sharded-mongodb helm/shop helm/ring
 lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubeconform (needs Helm)
 	$(BIN)/shardmart render declared --check helm/sharded-mongodb/files/declared.json
 	helm lint --strict $(CHARTS)

@@ -12,12 +12,14 @@ from typing import Any
 
 from ...cluster.description import LOOPBACK, Cluster
 from ...cluster.shop import Shop
+from ..embedded_ring import settings_of
 from ..platform import PlatformError
 from ..state import uri_of
 
 DATABASE_USERS = ("catalogue", "order", "inventory", "payment", "notification")
 """Services with a database user of their own, `shop-NAME`."""
 CACHE_READERS = ("catalogue", "inventory", "notification")
+CART_SERVICES = ("catalogue", "order")
 CACHE_USER = "shop"
 CACHE_MB = 64
 TOKENS, CACHE, PROVIDER, WEBHOOK = "shop-tokens", "shop-cache", "shop-provider", "shop-webhook"
@@ -79,6 +81,9 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
     if service in DATABASE_USERS:
         user = f"shop-{service}"
         found["mongodb"] = {"uri": uri_of(cluster, user, secrets.get(user), authority)}
+    if service in CART_SERVICES and shop.backends.carts != "mongodb":
+        # The file itself, which follows the ring's nodes: what is copied would be old after the next change of them.
+        found["ring_settings"] = str(settings_of(state, shop.backends.carts))
     if service in CACHE_READERS and shop.cache:
         found["cache"] = "redis"
         found["redis_url"] = f"redis://{CACHE_USER}:{secrets.get(CACHE)}@{shop.cache.address}/0"
