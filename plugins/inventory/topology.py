@@ -55,7 +55,7 @@ from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.utils.vars import load_extra_vars
 
 from shardmart.cluster.description import DescriptionError
-from shardmart.declare import access, chart, data_model, release, shop_chart, topology, versions
+from shardmart.declare import access, chart, data_model, fragments_chart, release, shop_chart, topology, versions
 from shardmart.platforms.kubernetes import CONTAINER, TOOLBOX_STATE, names_another
 from shardmart.platforms.state import State, StateError
 
@@ -123,11 +123,15 @@ class InventoryModule(BaseInventoryPlugin):
                 "kubernetes_release": place.name,
                 "chart_topology_values": chart.sized_for_a_laptop(values, declared),
                 "kubernetes_shop_release": shop_chart.release_of(place.fullname),
+                "kubernetes_fragments_release": fragments_chart.release_of(place.fullname),
+                "fragments": declared.fragments.as_variable(),
             },
         )
         if declared.services is not None:
             shop = shop_chart.shop_values(declared, place.fullname, domain)
             self._set("all", {"shop_chart_topology_values": shop_chart.sized_for_a_laptop(shop)})
+        beside = fragments_chart.fragments_values(declared, place.fullname, domain)
+        self._set("all", {"fragments_chart_topology_values": fragments_chart.sized_for_a_laptop(beside)})
         in_toolbox = {
             "ansible_connection": "kubernetes.core.kubectl",
             "ansible_kubectl_kubeconfig": kubeconfig,
