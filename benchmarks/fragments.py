@@ -1,6 +1,6 @@
 """Fragments against one table, indexes against none, and the relational store against MongoDB, each pair in one run.
 
-    python benchmarks/fragments.py [--rows 1000000] [--customers 3000]
+    python benchmarks/fragments.py [--rows 1000000] [--customers 3000] [--products 20000]
 
 It starts three region nodes and a small sharded cluster of its own, and prints the tables of docs/fragments.md.
 """
@@ -141,7 +141,7 @@ def indexes(nodes: RegionNodes, count: int) -> None:
     print()
 
 
-def beside(nodes: RegionNodes, cluster: EmbeddedCluster, customers: int) -> None:
+def beside(nodes: RegionNodes, cluster: EmbeddedCluster, customers: int, products: int) -> None:
     """The ten queries on both stores."""
     secret = nodes.folder / "secrets" / PASSWORDS["mongodb"]
     spec = users.UserSpec("fragments", secret, ({"role": "readWrite", "db": "fragments"},))
@@ -159,7 +159,7 @@ def beside(nodes: RegionNodes, cluster: EmbeddedCluster, customers: int) -> None
         ]
         sharding.converge_collections("fragments", specs, client, Deadline(60))
     stores = replace(nodes.configuration, mongodb=(cluster.router, None))
-    shop = Shop(1, Counts(customers, 4, 2000), REGIONS)
+    shop = Shop(1, Counts(customers, 4, products), REGIONS)
     seed_relational(stores, shop)
     seed_mongodb(stores, shop)
     for region in REGIONS:
@@ -271,6 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--customers", type=int, default=3_000)
+    parser.add_argument("--products", type=int, default=20_000, help="of the queries; some are in no band")
     parser.add_argument("--only-queries", action="store_true", help="the last table alone")
     options = parser.parse_args()
     print(f"load average {os.getloadavg()[0]:.0f}\n")
@@ -279,7 +280,7 @@ def main() -> None:
             load(nodes, options.rows)
             indexes(nodes, max(1, options.rows // 30))
         with tempfile.TemporaryDirectory() as folder, embedded_cluster(Path(folder) / "state") as cluster:
-            beside(nodes, cluster, options.customers)
+            beside(nodes, cluster, options.customers, options.products)
 
 
 if __name__ == "__main__":
