@@ -3,9 +3,9 @@
     kubectl get --raw /openapi/v2 | python helm/kubernetes_schemas.py helm/schemas
 
 Only the kinds our charts and k8s/gitops use are kept, without descriptions; one that the cluster lacks (Argo CD's,
-where it is not installed) keeps its file. An unknown key is an error (kubeconform's "strict"), because a typo that
-the API server drops in silence is what the check is for. The files are kept in the repository, so the check needs no
-network.
+Flux' or External Secrets', where their definitions are not installed) keeps its file. An unknown key is an error
+(kubeconform's "strict"), because a typo that the API server drops in silence is what the check is for. The files are
+kept in the repository, so the check needs no network.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ KINDS = {
     ("batch", "v1"): ("CronJob", "Job"),
     ("networking.k8s.io", "v1"): ("NetworkPolicy",),
     ("argoproj.io", "v1alpha1"): ("Application", "AppProject"),
+    ("external-secrets.io", "v1"): ("ExternalSecret",),
+    ("helm.toolkit.fluxcd.io", "v2"): ("HelmRelease",),
+    ("kustomize.toolkit.fluxcd.io", "v1"): ("Kustomization",),
+    ("source.toolkit.fluxcd.io", "v1"): ("GitRepository",),
     ("policy", "v1"): ("PodDisruptionBudget",),
     ("rbac.authorization.k8s.io", "v1"): ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"),
 }

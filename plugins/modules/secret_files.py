@@ -43,27 +43,11 @@ RETURN = r"""
 changes: {description: Files made and modes repaired., type: list, returned: always}
 """
 
-import base64
-import secrets
-import string
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.shardmart.cluster.host import ownership
+from ansible.module_utils.shardmart.cluster.host import generated, ownership
 from ansible.module_utils.shardmart.cluster.host.files import write_whole
-
-KEYFILE_BYTES = 756
-PASSWORD_LENGTH = 32
-
-
-def keyfile():
-    """A keyfile: 1,008 base64 characters."""
-    return base64.b64encode(secrets.token_bytes(KEYFILE_BYTES)).decode()
-
-
-def password():
-    """A password of letters and digits, about 190 bits."""
-    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(PASSWORD_LENGTH))
 
 
 def private_folder(module, folder):
@@ -101,7 +85,10 @@ def main():
     changes = []
     try:
         changes += private_folder(module, folder)
-        for make, names in ((keyfile, module.params["keyfiles"]), (password, module.params["passwords"])):
+        for make, names in (
+            (generated.keyfile, module.params["keyfiles"]),
+            (generated.password, module.params["passwords"]),
+        ):
             for name in names:
                 path = folder / name
                 if not path.exists():

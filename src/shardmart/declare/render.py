@@ -7,6 +7,7 @@ Exit codes: 0 printed, or nothing differs; 1 with `--check`, something differs, 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from shardmart.cluster.host import generated
 from shardmart.command import run_app
 from shardmart.declare import access, data_model
 from shardmart.declare.chart import chart_values
@@ -81,6 +83,40 @@ def shop(
     if check:
         _report(check, list(differences(expected, _document(check))), as_json=as_json)
     _show(expected, as_json=as_json)
+
+
+@app.command()
+def secret(
+    topology: Annotated[Path, typer.Argument(help="The topology file.", metavar="TOPOLOGY")],
+    namespace: Annotated[str, typer.Option(help="Its namespace.")],
+    name: Annotated[str, typer.Option(help="Its name: the charts' `existingSecret`.")] = "shardmart-auth",
+    folder: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FOLDER", help="Take what is there from these files, as from STATE/secrets."),
+    ] = None,
+) -> None:
+    """A Secret with a new keyfile and new passwords, every one that the topology's cluster and shop need.
+
+    It is printed, for `sops encrypt` or a vault to read: 2 on a terminal. Each call makes other secrets, and a running
+    cluster takes none but its own.
+    """
+    if sys.stdout.isatty():
+        raise BadUseError("this prints secrets: give them to a command, as in `… | sops encrypt …`, not to a terminal")
+    database = data_model.load().database
+    try:
+        known = access.load(database, shop=load(topology).services is not None)
+    except TopologyError as error:
+        raise BadUseError(str(error) if str(topology) in str(error) else f"{topology}: {error}") from None
+    if folder and not folder.is_dir():
+        raise BadUseError(f"{folder}: is no folder of secrets")
+    content = {}
+    for key in (access.KEYFILE, *known.as_variable(database)["passwords"]):
+        file = folder / key if folder else None
+        made = generated.keyfile if key == access.KEYFILE else generated.password
+        content[key] = _read(file).strip() if file and file.exists() else made()
+    metadata = {"name": name, "namespace": namespace}
+    document = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "stringData": content}
+    _show(document, as_json=False)
 
 
 @app.command()

@@ -145,3 +145,40 @@ def test_the_shops_values_are_what_the_topology_says(tmp_path: Path, capsys: pyt
 def test_a_topology_without_services_has_no_shop_to_render(capsys: pytest.CaptureFixture[str]) -> None:
     assert render.main(["shop", TOPOLOGY]) == 2
     assert "services: this topology has none, so there is no shop" in capsys.readouterr().err
+
+
+def secret_of(capsys: pytest.CaptureFixture[str], topology: str, *options: str) -> dict[str, Any]:
+    assert render.main(["secret", topology, "--namespace=shardmart-production", *options]) == 0
+    found: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    return found
+
+
+def test_a_secret_has_what_the_charts_job_would_make(capsys: pytest.CaptureFixture[str]) -> None:
+    shop = str(ROOT / "inventories" / "topologies" / "shop.yml")
+    made = json.loads((ROOT / "helm" / "sharded-mongodb" / "files" / "declared.json").read_text())
+    cluster = {"keyfile", *(f"{user['name']}.password" for user in made["users"])}
+    found = secret_of(capsys, shop, "--name=our-auth")
+    assert found["metadata"] == {"name": "our-auth", "namespace": "shardmart-production"}
+    assert set(found["stringData"]) == cluster | set(made["shop"]["passwords"])
+    assert set(secret_of(capsys, TOPOLOGY)["stringData"]) == cluster
+    assert 6 <= len(found["stringData"]["keyfile"]) <= 1024
+    passwords = [value for key, value in found["stringData"].items() if key != "keyfile"]
+    assert len(set(passwords)) == len(passwords)
+
+
+def test_a_secret_takes_what_a_folder_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "keyfile").write_text("k" * 1008 + "\n")
+    (tmp_path / "admin.password").write_text("given\n")
+    found = secret_of(capsys, TOPOLOGY, "--from", str(tmp_path))["stringData"]
+    assert (found["keyfile"], found["admin.password"]) == ("k" * 1008, "given")
+    assert len(found["loader.password"]) == 32
+
+
+def test_secrets_are_not_shown_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert render.main(["secret", TOPOLOGY, "--namespace=n"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "not to a terminal" in said.err

@@ -141,12 +141,25 @@ def answers_without_tls(address: str, *, timeout_seconds: float = 5) -> bool:
     return True
 
 
+UNRESOLVED = (
+    "Name or service not known",
+    "No address associated with hostname",
+    "Name does not resolve",
+    "nodename nor servname",
+)
+"""getaddrinfo's EAI_NONAME and EAI_NODATA in the words of glibc (the first two), musl and macOS."""
+NO_ADDRESS = "no such name: a pod that no node has room for has none; kubectl get events names what it waits for"
+
+
 def describe(error: PyMongoError) -> str:
-    """The error in one line, without PyMongo's dump of the topology."""
+    """The error in one line, without PyMongo's dump of the topology.
+
+    A name without an address is explained: a Kubernetes pod has none before it runs (its Service publishes it at once).
+    """
     text = " ".join(str(error).split())
     for marker in (", full error:", ", Timeout:", " (configured timeouts:"):
         text = text.split(marker)[0]
-    return text
+    return f"{text} ({NO_ADDRESS})" if any(words in text for words in UNRESOLVED) else text
 
 
 @contextmanager
