@@ -96,7 +96,9 @@ class InventoryModule(BaseInventoryPlugin):
     def _embedded(self, declared):
         self._populate(declared.resolve())
         self._set("all", {"rings": [ring.as_variable() for ring in declared.rings]})
-        self._set("all", {"fragments": declared.fragments.as_variable()})
+        file = self._state().folder / "fragments.json"
+        where = {"fragments_command_options": [f"--configuration={file}"]}
+        self._set("all", {"fragments": declared.fragments.as_variable()} | where)
 
     def _kubernetes(self, declared):
         """The same hosts; what touches the database runs in the chart's toolbox pod, the rest here."""
@@ -125,6 +127,7 @@ class InventoryModule(BaseInventoryPlugin):
                 "kubernetes_shop_release": shop_chart.release_of(place.fullname),
                 "kubernetes_fragments_release": fragments_chart.release_of(place.fullname),
                 "fragments": declared.fragments.as_variable(),
+                "fragments_command_options": [],  # it runs beside the nodes, where the configuration is
             },
         )
         if declared.services is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from shardmart import platforms
 from shardmart.cluster.errors import ClusterError
 from shardmart.command import ending
 from shardmart.declare import fragments_chart
@@ -49,13 +50,10 @@ def command(arguments: Sequence[str]) -> There | None:
     if (state.folder / FILE).exists() or (Path(os.environ.get("SHARDMART_STATE") or ".shardmart") / FILE).exists():
         return None
     try:
-        cluster = state.description()
-        if cluster.platform != KubernetesPlatform.name:
-            return None
-        platform = KubernetesPlatform(state, cluster)
+        platform = platforms.of(state)
     except (ShardmartError, ClusterError):
         return None  # no cluster: the command says itself what it misses
-    if platform.inside:
+    if platform.direct or not isinstance(platform, KubernetesPlatform):
         return None
     deployment = f"{fragments_chart.release_of(platform.release.release)}-repair"
     words = ["exec", "--quiet", "--container=repair", f"deploy/{deployment}", "--", "shardmart", "fragments"]
