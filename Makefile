@@ -138,7 +138,7 @@ lint-yaml:
 SCHEMAS := 'helm/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json'
 # Environments of k8s/gitops, each with the topology that its cluster.yaml and shop.yaml are made from.
 ENVIRONMENTS := staging=inventories/topologies/shop.yml production=inventories/topologies/production.yml
-CHARTS := helm/sharded-mongodb helm/shop helm/ring
+CHARTS := helm/sharded-mongodb helm/shop helm/ring helm/fragments
 lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubeconform (needs Helm)
 	$(BIN)/shardmart render declared --check helm/sharded-mongodb/files/declared.json
 	helm lint --strict $(CHARTS)
@@ -174,7 +174,7 @@ lock-images: ## Take from the lock what each image installs
 	$(COMPILE) --extra router -c requirements.lock -o k8s/images/database/requirements.lock pyproject.toml
 	$(COMPILE) --extra toolbox -c requirements.lock -o k8s/images/toolbox/requirements.lock pyproject.toml
 	$(COMPILE) --extra loader -c requirements.lock -o loader/requirements.lock pyproject.toml
-	for extra in shop cache; do $(COMPILE) --extra $$extra -c requirements.lock -o k8s/images/$$extra/requirements.lock pyproject.toml || exit 1; done
+	for extra in shop cache postgres; do $(COMPILE) --extra $$extra -c requirements.lock -o k8s/images/$$extra/requirements.lock pyproject.toml || exit 1; done
 
 lock-npm: ## Resolve anew what the database image's mongosh is made of
 	npm install --prefix k8s/images/database/mongosh --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
