@@ -104,11 +104,12 @@ class KindSite:
     def role(self, name: str) -> str:
         """What Ansible says of one role, run on the controller."""
         command = ["ansible", "-i", self.inventory, "controller", "-e", f"topology={self.topology}"]
-        return self.run(*command, "-m", "ansible.builtin.include_role", "-a", f"name={name}")
+        role = ("-m", "ansible.builtin.include_role", "-a", f"name={name}")
+        return self.run("env", "ANSIBLE_CALLBACK_RESULT_FORMAT=json", *command, *role)
 
     def images(self) -> dict[str, dict[str, str]]:
         """Build the images and load them into the kind cluster: `repository` and `tag` of each, by its short name."""
-        tags = re.findall(r'"(shardmart/([a-z]+))": "([^"]+)"', self.role("images"))
+        tags = set(re.findall(r'"(shardmart/([a-z]+))": "([^"]+)"', self.role("images")))
         return {name: {"repository": repository, "tag": tag} for repository, name, tag in tags}
 
     def enforce_policies(self) -> None:
