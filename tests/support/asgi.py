@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
+
+T = TypeVar("T")
 
 
 class Headers(dict[str, str]):
@@ -37,6 +40,10 @@ class AsgiClient:
 
     def __init__(self, app: Any) -> None:
         self._app, self._runner = app, asyncio.Runner()
+
+    def run(self, body: Coroutine[Any, Any, T]) -> T:
+        """What `body` returns, in the loop of the requests."""
+        return self._runner.run(body)
 
     def get(self, path: str, **options: Any) -> Answer:
         return self.request("GET", path, **options)

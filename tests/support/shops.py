@@ -33,6 +33,8 @@ CONSUMERS = ("order", "inventory", "payment", "notification")
 STOCK = 10_000
 """Pieces of each product in the clusters that tests make."""
 WAIT_SECONDS = 90.0
+READY_SECONDS = 240.0
+"""Ten processes that start at once: 20 s of CPU, which on a machine with a load of 50 took two minutes and more."""
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> Any:
@@ -167,7 +169,7 @@ class RunningShop:
             self.write(instance)
             instance.start()
         for instance in wanted:
-            wait_until(instance.is_ready, f"{instance.name} to be ready")
+            wait_until(instance.is_ready, f"{instance.name} to be ready", READY_SECONDS)
 
     def describe(self) -> None:
         """Write into the cluster's state folder where the shop is and what lets others in, as `make shop` does."""

@@ -17,6 +17,7 @@ from shardmart.errors import BadUseError
 from .adapters.mongodb import client as mongodb
 from .adapters.mongodb.lanes import MongoLanes
 from .adapters.mongodb.log import MongoLog
+from .adapters.mongodb.presence import Presence
 from .adapters.mongodb.store import MongoStore
 from .ports import Cache, Channel
 from .saga.consumer import Consumer
@@ -39,12 +40,15 @@ class Stores:
         limits = instance.settings.limits
         client = mongodb.connect(self.options.uri, limits.store_seconds, instance.service)
         self.database = mongodb.database(client, self.options.database)
+        lease = instance.settings.lease_seconds
+        self.presence = Presence(self.database, instance.service, instance.name, self.options.regions[0], lease)
         self.store = MongoStore(
             client,
             self.database,
             self.options.lanes_per_region,
             seconds=limits.store_seconds,
-            lease_seconds=instance.settings.lease_seconds,
+            lease_seconds=lease,
+            presence=self.presence,
             events_later="outbox-outside-transaction" in instance.settings.faults,
         )
         self.log = MongoLog(self.database)
@@ -55,7 +59,13 @@ class Stores:
         """Let `handlers` have the events."""
         options, lease = self.options, instance.settings.lease_seconds
         lanes = MongoLanes(
-            self.database, instance.service, instance.name, options.regions, options.lanes_per_region, lease
+            self.database,
+            instance.service,
+            instance.name,
+            options.regions,
+            options.lanes_per_region,
+            lease,
+            self.presence,
         )
         instance.consumer = consumer = Consumer(
             handlers,

@@ -111,6 +111,17 @@ class Webhook(Part):
     secret: Secret
 
 
+class ClusterView(Part):
+    """What the console shows of the cluster: replica sets with their members' addresses, and the documents of each.
+
+    `uri` is of a user who reads no document, as `monitor`.
+    """
+
+    uri: str
+    members: dict[str, tuple[str, ...]]
+    database: str = "ecommerce"
+
+
 class Limits(Part):
     """Bounds on what callers may ask of one instance."""
 
@@ -134,6 +145,10 @@ class Settings(Part):
     urls: Urls = Urls()
     instances: dict[str, tuple[Url, ...]] = {}
     """Service → base URL of each instance, past the load balancer.  Read by the console only."""
+    cluster: ClusterView | None = None
+    """Read by the console only; null: it shows the services alone."""
+    chaos_records: Path | None = None
+    """The folder with the records of faults on this machine.  Read by the console only."""
     provider: Provider | None = None
     smtp: Smtp | None = None
     webhook: Webhook | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,8 +16,11 @@ import requests
 
 from shardmart.shop.adapters.mongodb.client import connect
 from shardmart.shop.adapters.mongodb.client import database as database_of
+from shardmart.shop.adapters.mongodb.lanes import MongoLanes
+from shardmart.shop.adapters.mongodb.presence import Presence
 from shardmart.shop.adapters.mongodb.store import MongoStore
-from shardmart.shop.ports import StoreError
+from shardmart.shop.domain.identifiers import lane_of
+from shardmart.shop.ports import FencedError, Lane, StoreError
 from tests.support.clusters import EmbeddedCluster
 from tests.support.shop_audit import must_add_up
 from tests.support.shops import CONSUMERS, STOCK, RunningShop, wait_until
@@ -81,6 +86,66 @@ def test_an_instance_that_was_stopped_past_its_lease_does_nothing_when_it_goes_o
     finally:
         stopped.kill(signal.SIGCONT)
     must_add_up(shop, database, ACCEPTED, STOCK)
+
+
+MUCH_LESS_THAN_THE_SERVER_TAKES = 30.0
+"""The server ends the transaction of a client that was killed after 60 to 90 s."""
+
+
+def killed_in_its_transaction(shop: RunningShop, product: str, what: str) -> str:
+    """The lane of an instance of inventory that was killed with -9 while its transaction was open."""
+    config = shop.instances["inventory"][0].config
+    command = [sys.executable, "-m", "tests.support.shop_ghost", str(config), "inventory", f"ghost-{what}", product]
+    with subprocess.Popen([*command, what], stdout=subprocess.PIPE, text=True) as ghost:
+        assert ghost.stdout
+        said = ghost.stdout.readline()
+        ghost.kill()
+    assert said, "the instance ended before it had its transaction"
+    return said.strip().strip("-")
+
+
+@pytest.mark.parametrize("what", ["lane", "request"])
+def test_an_order_waits_for_the_lease_of_a_killed_instance_and_not_for_its_transaction(
+    shop: RunningShop, database: Any, customers: list[str], products: list[str], what: str
+) -> None:
+    """Of a request's transaction it holds the product's stock, of an effect's also the lane."""
+    region, _, number = killed_in_its_transaction(shop, products[3], what).partition("/")
+    customer = next(c for c in customers if c.startswith(region))
+    while lane_of(order := place(shop, customer, products[3]), 2) != int(number or lane_of(order, 2)):
+        pass
+    assert shop.ended(order, MUCH_LESS_THAN_THE_SERVER_TAKES)["status"] == "confirmed"
+    must_add_up(shop, database, ACCEPTED, STOCK)
+
+
+@pytest.mark.parametrize("successor", ["one", "other"], ids=["the same name", "another name"])
+def test_who_was_only_thought_dead_finds_its_lane_taken_and_writes_nothing(
+    cluster: EmbeddedCluster, successor: str
+) -> None:
+    """A process that begins under the same name need not wait for the lease of the one before."""
+    service, lease = f"fenced-{successor}", 600.0 if successor == "one" else 1.0
+
+    async def overtake() -> None:
+        client = connect(cluster.uri("shop-inventory"), 30, "test")
+        database = database_of(client, "ecommerce")
+        presence = Presence(database, service, "one", "APJ", lease)
+        store = MongoStore(client, database, 1, seconds=30.0, lease_seconds=lease, presence=presence)
+        (lane,) = await MongoLanes(database, service, "one", ["APJ"], 1, lease, presence).beat()
+        others = MongoLanes(database, service, successor, ["APJ"], 1, 30.0)
+        taken: list[Lane] = []
+
+        async def stand_still(unit: Any) -> None:
+            await database["stock"].insert_one({"_id": service, "available": 1, "version": 1}, session=unit._session)
+            while not taken:
+                taken.extend(await others.beat())
+            await database["stock"].find_one({"_id": service}, session=unit._session)
+
+        with pytest.raises(FencedError):
+            await store.transact(stand_still, lane)
+        assert taken[0].epoch > lane.epoch
+        assert await database["stock"].find_one({"_id": service}) is None
+        await client.close()
+
+    asyncio.run(asyncio.wait_for(overtake(), 60))
 
 
 @pytest.mark.full

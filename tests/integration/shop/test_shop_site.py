@@ -135,6 +135,10 @@ def test_6_the_console_in_chromium_is_live_fits_a_phone_and_works_by_keyboard(si
         page.keyboard.press("Enter")
         page.get_by_role("button", name="Go on", pressed=True).wait_for()
         assert page.get_by_role("status").inner_text() == "paused"
+        primaries = page.locator("#cluster").get_by_text("primary", exact=True)
+        assert primaries.count() == len(site.cluster().description.replica_sets)
+        documents = page.get_by_role("row").filter(has_text="shard1ReplSet").get_by_role("cell").last
+        assert int(documents.inner_text().replace(",", "")) > 0
         assert problems == []
         browser.close()
 

@@ -51,7 +51,7 @@ def test_each_service_holds_the_secrets_it_uses_and_no_others(state: Path) -> No
         "payment": {"shop-tokens", "shop-payment", "shop-provider", "shop-webhook"},
         "notification": {"shop-tokens", "shop-notification", "shop-cache"},
         "provider": {"shop-tokens", "shop-provider", "shop-webhook"},
-        "console": {"shop-tokens"},
+        "console": {"shop-tokens", "monitor"},
     }
 
 

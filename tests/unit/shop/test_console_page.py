@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+from pathlib import Path
 
 import pytest
 
 from shardmart.shop.console import page
+from shardmart.shop.console.cluster import Set, faults
 from shardmart.shop.console.view import Answer, OrderLine, Picture, addresses
 
 
@@ -42,6 +45,39 @@ def test_a_mistake_on_purpose_parked_events_and_a_lost_cache_are_told() -> None:
     assert "✗ payment-1 works without the cache" in html
 
 
+def test_a_set_without_a_primary_and_a_member_that_is_away_are_told() -> None:
+    config = Set("configReplSet", {"127.0.0.1:27101": "primary"})
+    shard = Set("shard1ReplSet", {"127.0.0.1:27201": "away", "127.0.0.1:27202": "secondary"}, 12_345)
+    html = page.panels(picture(sets=(config, shard)))
+    assert "✗ 127.0.0.1:27201 of shard1ReplSet is away" in html
+    assert "✗ shard1ReplSet has no primary" in html
+    assert "configReplSet has no primary" not in html
+    assert "<td class='number'>12,345</td>" in html
+
+
+def fault(folder: Path, name: str, **parts: object) -> None:
+    """As chaos writes it down."""
+    record: dict[str, object] = {"id": name, "name": name, "targets": ["mongos1"], "duration_s": 20.0, "begun": 1000.0}
+    (folder / f"{name}.json").write_text(json.dumps(record | {"status": "active"} | parts))
+
+
+def test_only_faults_that_are_not_undone_are_shown_with_the_time_they_have_left(tmp_path: Path) -> None:
+    fault(tmp_path, "latency")
+    fault(tmp_path, "kill", status="beginning", begun=None)
+    fault(tmp_path, "partition", status="ended")
+    fault(tmp_path, "pause", begun=100.0)
+    (tmp_path / "half.json").write_text('{"name": ')
+    shown = faults(tmp_path, 1005.0)
+    assert shown == (
+        "kill on mongos1, 20 s left",
+        "latency on mongos1, 15 s left",
+        "pause on mongos1: over for long and not undone; `shardmart chaos heal` does it",
+    )
+    assert "⚡ latency on mongos1, 15 s left" in page.panels(picture(faults=shown))
+    assert "Faults on purpose" not in page.panels(picture())
+    assert faults(tmp_path / "none", 0.0) == ()
+
+
 def test_what_does_not_answer_is_said_and_the_rest_is_shown() -> None:
     html = page.panels(picture(by_status=None, low=None, streaming=False))
     assert "the order service does not tell its counts" in html
@@ -56,7 +92,7 @@ def test_nothing_that_came_from_elsewhere_is_markup() -> None:
     html = page.panels(
         picture(
             services={bad: (answer,)}, by_status={bad: 1}, low=({"product_id": bad, "available": bad},),
-            orders=(OrderLine(f"EMEA.{bad}", [bad]),),
+            orders=(OrderLine(f"EMEA.{bad}", [bad]),), sets=(Set(bad, {bad: bad}),), faults=(bad,),
         )
     )  # fmt: skip
     assert "<script" not in html

@@ -13,7 +13,7 @@ import pytest
 from shardmart.shop.adapters.memory import LONG_AGO, MemoryLanes
 from shardmart.shop.domain import events
 from shardmart.shop.domain.identifiers import lane_of
-from shardmart.shop.ports import FencedError, Lane
+from shardmart.shop.ports import FencedError, Lane, StoreError
 from shardmart.shop.services.inventory import InventoryHandlers
 from tests.support.shop_in_memory import LANES, REGIONS, MemoryShop, run, until
 
@@ -92,6 +92,27 @@ def test_a_poison_event_is_parked_with_its_reason_and_holds_back_its_own_order_o
                 consumer.nudge()
             await until(lambda: not shop.memory.parked_, "the parking place to be empty")
             assert shop.reservation(bad).state == "released"  # type: ignore[union-attr]
+
+    run(body())
+
+
+def test_a_store_too_slow_for_a_whole_batch_gets_smaller_ones_until_they_end_in_time(shop: MemoryShop) -> None:
+    async def body() -> None:
+        tried: list[int] = []
+
+        class Slow(InventoryHandlers):
+            async def fetch(self, unit: Any, batch: Any) -> None:
+                tried.append(len(batch))
+                if len(batch) > 2:
+                    raise StoreError("no answer in time")
+                await super().fetch(unit, batch)
+
+        orders = [await shop.place(tea=1) for _ in range(20)]
+        task = shop.start(shop.consumer("inventory", "inventory-1", Slow(shop.store, 5, 900)))
+        await until(lambda: all(shop.reservation(order) for order in orders), "every reservation")
+        assert max(tried) > 2
+        assert shop.stock("tea") == 30
+        task.cancel()
 
     run(body())
 

@@ -24,9 +24,9 @@ OPERATION_SECONDS = 30.0
 POLL_SECONDS = 1.0
 """Between two looks at everything: who looks all the time keeps the shop from its work."""
 REST_SECONDS = 180.0
-"""How long the shop may take after the last operation until every order has ended.  An instance that was killed within
-a transaction leaves its locks until the server ends it, 60 to 90 s later (`transactionLifetimeLimitSeconds`, looked at
-every half of that); and the payment service waits up to 30 s between two attempts to ask the provider."""
+"""How long the shop may take after the last operation until every order has ended.  The payment service waits up to
+30 s between two attempts to ask the provider; and should nobody be left to end what an instance had begun that was
+killed in a transaction, the server does so 60 to 90 s later (`transactionLifetimeLimitSeconds`)."""
 
 
 class ShopSystem:

@@ -22,6 +22,7 @@ CACHE_USER = "shop"
 CACHE_MB = 64
 TOKENS, CACHE, PROVIDER, WEBHOOK = "shop-tokens", "shop-cache", "shop-provider", "shop-webhook"
 CATALOGUE_POSTGRES = "shop-catalogue-postgres"
+MONITOR = "monitor"
 """Secrets that are no database user's (declare/access.yml)."""
 
 
@@ -74,9 +75,9 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
         "tokens": {"keys": [secrets.get(TOKENS)]},
         "urls": {name: urls[name] for name in DATABASE_USERS},
     }
+    authority = state / "tls" / "ca.pem" if cluster.tls.spoken else None
     if service in DATABASE_USERS:
         user = f"shop-{service}"
-        authority = state / "tls" / "ca.pem" if cluster.tls.spoken else None
         found["mongodb"] = {"uri": uri_of(cluster, user, secrets.get(user), authority)}
     if service in CACHE_READERS and shop.cache:
         found["cache"] = "redis"
@@ -100,4 +101,9 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
         found["data_folder"] = str(data)
     if service == "console":
         found["instances"] = {one.name: [instance.url for instance in one.instances] for one in shop.services}
+        found["cluster"] = {
+            "uri": uri_of(cluster, MONITOR, secrets.get(MONITOR), authority),
+            "members": {one.name: one.addresses for one in cluster.replica_sets},
+        }
+        found["chaos_records"] = str(state / "chaos" / "faults")
     return json.dumps(found, indent=1) + "\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from html import escape
 
+from .cluster import AWAY, OTHER, PRIMARY, Set
 from .view import Answer, OrderLine, Picture
 
 STEPS = {
@@ -50,7 +51,8 @@ def frame(picture: Picture) -> str:
 
 def panels(picture: Picture) -> str:
     """What changes."""
-    return "".join([_well(picture), _orders(picture), _lines(picture.orders), _stock(picture), _services(picture)])
+    parts = (_well(picture), _faults(picture.faults), _orders(picture), _lines(picture.orders), _stock(picture))
+    return "".join([*parts, _cluster(picture.sets), _services(picture)])
 
 
 def _panel(id_: str, title: str, body: str) -> str:
@@ -64,6 +66,29 @@ def _well(picture: Picture) -> str:
         return _panel("well", "State", f'<p class="good">✓ all {count} instances are ready</p>')
     items = "".join(f"<li>✗ {escape(problem)}</li>" for problem in problems)
     return _panel("well", "State", f'<ul class="bad">{items}</ul>')
+
+
+def _faults(faults: Iterable[str]) -> str:
+    items = "".join(f"<li>⚡ {escape(fault)}</li>" for fault in faults)
+    return _panel("faults", "Faults on purpose", f'<ul class="bad">{items}</ul>') if items else ""
+
+
+def _cluster(sets: Iterable[Set]) -> str:
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(one.name)}</th><td>{', '.join(map(_member, one.roles.items()))}</td>"
+        f"<td class='number'>{'' if one.documents is None else f'{one.documents:,}'}</td></tr>"
+        for one in sets
+    )
+    head = "".join(f"<th scope='col'>{title}</th>" for title in ("Set", "Members"))
+    head = f"<thead><tr>{head}<th scope='col' class='number'>Documents</th></tr></thead>"
+    table = f'<div class="wide" tabindex="0" aria-label="Cluster"><table>{head}<tbody>{rows}</tbody></table></div>'
+    return _panel("cluster", "Cluster", table) if rows else ""
+
+
+def _member(member: tuple[str, str]) -> str:
+    address, role = member
+    look = "bad" if role in (AWAY, OTHER) else "good" if role == PRIMARY else "plain"
+    return f"{escape(address)} <span class='{look}'>{escape(role)}</span>"
 
 
 def _orders(picture: Picture) -> str:

@@ -1,7 +1,7 @@
 """What the console knows: it asks every instance, and follows the live stream of orders.
 
-It has no access to a store.  Answers of one moment are kept for half a second, so that many readers cost no more than
-one.  What does not answer is shown as away, never an error of the page.
+It reads no document of a store.  Answers of one moment are kept for half a second, so that many readers cost no more
+than one.  What does not answer is shown as away, never an error of the page.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import aiohttp
 
 from ..settings import Settings
 from ..web.tokens import OPERATOR, issue
+from .cluster import ClusterWatch, Set, faults
 
 FRESH_SECONDS = 0.5
 ASK_SECONDS = 1.5
@@ -62,6 +63,9 @@ class Picture:
     rates: Mapping[str, float]
     streaming: bool
     at: float
+    sets: tuple[Set, ...] = ()
+    faults: tuple[str, ...] = ()
+    """What is broken on purpose just now, a line each."""
 
     @property
     def problems(self) -> list[str]:
@@ -80,6 +84,7 @@ class Picture:
                     found.append(f"{answer.name} has parked {status['parked']} events")
                 if status.get("cache") == "away":
                     found.append(f"{answer.name} works without the cache")
+        found += [problem for one in self.sets for problem in one.problems]
         if not self.streaming:
             found.append("the live stream of orders is away")
         return found
@@ -97,6 +102,7 @@ class View:
         self._streaming = False
         self._picture: Picture | None = None
         self._asking = asyncio.Lock()
+        self._cluster = ClusterWatch(settings.cluster) if settings.cluster else None
 
     async def picture(self) -> Picture:
         """The state of the shop, at most half a second old."""
@@ -109,6 +115,8 @@ class View:
         """Close the connections."""
         if self._session:
             await self._session.close()
+        if self._cluster:
+            await self._cluster.close()
 
     async def run(self) -> None:
         """Follow the live stream, again and again."""
@@ -151,7 +159,8 @@ class View:
         resolved = await asyncio.gather(*(addresses(url) for _, url in declared))
         instances = [(service, url) for (service, _), found in zip(declared, resolved, strict=True) for url in found]
         urls = self._settings.urls
-        summary, stock, *answers = await asyncio.gather(
+        sets, summary, stock, *answers = await asyncio.gather(
+            self._sets(),
             self._json(f"{urls.order}/summary"),
             self._json(f"{urls.inventory}/stock?low=true"),
             *(self._answer(service, url, n) for n, (service, url) in enumerate(instances)),
@@ -168,7 +177,12 @@ class View:
             rates={n: sum(now - t <= RATE_SECONDS for t in times) / RATE_SECONDS for n, times in self._seen.items()},
             streaming=self._streaming,
             at=now,
+            sets=sets,
+            faults=faults(self._settings.chaos_records, time.time()),
         )
+
+    async def _sets(self) -> tuple[Set, ...]:
+        return await self._cluster.sets() if self._cluster else ()
 
     async def _answer(self, service: str, url: str, position: int) -> Answer:
         name = f"{service} at {url.removeprefix('http://')}"

@@ -20,9 +20,8 @@ from ..domain.events import SCHEMA, TYPES, Event
 from ..domain.identifiers import lane_of
 from ..ports import EventLog, FencedError, GapError, Lane, Lanes, Store, StoreError, Unit
 from ..telemetry import Telemetry, tracing
-from .handling import WAITS, Handlers, Held, WaitsError, cancel, must_be_handled_now, wait_for
+from .handling import BATCH, WAITS, Handlers, Held, WaitsError, cancel, must_be_handled_now, wait_for
 
-BATCH = 64
 QUEUE = 4_000
 """Events held in memory for all lanes; the stream is not read further while there are more."""
 OVERLAP = timedelta(minutes=10)
@@ -241,6 +240,8 @@ class Consumer:
                 logger.warning("a lane was taken by another instance", extra={"reason": str(error)})
                 held.lost = True
             except StoreError as error:
+                # A store so slow that a batch never ends in time takes a smaller one, or nothing would end.
+                held.batch = max(1, held.batch // 2)
                 logger.warning("the store did not take an effect", extra={"lane": held.lane.name, "reason": str(error)})
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
@@ -275,16 +276,18 @@ class Consumer:
         while not held.lost:
             page = await self._log.read(lane.region, lane.number, since, 500, after)
             ours = [event for event in page if self._is_ours(event)]
-            for start in range(0, len(ours), BATCH):
-                await self._handle(held, ours[start : start + BATCH], None)
+            size = held.batch
+            for start in range(0, len(ours), size):
+                await self._handle(held, ours[start : start + size], None)
             if len(page) < 500:
                 return
             since, after = page[-1].at, page[-1].id
 
     async def _handle_batch(self, held: Held) -> None:
         held.busy = True
-        batch = [held.queue[i] for i in range(min(BATCH, len(held.queue)))]
+        batch = [held.queue[i] for i in range(min(held.batch, len(held.queue)))]
         await self._handle(held, [event for event, _ in batch], batch[-1][1])
+        held.batch = min(BATCH, 2 * held.batch)
         for _ in batch:
             held.queue.popleft()
         self._room.set()

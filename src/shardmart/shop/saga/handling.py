@@ -51,6 +51,9 @@ class Soon:
         return self._seconds.pop(lane.name, None)
 
 
+BATCH = 64
+
+
 @dataclass(eq=False)
 class Held:
     """A lane this instance holds."""
@@ -70,6 +73,8 @@ class Held:
     next_tick: float = 0.0
     look_at_parked: bool = True
     task: asyncio.Task[None] | None = None
+    batch: int = BATCH
+    """How many events it handles at once: half as many after a batch that the store did not take in time."""
     replay_from: datetime | None = None
 
 

@@ -29,9 +29,10 @@ Client = AsyncMongoClient[Document]
 
 WRITE_CONFLICT, DUPLICATE_KEY = 112, 11000
 PASSING_CODES = frozenset(
-    {6, 7, 50, 64, 70, 89, 91, 112, 133, 189, 202, 246, 251, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436}
+    {6, 7, 50, 64, 70, 89, 91, 112, 133, 189, 202, 246, 251, 262, 9001, 10058, 10107, 11600, 11601, 11602, 13435, 13436}
 )
-"""Codes that say "later": host unreachable, timeouts, elections, write conflicts, a lost transaction (MongoDB 6.0)."""
+"""Codes that say "later": host unreachable, timeouts, elections, write conflicts, a lost transaction, a session that
+another ended (MongoDB 6.0)."""
 
 
 def connect(uri: str, seconds: float, name: str) -> Client:

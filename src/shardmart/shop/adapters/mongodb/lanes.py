@@ -2,63 +2,76 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import pymongo
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ...ports import Lane
-from .client import Database, Document, errors_of_the_store
+from .client import Database, Document, errors_of_the_store, is_passing, said
+from .presence import Presence
+
+logger = logging.getLogger(__name__)
 
 
 class MongoLanes:
     """See `ports.Lanes`.  An instance is a document beside the lanes, so that each knows its fair share."""
 
     def __init__(
-        self, database: Database, service: str, instance: str, regions: Sequence[str], lanes: int, lease_seconds: float
+        self,
+        database: Database,
+        service: str,
+        instance: str,
+        regions: Sequence[str],
+        lanes: int,
+        lease_seconds: float,
+        presence: Presence | None = None,
     ) -> None:
+        """`presence` is the one that the store of this instance writes its sessions down with, if it does."""
         self._collection = database["lanes"]
-        self._service, self._instance = service, instance
+        self._service = service
+        self._presence = presence or Presence(database, service, instance, regions[0], lease_seconds)
         self._regions, self._lanes = tuple(regions), lanes
-        self._milliseconds = int(lease_seconds * 1000)
         self._seconds = max(1.0, lease_seconds)
         self._made = False
-
-    @property
-    def _later(self) -> Document:
-        return {"$add": ["$$NOW", self._milliseconds]}
 
     async def beat(self) -> list[Lane]:
         """See `ports.Lanes`."""
         with errors_of_the_store(), pymongo.timeout(self._seconds):
             if not self._made:
                 await self._make()
-            me = await self._collection.find_one_and_update(
-                {"region": self._regions[0], "_id": f"{self._service}@{self._instance}"},
-                [{"$set": {"kind": "instance", "service": self._service, "until": self._later, "now": "$$NOW"}}],
-                upsert=True,
-                return_document=True,
-            )
-            assert me is not None
-            now = me["now"]
-            mine = {"service": self._service, "kind": "lane", "owner": self._instance}
+            now, me = await self._presence.beat(), self._presence.owner
+            mine = {"service": self._service, "kind": "lane", "owner": me}
             found: list[Document] = []
             for region in self._regions:
-                await self._collection.update_many({"region": region, **mine}, [{"$set": {"until": self._later}}])
+                await self._collection.update_many(
+                    {"region": region, **mine}, [{"$set": {"until": self._presence.later}}]
+                )
                 found += [d async for d in self._collection.find({"region": region, "service": self._service})]
             lanes = [d for d in found if d["kind"] == "lane"]
-            living = {d["_id"] for d in found if d["kind"] == "instance" and d["until"] > now}
-            held = [d for d in lanes if d["owner"] == self._instance]
+            instances = [d for d in found if d["kind"] == "instance"]
+            living = {d["_id"] for d in instances if d["until"] > now}
+            # First, or what they had begun would hold the lanes.
+            await asyncio.gather(*(self._presence.bury(d, now) for d in instances if d["until"] <= now))
+            held = [d for d in lanes if d["owner"] == me]
             share = -(-len(lanes) // max(1, len(living)))
-            free = [d for d in lanes if d["owner"] is None or (d["owner"] != self._instance and d["until"] <= now)]
-            taken = [await self._take(document) for document in free[: max(0, share - len(held))]]
-            held += [document for document in taken if document]
+            free = [d for d in lanes if self._is_free(d, now)]
+            taking = (self._take(document) for document in free[: max(0, share - len(held))])
+            held += [document for document in await asyncio.gather(*taking) if document]
             held.sort(key=lambda d: str(d["_id"]))
             for document in held[share:]:
                 await self._free(document)
             return [self._lane(document) for document in held[:share]]
+
+    def _is_free(self, lane: Document, now: datetime) -> bool:
+        owner = lane["owner"]
+        if owner is None or self._presence.is_predecessor(owner):
+            return True
+        return bool(owner != self._presence.owner and lane["until"] <= now)
 
     async def _make(self) -> None:
         for region in self._regions:
@@ -73,11 +86,27 @@ class MongoLanes:
         self._made = True
 
     async def _take(self, document: Document) -> Document | None:
-        return await self._collection.find_one_and_update(
-            {"region": document["region"], "_id": document["_id"], "epoch": document["epoch"]},
-            [{"$set": {"owner": self._instance, "epoch": document["epoch"] + 1, "until": self._later}}],
-            return_document=True,
-        )
+        """The lane, or None where another was quicker or a transaction holds it: one lane does not keep the others."""
+        try:
+            with pymongo.timeout(self._seconds / 4):
+                return await self._collection.find_one_and_update(
+                    {"region": document["region"], "_id": document["_id"], "epoch": document["epoch"]},
+                    [
+                        {
+                            "$set": {
+                                "owner": {"$literal": self._presence.owner},
+                                "epoch": document["epoch"] + 1,
+                                "until": self._presence.later,
+                            }
+                        }
+                    ],
+                    return_document=True,
+                )
+        except PyMongoError as error:
+            if not is_passing(error):
+                raise
+            logger.warning("a lane could not be taken", extra={"lane": document["_id"], "reason": said(error)})
+            return None
 
     async def _free(self, document: Document) -> None:
         await self._collection.update_one(
@@ -132,4 +161,4 @@ class MongoLanes:
     async def leave(self) -> None:
         """See `ports.Lanes`."""
         with errors_of_the_store(), pymongo.timeout(self._seconds):
-            await self._collection.delete_one({"region": self._regions[0], "_id": f"{self._service}@{self._instance}"})
+            await self._presence.leave()

@@ -27,6 +27,7 @@ from ...domain.stock import HELD, Reservation, Stock
 from ...ports import AggregateT, ConflictError, KeyInUseError, Lane, Parked, StoredAnswer, StoreError, T, Unit
 from . import documents
 from .client import Client, Database, Document, errors_of_the_store, is_passing, said
+from .presence import Presence
 from .unit import MongoUnit, stocks_of
 
 ATTEMPTS = 5
@@ -53,10 +54,14 @@ class MongoStore:
         *,
         seconds: float = 5.0,
         lease_seconds: float = 10.0,
+        presence: Presence | None = None,
         events_later: bool = False,
     ) -> None:
-        """`events_later` is a negative control: events are written a moment after the transaction, by themselves."""
-        self._events_later = events_later
+        """`presence` writes down in which sessions transactions run, so that others can end them after a death.
+
+        `events_later` is a negative control: events are written a moment after the transaction, by themselves.
+        """
+        self._events_later, self._presence = events_later, presence
         self._client, self._database, self._lanes = client, database, lanes
         self._seconds, self._lease_seconds = seconds, lease_seconds
 
@@ -66,6 +71,8 @@ class MongoStore:
         """See `ports.Store`."""
         with errors_of_the_store(), pymongo.timeout(self._seconds):
             async with self._client.start_session() as session:
+                if self._presence:
+                    await self._presence.cover(session)
                 for attempt in range(1, ATTEMPTS + 1):
                     try:
                         return await self._once(session, work, lane, position)
