@@ -78,6 +78,8 @@ class Backends:
     postgres_flavour: str = "plain"
     postgres_is_ours: bool = True
     """Whether PostgreSQL is started and stopped with the shop, or was there before."""
+    carts: str = "mongodb"
+    """The ring that has the carts, or `mongodb`."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ INSTANCES_FROM = {name: 30_000 + MAX_INSTANCES * n for n, name in enumerate(BALA
 """Port of a service's first instance: below the ports that Linux gives to outgoing connections (32768 and up)."""
 CACHE_PORT, POSTGRES_PORT, KAFKA_PORT = 6379, 5432, 9092
 LOOPBACK = "127.0.0.1"
+MONGODB = "mongodb"
+CARTS = "carts"
+"""The ring that has the carts where nothing else is said."""
 
 
 class _Strict(BaseModel):
@@ -89,6 +92,8 @@ class Backends(_Strict):
     """Of the first broker; the others follow, and their controllers listen ten ports above."""
     cache: Literal["redis", "memory"] = "redis"
     cache_port: Port = CACHE_PORT
+    carts: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] | None = None
+    """The ring that has the carts, or `mongodb`; by default the ring `carts` where the topology has one."""
     catalogue: Literal["mongodb", "postgres"] = "mongodb"
     """Where the catalogue's products are; with `postgres`, metadata stay in MongoDB and stock is read from Redis."""
     postgres_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")] | None = None
@@ -126,8 +131,11 @@ class Backends(_Strict):
                 yield "backends.kafka_port", self.kafka_port + n + CONTROLLER_PORTS
 
 
-def describe(services: Services, backends: Backends) -> shop.Shop:
-    """The shop on the embedded platform: every process on this machine's loopback."""
+def describe(services: Services, backends: Backends, carts: str = MONGODB) -> shop.Shop:
+    """The shop on the embedded platform: every process on this machine's loopback.
+
+    `carts` is the ring that has the carts, or `mongodb`.
+    """
 
     def instance(name: str, port: int) -> Instance:
         return Instance(name, LOOPBACK, port)
@@ -153,6 +161,7 @@ def describe(services: Services, backends: Backends) -> shop.Shop:
             backends.catalogue,
             backends.postgres_flavour,
             postgres_is_ours=backends.postgres_host is None,
+            carts=carts,
         ),
         cache=instance("cache-1", backends.cache_port) if backends.cache == "redis" else None,
         postgres=Instance("catalogue-postgres", backends.postgres_host or LOOPBACK, backends.postgres_port)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
+from .domain.cart import CartLine
 from .domain.events import Aggregate, Event
+from .domain.identifiers import Customer
 from .domain.notification import Notification
 from .domain.order import Order
 from .domain.payment import Answer, Payment
@@ -159,6 +161,9 @@ class Store(Protocol):
     async def stored_answer(self, region: str, key: str) -> StoredAnswer | None:
         """The answer stored under an idempotency key."""
 
+    async def answered(self, region: str, keys: Sequence[str]) -> set[str]:
+        """Those of these keys that an answer is stored under."""
+
     async def stocks(self, products: Sequence[str]) -> dict[str, Stock]:
         """Stock of products as `Unit.get_stocks`."""
 
@@ -195,6 +200,22 @@ class Store(Protocol):
 
     async def ping(self) -> None:
         """StoreError unless the store answers."""
+
+
+class CartStore(Protocol):
+    """Carts by customer.  Each raises StoreError when it does not answer, and then a change may come to be seen or not.
+
+    Two clients of one cart lose no line of each other (`domain.cart`): a line is put and removed by itself.
+    """
+
+    async def lines(self, customer: Customer) -> list[CartLine]:
+        """The lines of a cart, by id; none for a customer who never had one."""
+
+    async def put(self, customer: Customer, line: CartLine) -> None:
+        """Put a line, in place of the one with its id."""
+
+    async def remove(self, customer: Customer, lines: Sequence[str]) -> None:
+        """Remove lines by id; those that are not there are no error."""
 
 
 class Lanes(Protocol):

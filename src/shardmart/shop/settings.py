@@ -157,6 +157,9 @@ class Settings(Part):
     mongodb: MongoDB | None = None
     postgres: Postgres | None = None
     """Where the catalogue's products are; null: in MongoDB like everything else."""
+    ring_settings: Path | None = None
+    """File of the settings of the ring that has the carts (`shardmart.ring`), read again when the ring has other nodes
+    than it says; null: carts are in MongoDB."""
     kafka: Kafka | None = None
     """Where events are followed; null: in MongoDB, by change stream."""
     cache: Literal["redis", "memory"] = "memory"

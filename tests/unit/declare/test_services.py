@@ -64,6 +64,24 @@ def test_a_postgresql_that_is_there_takes_no_port_of_this_machine(tmp_path: Path
     assert not shop.backends.postgres_is_ours
 
 
+@pytest.mark.parametrize(
+    ("text", "carts"),
+    [
+        ("services: {}\n", "carts"),
+        ("services: {}\nrings: []\n", "mongodb"),
+        ("services: {}\nrings: [{name: others, nodes: 2}]\n", "mongodb"),
+        ("services: {}\nrings: [{name: others, nodes: 2}]\nbackends: {carts: others}\n", "others"),
+        ("services: {}\nbackends: {carts: mongodb}\n", "mongodb"),
+    ],
+)
+def test_carts_are_on_the_ring_where_there_is_one_and_in_mongodb_otherwise(
+    tmp_path: Path, text: str, carts: str
+) -> None:
+    shop = load(written(tmp_path, text)).resolve().shop
+    assert shop is not None
+    assert shop.backends.carts == carts
+
+
 def test_the_topology_with_kafka_has_three_brokers_and_reads_back_the_same() -> None:
     cluster = load(ROOT / "inventories" / "topologies" / "shop-kafka.yml").resolve()
     assert cluster.shop is not None
@@ -108,6 +126,10 @@ def test_a_description_of_version_2_is_still_read() -> None:
         (
             "services: {}\nbackends: {catalogue: postgres, postgres_port: 3000}\n",
             "services.catalogue.port and backends.postgres_port: port 3000 is used twice",
+        ),
+        (
+            "services: {}\nbackends: {carts: nowhere}\n",
+            "backends.carts: there is no ring 'nowhere' in `rings`; or say mongodb",
         ),
         (
             "services: {}\nbackends: {kafka_brokers: 3}\n",
@@ -165,6 +187,7 @@ def test_no_service_may_write_what_another_one_owns() -> None:
     shared = {"events", "parked_events", "lanes", "idempotency_keys"}
     assert {name: users for name, users in writers.items() if name not in shared} == {
         "orders": {"shop-order"},
+        "carts": {"shop-order"},
         "stock": {"shop-inventory"},
         "reservations": {"shop-inventory"},
         "payments": {"shop-payment"},

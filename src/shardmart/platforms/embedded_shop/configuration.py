@@ -13,6 +13,7 @@ from typing import Any
 from ...cluster.description import LOOPBACK, Cluster
 from ...cluster.shop import Shop
 from ..embedded_kafka import brokers
+from ..embedded_ring import settings_of
 from ..platform import PlatformError
 from ..state import uri_of
 
@@ -20,6 +21,7 @@ DATABASE_USERS = ("catalogue", "order", "inventory", "payment", "notification")
 """Services with a database user of their own, `shop-NAME`."""
 EVENT_SERVICES = ("order", "inventory", "payment", "notification")
 CACHE_READERS = ("catalogue", "inventory", "notification")
+CART_SERVICES = ("catalogue", "order")
 CACHE_USER = "shop"
 CACHE_MB = 64
 TOKENS, CACHE, PROVIDER, WEBHOOK = "shop-tokens", "shop-cache", "shop-provider", "shop-webhook"
@@ -88,6 +90,9 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
     if service in DATABASE_USERS:
         user = f"shop-{service}"
         found["mongodb"] = {"uri": uri_of(cluster, user, secrets.get(user), authority)}
+    if service in CART_SERVICES and shop.backends.carts != "mongodb":
+        # The file itself, which follows the ring's nodes: what is copied would be old after the next change of them.
+        found["ring_settings"] = str(settings_of(state, shop.backends.carts))
     if service in EVENT_SERVICES and shop.kafka:
         found["kafka"] = {
             "brokers": [broker.address for broker in shop.kafka],

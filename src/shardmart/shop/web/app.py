@@ -20,7 +20,7 @@ from ..saga.handling import cancel
 from ..settings import Settings
 from ..telemetry import Telemetry
 from . import problems
-from .door import Door
+from .door import Door, Remembered
 from .tokens import Operator
 
 Check = Callable[[], Awaitable[None]]
@@ -96,6 +96,7 @@ def build(instance: Instance, title: str, description: str) -> FastAPI:
     app.state.draining = False
     app.state.known_tokens = {}
     app.state.rebuild = []
+    app.state.remembered = Remembered()
     problems.install(app)
     app.add_middleware(Door, limits=instance.settings.limits, telemetry=instance.telemetry, state=app.state)
     _common(app, instance)
