@@ -1,6 +1,6 @@
 """Fragments against one table, indexes against none, and the relational store against MongoDB, each pair in one run.
 
-    python benchmarks/fragments.py [--rows 1000000] [--customers 3000]
+    python benchmarks/fragments.py [--rows 1000000] [--customers 3000] [--products 20000]
 
 It starts three region nodes and a small sharded cluster of its own, and prints the tables of docs/fragments.md.
 """
@@ -8,6 +8,7 @@ It starts three region nodes and a small sharded cluster of its own, and prints 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -27,7 +28,7 @@ from shardmart.cluster.converge import sharding, users
 from shardmart.cluster.protocol.connection import Deadline
 from shardmart.cluster.protocol.connection import connect as connect_mongodb
 from shardmart.fragments.configuration import ADMIN, PASSWORDS, Configuration
-from shardmart.fragments.connection import administrator, connect, scalar
+from shardmart.fragments.connection import administrator, application, connect, scalar
 from shardmart.fragments.money import BANDS
 from shardmart.fragments.mongodb import aggregations
 from shardmart.fragments.mongodb.connection import database
@@ -38,7 +39,7 @@ from shardmart.fragments.relational import details, plans
 from shardmart.fragments.relational.seeding import insert_random_data as seed_relational
 from shardmart.fragments.relational.shop import RelationalShop
 from shardmart.fragments.rows import Shop
-from shardmart.fragments.store import Store
+from shardmart.fragments.store import Row, Store
 from shardmart.loader.generation.dataset import Counts
 from tests.support.clusters import EmbeddedCluster, embedded_cluster
 from tests.support.region_nodes import REGIONS, RegionNodes, region_nodes
@@ -140,7 +141,7 @@ def indexes(nodes: RegionNodes, count: int) -> None:
     print()
 
 
-def beside(nodes: RegionNodes, cluster: EmbeddedCluster, customers: int) -> None:
+def beside(nodes: RegionNodes, cluster: EmbeddedCluster, customers: int, products: int) -> None:
     """The ten queries on both stores."""
     secret = nodes.folder / "secrets" / PASSWORDS["mongodb"]
     spec = users.UserSpec("fragments", secret, ({"role": "readWrite", "db": "fragments"},))
@@ -158,7 +159,7 @@ def beside(nodes: RegionNodes, cluster: EmbeddedCluster, customers: int) -> None
         ]
         sharding.converge_collections("fragments", specs, client, Deadline(60))
     stores = replace(nodes.configuration, mongodb=(cluster.router, None))
-    shop = Shop(1, Counts(customers, 4, 2000), REGIONS)
+    shop = Shop(1, Counts(customers, 4, products), REGIONS)
     seed_relational(stores, shop)
     seed_mongodb(stores, shop)
     for region in REGIONS:
@@ -221,7 +222,19 @@ def compare(
         return lambda: ask(relational), lambda: ask(mongodb)
 
     name, region = someone["customer_name"], someone["region"]
+
+    def nothing() -> list[Row]:
+        """What each other question begins with: the relational shop keeps no connection, MongoDB's client does."""
+        with application(stores, stores.nodes[0]) as connection:
+            connection.execute("SELECT 1")
+        return []
+
+    def ping() -> list[Row]:
+        documents.client.admin.command("ping")
+        return []
+
     queries: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "(nothing: a connection, and an answer)": (nothing, ping),
         "a product by its id (all fragments)": on_both(lambda s: s.product(product["product_id"])),
         "products of one price": on_both(lambda s: s.products_between("19.99", "20.00")),
         "products in one band": on_both(lambda s: s.products_between("101.00", "120.00")),
@@ -254,16 +267,20 @@ def compare(
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the tables; the load average says how busy the machine was."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--customers", type=int, default=3_000)
+    parser.add_argument("--products", type=int, default=20_000, help="of the queries; some are in no band")
+    parser.add_argument("--only-queries", action="store_true", help="the last table alone")
     options = parser.parse_args()
+    print(f"load average {os.getloadavg()[0]:.0f}\n")
     with region_nodes() as nodes:
-        load(nodes, options.rows)
-        indexes(nodes, max(1, options.rows // 30))
+        if not options.only_queries:
+            load(nodes, options.rows)
+            indexes(nodes, max(1, options.rows // 30))
         with tempfile.TemporaryDirectory() as folder, embedded_cluster(Path(folder) / "state") as cluster:
-            beside(nodes, cluster, options.customers)
+            beside(nodes, cluster, options.customers, options.products)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ledger": ("shardmart.ledger.cli", "Run a workload that remembers every acknowledged write, and check it."),
     "ring": ("shardmart.ring_command.cli", "Play and look after a consistent-hash ring of standalone servers."),
     "chaos": ("shardmart.chaos.cli", "Random faults, and reports of experiments."),
-    "fragments": ("shardmart.fragments.cli", "The shop in fragments and regions, on PostgreSQL and on MongoDB."),
+    "fragments": ("shardmart.fragments_pods", "The shop in fragments and regions, on PostgreSQL and on MongoDB."),
     "shop": ("shardmart.shop.cli", "Run a service of the shop, place an order, replay events."),
     "router": ("shardmart.router.cli", "Run the development router (for machines without mongos)."),
 }

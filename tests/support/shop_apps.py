@@ -82,7 +82,7 @@ def app_in_memory(service: str, shop: MemoryShop, folder: Path, chosen: Settings
     elif service == "payment":
         payment_api.add(app, shop.store, WEBHOOK_SECRET, REGIONS, lambda: None)
     elif service == "notification":
-        stream_api.add(app, shop.store, shop.log, stream_api.Broadcast(shop.log), REGIONS)
+        stream_api.add(app, shop.store, shop.log, stream_api.Broadcast(shop.log, REGIONS, LANES), REGIONS)
     elif service == "catalogue":
         products = MemoryCatalogue(shop.memory)
         catalogue = Catalogue(products, products, CachedStocks(None, MemoryStocks(shop)), 0)

@@ -33,6 +33,8 @@ from ..cluster.shop import Backends, Instance, Service, Shop
 RELEASE_FILE = "release.json"
 SHOP_SUFFIX = "-shop"
 """The release of helm/shop is called so after the cluster's, unless it is said otherwise."""
+FRAGMENTS_SUFFIX = "-fragments"
+"""The same of the release of helm/fragments."""
 CACHE_PORT = 6379
 VERSION = 1
 """Of the document in it; helm/sharded-mongodb/templates/_release.tpl writes it."""

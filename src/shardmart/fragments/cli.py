@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -60,12 +60,16 @@ Check = Annotated[bool, typer.Option("--check", help="Change nothing: say what w
 @app.command(epilog=EPILOG)
 def apply(
     configuration: File = None,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds that the peers may take to hear of each other.")] = 60,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds that nodes may take to answer, and peers to hear of each other.")
+    ] = 60,
     check: Check = False,
     as_json: Json = False,
 ) -> None:
     """Have roles, schema, fragments and peers on every node; what is there already is left as it is."""
     stores = configurations.find(configuration)
+    if not check:
+        statuses.wait_until_answering(stores, wait)
     changes = [line for node in stores.nodes for line in schema.converge(stores, node, check=check)]
     if not (check and changes):
         changes += subscriptions.converge(stores, check=check)
@@ -113,10 +117,15 @@ def seed(
 def status(
     configuration: File = None,
     compare: Annotated[bool, typer.Option(help="Compare the rows of Customer_Region on all nodes.")] = True,
+    mend: Annotated[bool, typer.Option("--repair", help="Repair first, as `repair` does.")] = False,
     as_json: Json = False,
 ) -> None:
     """Nodes and peers: lag, conflicts, kept log, and how many rows differ. Exit 1 when something is not well."""
-    facts = statuses.status(configurations.find(configuration), compare=compare)
+    stores = configurations.find(configuration)
+    if mend:
+        for line in _repaired(stores).changes:
+            print(f"shardmart fragments: {line}", file=sys.stderr)
+    facts = statuses.status(stores, compare=compare)
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
@@ -145,9 +154,7 @@ def repair(
             raise BadUseError("--every repairs all nodes and prints lines: it goes with neither --node nor --json")
         _repair_every(configuration, every, lock)
         return
-    stores, started = configurations.find(configuration), time.monotonic()
-    done = repairs.repair(stores, node or (), keep_tombstones_days=keep_tombstones_days)
-    timer.note(stores, done, timer.COMMAND, time.monotonic() - started)
+    done = _repaired(configurations.find(configuration), node or (), keep_tombstones_days)
     document = {
         "changes": done.changes,
         "subscriptions": done.subscriptions,
@@ -161,6 +168,18 @@ def repair(
     _done(document, done.changes, as_json=as_json)
     if done.away:
         raise typer.Exit(FAILED)
+
+
+def _repaired(
+    stores: configurations.Configuration,
+    nodes: Sequence[str] = (),
+    keep_tombstones_days: float = repairs.KEEP_TOMBSTONES_DAYS,
+) -> repairs.Repair:
+    """Repair, and have the nodes remember it."""
+    started = time.monotonic()
+    done = repairs.repair(stores, nodes, keep_tombstones_days=keep_tombstones_days)
+    timer.note(stores, done, timer.COMMAND, time.monotonic() - started)
+    return done
 
 
 def _repair_every(configuration: Path | None, every: float, lock: Path | None) -> None:

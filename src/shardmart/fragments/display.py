@@ -22,7 +22,9 @@ def status(facts: dict[str, Any], console: Console) -> None:
     for node in facts["nodes"]:
         state = [node["version"], *(f"{node[key]:,}" for key in ("customers", "tombstones", "conflicts", "in_doubt"))]
         cells = state if node["up"] else [Text("DOWN", style="bold red"), "-", "-", "-", "-"]
-        nodes.add_row(node["name"], node["address"], *cells, *(sums.get(node["name"], {}).get(r, "-") for r in regions))
+        nodes.add_row(
+            node["name"], short(node["address"]), *cells, *(sums.get(node["name"], {}).get(r, "-") for r in regions)
+        )
     peers = _table("Peers", "From", "To", "State", ">Not told yet", ">Kept for it")
     for peer in facts["peers"]:
         style = "green" if peer["state"] == "streaming" else "yellow" if peer["state"] == "away" else "bold red"
@@ -40,6 +42,12 @@ def status(facts: dict[str, Any], console: Console) -> None:
         different = facts["rows_different"]
         said = "" if different is None else f", rows different {different}"
         console.print(Text(f"✓ every node answers, every peer is told{said}", style="green"))
+
+
+def short(address: str) -> str:
+    """An address without the domain that the nodes of one Kubernetes share: it would leave no room for the rest."""
+    host, _, port = address.rpartition(":")
+    return address if host.replace(".", "").isdigit() or ":" in host else f"{host.partition('.')[0]}:{port}"
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -19,6 +19,8 @@ from .domain.payment import Answer, Payment
 from .domain.stock import Reservation, Stock
 
 Document = dict[str, Any]
+Place = tuple[str, int]
+"""Which sequence of events: a region and a number, the same for every service."""
 T = TypeVar("T")
 AggregateT = TypeVar("AggregateT", bound=Aggregate)
 
@@ -46,7 +48,12 @@ class FencedError(Exception):
 
 
 class GapError(Exception):
-    """The log does not reach back to the position any more: read the outbox."""
+    """The log does not reach back to a position any more, or never had it: read the outbox."""
+
+    def __init__(self, message: str, places: Sequence[Place] | None = None, *, from_beginning: bool = False) -> None:
+        """Of these (None: of all); `from_beginning`: the time of the position does not say from when on."""
+        super().__init__(message)
+        self.places, self.from_beginning = places, from_beginning
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,11 @@ class Lane:
     """When the position was stored, in the store's time."""
     replay_from: datetime | None = None
     """Events of this time and later are to be handled once more, beside what comes new."""
+
+    @property
+    def place(self) -> Place:
+        """Which of the service's."""
+        return self.region, self.number
 
     @property
     def name(self) -> str:
@@ -229,13 +241,20 @@ class Lanes(Protocol):
 
 
 class EventLog(Protocol):
-    """Events in the order in which they were committed."""
+    """Events, those of each place in the order in which they were committed.  Positions of a place compare as text."""
 
-    async def end(self) -> str:
-        """The position of now."""
+    async def ends(self, places: Sequence[Place]) -> dict[Place, str]:
+        """The position of now in each."""
 
-    def follow(self, position: str) -> AsyncIterator[tuple[Event | None, str]]:
-        """Events after `position`, each with its own; (None, position) where nothing came.  GapError."""
+    def follow(self, positions: Mapping[Place, str]) -> AsyncIterator[tuple[Event | None, str]]:
+        """Events of these places after their positions, each with its own.
+
+        Events before, and of other places, may come, too.  (None, position) where nothing came: it is as good for each
+        place as its own, unless that is later.  GapError.
+        """
+
+    def done(self, place: Place, position: str) -> None:
+        """The effects up to `position` are stored.  Only said for others to see: it may be forgotten."""
 
     async def read(
         self, region: str, lane: int | None, since: datetime | None, limit: int, after: str = ""
@@ -244,6 +263,19 @@ class EventLog(Protocol):
 
     async def of_key(self, region: str, key: str) -> list[Event]:
         """Every event of an order, by time."""
+
+
+class Publisher(Protocol):
+    """Where the relay brings what the outbox has, for a log that is not the outbox itself."""
+
+    async def is_there(self) -> bool:
+        """Whether there is a log to publish to."""
+
+    async def create(self) -> None:
+        """Make an empty one; done when there is one."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Append these, those of a place in this order; StoreError unless all are there to stay."""
 
 
 class Cache(Protocol):

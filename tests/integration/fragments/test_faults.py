@@ -16,11 +16,12 @@ from shardmart.chaos.targets.selectors import Targets
 from shardmart.chaos.toolkit import regions as toolkit
 from shardmart.cluster.host.processes import has_ended, stop
 from shardmart.cluster.protocol.connection import Deadline
+from shardmart.fragments.configuration import Configuration, Node
 from shardmart.fragments.connection import administrator, rows, scalar
 from shardmart.fragments.peers import status
 from shardmart.platforms import repair_timer
 from shardmart.platforms.state import State
-from tests.support.region_nodes import REGIONS, RegionNodes
+from tests.support.region_nodes import REGIONS, RegionNodes, until
 
 ONE = {"name": "configReplSet", "members": [{"name": "configsvr1", "host": "127.0.0.1", "port": 1}]}
 CLUSTER = {
@@ -84,18 +85,26 @@ def test_a_paused_region_is_silent_with_all_its_processes_and_goes_on(nodes: Reg
 
 def test_packets_between_peers_are_told_from_those_of_clients(nodes: RegionNodes, targets: Targets) -> None:
     """A worker's connection to its peer belongs to the node whose worker it is, though another process has it."""
-    status.wait_until_streaming(nodes.configuration, 60)
     owners = Owners(list(CutRegion(targets, [], 5).endpoints()), set(REGIONS))
     for node in nodes.configuration.nodes:
-        with administrator(nodes.configuration, node) as connection:
-            ours = scalar(connection, "SELECT client_port FROM pg_stat_activity WHERE pid = pg_backend_pid()")
-            query = "SELECT application_name, client_port FROM pg_stat_replication WHERE state = 'streaming'"
-            peers = dict(rows(connection, query))
+        assert_ports_are_known(nodes.configuration, node, owners)
+
+
+def assert_ports_are_known(configuration: Configuration, node: Node, owners: Owners) -> None:
+    others = {other.name for other in configuration.others(node)}
+    with administrator(configuration, node) as connection:
+        ours = scalar(connection, "SELECT client_port FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+
+        def told() -> set[str]:
+            """Who has a connection to this node for what it tells, whatever its sender does right now."""
+            ports = [port for (port,) in rows(connection, "SELECT client_port FROM pg_stat_replication")]
             owners.scan()
+            return {owners.name(port) for port in ports}
+
+        # A worker that was cut off or paused a moment ago comes back with a new connection.
+        until(f"the peers of {node.name} to be known by their ports", lambda: told() == others)
         assert owners.name(node.port) == node.name
         assert owners.name(ours) == OUTSIDE
-        others = {other.name for other in nodes.configuration.others(node)}
-        assert {owners.name(port) for port in peers.values()} == others
 
 
 def test_the_rule_and_the_timer_are_away_and_come_back(nodes: RegionNodes, targets: Targets) -> None:

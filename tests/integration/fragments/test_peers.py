@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 
 import psycopg
 import pytest
 
+from shardmart.fragments import cli
 from shardmart.fragments.connection import administrator, connect, rows, scalar
 from shardmart.fragments.peers import comparison, repair, status, subscriptions
 from tests.support.region_nodes import REGIONS, WAIT_SECONDS, RegionNodes, until
@@ -330,3 +332,34 @@ def test_each_index_of_names_is_used(nodes: RegionNodes, index: str, where: str)
         query = f"EXPLAIN (FORMAT JSON) SELECT * FROM Customer_Region WHERE {where} AND customer_name = 'Name 77'"
         plan = json.dumps(scalar(connection, query))
     assert f'"Index Name": "{index}"' in plan
+
+
+def test_status_repairs_where_that_is_asked_and_only_there(
+    nodes: RegionNodes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    insert(nodes, "APJ", "asked")
+    mend(nodes)
+    statement = "UPDATE Customer_Region SET customer_name = 'Lost', version_time = 1 WHERE customer_id = 'asked'"
+    nodes.run("EMEA", "SET session_replication_role = replica", statement)
+    where = f"--configuration={nodes.file}"
+    assert cli.main(["status", "--json", where]) == 1
+    assert json.loads(capsys.readouterr().out)["rows_different"] == 1
+    cli.main(["status", "--json", "--repair", where])
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["rows_different"] == 0
+    assert "EMEA: 1 rows" in captured.err
+
+
+def test_an_apply_waits_for_the_subscriptions_that_another_works_on(nodes: RegionNodes) -> None:
+    """On Kubernetes the timer's first repair may meet the bootstrap."""
+    node = nodes.configuration.nodes[0]
+    changes: list[list[str]] = []
+    work = threading.Thread(target=lambda: changes.append(subscriptions.converge(nodes.configuration)))
+    with administrator(nodes.configuration, node) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (subscriptions.LOCK,))
+        work.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        until("the other one to wait", lambda: bool(scalar(connection, waiting)))
+        assert changes == []
+    work.join(WAIT_SECONDS)
+    assert changes == [[]]

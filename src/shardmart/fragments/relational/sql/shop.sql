@@ -16,6 +16,9 @@ CREATE TABLE Customer (
     PRIMARY KEY (region, customer_id)
 );
 
+-- thing: index customer_by_name
+CREATE INDEX customer_by_name ON Customer (customer_name);
+
 -- thing: table orders
 CREATE TABLE Orders (
     order_id text NOT NULL,
