@@ -5,6 +5,8 @@
 
 VENV   := .venv
 BIN    := $(VENV)/bin
+INSTALLER := $(VENV)/.installer
+UP     := $(VENV)/.installed-up
 STAMP  := $(VENV)/.installed
 # More arguments for ansible-playbook, as in: make up ARGS="-e topology=inventories/topologies/small.yml --diff"
 ARGS   ?=
@@ -32,21 +34,33 @@ export SHARDMART_BINARIES ?= $(abspath .shardmart/binaries)
 help: ## This list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-install: $(STAMP) ## Install what the lock file pins into .venv
-$(STAMP): requirements.lock pyproject.toml .ci/installer.lock
+# A Python of this folder, with the tool that installs the rest.
+$(INSTALLER): .ci/installer.lock
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(BIN)/python -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null \
 	  || python3 -m venv --clear --without-pip $(VENV)
 	pip=$$(python3 .ci/bundled_pip.py) && PYTHONPATH=$$pip $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
 	  --require-hashes -r .ci/installer.lock
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-up: $(STAMP) ## A seeded, verified sharded cluster on this machine
+OURS = $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+
+install: $(STAMP) ## Install what the lock file pins into .venv: shop, faults, Kubernetes, tests
+$(STAMP): requirements.lock pyproject.toml $(INSTALLER)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(OURS)
+	@touch $(UP) $@
+
+# What a cluster on this machine runs with is a small part of that.
+$(UP): .ci/up.lock pyproject.toml $(INSTALLER)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r .ci/up.lock
+	$(OURS)
+	@touch $@
+
+up: $(UP) ## A seeded, verified sharded cluster on this machine
 	$(PLAY) site.yml $(ARGS)
 
-ring: $(STAMP) ## The rings of the topology: consistent hashing over standalone servers
+ring: $(UP) ## The rings of the topology: consistent hashing over standalone servers
 	$(PLAY) playbooks/ring.yml $(ARGS)
 
 # The order at the end shows that it works, and is no part of what converges.
@@ -58,10 +72,10 @@ polyglot: $(STAMP) ## The same with a catalogue merged from PostgreSQL, MongoDB 
 	$(PLAY) site.yml -e topology=inventories/topologies/polyglot.yml $(ARGS)
 	state=$${SHARDMART_STATE:-.shardmart}; $(BIN)/shardmart shop sources --config $$state/shop/config/catalogue-1.json --secrets $$state/secrets
 
-down: $(STAMP) ## Stop the cluster and the shop, keep the data
+down: $(UP) ## Stop the cluster and the shop, keep the data
 	$(PLAY) playbooks/destroy.yml $(ARGS)
 
-destroy: $(STAMP) ## Stop the cluster and remove its data
+destroy: $(UP) ## Stop the cluster and remove its data
 	$(PLAY) playbooks/destroy.yml -e destroy_data=true $(ARGS)
 
 fragments: $(STAMP) ## The relational store in fragments and regions, beside the cluster
@@ -70,7 +84,7 @@ fragments: $(STAMP) ## The relational store in fragments and regions, beside the
 fragments-down: $(STAMP) ## Stop its servers, keep their data (-e destroy_data=true removes it)
 	$(PLAY) playbooks/fragments-destroy.yml $(ARGS)
 
-status: $(STAMP) ## Sets, members, lag, chunks and documents
+status: $(UP) ## Sets, members, lag, chunks and documents
 	$(BIN)/shardmart status
 
 test: $(STAMP) lint unit ## Everything that needs no container engine
@@ -124,7 +138,7 @@ lint-yaml:
 SCHEMAS := 'helm/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json'
 # Environments of k8s/gitops, each with the topology that its cluster.yaml and shop.yaml are made from.
 ENVIRONMENTS := staging=inventories/topologies/shop.yml production=inventories/topologies/production.yml
-CHARTS := helm/sharded-mongodb helm/shop helm/fragments
+CHARTS := helm/sharded-mongodb helm/shop helm/ring helm/fragments
 lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubeconform (needs Helm)
 	$(BIN)/shardmart render declared --check helm/sharded-mongodb/files/declared.json
 	helm lint --strict $(CHARTS)
@@ -153,6 +167,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --no-emi
 lock: ## Resolve the lock files anew
 	$(COMPILE) --all-extras --upgrade -o requirements.lock pyproject.toml
 	$(COMPILE) -o .ci/installer.lock .ci/installer.in
+	$(COMPILE) --extra operate --extra loader --extra router --extra fragments -c requirements.lock -o .ci/up.lock pyproject.toml
 	$(MAKE) lock-images lock-npm
 
 lock-images: ## Take from the lock what each image installs

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-CHARTS = tuple(Path(__file__).parent / name for name in ("sharded-mongodb", "shop", "fragments"))
+CHARTS = tuple(Path(__file__).parent / name for name in ("sharded-mongodb", "shop", "ring", "fragments"))
 BEGIN, END = "<!-- values: begin (helm/values_table.py) -->", "<!-- values: end -->"
 
 

@@ -55,7 +55,17 @@ from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.utils.vars import load_extra_vars
 
 from shardmart.cluster.description import DescriptionError
-from shardmart.declare import access, chart, data_model, fragments_chart, release, shop_chart, topology, versions
+from shardmart.declare import (
+    access,
+    chart,
+    data_model,
+    fragments_chart,
+    release,
+    ring_chart,
+    shop_chart,
+    topology,
+    versions,
+)
 from shardmart.platforms.kubernetes import CONTAINER, TOOLBOX_STATE, names_another
 from shardmart.platforms.state import State, StateError
 
@@ -95,7 +105,8 @@ class InventoryModule(BaseInventoryPlugin):
 
     def _embedded(self, declared):
         self._populate(declared.resolve())
-        self._set("all", {"rings": [ring.as_variable() for ring in declared.rings]})
+        tls = {"tls": declared.tls.mode != "disabled"}
+        self._set("all", {"rings": [ring.as_variable() | tls for ring in declared.rings]})
         file = self._state().folder / "fragments.json"
         where = {"fragments_command_options": [f"--configuration={file}"]}
         self._set("all", {"fragments": declared.fragments.as_variable()} | where)
@@ -125,13 +136,14 @@ class InventoryModule(BaseInventoryPlugin):
                 "kubernetes_release": place.name,
                 "chart_topology_values": chart.sized_for_a_laptop(values, declared),
                 "kubernetes_shop_release": shop_chart.release_of(place.fullname),
+                "rings": [ring_chart.as_variable(ring, place.fullname, domain) for ring in declared.rings],
                 "kubernetes_fragments_release": fragments_chart.release_of(place.fullname),
                 "fragments": declared.fragments.as_variable(),
                 "fragments_command_options": [],  # it runs beside the nodes, where the configuration is
             },
         )
         if declared.services is not None:
-            shop = shop_chart.shop_values(declared, place.fullname, domain)
+            shop = shop_chart.shop_values(declared, place.fullname, domain, with_ring=True)
             self._set("all", {"shop_chart_topology_values": shop_chart.sized_for_a_laptop(shop)})
         beside = fragments_chart.fragments_values(declared, place.fullname, domain)
         self._set("all", {"fragments_chart_topology_values": fragments_chart.sized_for_a_laptop(beside)})

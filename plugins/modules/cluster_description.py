@@ -42,6 +42,7 @@ from ansible.module_utils.shardmart.cluster.converge import unchangeable
 from ansible.module_utils.shardmart.cluster.errors import ClusterError
 from ansible.module_utils.shardmart.cluster.host.files import write_whole
 from ansible.module_utils.shardmart.platforms import embedded
+from ansible.module_utils.shardmart.platforms.platform import PlatformError
 
 
 def main():
@@ -62,13 +63,14 @@ def main():
         if there := known(before):
             unchangeable.refuse_changes(there, cluster)
         embedded.refuse_other_tls(cluster, file.parent)
+        embedded.refuse_missing_packages(cluster)
         if says(before) == json.loads(after):
             module.exit_json(changed=False)
         if not module.check_mode:
             write_whole(file, after)
     except OSError as error:
         module.fail_json(msg=f"{file}: {error.strerror}")
-    except ClusterError as error:
+    except (ClusterError, PlatformError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=True, diff=header | {"before": before, "after": after})
 

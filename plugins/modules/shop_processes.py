@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: shop_processes
-short_description: Run the shop's cache, service instances and load balancer as processes of this machine
+short_description: Run the shop's cache, event log, service instances and load balancer as processes of this machine
 description:
   - Writes the configuration of each, starts those that do not run, all at once, and waits until they are ready.
   - An instance whose configuration changed is restarted, one at a time, so that its service never stops; the load
@@ -26,13 +26,16 @@ options:
   part:
     description: Which of the processes.
     type: str
-    choices: [cache, services, load_balancer]
+    choices: [cache, event_log, services, load_balancer]
     required: true
   state:
     description: Whether they run.
     type: str
     choices: [started, stopped]
     default: started
+  kafka_jars:
+    description: Folder with Kafka's jars; needed where the topology has brokers.
+    type: path
   wait_seconds:
     description: How long to wait in all, in seconds.
     type: float
@@ -63,6 +66,7 @@ ARGUMENTS = CLUSTER_ARGUMENT | {
     "state_folder": {"type": "path", "required": True},
     "part": {"type": "str", "choices": list(converge.PARTS), "required": True},
     "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+    "kafka_jars": {"type": "path"},
     "wait_seconds": {"type": "float", "default": 60.0},
 }
 
@@ -75,7 +79,10 @@ def body(module):
         changes = converge.stopped(arguments["part"], state, deadline, check_mode=module.check_mode)
     else:
         cluster = cluster_of(module)
-        changes = converge.started(arguments["part"], cluster, state, deadline, check_mode=module.check_mode)
+        jars = Path(arguments["kafka_jars"]) if arguments["kafka_jars"] else None
+        changes = converge.started(
+            arguments["part"], cluster, state, deadline, kafka_jars=jars, check_mode=module.check_mode
+        )
     return {"changed": bool(changes), "changes": changes}
 
 

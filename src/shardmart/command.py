@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import FAILED, INTERRUPTED, BadUseError, ShardmartError
+from .errors import FAILED, INTERRUPTED, UNREACHABLE, BadUseError, ShardmartError
 
 if TYPE_CHECKING:
     import typer
@@ -59,6 +59,11 @@ def ending(command: str, body: Callable[[], int | None], *, os_error: int = FAIL
     except ShardmartError as error:
         _say(command, str(error))
         return error.exit_code
+    except ModuleNotFoundError as error:  # a defect, unless it is of a package that only some installations have
+        if not error.name or error.name.split(".")[0] == "shardmart":
+            raise
+        _say(command, f"{error.name.split('.')[0]} is not installed here: `make install` installs everything")
+        return UNREACHABLE
     except OSError as error:  # a full disk, a folder that is not ours, a reader that went away
         _drop_output()
         if not isinstance(error, BrokenPipeError):

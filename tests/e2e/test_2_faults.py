@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.kind_site import KindSite, Made
@@ -76,3 +82,48 @@ def test_namespace_is_scaled_to_zero_and_back(site: KindSite) -> None:
     back = site.play("playbooks/provision.yml")
     assert back.code == 0, back.output
     assert back.changed["controller"] == 1, back.output
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1200)
+def test_helm_that_is_killed_in_the_middle_of_an_upgrade_is_repaired_by_the_next_run(site: KindSite) -> None:
+    """The release stays `pending-upgrade`, on which every later `helm upgrade` fails by itself."""
+    change = ("-e", json.dumps({"chart_values": {"member": {"disruptionBudget": {"maxUnavailable": 1}}}}))
+    selector = "--selector=owner=helm,status=pending-upgrade"
+    watch = subprocess.Popen(
+        ["kubectl", f"--namespace={site.name}", "get", "secret", selector, "--watch", "--output=name"],
+        env=site.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    run = threading.Thread(target=site.play, args=("playbooks/provision.yml", *change))
+    try:
+        run.start()
+        assert watch.stdout
+        locked = watch.stdout.readline()
+        assert locked.startswith("secret/sh.helm.release."), "helm began"
+        killed = [helm for helm in helms_of(site.name) if not helm.kill()]
+        assert killed, "and was killed before it had ended"
+    finally:
+        watch.kill()
+        run.join(300)
+    assert site.get("secret", selector), "the release is locked"
+    repaired = site.play("playbooks/provision.yml", *change)
+    assert repaired.code == 0, repaired.output
+    assert not site.get("secret", selector)
+    budget = json.loads(site.kubectl("get", "poddisruptionbudget", f"{site.name}-configsvr", "-o", "json"))
+    assert budget["spec"]["maxUnavailable"] == 1
+    again = site.play("playbooks/provision.yml", *change)
+    assert set(again.changed.values()) == {0}, again.output
+    assert site.play("playbooks/provision.yml").code == 0
+
+
+def helms_of(release: str) -> list[psutil.Process]:
+    """Processes of Helm that upgrade this release."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            if words and Path(words[0]).name == "helm" and {"upgrade", release} <= set(words):
+                found.append(process)
+    return found

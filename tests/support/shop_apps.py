@@ -9,11 +9,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from shardmart.shop.adapters.memory import MemoryCatalogue, MemoryLanes
+from shardmart.shop.adapters.memory import MemoryCarts, MemoryCatalogue, MemoryLanes
+from shardmart.shop.services.carts import Carts
 from shardmart.shop.services.catalogue import CachedStocks, Catalogue
 from shardmart.shop.services.provider import Operation, ProviderLedger
 from shardmart.shop.settings import Settings
 from shardmart.shop.web import (
+    cart_api,
     catalogue_api,
     events_api,
     inventory_api,
@@ -73,16 +75,18 @@ def app_in_memory(service: str, shop: MemoryShop, folder: Path, chosen: Settings
         events_api.add(app, consuming)
     if service == "order":
         order_api.add(app, shop.store, shop.log, instance.telemetry, REGIONS)
+        carts = Carts(MemoryCarts(shop.memory), shop.store, shop.orders)
+        cart_api.add(app, carts, shop.store, instance.telemetry, REGIONS)
     elif service == "inventory":
         inventory_api.add(app, shop.store, 5, REGIONS)
     elif service == "payment":
         payment_api.add(app, shop.store, WEBHOOK_SECRET, REGIONS, lambda: None)
     elif service == "notification":
-        stream_api.add(app, shop.store, shop.log, stream_api.Broadcast(shop.log), REGIONS)
+        stream_api.add(app, shop.store, shop.log, stream_api.Broadcast(shop.log, REGIONS, LANES), REGIONS)
     elif service == "catalogue":
         products = MemoryCatalogue(shop.memory)
         catalogue = Catalogue(products, products, CachedStocks(None, MemoryStocks(shop)), 0)
-        catalogue_api.add(app, catalogue, 0)
+        catalogue_api.add(app, catalogue, MemoryCarts(shop.memory), 0, REGIONS)
     else:
         provider_api.add(app, ProviderLedger(folder), NoWebhooks("http://127.0.0.1:1", WEBHOOK_SECRET), API_KEY)
     return app

@@ -261,15 +261,21 @@ class RunningShop:
 
 @contextlib.contextmanager
 def running_shop(
-    cluster: EmbeddedCluster, folder: Path, counts: Mapping[str, int] | None = None
+    cluster: EmbeddedCluster,
+    folder: Path,
+    counts: Mapping[str, int] | None = None,
+    settings: Mapping[str, Document] | None = None,
 ) -> Iterator[RunningShop]:
-    """A shop on `cluster` with so many instances of each service (one), ended at the end of the block."""
+    """A shop on `cluster` with so many instances of each service (one), ended at the end of the block.
+
+    `settings` are more keys of services' files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     mailbox = Mailbox()
     shop = RunningShop(cluster, folder, mailbox)
     try:
         for service in ("provider", *DATABASE_SERVICES):
-            shop.make(service, (counts or {}).get(service, 1))
+            shop.make(service, (counts or {}).get(service, 1), **(settings or {}).get(service, {}))
         shop.start()
         yield shop
     finally:

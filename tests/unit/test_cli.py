@@ -35,6 +35,17 @@ def test_unknown_command_is_named() -> None:
     assert done.stderr.startswith("shardmart: no command 'lod'\n")
 
 
+def test_package_that_is_not_installed_is_named() -> None:
+    without = [
+        sys.executable,
+        "-c",
+        "import sys; sys.modules['psycopg'] = None; from shardmart.cli import main; main()",
+    ]
+    done = subprocess.run([*without, "fragments", "status"], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr == "shardmart fragments: psycopg is not installed here: `make install` installs everything\n"
+
+
 @OF_A_DISK
 def test_full_disk_is_one_line(state: Path, arguments: list[str], code: int) -> None:
     command = [*SHARDMART, *arguments, f"--state={state}"]

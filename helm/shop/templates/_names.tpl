@@ -30,7 +30,7 @@ app.kubernetes.io/component: {{ . }}
 
 {{/* Labels that nobody else may set, as a JSON list. */}}
 {{- define "shop.ownLabels" -}}
-{{- toJson (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" "shardmart/cluster") -}}
+{{- toJson (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" "shardmart/cluster" "shardmart/ring-client") -}}
 {{- end -}}
 
 {{/* Labels of every object. Takes {root, component}. */}}

@@ -86,6 +86,15 @@ spec:
       ports:
         - {port: {{ $root.Values.cluster.port }}, protocol: TCP}
     {{- end }}
+    {{- if has .component (include "shop.cartServices" $root | fromJsonArray) }}
+    - to:
+        - podSelector:
+            matchLabels:
+              app.kubernetes.io/name: ring
+              app.kubernetes.io/instance: {{ $root.Values.ring.release | quote }}
+      ports:
+        - {port: {{ $root.Values.ring.port }}, protocol: TCP}
+    {{- end }}
     {{- with $root.Values.networkPolicy.extraEgress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

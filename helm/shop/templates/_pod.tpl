@@ -86,6 +86,10 @@ labels:
   {{- include "shop.selector" . | nindent 2 }}
   # By it the cluster's routers know who may connect.
   shardmart/cluster: {{ .root.Values.cluster.name | quote }}
+  {{- if has .component (include "shop.cartServices" .root | fromJsonArray) }}
+  # By it the ring's nodes do.
+  shardmart/ring-client: "true"
+  {{- end }}
   {{- with mergeOverwrite (deepCopy (.root.Values.commonLabels | default dict)) (deepCopy (.settings.podLabels | default dict)) }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

@@ -11,6 +11,11 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
 {{- toJson (ternary (list "catalogue" "inventory" "notification") list .Values.cache.enabled) -}}
 {{- end -}}
 
+{{/* Services that have to do with carts, where they are on a ring, as a JSON list. */}}
+{{- define "shop.cartServices" -}}
+{{- toJson (ternary (list "catalogue" "order") list (not (empty .Values.ring.release))) -}}
+{{- end -}}
+
 {{/* Secrets that a component mounts, as a JSON list of names. Takes {root, component}. */}}
 {{- define "shop.secrets" -}}
 {{- $names := list "shop-tokens" -}}
@@ -45,6 +50,7 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
 {{- $_ := set $file "cache" "redis" -}}
 {{- $_ := set $file "redis_url" (printf "redis://shop:{secret:shop-cache}@%s.%s.svc.%s:6379/0" (include "shop.name" (dict "root" $root "component" "cache")) $root.Release.Namespace $root.Values.clusterDomain) -}}
 {{- end -}}
+{{- if has .component (include "shop.cartServices" $root | fromJsonArray) }}{{ $_ := set $file "ring_settings" "/etc/shop/ring/settings.json" }}{{ end -}}
 {{- if has .component (list "payment" "provider") -}}
 {{- $_ := set $file "provider" (dict "url" (include "shop.url" (dict "root" $root "component" "provider")) "api_key" "{secret:shop-provider}" "webhook_secret" "{secret:shop-webhook}") -}}
 {{- end -}}
@@ -76,6 +82,17 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
             {{- range (include "shop.secrets" . | fromJsonArray) }}
             - {key: {{ . }}.password, path: secrets/{{ . }}.password}
             {{- end }}
+      {{- if has .component (include "shop.cartServices" .root | fromJsonArray) }}
+      # What helm/ring gives to its clients; it follows the ring's nodes without a new pod.
+      - configMap:
+          name: {{ .root.Values.ring.release }}-settings
+          items:
+            - {key: settings.json, path: ring/settings.json}
+      - secret:
+          name: {{ .root.Values.ring.release }}-auth
+          items:
+            - {key: ring.password, path: ring/ring.password}
+      {{- end }}
       {{- if .root.Values.cluster.tls.enabled }}
       - secret:
           name: {{ include "shop.tlsSecret" .root }}

@@ -7,7 +7,7 @@
 {{- end -}}
 {{- $own := include "shop.ownLabels" . | fromJsonArray -}}
 {{- $labels := dict "commonLabels" .Values.commonLabels "pod.podLabels" .Values.pod.podLabels "cache.podLabels" .Values.cache.podLabels -}}
-{{- $taken := list "secrets_folder" "tokens" "urls" "mongodb" "cache" "redis_url" "provider" "data_folder" "instances" "drain_seconds" -}}
+{{- $taken := list "secrets_folder" "tokens" "urls" "mongodb" "cache" "redis_url" "ring_settings" "provider" "data_folder" "instances" "drain_seconds" -}}
 {{- $settings := dict "pod" .Values.pod.settings -}}
 {{- range $name, $service := .Values.services -}}
   {{- $_ := set $labels (printf "services.%s.podLabels" $name) $service.podLabels -}}

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -31,6 +30,7 @@ from .errors import ChaosError, ImpossibleError
 from .lifecycle import heal as healing
 from .lifecycle import records, running
 from .lifecycle.engine import FAULTS, Engine, Plan
+from .lifecycle.foreground import run_to_its_end
 from .report import runs
 from .targets.selectors import Targets
 from .toolkit import judgement
@@ -81,7 +81,7 @@ def run_experiments(
     """Run experiments one after the other with Chaos Toolkit, and sum them up in a table.
 
     Each run leaves a report in chaos/runs of the state folder.  Exit 1 if any failed; 4, with nothing started, if this
-    cluster cannot do one.
+    cluster cannot do one; 130 after Ctrl-C, which heals the fault and has the ledger checked before it ends.
     """
     found = _use(state)
     program = _chaos_toolkit()
@@ -97,15 +97,19 @@ def run_experiments(
             journal = found.folder / "chaos" / f"journal-{path.stem}.json"
             journal.parent.mkdir(parents=True, exist_ok=True)
             before = set(runs_folder.glob("*"))
-            done = subprocess.run(  # noqa: S603
+            code, stopped = run_to_its_end(
                 [
                     *(program, "--no-version-check", "--log-file", str(journal.with_suffix(".log"))),
                     *("run", "--journal-path", str(journal), "--rollback-strategy", "always"),
                     *(f"--var={each}" for each in var or []),
                     str(path),
                 ],
+                "the fault is healed and the ledger checked",
             )
-            failed, passed = failed + bool(done.returncode), passed + (not done.returncode)
+            if stopped:
+                print(f"\n{_tables(runs_folder, started)}")
+                raise typer.Exit(INTERRUPTED)
+            failed, passed = failed + bool(code), passed + (not code)
             if path in expected:
                 instead = judgement.failed_as_expected(expected[path], _summary_of(set(runs_folder.glob("*")) - before))
                 otherwise += [f"{path.name} did not fail as it must: {instead}"] if instead else []

@@ -16,6 +16,10 @@ SINGLE = ("provider", "console")
 """Services of one process: the simulated payment provider has a ledger of its own, the console holds no state."""
 
 
+CONTROLLER_PORTS = 10
+"""A Kafka broker is a controller, too, and that listens so many ports above."""
+
+
 @dataclass(frozen=True)
 class Instance:
     """One process of a service, or of what stands beside them; `pod` is None for a process of this machine."""
@@ -74,12 +78,15 @@ class Backends:
     postgres_flavour: str = "plain"
     postgres_is_ours: bool = True
     """Whether PostgreSQL is started and stopped with the shop, or was there before."""
+    carts: str = "mongodb"
+    """The ring that has the carts, or `mongodb`."""
 
 
 @dataclass(frozen=True)
 class Shop:
     """The shop of a cluster.  `cache` is None for the backend `memory`; `load_balancer` where Kubernetes spreads.
 
+    `kafka` are the brokers with the events, none where they are followed in MongoDB.
     `postgres` is the server with the catalogue's products, None where they are in MongoDB; it may run as
     another user, and so is none of `processes`.
     """
@@ -89,6 +96,7 @@ class Shop:
     cache: Instance | None = None
     load_balancer: Instance | None = None
     postgres: Instance | None = None
+    kafka: tuple[Instance, ...] = ()
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -97,8 +105,8 @@ class Shop:
 
     @property
     def processes(self) -> tuple[Instance, ...]:
-        """All that runs: the cache, the instances, the load balancer."""
-        return tuple(one for one in (self.cache, *self.instances, self.load_balancer) if one)
+        """All that runs: the cache, the brokers, the instances, the load balancer."""
+        return tuple(one for one in (self.cache, *self.kafka, *self.instances, self.load_balancer) if one)
 
     def service(self, name: str) -> Service | None:
         """The service called `name`, None when there is none."""
@@ -120,6 +128,7 @@ class Shop:
             "cache": self.cache.as_document() if self.cache else None,
             "load_balancer": self.load_balancer.as_document() if self.load_balancer else None,
             "postgres": self.postgres.as_document() if self.postgres else None,
+            "kafka": [broker.as_document() for broker in self.kafka],
         }
 
 
@@ -136,6 +145,7 @@ def parse(document: Mapping[str, Any] | None) -> Shop | None:
         cache=_instance(document["cache"]) if document.get("cache") else None,
         load_balancer=_instance(document["load_balancer"]) if document.get("load_balancer") else None,
         postgres=_instance(document["postgres"]) if document.get("postgres") else None,
+        kafka=tuple(map(_instance, document.get("kafka", ()))),
     )
 
 

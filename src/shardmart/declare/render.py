@@ -20,6 +20,7 @@ from shardmart.cluster.host import generated
 from shardmart.command import run_app
 from shardmart.declare import access, data_model
 from shardmart.declare.chart import chart_values
+from shardmart.declare.ring_chart import ring_values
 from shardmart.declare.shop_chart import shop_values
 from shardmart.declare.topology import Member, TopologyError, load
 from shardmart.errors import UNREACHABLE, BadUseError
@@ -80,6 +81,28 @@ def shop(
         expected = shop_values(declared, cluster or declared.name)
     except TopologyError as error:
         raise BadUseError(str(error) if str(topology) in str(error) else f"{topology}: {error}") from None
+    if check:
+        _report(check, list(differences(expected, _document(check))), as_json=as_json)
+    _show(expected, as_json=as_json)
+
+
+@app.command()
+def ring(
+    topology: Annotated[Path, typer.Argument(help="The topology file.", metavar="TOPOLOGY")],
+    check: Check = None,
+    as_json: AsJson = False,
+    name: Annotated[str | None, typer.Option(help="Which of its rings; default: the only one.")] = None,
+) -> None:
+    """The values of helm/ring that the topology decides, for one ring."""
+    try:
+        rings = load(topology).rings
+    except TopologyError as error:
+        raise BadUseError(str(error)) from None
+    chosen = [one for one in rings if name in (None, one.name)]
+    if len(chosen) != 1:
+        there = ", ".join(one.name for one in rings) or "none"
+        raise BadUseError(f"{topology}: rings: which one? There are: {there}; say --name")
+    expected = ring_values(chosen[0])
     if check:
         _report(check, list(differences(expected, _document(check))), as_json=as_json)
     _show(expected, as_json=as_json)

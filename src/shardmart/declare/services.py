@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shardmart.cluster import shop
-from shardmart.cluster.shop import BALANCED, SINGLE, Instance
+from shardmart.cluster.shop import BALANCED, CONTROLLER_PORTS, SINGLE, Instance
 from shardmart.shop.settings import PORTS
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
@@ -20,8 +20,11 @@ MAX_INSTANCES = 10
 
 INSTANCES_FROM = {name: 30_000 + MAX_INSTANCES * n for n, name in enumerate(BALANCED)}
 """Port of a service's first instance: below the ports that Linux gives to outgoing connections (32768 and up)."""
-CACHE_PORT, POSTGRES_PORT = 6379, 5432
+CACHE_PORT, POSTGRES_PORT, KAFKA_PORT = 6379, 5432, 9092
 LOOPBACK = "127.0.0.1"
+MONGODB = "mongodb"
+CARTS = "carts"
+"""The ring that has the carts where nothing else is said."""
 
 
 class _Strict(BaseModel):
@@ -75,15 +78,22 @@ class Services(_Strict):
 
 
 POSTGRES_KEYS = frozenset({"postgres_host", "postgres_port", "postgres_flavour"})
+KAFKA_KEYS = frozenset({"kafka_brokers", "kafka_port"})
 
 
 class Backends(_Strict):
     """What the services keep their data in; the first of each is what needs nothing more."""
 
     store: Literal["mongodb"] = "mongodb"
-    event_log: Literal["mongodb"] = "mongodb"
+    event_log: Literal["mongodb", "kafka"] = "mongodb"
+    kafka_brokers: Literal[1, 3] = 1
+    """With three, one may be lost and no event with it."""
+    kafka_port: Port = KAFKA_PORT
+    """Of the first broker; the others follow, and their controllers listen ten ports above."""
     cache: Literal["redis", "memory"] = "redis"
     cache_port: Port = CACHE_PORT
+    carts: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] | None = None
+    """The ring that has the carts, or `mongodb`; by default the ring `carts` where the topology has one."""
     catalogue: Literal["mongodb", "postgres"] = "mongodb"
     """Where the catalogue's products are; with `postgres`, metadata stay in MongoDB and stock is read from Redis."""
     postgres_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")] | None = None
@@ -103,16 +113,29 @@ class Backends(_Strict):
             raise ValueError(f"`{named[0]}` has no use: it needs `catalogue: postgres`")
         return self
 
+    @model_validator(mode="after")
+    def _kafka_is_asked_for(self) -> Self:
+        if self.event_log != "kafka" and (named := sorted(self.model_fields_set & KAFKA_KEYS)):
+            raise ValueError(f"`{named[0]}` has no use: it needs `event_log: kafka`")
+        return self
+
     def ports(self) -> Iterator[tuple[str, int]]:
         """Every port with the key that gives it."""
         if self.cache == "redis":
             yield "backends.cache_port", self.cache_port
         if self.catalogue == "postgres" and self.postgres_host is None:
             yield "backends.postgres_port", self.postgres_port
+        if self.event_log == "kafka":
+            for n in range(self.kafka_brokers):
+                yield "backends.kafka_port", self.kafka_port + n
+                yield "backends.kafka_port", self.kafka_port + n + CONTROLLER_PORTS
 
 
-def describe(services: Services, backends: Backends) -> shop.Shop:
-    """The shop on the embedded platform: every process on this machine's loopback."""
+def describe(services: Services, backends: Backends, carts: str = MONGODB) -> shop.Shop:
+    """The shop on the embedded platform: every process on this machine's loopback.
+
+    `carts` is the ring that has the carts, or `mongodb`.
+    """
 
     def instance(name: str, port: int) -> Instance:
         return Instance(name, LOOPBACK, port)
@@ -138,11 +161,15 @@ def describe(services: Services, backends: Backends) -> shop.Shop:
             backends.catalogue,
             backends.postgres_flavour,
             postgres_is_ours=backends.postgres_host is None,
+            carts=carts,
         ),
         cache=instance("cache-1", backends.cache_port) if backends.cache == "redis" else None,
         postgres=Instance("catalogue-postgres", backends.postgres_host or LOOPBACK, backends.postgres_port)
         if backends.catalogue == "postgres"
         else None,
+        kafka=tuple(instance(f"kafka-{n + 1}", backends.kafka_port + n) for n in range(backends.kafka_brokers))
+        if backends.event_log == "kafka"
+        else (),
         # It has a port for each service; the first stands for it.
         load_balancer=instance("load-balancer-1", services.port(BALANCED[0])),
     )

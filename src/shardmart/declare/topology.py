@@ -22,7 +22,7 @@ from shardmart.declare import versions
 from shardmart.declare.data_model import DataModel
 from shardmart.declare.data_model import load as load_data_model
 from shardmart.declare.rings import Ring
-from shardmart.declare.services import Backends, Services
+from shardmart.declare.services import CARTS, MONGODB, Backends, Services
 from shardmart.declare.services import describe as describe_shop
 from shardmart.errors import BadUseError
 
@@ -229,6 +229,8 @@ class Topology(_Strict):
                 raise ValueError(f"{key}: no shard serves zone {zone!r}, its documents would have no home")
         if self.services is None and "backends" in self.model_fields_set:
             raise ValueError("backends: there are no `services` that would use them")
+        if self.backends.carts not in (None, MONGODB, *(ring.name for ring in self.rings)):
+            raise ValueError(f"backends.carts: there is no ring {self.backends.carts!r} in `rings`; or say {MONGODB}")
         _refuse_duplicates("port", self._ports())
         names = ((f"{key}.name", name) for key, name, _ in self._ring_servers())
         _refuse_duplicates("member name", chain(self._member_names(), names))
@@ -259,6 +261,12 @@ class Topology(_Strict):
         if self.services is not None:
             yield from self.services.ports()
             yield from self.backends.ports()
+
+    def carts(self) -> str:
+        """The ring that has the shop's carts, or `mongodb`."""
+        if self.backends.carts is not None:
+            return self.backends.carts
+        return CARTS if any(ring.name == CARTS for ring in self.rings) else MONGODB
 
     def first_port(self, position: int) -> int:
         """Port of the first member of the set at `position` in `replica_sets()`: declared, or 100 apart from 27101."""
@@ -305,7 +313,7 @@ class Topology(_Strict):
             tls=TlsSettings()
             if self.tls.mode == DISABLED
             else TlsSettings(self.tls.mode, tuple(dict.fromkeys(names)), self.tls.validity_days, self.tls.renew_days),
-            shop=describe_shop(self.services, self.backends) if self.services is not None else None,
+            shop=describe_shop(self.services, self.backends, self.carts()) if self.services is not None else None,
         )
 
 

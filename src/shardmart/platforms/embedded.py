@@ -6,6 +6,7 @@ port of a server have one home.
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -214,6 +215,15 @@ def refuse_other_tls(cluster: Cluster, state: Path) -> None:
     """The same for all of a cluster's servers in this state folder; on another platform there are none."""
     if cluster.platform == EmbeddedPlatform.name:
         refuse_switched_tls(processes(cluster, state, {"mongod": "mongod"}))
+
+
+def refuse_missing_packages(cluster: Cluster) -> None:
+    """PlatformError where services are wanted as processes and what they import is not installed: `make up` does
+    not."""
+    if cluster.platform == EmbeddedPlatform.name and cluster.shop and not importlib.util.find_spec("fastapi"):
+        raise PlatformError(
+            "`services`: the packages of the shop are not installed, only those of a cluster: run `make install`"
+        )
 
 
 def _of_pid_file(pid_file: Path, state: Path) -> Process:

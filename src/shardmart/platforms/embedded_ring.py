@@ -15,16 +15,19 @@ from typing import Any
 
 from ..cluster.host.files import write_whole
 from ..cluster.host.processes import stop
-from ..ring import moves
-from ..ring.client import RingClient
-from ..ring.errors import ChangeRefusedError
-from ..ring.node.nodes import Nodes
-from ..ring.settings import Settings
+from ..ring.declared import Declared
+from ..ring.declared import converge as have
+from ..ring.settings import FILE, Settings
 from .platform import PlatformError
 from .standalone import Standalone, start_all, stop_all
 
 USER = "ring"
 TIMEOUT_SECONDS = 2.0
+
+
+def settings_of(state: Path, ring: str) -> Path:
+    """The file of a ring's settings in a state folder."""
+    return state / "rings" / ring / FILE
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,19 @@ class EmbeddedRing:
     @property
     def folder(self) -> Path:
         """Where it keeps everything but its passwords."""
-        return self.state / "rings" / self.name
+        return settings_of(self.state, self.name).parent
 
     @property
     def settings_file(self) -> Path:
         """What clients are given; it holds passwords."""
-        return self.folder / "settings.json"
+        return settings_of(self.state, self.name)
 
     @property
     def servers(self) -> list[Standalone]:
         """The store, then the nodes."""
-        return [
-            Standalone.of(one, self.declared["cache_mb"]) for one in (self.declared["store"], *self.declared["nodes"])
-        ]
+        tls = self.state / "tls" if self.declared.get("tls") else None
+        declared = (self.declared["store"], *self.declared["nodes"])
+        return [Standalone.of(one, self.declared["cache_mb"], tls) for one in declared]
 
     def converge(self, mongod: str, *, wait_seconds: float, check: bool) -> list[str]:
         """Make it as declared; what was (or with `check` would be) changed.  ShardmartError, DeadlineError."""
@@ -72,6 +75,7 @@ class EmbeddedRing:
         for server in self.servers:
             if server.make_users(admin, USER, password, f"ring_{self.name}"):
                 changes.append(f"create the users of {server.name}")
+            server.take_certificate(admin)
         known = self._known()
         document = self._document(password)
         during = document | {"nodes": known.get("nodes", {}) | document["nodes"]}
@@ -79,7 +83,7 @@ class EmbeddedRing:
         if known != document:
             self._write(during)
             changes.append("write the settings")
-        changes += asyncio.run(self._members(settings, wait_seconds))
+        changes += asyncio.run(have(settings, self._members(), wait_seconds))
         if during != document:
             self._write(document)
             changes += [f"stop {name}" for name in self._stop_others(mongod, wait_seconds)]
@@ -95,46 +99,9 @@ class EmbeddedRing:
             running += self._stop_others("mongod", wait_seconds)
         return [f"stop {name}" for name in running]
 
-    async def _members(self, settings: Settings, wait_seconds: float) -> list[str]:
+    def _members(self) -> Declared:
         weights = {node["name"]: node["weight"] for node in self.declared["nodes"]}
-        copies, points = self.declared["copies"], self.declared["virtual_nodes"]
-        nodes = Nodes(settings)
-        try:
-            if await nodes.membership.exists():
-                ring = (await nodes.membership.view()).ring
-                if (ring.copies, ring.virtual_nodes) != (copies, points):
-                    raise ChangeRefusedError(
-                        f"ring {self.name} keeps {ring.copies} copies and {ring.virtual_nodes} virtual nodes: "
-                        "these stay as they were made; make another ring"
-                    )
-                return await self._change(settings, weights, wait_seconds)
-            await moves.create(nodes, weights, copies=copies, virtual_nodes=points)
-        finally:
-            await nodes.close()
-        return [f"make the ring of {', '.join(weights)}"]
-
-    async def _change(self, settings: Settings, weights: dict[str, int], wait_seconds: float) -> list[str]:
-        changes = []
-        async with RingClient(settings, upkeep=False) as client, asyncio.timeout(wait_seconds):
-            try:
-                while away := client.nodes.away():
-                    await client.upkeep.tend()
-                    changes += [f"compare {name} and let it serve" for name in away if name not in client.nodes.away()]
-            except TimeoutError:
-                told = "; ".join(f"{name}: {reason}" for name, reason in client.nodes.away().items())
-                raise PlatformError(f"waited {wait_seconds:g} s for {told}") from None
-            mover = moves.Mover(client.nodes)
-            if client.view.move:
-                await mover.run()
-                changes.append("finish a change of nodes that was interrupted")
-            if client.view.ring.weights != weights:
-                before = client.view.ring.weights
-                await mover.begin(weights)
-                done = await mover.run()
-                changes.append(
-                    f"change the nodes from {_listed(before)} to {_listed(weights)}: {done.copied} copies moved"
-                )
-        return changes
+        return Declared(weights, self.declared["copies"], self.declared["virtual_nodes"])
 
     def _document(self, password: str) -> dict[str, Any]:
         store, *nodes = self.servers
@@ -167,7 +134,3 @@ class EmbeddedRing:
         names = sorted({pid_file.stem for pid_file in (self.folder / "run").glob("*.pid")} - declared)
         found = [Standalone(name, 0).process(self.folder, mongod) for name in names]
         return stop(found, wait_seconds=wait_seconds)
-
-
-def _listed(weights: Mapping[str, int]) -> str:
-    return ", ".join(name if weight == 1 else f"{name} (weight {weight})" for name, weight in weights.items())

@@ -15,10 +15,11 @@ from urllib.parse import quote_plus
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from ..cluster.description import REQUIRE_TLS
 from ..cluster.host.processes import Process, start, stop, wait_until_listening
 from ..cluster.protocol import codes
 from ..cluster.protocol.connection import Deadline
-from .embedded import JOURNAL_MB, SHUTDOWN_MILLISECONDS, as_yaml
+from .embedded import JOURNAL_MB, NO_WARNING_ABOUT_CLIENTS, SHUTDOWN_MILLISECONDS, as_yaml
 from .platform import PlatformError
 
 LOOPBACK = "127.0.0.1"
@@ -30,24 +31,37 @@ CONNECT_MILLISECONDS = 10_000
 
 @dataclass(frozen=True)
 class Standalone:
-    """One standalone server: name, port and the cache of its storage engine in MiB."""
+    """One standalone server: name, port, the cache of its storage engine in MiB.
+
+    `tls` is the folder of the cluster's certificate (server.pem, ca.pem) where servers speak TLS and nothing else.
+    """
 
     name: str
     port: int
     cache_mb: int = DEFAULT_CACHE_MB
+    tls: Path | None = None
 
     @classmethod
-    def of(cls, declared: Mapping[str, Any], cache_mb: int) -> Standalone:
+    def of(cls, declared: Mapping[str, Any], cache_mb: int, tls: Path | None = None) -> Standalone:
         """The server that a topology declares; what else is said of it (its weight) is not its process's."""
         own = {key: value for key, value in declared.items() if key in ("name", "port")}
-        return cls(**own, cache_mb=cache_mb)
+        return cls(**own, cache_mb=cache_mb, tls=tls)
 
     def process(self, folder: Path, mongod: str) -> Process:
         """The process, with everything it keeps in `folder`."""
         configuration_file = folder / "config" / f"{self.name}.yaml"
         log_file, data = folder / "logs" / f"{self.name}.log", folder / "data" / self.name
+        net: dict[str, Any] = {"bindIp": LOOPBACK, "port": self.port, "unixDomainSocket": {"enabled": False}}
+        if self.tls:
+            net["tls"] = {
+                "mode": REQUIRE_TLS,
+                "certificateKeyFile": str(self.tls / "server.pem"),
+                "CAFile": str(self.tls / "ca.pem"),
+                # Clients show a password, not a certificate.
+                "allowConnectionsWithoutCertificates": True,
+            }
         configuration: dict[str, Any] = {
-            "net": {"bindIp": LOOPBACK, "port": self.port, "unixDomainSocket": {"enabled": False}},
+            "net": net,
             "security": {"authorization": "enabled"},
             "storage": {
                 "dbPath": str(data),
@@ -64,7 +78,8 @@ class Standalone:
                 "logAppend": True,
                 "logRotate": "reopen",
             },
-            "setParameter": {"shutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS},
+            "setParameter": {"shutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS}
+            | (NO_WARNING_ABOUT_CLIENTS if self.tls else {}),
         }
         return Process(
             name=self.name,
@@ -81,7 +96,16 @@ class Standalone:
 
     def uri(self, user: str, password: str) -> str:
         """The connection string. It holds the password: never print it."""
-        return f"mongodb://{quote_plus(user)}:{quote_plus(password)}@{LOOPBACK}:{self.port}/?authSource=admin"
+        return f"mongodb://{quote_plus(user)}:{quote_plus(password)}@{LOOPBACK}:{self.port}/?authSource=admin{self._trust()}"
+
+    def _trust(self) -> str:
+        return f"&tls=true&tlsCAFile={quote_plus(str(self.tls / 'ca.pem'))}" if self.tls else ""
+
+    def take_certificate(self, admin: str) -> None:
+        """Have the server take its certificate's file as it is now (`rotateCertificates`, MongoDB 5.0 and later)."""
+        if self.tls:
+            with self._client((ADMINISTRATOR, admin)) as client:
+                client.admin.command("rotateCertificates", 1)
 
     def make_users(self, admin: str, user: str, password: str, database: str) -> bool:
         """Have an administrator (password `admin`) and a `user` who may work in `database`; False when both are there.
@@ -98,7 +122,7 @@ class Standalone:
         return True
 
     def _client(self, login: tuple[str, str] | None) -> MongoClient[dict[str, Any]]:
-        address = self.uri(*login) if login else f"mongodb://{LOOPBACK}:{self.port}/"
+        address = self.uri(*login) if login else f"mongodb://{LOOPBACK}:{self.port}/?{self._trust().lstrip('&')}"
         return MongoClient(address, directConnection=True, serverSelectionTimeoutMS=CONNECT_MILLISECONDS)
 
     def _knows(self, user: str, password: str) -> bool:

@@ -87,7 +87,10 @@ async def _together(ring: RingClient, view: View, holders: tuple[str, ...], draf
         records = _numbered(drafts, before)
         there = [name for name in holders if name not in silent]
         seconds = nodes.settings.timeout_seconds * BATCH_TIMEOUTS
-        _, late = await nodes.ask(there, lambda node: node.apply_many(records, view.epoch, seconds))
+        known = {name: {canonical(one.key) for one in before.get(name, ())} for name in there}
+        _, late = await nodes.ask(
+            there, lambda node: node.apply_many(records, view.epoch, seconds, held=known[node.name])
+        )
         keepers = [n for n in view.nodes if n not in holders] + there
         hints = await _hint(ring, view, records, silent, keepers, seconds) if silent and not late else set()
         after, more = await nodes.ask(there, lambda node: node.read_many(ids, view.epoch, values=False))

@@ -1,6 +1,8 @@
 """The settings of a ring: what a client is told from outside.  Connection strings come from here and nowhere else.
 
-A file of settings is JSON and holds passwords, so its mode is 0600 (`make ring` writes one for each ring).
+A file of settings is JSON and holds passwords, so its mode is 0600 (`make ring` writes one for each ring).  With
+`password_file` (relative to it) it holds none, and `{password}` in its connection strings stands for what that file
+holds: on Kubernetes a ConfigMap beside a mounted Secret.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from .errors import SettingsError
 
@@ -54,6 +58,8 @@ def read(path: Path) -> Settings:
     """The settings in a file; SettingsError names the file and what is wrong with it."""
     try:
         document = json.loads(path.read_text())
+        if isinstance(document, dict) and "password_file" in document:
+            document = _filled(document, path.parent)
         return Settings(**document)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}; `make ring` writes it") from None
@@ -66,6 +72,19 @@ def read(path: Path) -> Settings:
         ) from None
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
+
+
+def _filled(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The same with the password in its connection strings."""
+    file = folder / document.pop("password_file")
+    try:
+        if file.stat().st_mode & 0o007:
+            raise SettingsError(f"{file} is a secret and everybody may read it")
+        password = quote(file.read_text().strip(), safe="")
+    except OSError as error:
+        raise SettingsError(f"password_file: cannot be read: {error.strerror}") from None
+    nodes = {name: uri.replace("{password}", password) for name, uri in document.get("nodes", {}).items()}
+    return document | {"nodes": nodes, "store": document.get("store", "").replace("{password}", password)}
 
 
 def find(folder: Path, ring: str | None = None) -> Path:

@@ -26,12 +26,13 @@ from shardmart.declare import versions
 from shardmart.errors import BadUseError
 from shardmart.loader.progress import Reporter, reporter
 from shardmart.platforms.state import State
-from shardmart.ring import RingClient, Settings, moves
+from shardmart.ring import RingClient, Settings, declared, moves
 from shardmart.ring import settings as settings_file
 from shardmart.ring.moves import Mover
 from shardmart.ring.node.nodes import Nodes
 
-from . import demonstrations
+from . import checks, demonstrations, users
+from .cut import Cut
 from .outcome import Outcome
 from .servers import Servers
 
@@ -69,10 +70,16 @@ def multi(documents: Documents = 100_000, uri: Uris = None, store_uri: StoreUri 
 
 
 @app.command()
-def backup(documents: Documents = 100_000, as_json: Json = False) -> None:
-    """Keep every key on two nodes, kill one, go on, start it again; only on servers that it starts itself."""
-    with _progress() as output, _servers("demonstration", 3) as servers:
-        _tell(asyncio.run(demonstrations.backup(servers, documents, output)), as_json)
+def backup(documents: Documents = 100_000, uri: Uris = None, store_uri: StoreUri = None, as_json: Json = False) -> None:
+    """Keep every key on two nodes, kill one, go on, start it again; with --uri its connections are cut instead."""
+    with _progress() as output:
+        if uri:
+            with Cut(_named(uri, 3, store_uri), "n2") as cut:
+                outcome = asyncio.run(demonstrations.backup(cut, documents, output))
+        else:
+            with _servers("demonstration", 3) as servers:
+                outcome = asyncio.run(demonstrations.backup(servers, documents, output))
+    _tell(outcome, as_json)
 
 
 @app.command()
@@ -95,6 +102,35 @@ def create(
             await nodes.close()
 
     print(f"ring {chosen.name} {'made' if asyncio.run(make()) else 'is there'}: {', '.join(chosen.nodes)}")
+
+
+@app.command()
+def converge(
+    node: Annotated[list[str], typer.Option(help="NAME or NAME=WEIGHT of a node there is to be; once for each.")],
+    settings: SettingsFile = None,
+    ring: RingName = None,
+    state: StateFolder = None,
+    copies: Annotated[int, typer.Option(min=1, help="On how many nodes a key is kept.")] = 2,
+    virtual_nodes: Annotated[int, typer.Option(min=1, help="Points of a node of weight 1.")] = 1024,
+    keyfile: Annotated[
+        Path | None, typer.Option(help="Keyfile of the servers: make the user of the settings on each of them first.")
+    ] = None,
+    leave_only: Annotated[
+        bool, typer.Option("--leave-only", help="Only have nodes leave that are not named; none joins, none is made.")
+    ] = False,
+    wait_seconds: Annotated[float, typer.Option(min=1, help="How long to wait for servers, seconds.")] = 300,
+) -> None:
+    """Have the ring be as declared, again and again with the same result: made, or its nodes changed."""
+    chosen = _settings(ring, settings, state)
+    weights = checks.weights_of(node)
+    if unknown := [name for name in weights if name not in chosen.nodes and not leave_only]:
+        raise BadUseError(f"the settings have no node {unknown[0]!r}: add its connection string")
+    changes = [f"make the user of {name}" for name in users.make(chosen, keyfile, wait_seconds)] if keyfile else []
+
+    wanted = declared.Declared(weights, copies, virtual_nodes)
+    have = checks.leave if leave_only else declared.converge
+    changes += asyncio.run(have(chosen, wanted, wait_seconds))
+    print("\n".join(changes) or f"ring {chosen.name} is as declared")
 
 
 @app.command()
@@ -124,6 +160,12 @@ def status(
             highlight=False,
         )
     raise typer.Exit(0 if found["well"] else 1)
+
+
+@app.command()
+def verify(ring: RingName = None, settings: SettingsFile = None, state: StateFolder = None) -> None:
+    """Write, read and delete a key of every node, and ask whether each serves; exit 1 when something is not well."""
+    raise typer.Exit(0 if _with(_settings(ring, settings, state), checks.verify) else 1)
 
 
 @app.command()
@@ -281,14 +323,18 @@ def _play(
 
     with _progress() as output:
         if uris:
-            if len(uris) != nodes:
-                raise BadUseError(f"this demonstration needs {nodes} --uri, {len(uris)} given")
-            named = {f"n{i}": uri for i, uri in enumerate(uris, 1)}
-            outcome = asyncio.run(play(Settings("demonstration", named, store_uri or uris[0], 5.0), output))
+            outcome = asyncio.run(play(_named(uris, nodes, store_uri), output))
         else:
             with _servers("demonstration", nodes) as servers:
                 outcome = asyncio.run(play(servers.settings(timeout_seconds=5.0), output))
     _tell(outcome, as_json)
+
+
+def _named(uris: list[str], nodes: int, store_uri: str | None) -> Settings:
+    if len(uris) != nodes:
+        raise BadUseError(f"this demonstration needs {nodes} --uri, {len(uris)} given")
+    named = {f"n{i}": uri for i, uri in enumerate(uris, 1)}
+    return Settings("demonstration", named, store_uri or uris[0], 5.0)
 
 
 def _tell(outcome: Outcome, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from shardmart.loader.progress import Reporter
 from shardmart.ring import RingClient, Settings, moves
@@ -18,7 +18,6 @@ from shardmart.ring.repair.comparison import batches, digest
 from shardmart.ring.repair.upkeep import held_by_both
 
 from .outcome import Outcome
-from .servers import Servers
 
 VALUES = {"$and": [{"h": {"$exists": True}}, {"t": {"$exists": False}}]}
 RESYNC_SECONDS = 120.0
@@ -82,9 +81,25 @@ async def multi(settings: Settings, count: int, reporter: Reporter) -> Outcome:
     return outcome
 
 
-async def backup(servers: Servers, count: int, reporter: Reporter) -> Outcome:
-    """Keep each key on two nodes, kill one, go on, start it again and have it catch up."""
-    outcome = Outcome("Backup on the next node: kill one of three, go on, resync")
+class Losing(Protocol):
+    """Three nodes of which one can be lost and come back with its data; `loss` says how, in words."""
+
+    loss: str
+    names: tuple[str, ...]
+
+    def settings(self, *, timeout_seconds: float) -> Settings:
+        """The settings of a ring of these nodes."""
+
+    def kill(self, name: str) -> None:
+        """Lose a node now."""
+
+    def start(self, name: str) -> None:
+        """Have it back."""
+
+
+async def backup(servers: Losing, count: int, reporter: Reporter) -> Outcome:
+    """Keep each key on two nodes, lose one, go on, have it back and have it catch up."""
+    outcome = Outcome(f"Backup on the next node: {servers.loss} of one of three, go on, resync")
     settings = servers.settings(timeout_seconds=2.0)
     names = servers.names
     killed = names[1]
@@ -95,7 +110,7 @@ async def backup(servers: Servers, count: int, reporter: Reporter) -> Outcome:
         outcome.claim("copies on all nodes together", 2 * count, sum((await _counts(ring)).values()))
         key = next(key for key, _ in documents(count) if ring.view.holders(key)[0] == killed)
         servers.kill(killed)
-        with outcome.step(f"first answer after kill -9 of {killed}", 1):
+        with outcome.step(f"first answer after {servers.loss} of {killed}", 1):
             first = await ring.get(key)
         outcome.claim("it is the backup's, and right", dict(documents(count))[key], first and first.value)
         await _find(ring, count, outcome, reporter, f"find every document without {killed}")

@@ -34,6 +34,8 @@ class Servers:
     names: tuple[str, ...]
     ports: dict[str, int] = field(default_factory=dict)
     password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    loss = "kill -9"
+    """What `kill` is, in words."""
 
     def __post_init__(self) -> None:
         for name in (STORE, *self.names):

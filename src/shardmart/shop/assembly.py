@@ -19,10 +19,10 @@ from .adapters.mongodb.lanes import MongoLanes
 from .adapters.mongodb.log import MongoLog
 from .adapters.mongodb.presence import Presence
 from .adapters.mongodb.store import MongoStore
-from .ports import Cache, Channel
+from .ports import Cache, CartStore, Channel, EventLog
 from .saga.consumer import Consumer
 from .saga.handling import Handlers
-from .settings import MongoDB, Postgres, Provider, Settings
+from .settings import Kafka, MongoDB, Postgres, Provider, Settings
 from .web import events_api
 from .web.app import Instance, build
 
@@ -51,22 +51,53 @@ class Stores:
             presence=self.presence,
             events_later="outbox-outside-transaction" in instance.settings.faults,
         )
-        self.log = MongoLog(self.database)
+        self.outbox = MongoLog(self.database)
+        self.log: EventLog = self.outbox
         instance.ping = self.store.ping
         instance.closing.append(client.close)
+        if instance.settings.kafka:
+            self._follow_on_kafka(instance, instance.settings.kafka)
+
+    def _lanes(self, instance: Instance, service: str) -> MongoLanes:
+        """`presence` has the sessions of all transactions of this process; who relays is present under another name."""
+        options, lease = self.options, instance.settings.lease_seconds
+        presence = self.presence if service == instance.service else None
+        return MongoLanes(
+            self.database, service, instance.name, options.regions, options.lanes_per_region, lease, presence
+        )
+
+    def _follow_on_kafka(self, instance: Instance, kafka: Kafka) -> None:
+        """Events are followed on Kafka; the order service brings them there."""
+        from .adapters.kafka.log import KafkaLog
+        from .adapters.kafka.publisher import KafkaPublisher
+        from .adapters.kafka.records import Partitions
+        from .adapters.kafka.topic import Topic
+        from .saga.relay import SERVICE, RelayHandlers
+
+        partitions = Partitions(self.options.regions, self.options.lanes_per_region)
+        topic = Topic(kafka, len(partitions), instance.name)
+        instance.closing.append(topic.close)
+        self.log = KafkaLog(topic, partitions, self.outbox, f"shop-{instance.service}")
+        if instance.service != "order":
+            return
+        unacknowledged = "relay-without-acknowledgement" in instance.settings.faults
+        publisher = KafkaPublisher(topic, partitions, unacknowledged=unacknowledged)
+        instance.closing.insert(0, publisher.close)
+        lanes = self._lanes(instance, SERVICE)
+        instance.relay = Consumer(
+            RelayHandlers(publisher, lanes),
+            self.store,
+            self.outbox,
+            lanes,
+            instance.telemetry.beside(SERVICE),
+            lanes_per_region=self.options.lanes_per_region,
+            lease_seconds=instance.settings.lease_seconds,
+        )
 
     def consume(self, instance: Instance, handlers: Handlers, app: FastAPI) -> None:
         """Let `handlers` have the events."""
         options, lease = self.options, instance.settings.lease_seconds
-        lanes = MongoLanes(
-            self.database,
-            instance.service,
-            instance.name,
-            options.regions,
-            options.lanes_per_region,
-            lease,
-            self.presence,
-        )
+        lanes = self._lanes(instance, instance.service)
         instance.consumer = consumer = Consumer(
             handlers,
             self.store,
@@ -112,14 +143,32 @@ def assemble(service: str, settings: Settings, name: str) -> FastAPI:
 
 
 def _order(instance: Instance) -> FastAPI:
-    from .services.order import OrderHandlers
-    from .web import order_api
+    from .services.carts import Carts
+    from .services.order import OrderHandlers, Orders
+    from .web import cart_api, order_api
 
     app = build(instance, "Orders", "Places, changes and cancels orders. Money is in cents.")
     stores = Stores(instance)
     stores.consume(instance, OrderHandlers(), app)
     order_api.add(app, stores.store, stores.log, instance.telemetry, stores.options.regions)
+    carts = Carts(_carts(instance, stores, tends=True), stores.store, Orders(stores.store))
+    cart_api.add(app, carts, stores.store, instance.telemetry, stores.options.regions)
     return app
+
+
+def _carts(instance: Instance, stores: Stores, *, tends: bool) -> CartStore:
+    """Where carts are: on the ring, if the file has one."""
+    settings = instance.settings
+    if settings.ring_settings is None:
+        from .adapters.mongodb.carts import MongoCarts
+
+        return MongoCarts(stores.database, settings.limits.store_seconds)
+    from .adapters.ring_carts import RingCartStore
+
+    ring = RingCartStore(settings.ring_settings, tends=tends)
+    instance.tasks.append(ring.open)
+    instance.closing.append(ring.close)
+    return ring
 
 
 def _inventory(instance: Instance) -> FastAPI:
@@ -176,9 +225,10 @@ def _notification(instance: Instance) -> FastAPI:
         channels.append(WebhookChannel(settings.webhook.url, settings.webhook.secret))
     operator = settings.smtp.operator if settings.smtp else NO_OPERATOR
     stores.consume(instance, NotificationHandlers(stores.store, channels, operator), app)
-    broadcast = stream_api.Broadcast(stores.log)
+    options = stores.options
+    broadcast = stream_api.Broadcast(stores.log, options.regions, options.lanes_per_region)
     instance.tasks.append(broadcast.run)
-    stream_api.add(app, stores.store, stores.log, broadcast, stores.options.regions)
+    stream_api.add(app, stores.store, stores.log, broadcast, options.regions)
     return app
 
 
@@ -199,7 +249,8 @@ def _catalogue(instance: Instance) -> FastAPI:
         stocks = CachedStocks(_cache(settings) if settings.cache == "redis" else None, inventory)
         mongo = MongoCatalogue(stores.database)
         catalogue = Catalogue(mongo, mongo, stocks, settings.catalogue_fresh_seconds)
-    catalogue_api.add(app, catalogue, settings.catalogue_fresh_seconds)
+    carts = _carts(instance, stores, tends=False)
+    catalogue_api.add(app, catalogue, carts, settings.catalogue_fresh_seconds, stores.options.regions)
     return app
 
 

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
+from .domain.cart import CartLine
 from .domain.events import Aggregate, Event
+from .domain.identifiers import Customer
 from .domain.notification import Notification
 from .domain.order import Order
 from .domain.payment import Answer, Payment
 from .domain.stock import Reservation, Stock
 
 Document = dict[str, Any]
+Place = tuple[str, int]
+"""Which sequence of events: a region and a number, the same for every service."""
 T = TypeVar("T")
 AggregateT = TypeVar("AggregateT", bound=Aggregate)
 
@@ -44,7 +48,12 @@ class FencedError(Exception):
 
 
 class GapError(Exception):
-    """The log does not reach back to the position any more: read the outbox."""
+    """The log does not reach back to a position any more, or never had it: read the outbox."""
+
+    def __init__(self, message: str, places: Sequence[Place] | None = None, *, from_beginning: bool = False) -> None:
+        """Of these (None: of all); `from_beginning`: the time of the position does not say from when on."""
+        super().__init__(message)
+        self.places, self.from_beginning = places, from_beginning
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,11 @@ class Lane:
     """When the position was stored, in the store's time."""
     replay_from: datetime | None = None
     """Events of this time and later are to be handled once more, beside what comes new."""
+
+    @property
+    def place(self) -> Place:
+        """Which of the service's."""
+        return self.region, self.number
 
     @property
     def name(self) -> str:
@@ -147,6 +161,9 @@ class Store(Protocol):
     async def stored_answer(self, region: str, key: str) -> StoredAnswer | None:
         """The answer stored under an idempotency key."""
 
+    async def answered(self, region: str, keys: Sequence[str]) -> set[str]:
+        """Those of these keys that an answer is stored under."""
+
     async def stocks(self, products: Sequence[str]) -> dict[str, Stock]:
         """Stock of products as `Unit.get_stocks`."""
 
@@ -185,6 +202,22 @@ class Store(Protocol):
         """StoreError unless the store answers."""
 
 
+class CartStore(Protocol):
+    """Carts by customer.  Each raises StoreError when it does not answer, and then a change may come to be seen or not.
+
+    Two clients of one cart lose no line of each other (`domain.cart`): a line is put and removed by itself.
+    """
+
+    async def lines(self, customer: Customer) -> list[CartLine]:
+        """The lines of a cart, by id; none for a customer who never had one."""
+
+    async def put(self, customer: Customer, line: CartLine) -> None:
+        """Put a line, in place of the one with its id."""
+
+    async def remove(self, customer: Customer, lines: Sequence[str]) -> None:
+        """Remove lines by id; those that are not there are no error."""
+
+
 class Lanes(Protocol):
     """Who handles which lane."""
 
@@ -208,13 +241,20 @@ class Lanes(Protocol):
 
 
 class EventLog(Protocol):
-    """Events in the order in which they were committed."""
+    """Events, those of each place in the order in which they were committed.  Positions of a place compare as text."""
 
-    async def end(self) -> str:
-        """The position of now."""
+    async def ends(self, places: Sequence[Place]) -> dict[Place, str]:
+        """The position of now in each."""
 
-    def follow(self, position: str) -> AsyncIterator[tuple[Event | None, str]]:
-        """Events after `position`, each with its own; (None, position) where nothing came.  GapError."""
+    def follow(self, positions: Mapping[Place, str]) -> AsyncIterator[tuple[Event | None, str]]:
+        """Events of these places after their positions, each with its own.
+
+        Events before, and of other places, may come, too.  (None, position) where nothing came: it is as good for each
+        place as its own, unless that is later.  GapError.
+        """
+
+    def done(self, place: Place, position: str) -> None:
+        """The effects up to `position` are stored.  Only said for others to see: it may be forgotten."""
 
     async def read(
         self, region: str, lane: int | None, since: datetime | None, limit: int, after: str = ""
@@ -223,6 +263,19 @@ class EventLog(Protocol):
 
     async def of_key(self, region: str, key: str) -> list[Event]:
         """Every event of an order, by time."""
+
+
+class Publisher(Protocol):
+    """Where the relay brings what the outbox has, for a log that is not the outbox itself."""
+
+    async def is_there(self) -> bool:
+        """Whether there is a log to publish to."""
+
+    async def create(self) -> None:
+        """Make an empty one; done when there is one."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Append these, those of a place in this order; StoreError unless all are there to stay."""
 
 
 class Cache(Protocol):

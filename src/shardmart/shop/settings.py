@@ -33,7 +33,12 @@ PORTS: dict[str, int] = {
 """Where callers find each service: the load balancer's listeners, and the provider's and the console's own."""
 
 NEGATIVE_CONTROL = "SHARDMART_NEGATIVE_CONTROL"
-Fault = Literal["acknowledge-before-effect", "outbox-outside-transaction", "charge-without-idempotency"]
+Fault = Literal[
+    "acknowledge-before-effect",
+    "outbox-outside-transaction",
+    "charge-without-idempotency",
+    "relay-without-acknowledgement",
+]
 PLACE = re.compile(r"\{secret:([a-z][a-z0-9-]*)\}")
 Secret = Annotated[str, Field(min_length=16)]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")]
@@ -67,6 +72,19 @@ class Postgres(Part):
     """Which tables the seeder makes; questions are the same for both."""
     sslmode: Literal["prefer", "require", "verify-full"] = "prefer"
     """libpq's; the certificate authority is libpq's default or $PGSSLROOTCERT."""
+
+
+class Kafka(Part):
+    """The brokers with the event log, and the service's own user there."""
+
+    brokers: tuple[Annotated[str, Field(pattern=r"^[^\s,]+:[0-9]+$")], ...] = Field(min_length=1)
+    user: str
+    password: Secret
+    topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = "shop-events"
+    replicas: int = Field(default=1, ge=1, le=7)
+    """Copies of each event; where there are more than two, one may be away and nothing waits."""
+    ca_file: Path | None = None
+    """The authority of the brokers' certificates; null: no TLS, for brokers on this machine."""
 
 
 class Urls(Part):
@@ -139,6 +157,11 @@ class Settings(Part):
     mongodb: MongoDB | None = None
     postgres: Postgres | None = None
     """Where the catalogue's products are; null: in MongoDB like everything else."""
+    ring_settings: Path | None = None
+    """File of the settings of the ring that has the carts (`shardmart.ring`), read again when the ring has other nodes
+    than it says; null: carts are in MongoDB."""
+    kafka: Kafka | None = None
+    """Where events are followed; null: in MongoDB, by change stream."""
     cache: Literal["redis", "memory"] = "memory"
     redis_url: str | None = None
     tokens: Tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import sys
@@ -69,6 +70,8 @@ def log_to_standard_error(service: str, instance: str) -> None:
     handler.setFormatter(JsonLines(service, instance))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("pymongo").setLevel(logging.WARNING)
+    # It repeats several times a second that a broker is away; the shop says so itself.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 class Telemetry:
@@ -83,24 +86,31 @@ class Telemetry:
             "shop_http_seconds", "Time to answer", ["service", "route"], registry=registry, buckets=_BUCKETS
         )
         self._handled = Counter("shop_events_handled", "Effects", ["service", "type"], registry=registry)
-        self._lag = Histogram(
+        self._lags = Histogram(
             "shop_event_lag_seconds", "From an event to its effect", ["service"], registry=registry, buckets=_BUCKETS
-        ).labels(service)
-        self.lanes_held = Gauge(
-            "shop_lanes_held", "Lanes this instance handles", ["service"], registry=registry
-        ).labels(service)
-        self.events_parked = Counter("shop_events_parked", "Events put aside", ["service"], registry=registry).labels(
-            service
         )
+        self._held = Gauge("shop_lanes_held", "Lanes this instance handles", ["service"], registry=registry)
+        self._parked = Counter("shop_events_parked", "Events put aside", ["service"], registry=registry)
         self.orders = Counter("shop_orders", "Orders that became", ["status"], registry=registry)
-        self._position = Gauge(
+        self._positions = Gauge(
             "shop_lane_position_age_seconds", "Since the log was read last", ["service"], registry=registry
-        ).labels(service)
-        self._position.set_function(lambda: time.monotonic() - self._read_at)
+        )
+        self._consume_as(service)
+
+    def _consume_as(self, service: str) -> None:
+        self._lag = self._lags.labels(service)
+        self.lanes_held, self.events_parked = self._held.labels(service), self._parked.labels(service)
+        self._positions.labels(service).set_function(lambda: time.monotonic() - self._read_at)
         self._read_at = time.monotonic()
         self._service = service
         self._recent: deque[float] = deque(maxlen=LAGS)
         self.effects = 0
+
+    def beside(self, service: str) -> Telemetry:
+        """That of another consumer in this process, under a name of its own in the same metrics."""
+        other = copy.copy(self)
+        other._consume_as(service)
+        return other
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from shardmart.platforms.standalone import ADMINISTRATOR
 from shardmart.ring import RingClient
 from shardmart.ring_command.servers import STORE
 from tests.support.clusters import servers
@@ -60,6 +61,24 @@ def test_the_backup_demonstration_proves_what_it_claims_and_leaves_nothing(tmp_p
     assert claims["ranges in which two holders differ, deletions included"] == (0, True)
     assert servers_in(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_backup_demonstration_on_servers_that_are_there_cuts_the_line_to_one_and_leaves_them_running(
+    running: RingServers,
+) -> None:
+    running.reset()
+    nodes = running.names[:3]
+    with running.admin("n2") as client:
+        process = client.admin.command("hello")["topologyVersion"]["processId"]
+    uris = [f"--uri={running.server(name).uri(ADMINISTRATOR, running.password)}" for name in nodes]
+    store = f"--store-uri={running.server(STORE).uri(ADMINISTRATOR, running.password)}"
+    said, told = (played := command("backup", "--documents", "300", "--json", *uris, store)).communicate(timeout=300)
+    assert played.returncode == 0, told
+    outcome = json.loads(said)
+    assert outcome["holds"]
+    assert "first answer after a cut of the line of n2" in [step["name"] for step in outcome["steps"]]
+    with running.admin("n2") as client:
+        assert client.admin.command("hello")["topologyVersion"]["processId"] == process
 
 
 def test_a_demonstration_that_is_told_to_end_takes_its_servers_with_it(tmp_path: Path) -> None:

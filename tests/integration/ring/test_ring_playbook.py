@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pymongo import MongoClient
+from pymongo.errors import ServerSelectionTimeoutError
 
 from shardmart.ring import RingClient
 from shardmart.ring import settings as settings_file
@@ -26,7 +28,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.write(rings=[{"name": "carts", "nodes": 3, "port": free_ports(5)[0], "virtual_nodes": 64}])
     yield made
     if made.state.exists():
-        made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+        destroyed = made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+        assert destroyed.code == 0, destroyed.output
+        assert not (made.state / "rings").exists()
 
 
 def status(site: Site) -> tuple[int, dict[str, object]]:
@@ -75,3 +79,25 @@ def test_a_ring_converges_grows_while_it_holds_data_and_a_second_run_changes_not
     again = site.play(PLAYBOOK)  # every node was started again: compared, then it serves
     assert again.code == 0, again.output
     assert asyncio.run(values()) == set(range(300))
+
+
+def test_a_ring_beside_a_cluster_with_tls_speaks_nothing_else(site: Site) -> None:
+    site.write(rings=[site.document["rings"][0] | {"nodes": 2}], tls={"mode": "requireTLS"})
+    first = site.play(PLAYBOOK)
+    assert first.code == 0, first.output
+    settings = settings_file.read(site.state / "rings" / "carts" / "settings.json")
+
+    async def work() -> None:
+        async with RingClient(settings, upkeep=False) as ring:
+            done = await ring.put("key", "value")
+            assert sorted(done.nodes) == ["carts-1", "carts-2"]
+
+    asyncio.run(work())
+    for uri in (*settings.nodes.values(), settings.store):
+        plain, _, _ = uri.partition("&tls=true")
+        assert plain != uri
+        client: MongoClient[dict[str, object]] = MongoClient(plain, serverSelectionTimeoutMS=500, directConnection=True)
+        with client, pytest.raises(ServerSelectionTimeoutError):
+            client.admin.command("ping")
+    again = site.play(PLAYBOOK)
+    assert set(again.changed.values()) == {0}, again.output

@@ -5,6 +5,7 @@ One cluster and shop for the module, on free ports; the console is read in a rea
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -15,12 +16,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shardmart.cluster.observe import shop as observe
 from shardmart.cluster.shop import Shop
 from shardmart.platforms.embedded_shop.files import ShopFiles
+from shardmart.ring import RingClient
+from shardmart.ring import settings as ring_settings
+from shardmart.ring.carts import RingCarts
+from shardmart.shop import settings
+from shardmart.shop.demonstration import somebody
+from shardmart.shop.web.tokens import issue
 from tests.support.clusters import free_ports
 from tests.support.plays import Site
 
@@ -43,7 +51,9 @@ def declared() -> dict[str, dict[str, object]]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made = Site(tmp_path_factory.mktemp("shop"))
-    made.write(**declared())
+    # Two nodes, because what is claimed of three is tests/integration/ring's.
+    ring = {"name": "carts", "nodes": 2, "port": free_ports(3)[0], "virtual_nodes": 64}
+    made.write(**declared(), rings=[ring])
     yield made
     made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
 
@@ -71,6 +81,39 @@ def test_2_an_order_is_confirmed_and_its_customer_told(site: Site) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["notification"] == "sent"
+
+
+def test_2_a_cart_lies_on_the_ring_and_is_ordered_once(site: Site) -> None:
+    config = settings.load(ShopFiles(site.state).configuration("order-1.json"))
+    customer = somebody(config)
+    token = issue(config.tokens.keys, f"customer:{customer}", 600)
+
+    def call(method: str, url: str, body: object = None) -> tuple[int, dict[str, Any]]:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Idempotency-Key": "cart-1"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.loads(answer.read() or b"{}")
+
+    order, catalogue = config.urls.order, config.urls.catalogue
+    with urllib.request.urlopen(f"{catalogue}/api/products?limit=1", timeout=60) as answer:
+        product = json.load(answer)[0]["id"]
+    for line in ("a", "b", "b"):
+        call("PUT", f"{order}/carts/{customer}/lines/{line}", {"product_id": product, "quantity": 1})
+
+    async def on_the_ring() -> list[str]:
+        async with RingClient(ring_settings.read(site.state / "rings" / "carts" / "settings.json")) as ring:
+            assert len(ring.view.holders(f"cart:{customer}")) == 2
+            return [line.id for line in await RingCarts(ring).lines(f"cart:{customer}")]
+
+    assert asyncio.run(on_the_ring()) == ["a", "b"]
+    (item,) = call("GET", f"{catalogue}/api/carts/{customer}")[1]["items"]
+    assert (item["product_id"], item["quantity"], item["product"]["id"]) == (product, 2, product)
+    status, placed = call("POST", f"{order}/carts/{customer}/checkout", {})
+    assert (status, [(one["product_id"], one["quantity"]) for one in placed["items"]]) == (201, [(product, 2)])
+    assert call("POST", f"{order}/carts/{customer}/checkout", {})[1] == placed
+    assert call("GET", f"{order}/carts/{customer}")[1]["lines"] == []
+    assert asyncio.run(on_the_ring()) == []
 
 
 def test_3_status_knows_the_shop_and_says_who_is_gone(site: Site) -> None:

@@ -1,4 +1,4 @@
-"""Claims of the images' lock files: part of the one lock with its hashes, and enough for the code in the image."""
+"""Claims of the lock files of images and of `make up`: part of the one lock with its hashes, enough for the code."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from shardmart.cli import COMMANDS
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "src"
 LOCKS = {
+    "up": ROOT / ".ci" / "up.lock",
     "database": ROOT / "k8s" / "images" / "database" / "requirements.lock",
     "toolbox": ROOT / "k8s" / "images" / "toolbox" / "requirements.lock",
     "loader": ROOT / "loader" / "requirements.lock",
@@ -33,6 +34,16 @@ SHIPPED = {
         *sorted((ROOT / "k8s" / "images" / "toolbox" / "bin").glob("kubernetes-*")),
     ],
     "shop": sorted((SOURCE / "shardmart" / "shop").rglob("*.py")),
+    # What playbooks and `make status` call on this machine; shop, faults and Kubernetes come with `make install`.
+    "up": [
+        *sorted((ROOT / "plugins" / "modules").glob("*.py")),
+        *sorted((ROOT / "plugins" / "action").glob("*.py")),
+        ROOT / "plugins" / "inventory" / "topology.py",
+        *(
+            SOURCE / f"{COMMANDS[name][0].replace('.', '/')}.py"
+            for name in ("status", "render", "load", "ledger", "ring", "router")
+        ),
+    ],
 }
 
 

@@ -64,6 +64,33 @@ def test_a_postgresql_that_is_there_takes_no_port_of_this_machine(tmp_path: Path
     assert not shop.backends.postgres_is_ours
 
 
+@pytest.mark.parametrize(
+    ("text", "carts"),
+    [
+        ("services: {}\n", "carts"),
+        ("services: {}\nrings: []\n", "mongodb"),
+        ("services: {}\nrings: [{name: others, nodes: 2}]\n", "mongodb"),
+        ("services: {}\nrings: [{name: others, nodes: 2}]\nbackends: {carts: others}\n", "others"),
+        ("services: {}\nbackends: {carts: mongodb}\n", "mongodb"),
+    ],
+)
+def test_carts_are_on_the_ring_where_there_is_one_and_in_mongodb_otherwise(
+    tmp_path: Path, text: str, carts: str
+) -> None:
+    shop = load(written(tmp_path, text)).resolve().shop
+    assert shop is not None
+    assert shop.backends.carts == carts
+
+
+def test_the_topology_with_kafka_has_three_brokers_and_reads_back_the_same() -> None:
+    cluster = load(ROOT / "inventories" / "topologies" / "shop-kafka.yml").resolve()
+    assert cluster.shop is not None
+    assert [broker.address for broker in cluster.shop.kafka] == [f"127.0.0.1:{port}" for port in (9092, 9093, 9094)]
+    assert cluster.shop.backends.event_log == "kafka"
+    assert {"kafka-1", "kafka-2", "kafka-3"} <= {one.name for one in cluster.shop.processes}
+    assert description.parse(cluster.as_document()) == cluster
+
+
 def test_a_description_with_the_shop_reads_back_the_same() -> None:
     cluster = load(SHOP).resolve()
     assert description.parse(cluster.as_document()) == cluster
@@ -99,6 +126,22 @@ def test_a_description_of_version_2_is_still_read() -> None:
         (
             "services: {}\nbackends: {catalogue: postgres, postgres_port: 3000}\n",
             "services.catalogue.port and backends.postgres_port: port 3000 is used twice",
+        ),
+        (
+            "services: {}\nbackends: {carts: nowhere}\n",
+            "backends.carts: there is no ring 'nowhere' in `rings`; or say mongodb",
+        ),
+        (
+            "services: {}\nbackends: {kafka_brokers: 3}\n",
+            "backends: `kafka_brokers` has no use: it needs `event_log: kafka`",
+        ),
+        (
+            "services: {}\nbackends: {event_log: kafka, kafka_brokers: 2}\n",
+            "backends.kafka_brokers: Input should be 1 or 3, found 2",
+        ),
+        (
+            "services: {}\nbackends: {event_log: kafka, kafka_port: 6369}\n",
+            "backends.cache_port and backends.kafka_port: port 6379 is used twice",
         ),
         ("services: {}\nbackends: {store: excel}\n", "backends.store: Input should be 'mongodb', found 'excel'"),
     ],
@@ -144,6 +187,7 @@ def test_no_service_may_write_what_another_one_owns() -> None:
     shared = {"events", "parked_events", "lanes", "idempotency_keys"}
     assert {name: users for name, users in writers.items() if name not in shared} == {
         "orders": {"shop-order"},
+        "carts": {"shop-order"},
         "stock": {"shop-inventory"},
         "reservations": {"shop-inventory"},
         "payments": {"shop-payment"},

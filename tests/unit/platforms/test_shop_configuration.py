@@ -38,6 +38,16 @@ def test_a_service_accepts_the_settings_made_for_it(state: Path, service: str) -
     assert read.urls.payment == "http://127.0.0.1:3003"
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_who_shows_or_orders_carts_is_told_of_the_ring_and_nobody_else(state: Path, service: str) -> None:
+    made = json.loads(configuration.settings(service, CLUSTER, state, data=state / "data"))
+    expected = str(state / "rings" / "carts" / "settings.json") if service in ("order", "catalogue") else None
+    assert made.get("ring_settings") == expected
+    assert SHOP is not None
+    without = replace(CLUSTER, shop=replace(SHOP, backends=replace(SHOP.backends, carts="mongodb")))
+    assert "ring_settings" not in json.loads(configuration.settings(service, without, state, data=state / "data"))
+
+
 def test_each_service_holds_the_secrets_it_uses_and_no_others(state: Path) -> None:
     held = {}
     for service in SERVICES:

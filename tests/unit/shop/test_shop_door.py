@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from shardmart.shop.adapters.memory import MemoryStore
+from shardmart.shop.adapters.memory import MemoryCatalogue, MemoryStore
 from shardmart.shop.ports import KeyInUseError
+from shardmart.shop.services.catalogue import CachedStocks, Catalogue
 from shardmart.shop.settings import Settings, load
-from shardmart.shop.web import order_api
+from shardmart.shop.web import catalogue_api, order_api
 from shardmart.shop.web.app import Instance, build
 from shardmart.shop.web.door import Rates
 from shardmart.shop.web.tokens import issue
 from tests.support.asgi import AsgiClient
+from tests.support.shop_apps import MemoryStocks
 from tests.support.shop_in_memory import CUSTOMER, REGIONS, MemoryShop
 
 KEY = "k" * 40
@@ -53,6 +55,16 @@ def must_be_a_problem(answer: Any, status: int) -> dict[str, Any]:
     assert document["status"] == status
     assert document["trace"] == answer.headers["trace-id"]
     return document
+
+
+class Counting(MemoryCatalogue):
+    """Products, and how often a page of them was asked for."""
+
+    asked = 0
+
+    async def page(self, after: str | None, limit: int, text: str | None, category: str | None) -> list[Any]:
+        self.asked += 1
+        return await super().page(after, limit, text, category)
 
 
 def test_the_same_key_and_body_get_the_same_answer_and_another_body_is_refused(
@@ -255,3 +267,34 @@ def test_a_file_of_settings_that_others_may_read_is_refused(tmp_path: Path) -> N
     file.write_text(json.dumps({"tokens": {"keys": [KEY]}, "redis": "x"}))
     with pytest.raises(Exception, match="redis"):
         load(file)
+
+
+def test_a_page_is_made_once_while_it_is_fresh_and_counted_each_time(shop: MemoryShop) -> None:
+    instance = Instance("catalogue", "catalogue-1", Settings.model_validate({"tokens": {"keys": [KEY]}}))
+    app, products = build(instance, "Catalogue", ""), Counting(shop.memory)
+    catalogue = Catalogue(products, products, CachedStocks(None, MemoryStocks(shop)), 3600)
+    catalogue_api.add(app, catalogue, 3600)
+    client = AsgiClient(app)
+    first, again = (client.get("/api/products?limit=1") for _ in range(2))
+    assert again.content == first.content
+    assert json.loads(first.content)[0]["id"]
+    assert {k: v for k, v in again.headers.items() if k != "trace-id"} == {
+        k: v for k, v in first.headers.items() if k != "trace-id"
+    }
+    assert again.headers["link"].startswith("</api/products?limit=1&after=")
+    assert again.headers["trace-id"] != first.headers["trace-id"]
+    assert client.get("/api/products?limit=1&q=tea").content != first.content
+    assert client.get("/api/products?limit=0").status_code == 422
+    assert products.asked == 2
+    counted = 'shop_http_requests_total{method="GET",route="/api/products",service="catalogue",status="200"} 3.0'
+    assert counted in client.get("/metrics").text
+
+
+def test_a_page_that_is_not_to_be_kept_is_made_each_time(shop: MemoryShop) -> None:
+    instance = Instance("catalogue", "catalogue-1", Settings.model_validate({"tokens": {"keys": [KEY]}}))
+    app, products = build(instance, "Catalogue", ""), Counting(shop.memory)
+    catalogue_api.add(app, Catalogue(products, products, CachedStocks(None, MemoryStocks(shop)), 0), 0)
+    client = AsgiClient(app)
+    client.get("/api/products")
+    client.get("/api/products")
+    assert products.asked == 2

@@ -18,7 +18,7 @@ from shardmart.shop.web.tokens import OPERATOR as OPERATORS
 from shardmart.shop.web.tokens import Caller
 from tests.support.asgi import AsgiClient
 from tests.support.shop_apps import MINE, app_in_memory
-from tests.support.shop_in_memory import CUSTOMER, REGIONS, MemoryShop
+from tests.support.shop_in_memory import CUSTOMER, LANES, REGIONS, MemoryShop
 
 ME, OPERATOR = Caller(f"customer:{CUSTOMER}", CUSTOMER), Caller(OPERATORS, None)
 BEGAN = datetime.now(UTC) - timedelta(minutes=5)
@@ -45,7 +45,9 @@ async def heard(
     """Ids of the first `count` events that the caller is told."""
     found: list[str] = []
     drained = asyncio.Event()
-    lines = live(shop.log, REGIONS, broadcast or Broadcast(shop.log), caller, last and last_of(last), drained)
+    lines = live(
+        shop.log, REGIONS, broadcast or Broadcast(shop.log, REGIONS, LANES), caller, last and last_of(last), drained
+    )
     async with asyncio.timeout(60):
         async for text in lines:
             if text.startswith("id: "):
@@ -81,7 +83,7 @@ def test_more_than_a_page_of_events_is_missed_without_a_gap(shop: MemoryShop, mo
 def test_an_event_that_is_told_while_what_was_missed_is_being_read_is_not_lost(shop: MemoryShop) -> None:
     seen, missed, meanwhile = event("a", 1, 0), event("a", 2, 10), event("a", 3, 20)
     shop.memory.events = [seen, missed]
-    broadcast = Broadcast(shop.log)
+    broadcast = Broadcast(shop.log, REGIONS, LANES)
     read = shop.log.read
 
     async def slow(*arguments: Any, **options: Any) -> list[Event]:
@@ -94,7 +96,7 @@ def test_an_event_that_is_told_while_what_was_missed_is_being_read_is_not_lost(s
 
 
 def test_what_the_instance_remembers_is_told_from_memory_and_only_what_is_ones_own(shop: MemoryShop) -> None:
-    broadcast = Broadcast(shop.log)
+    broadcast = Broadcast(shop.log, REGIONS, LANES)
     told = [event("a", 1, 0), event("b", 1, 1, Customer("EMEA", "u2")), event("a", 2, 2)]
     for one in told:
         broadcast._tell(one)
@@ -109,7 +111,7 @@ def test_a_stream_whose_outbox_is_away_ends_without_an_event_so_that_it_is_asked
 def test_an_open_stream_ends_when_the_instance_stops(shop: MemoryShop) -> None:
     async def body() -> None:
         drained, lines = asyncio.Event(), []
-        opened = live(shop.log, REGIONS, Broadcast(shop.log), ME, None, drained)
+        opened = live(shop.log, REGIONS, Broadcast(shop.log, REGIONS, LANES), ME, None, drained)
         lines.append(await anext(opened))
         waiting = asyncio.ensure_future(anext(opened, None))
         await asyncio.sleep(0)
@@ -134,7 +136,7 @@ def test_one_stream_too_many_is_a_problem_and_not_a_broken_answer(
 
 def test_a_reader_who_does_not_read_loses_the_stream_and_no_other_does(shop: MemoryShop) -> None:
     async def body() -> None:
-        broadcast = Broadcast(shop.log)
+        broadcast = Broadcast(shop.log, REGIONS, LANES)
         with broadcast.listening() as slow, broadcast.listening() as other:
             for number in range(stream_api.WAITING + 1):
                 broadcast._tell(event("a", number, number / 100))

@@ -9,6 +9,7 @@ Actions, probes and the engine resolve their selectors here, against the descrip
     primary:config              the config servers' primary         outside       everybody else (network peers only)
     payment-1                   a process of the shop by name       service:NAME  every instance of a service
     cache, load-balancer        what stands beside the services     shop          every process of the shop
+    brokers, kafka-2            Kafka's, where events are on it
     carts-2                     one server of a ring by name        ring:carts    the nodes of a ring, not its store
 
 It asks members as `__system`, the way `targets.access` says, and only reads.

@@ -9,7 +9,8 @@ from shardmart.cluster.shop import Instance
 
 from ..errors import ChaosError
 
-SHOP, CACHE, LOAD_BALANCER, SERVICE = "shop", "cache", "load-balancer", "service"
+SHOP, CACHE, BROKERS, LOAD_BALANCER, SERVICE = "shop", "cache", "brokers", "load-balancer", "service"
+NO_BROKERS = "the events of this shop are in MongoDB: start it with inventories/topologies/shop-kafka.yml"
 
 
 def nodes(cluster: Cluster) -> tuple[Node, ...]:
@@ -25,7 +26,7 @@ def select(cluster: Cluster, word: str) -> Sequence[Node] | None:
     Raises ChaosError for a service or part that the shop has not.
     """
     kind, _, name = word.partition(":")
-    if kind not in (SHOP, CACHE, LOAD_BALANCER, SERVICE) or (kind == SERVICE) != bool(name):
+    if kind not in (SHOP, CACHE, BROKERS, LOAD_BALANCER, SERVICE) or (kind == SERVICE) != bool(name):
         return None
     shop = cluster.shop
     if shop is None:
@@ -36,10 +37,25 @@ def select(cluster: Cluster, word: str) -> Sequence[Node] | None:
         if (service := shop.service(name)) is None:
             raise ChaosError(f"no service {name!r}; there are {', '.join(one.name for one in shop.services)}")
         return [_node(cluster, one) for one in service.instances]
+    if kind == BROKERS:
+        if not shop.kafka:
+            raise ChaosError(NO_BROKERS)
+        return [_node(cluster, one) for one in shop.kafka]
     part = shop.cache if kind == CACHE else shop.load_balancer
     if part is None:
         raise ChaosError(f"this shop has no {kind}")
     return [_node(cluster, part)]
+
+
+def lacking(cluster: Cluster, selector: str) -> str | None:
+    """Why there is nothing that a selector with brokers in it means; None where there is, or where it has none."""
+    words = [word.strip() for word in selector.split(",")]
+    wanted = [word for word in words if word == BROKERS or word.startswith("kafka-")]
+    names = [one.name for one in cluster.shop.kafka] if cluster.shop else []
+    if wanted and not names:
+        return NO_BROKERS
+    absent = [word for word in wanted if word not in (BROKERS, *names)]
+    return f"this shop has {len(names)} broker{'s' * (len(names) > 1)} and no {absent[0]}" if absent else None
 
 
 def _node(cluster: Cluster, one: Instance) -> Node:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import ChaosError, ImpossibleError
 from ..faults.kinds import requirement
+from ..targets import shop
 from ..targets.selectors import Targets
 from . import actions, regions, rings
 
@@ -58,5 +59,7 @@ def _workloads(experiment: Mapping[str, Any]) -> list[str]:
 def _lacking(targets: Targets, provider: Mapping[str, Any]) -> str | None:
     if provider.get("module") not in {actions.__name__, regions.__name__}:
         return None
+    if lacking := shop.lacking(targets.cluster, str((provider.get("arguments") or {}).get("targets", ""))):
+        return lacking
     kind = (actions.KINDS | regions.KINDS).get(str(provider.get("func")))
     return requirement(targets, kind) if kind else None

@@ -118,9 +118,16 @@ def gather(shop: Shop) -> dict[str, Any]:
         if not health.ready:
             instead = "the catalogue has no stock" if shop.postgres else "answers come from the store"
             problems.append(f"{shop.cache.name} is {health.state}: {health.reason}; {instead}")
+    for broker in shop.kafka:
+        if reason := _refusal(broker):
+            problems.append(f"{broker.name} is {DOWN}: {reason}; {_without(shop)}")
     if shop.postgres and (reason := _refusal(shop.postgres)):
         problems.append(f"{shop.postgres.name} is {DOWN}: {reason}; the catalogue has no names and prices")
     return document
+
+
+def _without(shop: Shop) -> str:
+    return "the others have its events" if len(shop.kafka) > 1 else "orders are taken, and go on when it is back"
 
 
 def _refusal(server: Instance) -> str:

@@ -12,15 +12,20 @@ from typing import Any
 
 from ...cluster.description import LOOPBACK, Cluster
 from ...cluster.shop import Shop
+from ..embedded_kafka import brokers
+from ..embedded_ring import settings_of
 from ..platform import PlatformError
 from ..state import uri_of
 
 DATABASE_USERS = ("catalogue", "order", "inventory", "payment", "notification")
 """Services with a database user of their own, `shop-NAME`."""
+EVENT_SERVICES = ("order", "inventory", "payment", "notification")
 CACHE_READERS = ("catalogue", "inventory", "notification")
+CART_SERVICES = ("catalogue", "order")
 CACHE_USER = "shop"
 CACHE_MB = 64
 TOKENS, CACHE, PROVIDER, WEBHOOK = "shop-tokens", "shop-cache", "shop-provider", "shop-webhook"
+KAFKA = "shop-kafka"
 CATALOGUE_POSTGRES = "shop-catalogue-postgres"
 MONITOR = "monitor"
 """Secrets that are no database user's (declare/access.yml)."""
@@ -39,6 +44,12 @@ class Secrets:
             return file.read_text().strip()
         except FileNotFoundError:
             raise PlatformError(f"{file} is missing: run `make shop`") from None
+
+
+def broker_passwords(secrets: Secrets) -> dict[str, str]:
+    """What Kafka's users log in with: the brokers, and each service that handles events."""
+    services = {f"shop-{service}": secrets.get(f"{KAFKA}-{service}") for service in EVENT_SERVICES}
+    return {brokers.BROKER: secrets.get(KAFKA), **services}
 
 
 def cache_configuration(shop: Shop, secrets: Secrets, data: Path) -> str:
@@ -79,6 +90,18 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
     if service in DATABASE_USERS:
         user = f"shop-{service}"
         found["mongodb"] = {"uri": uri_of(cluster, user, secrets.get(user), authority)}
+    if service in CART_SERVICES and shop.backends.carts != "mongodb":
+        # The file itself, which follows the ring's nodes: what is copied would be old after the next change of them.
+        found["ring_settings"] = str(settings_of(state, shop.backends.carts))
+    if service in EVENT_SERVICES and shop.kafka:
+        found["kafka"] = {
+            "brokers": [broker.address for broker in shop.kafka],
+            "user": f"shop-{service}",
+            "password": secrets.get(f"{KAFKA}-{service}"),
+            "replicas": len(shop.kafka),
+        }
+        if cluster.tls.spoken:
+            found["kafka"]["ca_file"] = str(state / "tls" / "ca.pem")
     if service in CACHE_READERS and shop.cache:
         found["cache"] = "redis"
         found["redis_url"] = f"redis://{CACHE_USER}:{secrets.get(CACHE)}@{shop.cache.address}/0"

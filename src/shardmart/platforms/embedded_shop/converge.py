@@ -21,19 +21,29 @@ from ..platform import PlatformError
 from . import envoy, programs
 from .files import ShopFiles
 from .processes import (
+    broker_processes,
     cache_process,
+    format_brokers,
     left_over,
     load_balancer_files,
     load_balancer_process,
     service_processes,
 )
 
-CACHE, SERVICES, LOAD_BALANCER = PARTS = ("cache", "services", "load_balancer")
+CACHE, EVENT_LOG, SERVICES, LOAD_BALANCER = PARTS = ("cache", "event_log", "services", "load_balancer")
 
 
-def started(part: str, cluster: Cluster, state: Path, deadline: Deadline, *, check_mode: bool = False) -> list[str]:
+def started(
+    part: str,
+    cluster: Cluster,
+    state: Path,
+    deadline: Deadline,
+    *,
+    kafka_jars: Path | None = None,
+    check_mode: bool = False,
+) -> list[str]:
     """Have one part run as declared.  ClusterError, DeadlineError or PlatformError, each in a line."""
-    shop, files = cluster.shop, ShopFiles(state)
+    shop, files = cluster.shop, ShopFiles(state, kafka_jars)
     leaving = [one for one in left_over(_names(shop), state) if part_of(one.name) == part]
     changes = [f"stop {process.name}: the topology has it no more" for process in leaving]
     if shop is not None:
@@ -59,7 +69,8 @@ def restart(process: Process, shop: Shop, state: Path, deadline: Deadline) -> No
 
 def part_of(name: str) -> str:
     """The part that a process of this name belongs to."""
-    return {"cache": CACHE, "load-balancer": LOAD_BALANCER}.get(name.rpartition("-")[0], SERVICES)
+    parts = {"cache": CACHE, "kafka": EVENT_LOG, "load-balancer": LOAD_BALANCER}
+    return parts.get(name.rpartition("-")[0], SERVICES)
 
 
 def _names(shop: Shop | None) -> list[str]:
@@ -89,6 +100,8 @@ def _converged(
     for file, text in new.items():
         file.parent.mkdir(exist_ok=True, mode=0o700)
         write_whole(file, text)
+    if part == EVENT_LOG:
+        format_brokers(idle, files, deadline)
     begun = processes.start(idle)
     processes.wait_until_listening(begun, deadline)
     instances = {one.name: one for one in shop.instances}
@@ -106,6 +119,8 @@ def _converged(
 def _declared(part: str, cluster: Cluster, shop: Shop, files: ShopFiles) -> Sequence[Process]:
     if part == SERVICES:
         return service_processes(cluster, files)
+    if part == EVENT_LOG:
+        return broker_processes(cluster, files)
     if part == CACHE:
         return [cache_process(shop, files, programs.cache_server())] if shop.cache else []
     return [load_balancer_process(shop, files, programs.envoy())] if shop.load_balancer else []

@@ -10,8 +10,9 @@ FOLDER = "shop"
 class ShopFiles:
     """Where the shop's processes keep their files in a state folder."""
 
-    def __init__(self, state: Path) -> None:
-        self.state = state
+    def __init__(self, state: Path, kafka_jars: Path | None = None) -> None:
+        """`kafka_jars` is the folder with Kafka's programs, for a shop that has brokers."""
+        self.state, self.kafka_jars = state, kafka_jars
         self.folder = state / FOLDER
 
     def configuration(self, name: str) -> Path:

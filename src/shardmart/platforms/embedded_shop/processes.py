@@ -6,14 +6,17 @@ Everything lies in the folder `shop` of the state folder: configuration, data, l
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...cluster.description import Cluster
-from ...cluster.host.processes import Process, recorded
+from ...cluster.host.processes import Process, recorded, write_configuration
+from ...cluster.protocol.connection import Deadline
 from ...cluster.shop import Instance, Shop
+from ..embedded_kafka import brokers
+from ..platform import PlatformError
 from . import envoy
-from .configuration import Secrets, cache_configuration, settings
+from .configuration import Secrets, broker_passwords, cache_configuration, settings
 from .files import FOLDER, ShopFiles
 
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
@@ -34,6 +37,31 @@ def cache_process(shop: Shop, files: ShopFiles, program: str) -> Process:
         cache_configuration(shop, Secrets(files.state / "secrets"), files.data(name)),
         data=True,
     )
+
+
+def broker_processes(cluster: Cluster, files: ShopFiles) -> list[Process]:
+    """Kafka's brokers; none where events are followed in MongoDB.  ClusterError without Java."""
+    shop = cluster.shop
+    if shop is None or not shop.kafka:
+        return []
+    if files.kafka_jars is None:
+        raise PlatformError("this shop has Kafka's brokers, and nobody said where its programs are")
+    passwords = broker_passwords(Secrets(files.state / "secrets"))
+    tls = files.state / "tls" if cluster.tls.spoken else None
+    made = []
+    for broker in shop.kafka:
+        file = files.configuration(f"{broker.name}.properties")
+        text = brokers.settings(shop, broker.name, files.data(broker.name), passwords, tls)
+        made.append(_process(broker, files, brokers.invocation(files.kafka_jars, file), file, text, data=True))
+    return made
+
+
+def format_brokers(idle: Sequence[Process], files: ShopFiles, deadline: Deadline) -> None:
+    """Format the folders of brokers that never ran.  ClusterError."""
+    if idle and files.kafka_jars:
+        for process in idle:
+            write_configuration(process)
+        brokers.format_folders(idle, files.kafka_jars, files.folder / "data" / "kafka-cluster-id", deadline)
 
 
 def service_processes(cluster: Cluster, files: ShopFiles) -> list[Process]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -12,13 +12,13 @@ from pymongo import DeleteOne, UpdateOne
 from pymongo.errors import BulkWriteError, CollectionInvalid, DuplicateKeyError, OperationFailure
 
 from ..errors import StaleRingError
-from ..placement.keys import to_id
+from ..placement.keys import canonical, to_id
 from .connection import FENCE, Connection
 from .record import Document, Record, Version, clock, newest_wins
 
 ATTEMPTS = 10
 """How often a write is given another version because somebody else's came first."""
-NAMESPACE_EXISTS = 48
+NAMESPACE_EXISTS, DUPLICATE_KEY = 48, 11000
 Answer = TypeVar("Answer")
 
 
@@ -110,13 +110,27 @@ class Node(Connection):
 
         return await self.use(lambda: _once_more(write))
 
-    async def apply_many(self, records: Sequence[Record], epoch: int, seconds: float | None = None) -> int:
+    async def apply_many(
+        self,
+        records: Sequence[Record],
+        epoch: int,
+        seconds: float | None = None,
+        *,
+        held: Collection[bytes] | None = None,
+    ) -> int:
         """Keep these records where they are newer; returns how many it had not held at all.
 
-        It works on a node that waits to be compared too, for that is how a comparison mends one.
+        It works on a node that waits to be compared too, for that is how a comparison mends one.  `held` are the keys
+        (canonical) that it is known to hold: the others are inserted first, which costs the server a third.
         """
+        added = 0
+        if held is not None:
+            absent = [record for record in records if canonical(record.key) not in held]
+            refused = await self._insert(absent, epoch, seconds or self.timeout_seconds)
+            added = len(absent) - len(refused)
+            records = [record for record in records if canonical(record.key) in held] + refused
         if not records:
-            return 0
+            return added
         updates = [
             UpdateOne(
                 {"_id": to_id(record.key)},
@@ -128,7 +142,25 @@ class Node(Connection):
         done = await self.work(
             lambda: _once_more(lambda: self.records.bulk_write(updates, ordered=False)), seconds or self.timeout_seconds
         )
-        return int(done.upserted_count)
+        return added + int(done.upserted_count)
+
+    async def _insert(self, records: Sequence[Record], epoch: int, seconds: float) -> list[Record]:
+        """Insert records; those whose key was there by then, which are left as they are."""
+        if not records:
+            return []
+        documents = [{"_id": to_id(record.key), **record.document(epoch)} for record in records]
+
+        async def write() -> list[Record]:
+            try:
+                await self.records.insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                errors = (error.details or {}).get("writeErrors", [])
+                if {one["code"] for one in errors} != {DUPLICATE_KEY}:
+                    raise
+                return [records[one["index"]] for one in errors]
+            return []
+
+        return await self.work(write, seconds)
 
     async def tombstones(self, before: datetime) -> list[Record]:
         """The tombstones made before a time."""
@@ -271,6 +303,6 @@ async def _once_more(write: Callable[[], Awaitable[Answer]], times: int = 5) -> 
         except DuplicateKeyError:
             continue
         except BulkWriteError as error:
-            if {one["code"] for one in (error.details or {}).get("writeErrors", [])} != {11000}:
+            if {one["code"] for one in (error.details or {}).get("writeErrors", [])} != {DUPLICATE_KEY}:
                 raise
     return await write()

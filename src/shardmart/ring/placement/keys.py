@@ -38,6 +38,8 @@ Key: TypeAlias = Scalar | Grouped
 
 def canonical(key: Key) -> bytes:
     """Bytes that are equal exactly if MongoDB takes the keys for equal; KeyTypeError for a type that has no place."""
+    if type(key) is str:  # most keys are text, and a key is asked for its form some ten times a write
+        return b"s" + _text(key)
     if isinstance(key, Grouped):
         return b"g" + _text(key.group) + b"\0" + _text(key.name)
     if isinstance(key, bool):

@@ -12,7 +12,7 @@ against an adversary who may write the nodes anyway).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
@@ -122,7 +122,7 @@ async def bring(source: Node, target: Node, arcs: Sequence[Arc], epoch: int) -> 
     """Give a target all that the source holds on these arcs and the target lacks or has older."""
     result = Compared()
     has, lacks = await asyncio.gather(listing(source, arcs), listing(target, arcs))
-    await _send(source, target, _newer(has, lacks), epoch, result)
+    await _send(source, target, _newer(has, lacks), lacks, epoch, result)
     return result
 
 
@@ -139,8 +139,8 @@ async def _descend(one: Node, other: Node, arcs: list[Arc], epoch: int, result: 
     here, there = await asyncio.gather(listing(one, arcs), listing(other, arcs))
     to_other, to_one = _newer(here, there), _newer(there, here)
     result.differing += len(to_other) + len(to_one)
-    await _send(one, other, to_other, epoch, result)
-    await _send(other, one, to_one, epoch, result)
+    await _send(one, other, to_other, there, epoch, result)
+    await _send(other, one, to_one, here, epoch, result)
 
 
 def _halves(arcs: list[Arc]) -> tuple[list[Arc], list[Arc]] | None:
@@ -157,10 +157,13 @@ def _newer(here: dict[bytes, Held], there: dict[bytes, Held]) -> list[Held]:
     return [held for key, held in here.items() if key not in there or there[key].version < held.version]
 
 
-async def _send(source: Node, target: Node, wanted: list[Held], epoch: int, result: Compared) -> None:
+async def _send(
+    source: Node, target: Node, wanted: list[Held], known: Collection[bytes], epoch: int, result: Compared
+) -> None:
+    """Give the target these records of the source; `known` are the keys that the target has some version of."""
     for some in _by_size(wanted):
         ids = [held.id for held in some]
-        result.new += await target.apply_many(await source.fetch(ids), epoch, WORK_SECONDS)
+        result.new += await target.apply_many(await source.fetch(ids), epoch, WORK_SECONDS, held=known)
         result.sent += len(ids)
         result.bytes += sum(held.size for held in some)
 

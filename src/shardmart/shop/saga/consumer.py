@@ -163,10 +163,11 @@ class Consumer:
                     await self._wait_reopen(0.2)
             except GapError as error:
                 logger.warning("the log does not reach back: reading the outbox", extra={"reason": str(error)})
-                for held in self._held.values():
+                for place, held in self._held.items():
                     held.streamed = False
-                    if held.ready:
-                        held.ready, held.lane = False, replace(held.lane, position=None)
+                    if held.ready and (error.places is None or place in error.places):
+                        since = None if error.from_beginning else held.lane.position_at
+                        held.ready, held.lane = False, replace(held.lane, position=None, position_at=since)
                         held.wake.set()
             except StoreError as error:
                 logger.warning("the log cannot be read", extra={"reason": str(error)})
@@ -184,8 +185,8 @@ class Consumer:
         for held in self._held.values():
             # A lane that came later begins where it stopped, and that is not where this stream is.
             held.streamed = held in lanes
-        position = min(held.seen for held in lanes)
-        async with contextlib.aclosing(self._log.follow(position)) as stream:  # type: ignore[type-var]
+        positions = {held.lane.place: held.seen for held in lanes}
+        async with contextlib.aclosing(self._log.follow(positions)) as stream:  # type: ignore[type-var]
             async for event, at in stream:
                 self._telemetry.stream_read()
                 if event is None:
@@ -262,7 +263,7 @@ class Consumer:
         """Give a lane a position: its own, or after reading the outbox the end of the log as it was before that."""
         held.queue.clear()
         if held.lane.position is None:
-            end = await self._log.end()
+            end = (await self._log.ends([held.lane.place]))[held.lane.place]
             since = held.lane.position_at - OVERLAP if held.lane.position_at else None
             await self._read_outbox(held, since)
             await self._commit(held, [], {}, end)
@@ -321,12 +322,15 @@ class Consumer:
                 await self._handlers.apply(unit, held.lane, event, prepared.get(event.id))
             return unit.now
 
-        now = await self._store.transact(effects, held.lane, position)
-        if position is not None:
-            held.lane = replace(held.lane, position=position, position_at=now)
+        self._stored(held, await self._store.transact(effects, held.lane, position), position)
         for event in events:
             self._telemetry.handled(event)
         self._tick_soon(held)
+
+    def _stored(self, held: Held, now: datetime, position: str | None) -> None:
+        if position is not None:
+            held.lane = replace(held.lane, position=position, position_at=now)
+            self._log.done(held.lane.place, position)
 
     def _tick_soon(self, held: Held) -> None:
         if (seconds := self._handlers.soon.take(held.lane)) is not None:
@@ -345,9 +349,7 @@ class Consumer:
             await unit.park(held.lane, event, reason)
             return unit.now
 
-        now = await self._store.transact(aside, held.lane, position)
-        if position is not None:
-            held.lane = replace(held.lane, position=position, position_at=now)
+        self._stored(held, await self._store.transact(aside, held.lane, position), position)
         held.parked.add(event.key)
         self._telemetry.events_parked.inc()
         logger.error("an event was parked", extra={"event": event.id, "type": event.type, "reason": reason})

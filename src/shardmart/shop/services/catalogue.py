@@ -104,6 +104,8 @@ class Page:
     body: bytes
     missing: tuple[str, ...]
     following: str | None
+    until: float = 0.0
+    """How long it is fresh, by this process's monotonic clock."""
 
 
 def price(cents: int) -> str:
@@ -134,7 +136,8 @@ class Catalogue:
         if known is None or known[0] < now:
             if len(self._made) >= REMEMBERED:
                 self._made.clear()
-            known = (now + self._fresh, asyncio.ensure_future(self._make(wanted)))
+            until = now + self._fresh
+            known = (until, asyncio.ensure_future(self._make(wanted, until)))
             self._made[wanted] = known
         try:
             # Shielded: the answer is everybody's who waits for it, not only of who asked first and may go away.
@@ -180,7 +183,7 @@ class Catalogue:
         """Sources that are known to be away now."""
         return [name for name, circuit in self._circuits.items() if circuit.state != CLOSED]
 
-    async def _make(self, wanted: Wanted) -> Page:
+    async def _make(self, wanted: Wanted, until: float) -> Page:
         """Metadata are asked beside the products for the page that these will be; what the guess missed, afterwards."""
         limit, filtered = wanted.limit + 1, bool(wanted.text or wanted.category)
         guess = None if filtered else asyncio.ensure_future(self._metadata_page(wanted.after, limit))
@@ -204,7 +207,7 @@ class Catalogue:
         ids = [product["id"] for product in found]
         stocks, metadata = await asyncio.gather(self._stocks_of(ids), self._metadata_of(ids, guess))
         document, missing = self._merged(found, products, metadata, stocks)
-        return Page(json.dumps(document, separators=(",", ":")).encode(), missing, following)
+        return Page(json.dumps(document, separators=(",", ":")).encode(), missing, following, until)
 
     def _merged(
         self, found: Sequence[Mapping[str, Any]], products: Any, metadata: Any, stocks: dict[str, int] | None

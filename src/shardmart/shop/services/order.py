@@ -47,14 +47,15 @@ class Orders:
     async def priced(self, customer: Customer, wanted: list[tuple[str, int]]) -> list[Line]:
         """Lines at today's prices; InvalidError for an unknown product, NotFoundError for an unknown customer."""
         pieces = merge(wanted)
-        is_there, products = await asyncio.gather(self._is_there(customer), self._products(list(pieces)))
+        is_there, products = await asyncio.gather(self.is_there(customer), self._products(list(pieces)))
         if not is_there:
             raise NotFoundError("there is no such customer")
         if unknown := [product for product in pieces if product not in products]:
             raise InvalidError(f"there is no product {unknown[0][:80]!r}")
         return [Line(product, quantity, products[product]["price_cents"]) for product, quantity in pieces.items()]
 
-    async def _is_there(self, customer: Customer) -> bool:
+    async def is_there(self, customer: Customer) -> bool:
+        """Whether there is such a customer, as far as this instance has seen lately."""
         now = time.monotonic()
         if self._customers.get(customer, 0.0) < now:
             if await self._store.customer(customer.region, customer.user) is None:

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from fastapi import Header, HTTPException, Path, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from ..domain.errors import NotFoundError
+from ..domain.identifiers import Customer
 from ..domain.order import Order
 from ..ports import Store, Unit
 from ..saga.idempotency import Answer, Request, once
@@ -51,6 +53,7 @@ IdempotencyKey = Annotated[
     ),
 ]
 IfMatch = Annotated[str | None, Header(alias="If-Match", description='The order\'s ETag, as `"3"`.', max_length=40)]
+CartPath = Annotated[str, Path(min_length=1, max_length=200, description="REGION.USER")]
 OrderPath = Annotated[str, Path(min_length=1, max_length=200, description="REGION.USER.ORDER")]
 
 
@@ -67,6 +70,15 @@ class Address(Body):
     postcode: Annotated[str, Field(min_length=1, max_length=20, pattern=r"^[^\x00-\x1f\x7f]+$")]
     city: Text
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+
+
+def cart_of(caller: Caller, customer: str, regions: tuple[str, ...]) -> Customer:
+    """Whose cart it is; NotFoundError unless the caller is that customer or an operator, or for no such region."""
+    owner = Customer.parse(customer)
+    caller.must_be(owner, "cart")
+    if owner.region not in regions:
+        raise NotFoundError("there is no such cart")
+    return owner
 
 
 def order_document(order: Order) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ..saga.handling import cancel
 from ..settings import Settings
 from ..telemetry import Telemetry
 from . import problems
-from .door import Door
+from .door import Door, Remembered
 from .tokens import Operator
 
 Check = Callable[[], Awaitable[None]]
@@ -35,6 +35,8 @@ class Instance:
         self.service, self.name, self.settings = service, name, settings
         self.telemetry = Telemetry(service)
         self.consumer: Consumer | None = None
+        self.relay: Consumer | None = None
+        """It brings the outbox to a log elsewhere."""
         self.tasks: list[Callable[[], Awaitable[None]]] = []
         """Run from the start to the end; they are cancelled."""
         self.closing: list[Callable[[], Awaitable[None]]] = []
@@ -66,14 +68,15 @@ def build(instance: Instance, title: str, description: str) -> FastAPI:
         for fault in instance.settings.faults:
             logger.warning("NEGATIVE CONTROL: this instance makes a mistake on purpose", extra={"fault": fault})
         tasks = [asyncio.ensure_future(task()) for task in instance.tasks]
-        consuming = asyncio.create_task(instance.consumer.run()) if instance.consumer else None
+        consumers = [consumer for consumer in (instance.consumer, instance.relay) if consumer]
+        consuming = [asyncio.create_task(consumer.run()) for consumer in consumers]
         logger.info("started")
         try:
             yield
         finally:
-            if instance.consumer and consuming:
-                instance.consumer.stop()
-                await asyncio.gather(consuming, return_exceptions=True)
+            for consumer in consumers:
+                consumer.stop()
+            await asyncio.gather(*consuming, return_exceptions=True)
             await cancel(*tasks)
             for close in instance.closing:
                 await close()
@@ -93,6 +96,7 @@ def build(instance: Instance, title: str, description: str) -> FastAPI:
     app.state.draining = False
     app.state.known_tokens = {}
     app.state.rebuild = []
+    app.state.remembered = Remembered()
     problems.install(app)
     app.add_middleware(Door, limits=instance.settings.limits, telemetry=instance.telemetry, state=app.state)
     _common(app, instance)
@@ -126,6 +130,7 @@ def _common(app: FastAPI, instance: Instance) -> None:
             "draining": app.state.draining,
             "faults": sorted(instance.settings.faults),
             "lanes": consumer.held() if consumer else [],
+            "relay": instance.relay.held() if instance.relay else [],
             "events_handled": instance.telemetry.effects,
             "parked": consumer.parked() if consumer else 0,
             "lag_ms": instance.telemetry.lag_ms(),

@@ -13,6 +13,7 @@ import time
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..settings import Limits
@@ -26,6 +27,7 @@ READING_COST = 0.02
 """What is read without a token (the catalogue) comes through one load balancer, and costs little."""
 MAXIMUM_CALLERS = 10_000
 MAXIMUM_DEPTH = 32
+MAXIMUM_REMEMBERED = 500
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -60,6 +62,31 @@ class Rates:
         return allowed
 
 
+class Remembered:
+    """Answers that are the same for everybody who asks with the same words, for as long as they are fresh.
+
+    Reading and checking the words of a busy page costs more than all the rest of it.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, bytes], tuple[float, str, Response]] = {}
+
+    def remember(self, scope: Scope, answer: Response, until: float) -> None:
+        """Give `answer` to the same request until then (monotonic seconds)."""
+        if until <= time.monotonic():
+            return
+        if len(self._answers) >= MAXIMUM_REMEMBERED:
+            self._answers.clear()
+        self._answers[scope["path"], scope["query_string"]] = until, scope["route"].path, answer
+
+    def find(self, scope: Scope) -> tuple[str, Response] | None:
+        """The route and the answer to a request; None where it has to be made."""
+        if scope["method"] != "GET":
+            return None
+        found = self._answers.get((scope["path"], scope["query_string"]))
+        return found[1:] if found and found[0] > time.monotonic() else None
+
+
 class Door:
     """ASGI middleware around a service."""
 
@@ -73,7 +100,7 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status, route = time.perf_counter(), 500, "none"
         headers: dict[bytes, bytes] = dict(scope["headers"])
         found = _TRACE_PARENT.fullmatch(headers.get(b"traceparent", b"").decode("latin-1"))
         token = TRACE.set(found[1] if found else new_trace())
@@ -91,6 +118,10 @@ class Door:
             except RefusedError as refused:
                 await problems.problem(refused.status, str(refused))(scope, receive, answer)
                 return
+            if known := self._state.remembered.find(scope):
+                route, made = known
+                await made(scope, receive, answer)
+                return
             await self._app(scope, _replayed(body, receive), answer)
         except Exception:
             logger.exception("a request failed", extra={"path": scope.get("path", "")[:100]})
@@ -100,8 +131,9 @@ class Door:
                 )
         finally:
             TRACE.reset(token)
-            route = getattr(scope.get("route"), "path", "none")
-            self._telemetry.request(_method(scope), route, status, time.perf_counter() - started)
+            self._telemetry.request(
+                _method(scope), getattr(scope.get("route"), "path", route), status, time.perf_counter() - started
+            )
 
     def _headers(self, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         headers = [*HEADERS, (b"trace-id", TRACE.get().encode())]

@@ -18,9 +18,9 @@ from fastapi import FastAPI, Header, HTTPException, Request
 from fastapi.responses import StreamingResponse
 
 from ..domain.events import Event
-from ..domain.identifiers import Customer, OrderId
+from ..domain.identifiers import Customer, OrderId, lane_of
 from ..domain.notification import SUBJECTS, Notification
-from ..ports import EventLog, GapError, Store, StoreError
+from ..ports import EventLog, GapError, Place, Store, StoreError
 from ..services.order import utc
 from .answers import OrderPath
 from .tokens import AnyCaller, Caller
@@ -41,24 +41,27 @@ So an event may come twice after a reconnection, under the same id, and none is 
 class Broadcast:
     """The events of now to everybody who listens here."""
 
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
+    def __init__(self, log: EventLog, regions: Sequence[str], lanes: int) -> None:
+        self._log, self._lanes = log, lanes
+        self._places = [(region, number) for region in regions for number in range(lanes)]
         self._recent: deque[Event] = deque(maxlen=REMEMBERED)
         self._listeners: set[asyncio.Queue[Event | None]] = set()
 
     async def run(self) -> None:
         """Until cancelled."""
-        position: str | None = None
+        positions: dict[Place, str] = {}
         while True:
             try:
-                position = position or await self._log.end()
-                async with contextlib.aclosing(self._log.follow(position)) as stream:  # type: ignore[type-var]
+                positions = positions or await self._log.ends(self._places)
+                async with contextlib.aclosing(self._log.follow(positions)) as stream:  # type: ignore[type-var]
                     async for event, at in stream:
-                        position = at
-                        if event is not None:
+                        if event is None:
+                            positions = {place: max(before, at) for place, before in positions.items()}
+                        elif at > positions.get(place := (event.region, lane_of(event.key, self._lanes)), ""):
+                            positions[place] = at
                             self._tell(event)
             except GapError:
-                position = None
+                positions = {}
             except StoreError:
                 await asyncio.sleep(0.5)
 

@@ -33,10 +33,10 @@ class Caller:
         """Whether he may see and do everything."""
         return self.customer is None
 
-    def must_be(self, customer: Customer) -> None:
+    def must_be(self, customer: Customer, what: str = "order") -> None:
         """NotFoundError unless this is that customer or an operator: others do not learn that there is such a thing."""
         if self.customer is not None and self.customer != customer:
-            raise NotFoundError("there is no such order")
+            raise NotFoundError(f"there is no such {what}")
 
     def region(self, regions: Sequence[str]) -> str:
         """Where what is the caller's own is kept."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
 from ...domain.events import Event
 from ...domain.identifiers import lane_of
-from ...ports import GapError
+from ...ports import GapError, Place
 from .state import LONG_AGO, Memory
 
 
@@ -24,14 +24,14 @@ class MemoryLog:
     def __init__(self, memory: Memory, lanes: int) -> None:
         self._memory, self._lanes = memory, lanes
 
-    async def end(self) -> str:
+    async def ends(self, places: Sequence[Place]) -> dict[Place, str]:
         """See `ports.EventLog`."""
         self._memory.must_be_there()
-        return position_of(len(self._memory.events))
+        return dict.fromkeys(places, position_of(len(self._memory.events)))
 
-    async def follow(self, position: str) -> AsyncIterator[tuple[Event | None, str]]:
+    async def follow(self, positions: Mapping[Place, str]) -> AsyncIterator[tuple[Event | None, str]]:
         """See `ports.EventLog`."""
-        number = int(position)
+        number = int(min(positions.values()))
         while True:
             self._memory.must_be_there()
             if number < self._memory.oldest:
@@ -45,6 +45,9 @@ class MemoryLog:
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await self._memory.changed.wait()
+
+    def done(self, place: Place, position: str) -> None:
+        """See `ports.EventLog`: nobody is told."""
 
     async def read(
         self, region: str, lane: int | None, since: datetime | None, limit: int, after: str = ""

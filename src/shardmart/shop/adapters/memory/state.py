@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from ...domain.cart import CartLine
 from ...domain.events import Aggregate, Event
 from ...ports import Document, Lane, Parked, StoredAnswer, StoreError
 
@@ -24,6 +25,7 @@ class Memory:
     aggregates: dict[Key, Aggregate] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     answers: dict[tuple[str, str], StoredAnswer] = field(default_factory=dict)
+    carts: dict[str, dict[str, CartLine]] = field(default_factory=dict)
     parked_: dict[tuple[str, str], tuple[Lane, Parked]] = field(default_factory=dict)
     epochs: dict[tuple[str, str, int], tuple[int, str | None, datetime]] = field(default_factory=dict)
     positions: dict[tuple[str, str, int], tuple[str, datetime]] = field(default_factory=dict)

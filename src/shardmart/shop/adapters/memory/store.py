@@ -81,6 +81,11 @@ class MemoryStore:
         self._memory.must_be_there()
         return self._memory.answers.get((region, key))
 
+    async def answered(self, region: str, keys: Sequence[str]) -> set[str]:
+        """See `ports.Store`."""
+        self._memory.must_be_there()
+        return {key for key in keys if (region, key) in self._memory.answers}
+
     async def stocks(self, products: Sequence[str]) -> dict[str, Stock]:
         """See `ports.Store`."""
         self._memory.must_be_there()

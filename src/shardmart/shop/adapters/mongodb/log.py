@@ -6,19 +6,21 @@ then the outbox is read by time.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 
 import pymongo
 from pymongo.errors import OperationFailure
 
 from ...domain.events import Event
-from ...ports import GapError
+from ...ports import GapError, Place
 from . import documents
 from .client import Database, Document, errors_of_the_store
 
 HISTORY_LOST = frozenset({136, 280, 286})
 """CappedPositionLost, ChangeStreamFatalError, ChangeStreamHistoryLost (MongoDB 6.0)."""
+TOKEN = re.compile(r"[0-9A-Fa-f]+")
 
 
 class MongoLog:
@@ -28,17 +30,20 @@ class MongoLog:
         self._events = database["events"]
         self._seconds = seconds
 
-    async def end(self) -> str:
-        """See `ports.EventLog`."""
+    async def ends(self, places: Sequence[Place]) -> dict[Place, str]:
+        """See `ports.EventLog`: all places are in one stream."""
         with errors_of_the_store():
             async with await self._events.watch([], max_await_time_ms=100) as stream:
                 while True:
                     await stream.try_next()
                     if stream.resume_token:
-                        return str(stream.resume_token["_data"])
+                        return dict.fromkeys(places, str(stream.resume_token["_data"]))
 
-    async def follow(self, position: str) -> AsyncIterator[tuple[Event | None, str]]:
+    async def follow(self, positions: Mapping[Place, str]) -> AsyncIterator[tuple[Event | None, str]]:
         """See `ports.EventLog`."""
+        if foreign := [place for place, position in positions.items() if not TOKEN.fullmatch(position)]:
+            raise GapError("the positions are of another log", foreign, from_beginning=True)
+        position = min(positions.values())
         pipeline = [{"$match": {"operationType": "insert"}}]
         try:
             with errors_of_the_store():
@@ -55,6 +60,9 @@ class MongoLog:
             if error.code in HISTORY_LOST:
                 raise GapError(f"code {error.code}") from None
             raise
+
+    def done(self, place: Place, position: str) -> None:
+        """See `ports.EventLog`: nobody is told."""
 
     async def read(
         self, region: str, lane: int | None, since: datetime | None, limit: int, after: str = ""

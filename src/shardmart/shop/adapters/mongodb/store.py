@@ -129,6 +129,12 @@ class MongoStore:
             found = await self._database["idempotency_keys"].find_one({"region": region, "_id": key})
         return StoredAnswer(found["fingerprint"], found["status"], found["body"], found["headers"]) if found else None
 
+    async def answered(self, region: str, keys: Sequence[str]) -> set[str]:
+        """See `ports.Store`."""
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            cursor = self._database["idempotency_keys"].find({"region": region, "_id": {"$in": list(keys)}}, {"_id": 1})
+            return {document["_id"] async for document in cursor}
+
     async def stocks(self, products: Sequence[str]) -> dict[str, Stock]:
         """See `ports.Store`."""
         with errors_of_the_store(), pymongo.timeout(self._seconds):

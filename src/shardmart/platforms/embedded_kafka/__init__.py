@@ -1,0 +1,1 @@
+"""Kafka as processes of this machine: its programs, its brokers."""

@@ -1,0 +1,83 @@
+"""A ring as it is declared: made where there is none, its nodes changed where they are others.
+
+Run it again as often as wanted: what is as declared is left alone, and a change of nodes that was interrupted is
+finished first.  It starts and stops no servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from . import moves
+from .client import RingClient
+from .errors import ChangeRefusedError, StoreError
+from .node.nodes import Nodes
+from .placement.ring import DEFAULT_COPIES, DEFAULT_VIRTUAL_NODES
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Nodes with weights, copies and virtual nodes."""
+
+    weights: Mapping[str, int]
+    copies: int = DEFAULT_COPIES
+    virtual_nodes: int = DEFAULT_VIRTUAL_NODES
+
+
+async def exists(settings: Settings) -> bool:
+    """Whether there is such a ring.  StoreError."""
+    nodes = Nodes(settings)
+    try:
+        return await nodes.membership.exists()
+    finally:
+        await nodes.close()
+
+
+async def converge(settings: Settings, declared: Declared, wait_seconds: float) -> list[str]:
+    """Make the ring as declared; what was changed, in words.  The settings name the nodes there are and will be.
+
+    Raises ChangeRefusedError, WrongNodeError; StoreError when a node did not return within `wait_seconds`.
+    """
+    nodes = Nodes(settings)
+    try:
+        if await nodes.membership.exists():
+            ring = (await nodes.membership.view()).ring
+            if (ring.copies, ring.virtual_nodes) != (declared.copies, declared.virtual_nodes):
+                raise ChangeRefusedError(
+                    f"ring {settings.name} keeps {ring.copies} copies and {ring.virtual_nodes} virtual nodes: "
+                    "these stay as they were made; make another ring"
+                )
+            return await _change(settings, declared.weights, wait_seconds)
+        await moves.create(nodes, declared.weights, copies=declared.copies, virtual_nodes=declared.virtual_nodes)
+    finally:
+        await nodes.close()
+    return [f"make the ring of {', '.join(declared.weights)}"]
+
+
+async def _change(settings: Settings, weights: Mapping[str, int], wait_seconds: float) -> list[str]:
+    changes = []
+    async with RingClient(settings, upkeep=False) as client, asyncio.timeout(wait_seconds):
+        try:
+            while away := client.nodes.away():
+                await client.upkeep.tend()
+                changes += [f"compare {name} and let it serve" for name in away if name not in client.nodes.away()]
+        except TimeoutError:
+            told = "; ".join(f"{name}: {reason}" for name, reason in client.nodes.away().items())
+            raise StoreError(f"waited {wait_seconds:g} s for {told}") from None
+        mover = moves.Mover(client.nodes)
+        if client.view.move:
+            await mover.run()
+            changes.append("finish a change of nodes that was interrupted")
+        if client.view.ring.weights != weights:
+            before = client.view.ring.weights
+            await mover.begin(weights)
+            done = await mover.run()
+            changes.append(f"change the nodes from {_listed(before)} to {_listed(weights)}: {done.copied} copies moved")
+    return changes
+
+
+def _listed(weights: Mapping[str, int]) -> str:
+    return ", ".join(name if weight == 1 else f"{name} (weight {weight})" for name, weight in weights.items())

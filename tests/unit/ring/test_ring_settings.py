@@ -1,0 +1,55 @@
+"""Files of a ring's settings: the password in a file beside it, and what is wrong told in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shardmart.ring import SettingsError
+from shardmart.ring import settings as settings_file
+
+DOCUMENT = {
+    "name": "carts",
+    "nodes": {
+        "carts-1": "mongodb://ring:{password}@one:27017/?authSource=admin",
+        "carts-2": "mongodb://ring:{password}@two",
+    },
+    "store": "mongodb://ring:{password}@store",
+    "password_file": "ring.password",
+}
+
+
+def written(folder: Path, **changes: object) -> Path:
+    file = folder / "settings.json"
+    file.write_text(json.dumps(DOCUMENT | changes))
+    return file
+
+
+def test_the_password_of_the_file_beside_it_is_put_in_escaped(tmp_path: Path) -> None:
+    (tmp_path / "ring.password").write_text("a/b@c:d\n")
+    (tmp_path / "ring.password").chmod(0o440)
+    read = settings_file.read(written(tmp_path))
+    assert read.nodes == {
+        "carts-1": "mongodb://ring:a%2Fb%40c%3Ad@one:27017/?authSource=admin",
+        "carts-2": "mongodb://ring:a%2Fb%40c%3Ad@two",
+    }
+    assert read.store == "mongodb://ring:a%2Fb%40c%3Ad@store"
+    assert "a%2Fb" not in repr(read)
+
+
+def test_a_password_that_everybody_may_read_or_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path)
+    with pytest.raises(SettingsError, match=r"settings.json: password_file: cannot be read"):
+        settings_file.read(file)
+    (tmp_path / "ring.password").write_text("secret")
+    (tmp_path / "ring.password").chmod(0o644)
+    with pytest.raises(SettingsError, match="everybody may read it"):
+        settings_file.read(file)
+
+
+def test_a_file_without_one_has_its_passwords_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps({"name": "carts", "nodes": {"n1": "mongodb://a:b@one"}, "store": "mongodb://a:b@store"}))
+    assert settings_file.read(file).nodes == {"n1": "mongodb://a:b@one"}
