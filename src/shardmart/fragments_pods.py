@@ -38,7 +38,7 @@ class There:
     deployment: str
 
 
-def command(arguments: Sequence[str]) -> There | None:
+def invocation_beside(arguments: Sequence[str]) -> There | None:
     """How to run `shardmart fragments` with `arguments` beside the nodes; None where it runs here.
 
     It runs here with a configuration that is named or in the state folder, and where the cluster is no pods.
@@ -103,7 +103,7 @@ def main(arguments: list[str]) -> int:
     """Run `shardmart fragments` with `arguments`, here or there; returns the exit code."""
 
     def body() -> int:
-        there = command(arguments)
+        there = invocation_beside(arguments)
         return run(there) if there else cli.main(arguments)
 
     return ending("fragments", body)

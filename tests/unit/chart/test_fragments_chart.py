@@ -183,10 +183,10 @@ def test_without_that_pod_it_says_what_to_run(laptop: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("words", [["layout"], ["--help"], ["status", "--configuration=x.json"]])
 def test_what_asks_no_pod_runs_here(laptop: Path, words: list[str]) -> None:
-    assert fragments_pods.command(words) is None
+    assert fragments_pods.invocation_beside(words) is None
 
 
 def test_beside_an_embedded_cluster_it_runs_here(laptop: Path) -> None:
     cluster = topology.load(TOPOLOGY).resolve()
     (laptop / "cluster.json").write_text(json.dumps(cluster.as_document()))
-    assert fragments_pods.command(["status"]) is None
+    assert fragments_pods.invocation_beside(["status"]) is None

@@ -78,7 +78,7 @@ def settings(shop: Shop, name: str, data: Path, passwords: dict[str, str], tls: 
     return "\n".join([*lines, *(f"{key}={value}" for key, value in sorted(found.items())), ""])
 
 
-def command(jars: Path, file: Path) -> tuple[str, ...]:
+def invocation(jars: Path, file: Path) -> tuple[str, ...]:
     """How a broker is started with its configuration file.  ClusterError without Java."""
     return (*_java(jars), "kafka.Kafka", str(file))
 

@@ -52,7 +52,7 @@ def broker_processes(cluster: Cluster, files: ShopFiles) -> list[Process]:
     for broker in shop.kafka:
         file = files.configuration(f"{broker.name}.properties")
         text = brokers.settings(shop, broker.name, files.data(broker.name), passwords, tls)
-        made.append(_process(broker, files, brokers.command(files.kafka_jars, file), file, text, data=True))
+        made.append(_process(broker, files, brokers.invocation(files.kafka_jars, file), file, text, data=True))
     return made
 
 
