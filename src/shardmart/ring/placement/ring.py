@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TypeVar
 
 from ..errors import SettingsError
@@ -92,6 +93,14 @@ class Ring:
     def order(self, position: int, count: int) -> tuple[str, ...]:
         """The first `count` distinct nodes from the point at `position` on."""
         names = self._points[1]
+        if count == 1:
+            return (names[position],)
+        if count == 2:  # the default, and asked for once a point
+            first = names[position]
+            for at in chain(range(position + 1, len(names)), range(position)):
+                if names[at] != first:
+                    return (first, names[at])
+            return (first,)
         found: dict[str, None] = {}
         for step in range(len(names)):
             found[names[(position + step) % len(names)]] = None

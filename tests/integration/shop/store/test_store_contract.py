@@ -335,11 +335,13 @@ def test_a_replay_is_asked_of_every_lane_and_each_says_when_it_is_done(kit: Kit)
 
 def test_the_log_tells_every_event_in_order_and_goes_on_from_a_position(kit: Kit) -> None:
     async def body() -> None:
-        key, start = kit.order().id, await kit.log.end()
+        key = kit.order().id
+        place = (REGION, lane_of(key, LANES))
+        start = (await kit.log.ends([place]))[place]
 
         async def told(position: str, count: int) -> list[tuple[int, str]]:
             found = []
-            async for event, at in kit.log.follow(position):
+            async for event, at in kit.log.follow({place: position}):
                 if event is not None and event.key == key:
                     found.append((event.number, at))
                     if len(found) == count:
