@@ -178,11 +178,27 @@ def test_6_the_console_in_chromium_is_live_fits_a_phone_and_works_by_keyboard(si
         page.keyboard.press("Enter")
         page.get_by_role("button", name="Go on", pressed=True).wait_for()
         assert page.get_by_role("status").inner_text() == "paused"
+        assert problems == []
+        browser.close()
+
+
+@pytest.mark.full
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
+def test_6_the_console_in_chromium_shows_the_members_and_documents_of_the_cluster(site: Site) -> None:
+    from playwright.sync_api import sync_playwright
+
+    console = shop_of(site).service("console")
+    assert console is not None
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 360, "height": 800})
+        page.goto(console.url)
+        sets = site.cluster().description.replica_sets
         primaries = page.locator("#cluster").get_by_text("primary", exact=True)
-        assert primaries.count() == len(site.cluster().description.replica_sets)
+        primaries.nth(len(sets) - 1).wait_for()
+        assert primaries.count() == len(sets)
         documents = page.get_by_role("row").filter(has_text="shard1ReplSet").get_by_role("cell").last
         assert int(documents.inner_text().replace(",", "")) > 0
-        assert problems == []
         browser.close()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from shardmart.shop.adapters.memory import MemoryCatalogue, MemoryStore
+from shardmart.shop.adapters.memory import MemoryCarts, MemoryCatalogue, MemoryStore
 from shardmart.shop.ports import KeyInUseError
 from shardmart.shop.services.catalogue import CachedStocks, Catalogue
 from shardmart.shop.settings import Settings, load
@@ -273,7 +273,7 @@ def test_a_page_is_made_once_while_it_is_fresh_and_counted_each_time(shop: Memor
     instance = Instance("catalogue", "catalogue-1", Settings.model_validate({"tokens": {"keys": [KEY]}}))
     app, products = build(instance, "Catalogue", ""), Counting(shop.memory)
     catalogue = Catalogue(products, products, CachedStocks(None, MemoryStocks(shop)), 3600)
-    catalogue_api.add(app, catalogue, 3600)
+    catalogue_api.add(app, catalogue, MemoryCarts(shop.memory), 3600, REGIONS)
     client = AsgiClient(app)
     first, again = (client.get("/api/products?limit=1") for _ in range(2))
     assert again.content == first.content
@@ -293,7 +293,8 @@ def test_a_page_is_made_once_while_it_is_fresh_and_counted_each_time(shop: Memor
 def test_a_page_that_is_not_to_be_kept_is_made_each_time(shop: MemoryShop) -> None:
     instance = Instance("catalogue", "catalogue-1", Settings.model_validate({"tokens": {"keys": [KEY]}}))
     app, products = build(instance, "Catalogue", ""), Counting(shop.memory)
-    catalogue_api.add(app, Catalogue(products, products, CachedStocks(None, MemoryStocks(shop)), 0), 0)
+    catalogue = Catalogue(products, products, CachedStocks(None, MemoryStocks(shop)), 0)
+    catalogue_api.add(app, catalogue, MemoryCarts(shop.memory), 0, REGIONS)
     client = AsgiClient(app)
     client.get("/api/products")
     client.get("/api/products")
