@@ -339,8 +339,10 @@ def test_status_repairs_where_that_is_asked_and_only_there(
 ) -> None:
     insert(nodes, "APJ", "asked")
     mend(nodes)
-    statement = "UPDATE Customer_Region SET customer_name = 'Lost', version_time = 1 WHERE customer_id = 'asked'"
-    nodes.run("EMEA", "SET session_replication_role = replica", statement)
+    # As if EMEA had never been told.
+    nodes.run(
+        "EMEA", "SET session_replication_role = replica", "DELETE FROM Customer_Region WHERE customer_id = 'asked'"
+    )
     where = f"--configuration={nodes.file}"
     assert cli.main(["status", "--json", where]) == 1
     assert json.loads(capsys.readouterr().out)["rows_different"] == 1

@@ -19,8 +19,9 @@ from shardmart.platforms.state import State
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "inventories" / "topologies"
-EMBEDDED_ONLY = FOLDER / "polyglot.yml"
-TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted(set(FOLDER.glob("*.yml")) - {EMBEDDED_ONLY})]
+EMBEDDED_ONLY = {FOLDER / "polyglot.yml": "catalogue", FOLDER / "shop-kafka.yml": "event_log"}
+"""The key that Kubernetes refuses in each."""
+TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted(set(FOLDER.glob("*.yml")) - set(EMBEDDED_ONLY))]
 each_topology = pytest.mark.parametrize("file", TOPOLOGIES, ids=lambda file: file.stem)
 SHOP = Release("shop", "shopping", "shop")
 
@@ -53,9 +54,10 @@ def test_kubernetes_and_embedded_differ_only_in_where_servers_are(file: Path) ->
     assert set(declared.tls.names) <= set(pods.tls.names)
 
 
-def test_a_topology_that_only_processes_serve_is_refused_by_its_key() -> None:
-    with pytest.raises(topology.TopologyError, match=r"^backends\.catalogue: on Kubernetes the shop has mongodb only$"):
-        laptop(topology.load(EMBEDDED_ONLY))
+@pytest.mark.parametrize(("file", "key"), EMBEDDED_ONLY.items(), ids=lambda one: getattr(one, "stem", one))
+def test_a_topology_that_only_processes_serve_is_refused_by_its_key(file: Path, key: str) -> None:
+    with pytest.raises(topology.TopologyError, match=rf"^backends\.{key}: on Kubernetes the shop has mongodb only$"):
+        laptop(topology.load(file))
 
 
 def rendered(tmp_path: Path, values: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pytest
 from shardmart.cluster.errors import ClusterError
 from shardmart.declare.topology import load
 from shardmart.platforms.embedded_kafka import brokers, programs
+from shardmart.platforms.embedded_kafka.pins import JARS
 from shardmart.platforms.embedded_shop import configuration
 from shardmart.platforms.embedded_shop.configuration import EVENT_SERVICES, Secrets, broker_passwords
 from shardmart.platforms.embedded_shop.files import ShopFiles
@@ -26,6 +27,7 @@ assert SHOP is not None
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "monitor.password").write_text("m" * 40)
     for name in ("tokens", "cache", "provider", "webhook", "kafka", "catalogue"):
         (tmp_path / "secrets" / f"shop-{name}.password").write_text(f"secret-of-{name}".ljust(40, "x"))
     for service in EVENT_SERVICES:
@@ -112,12 +114,12 @@ def test_a_java_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_jars_that_are_not_those_of_the_lock_are_not_used(tmp_path: Path) -> None:
-    for name in programs.pins():
+    for name in JARS:
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(ClusterError, match=r"sha256 is .*, expected .*; it is not used"):
         programs.verify(tmp_path)
     (tmp_path / "stranger.jar").write_bytes(b"")
-    with pytest.raises(ClusterError, match=r"has stranger.jar, which kafka.lock does not name"):
+    with pytest.raises(ClusterError, match=r"has stranger.jar, which pins.py does not name"):
         programs.verify(tmp_path)
     next(tmp_path.glob("kafka-raft*")).unlink()
     with pytest.raises(ClusterError, match=r"lacks kafka-raft"):

@@ -15,6 +15,7 @@ QUESTION = re.compile(
 """Words of prose ("on this platform in two steps") are none."""
 PLACE = re.compile(r"""\[["'](host|port)["']\]""")
 REPLIES_OF_MONGODB = {
+    "src/shardmart/shop/console/cluster.py",  # listShards
     "src/shardmart/cluster/converge/replica_set.py",  # replSetGetConfig
     "src/shardmart/cluster/converge/sharding.py",  # listShards
     "src/shardmart/loader/survey.py",  # $collStats

@@ -1,4 +1,4 @@
-"""Where Kafka's programs are: Java of this machine, and Kafka's jars, fetched by Maven and held to a lock file.
+"""Where Kafka's programs are: Java of this machine, and Kafka's jars, fetched by Maven and held to their hashes.
 
 Maven fetches from wherever this machine's settings say.  A jar that is not the pinned one is an error, never a reason
 to look elsewhere; the jars may be put into their folder by hand, too.
@@ -12,14 +12,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from ...cluster.errors import ClusterError
+from .pins import JARS, POM
 
-LOCK, POM = Path(__file__).with_name("kafka.lock"), Path(__file__).with_name("pom.xml")
 JAVA_VERSION = 17
 """Kafka 4 brokers need it (its documentation, "Compatibility")."""
 FETCH_SECONDS = 900
@@ -55,14 +54,9 @@ def _version(program: str) -> int:
     return int(found[1]) if found else 0
 
 
-def pins(lock: Path = LOCK) -> Mapping[str, str]:
-    """SHA-256 by the name of a jar."""
-    return {name: digest for digest, name in (line.split() for line in lock.read_text().splitlines())}
-
-
 def folder(binaries: Path) -> Path:
     """Where the jars are in the folder of what was fetched: another one for every lock."""
-    return binaries / f"kafka-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
+    return binaries / f"kafka-{hashlib.sha256(repr(sorted(JARS.items())).encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)
@@ -94,12 +88,12 @@ def fetch(binaries: Path, *, check_mode: bool = False) -> Jars:
 
 def verify(place: Path) -> None:
     """ClusterError unless the folder has the jars of the lock and no others."""
-    expected = pins()
+    expected = JARS
     found = {path.name: path for path in place.glob("*.jar")}
     if missing := sorted(set(expected) - set(found)):
         raise ClusterError(f"{place} lacks {', '.join(missing)}: remove the folder, and they are fetched anew")
     if strangers := sorted(set(found) - set(expected)):
-        raise ClusterError(f"{place} has {', '.join(strangers)}, which {LOCK.name} does not name: remove them")
+        raise ClusterError(f"{place} has {', '.join(strangers)}, which pins.py does not name: remove them")
     for name, digest in expected.items():
         with found[name].open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -108,12 +102,13 @@ def verify(place: Path) -> None:
 
 
 def _run_maven(folder_of_pom: Path, destination: Path, place: Path) -> None:
-    by_hand = f"or put the {len(pins())} jars of {LOCK.name} into {place}"
+    by_hand = f"or put the {len(JARS)} jars of pins.py into {place}"
     maven = shutil.which("mvn")
     if maven is None:
         raise MissingError(f"Kafka's jars are fetched by Maven, and mvn is not on PATH: install it, {by_hand}")
-    shutil.copyfile(POM, folder_of_pom / POM.name)
-    command = [maven, "--batch-mode", "--quiet", "--file", str(folder_of_pom / POM.name), PLUGIN]
+    pom = folder_of_pom / "pom.xml"
+    pom.write_text(POM)
+    command = [maven, "--batch-mode", "--quiet", "--file", str(pom), PLUGIN]
     try:
         subprocess.run(  # noqa: S603
             [*command, "-DincludeScope=runtime", f"-DoutputDirectory={destination}"],

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 CLEANS_UP = """
-import pathlib, signal, sys, time
+import pathlib, sys, time
 folder = pathlib.Path(sys.argv[1])
-(folder / "begun").touch()
 try:
-    signal.pause()
+    (folder / "begun").touch()
+    while True:  # not signal.pause(), which misses a signal that came a moment before
+        time.sleep(0.01)
 except KeyboardInterrupt:
     (folder / "cleans").touch()
     while not (folder / "go-on").exists():

@@ -9,6 +9,7 @@ from typing import Any
 from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
+    BulkWriteError,
     ConnectionFailure,
     DuplicateKeyError,
     ExecutionTimeout,
@@ -69,13 +70,21 @@ def errors_of_the_store() -> Iterator[None]:
     try:
         yield
     except PyMongoError as error:
-        if isinstance(error, DuplicateKeyError) or (
-            isinstance(error, OperationFailure) and error.code == WRITE_CONFLICT
-        ):
+        if is_conflict(error):
             raise ConflictError(said(error)) from error
         if is_passing(error):
             raise StoreError(said(error)) from error
         raise
+
+
+def is_conflict(error: PyMongoError) -> bool:
+    """Whether somebody else has written the same document, also as one of several writes."""
+    if isinstance(error, BulkWriteError):
+        codes = {each["code"] for each in error.details.get("writeErrors", ())}
+        return bool(codes) and codes <= {WRITE_CONFLICT, DUPLICATE_KEY}
+    return isinstance(error, DuplicateKeyError) or (
+        isinstance(error, OperationFailure) and error.code == WRITE_CONFLICT
+    )
 
 
 def is_passing(error: PyMongoError) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pymongo
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -26,7 +26,7 @@ from ...domain.payment import WORKING, Payment
 from ...domain.stock import HELD, Reservation, Stock
 from ...ports import AggregateT, ConflictError, KeyInUseError, Lane, Parked, StoredAnswer, StoreError, T, Unit
 from . import documents
-from .client import Client, Database, Document, errors_of_the_store, is_passing, said
+from .client import Client, Database, Document, errors_of_the_store, is_conflict, is_passing, said
 from .presence import Presence
 from .unit import MongoUnit, stocks_of
 
@@ -40,7 +40,9 @@ def may_try_again(error: Exception) -> bool:
     """Whether a transaction that ended so certainly did nothing, and may end otherwise the next time."""
     if isinstance(error, PyMongoError) and error.has_error_label("TransientTransactionError"):
         return True
-    return isinstance(error, ConflictError | DuplicateKeyError) and not isinstance(error, KeyInUseError)
+    if isinstance(error, PyMongoError):
+        return is_conflict(error)
+    return isinstance(error, ConflictError) and not isinstance(error, KeyInUseError)
 
 
 class MongoStore:
@@ -212,7 +214,8 @@ class MongoStore:
         """See `ports.Store`."""
         query: Document = {"region": lane.region, "lane": lane.number}
         if kind is Reservation:
-            query |= {"state": HELD, "$expr": {"$lte": ["$until", "$$NOW"]}}
+            # What is null is less than any time to $expr.
+            query |= {"state": HELD, "until": {"$gt": LONG_AGO}, "$expr": {"$lte": ["$until", "$$NOW"]}}
         else:
             query |= {"due_at": {"$gt": LONG_AGO}, "$expr": {"$lte": ["$due_at", "$$NOW"]}}
         if kind is Payment:
