@@ -334,6 +334,7 @@ def test_each_index_of_names_is_used(nodes: RegionNodes, index: str, where: str)
     assert f'"Index Name": "{index}"' in plan
 
 
+@pytest.mark.full  # not seen to pass yet
 def test_status_repairs_where_that_is_asked_and_only_there(
     nodes: RegionNodes, capsys: pytest.CaptureFixture[str]
 ) -> None:

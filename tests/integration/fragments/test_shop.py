@@ -133,6 +133,7 @@ def test_a_product_lives_and_moves_from_band_to_band(shop: Store) -> None:
         shop.change_price("mover", "20.00")
 
 
+@pytest.mark.full  # not seen to pass yet
 def test_where_a_router_refuses_to_move_a_document_it_is_deleted_and_inserted_in_one_transaction(
     configuration: Configuration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
