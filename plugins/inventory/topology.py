@@ -143,7 +143,7 @@ class InventoryModule(BaseInventoryPlugin):
             },
         )
         if declared.services is not None:
-            shop = shop_chart.shop_values(declared, place.fullname, domain, with_ring=True)
+            shop = shop_chart.shop_values(declared, place.fullname, domain)
             self._set("all", {"shop_chart_topology_values": shop_chart.sized_for_a_laptop(shop)})
         beside = fragments_chart.fragments_values(declared, place.fullname, domain)
         self._set("all", {"fragments_chart_topology_values": fragments_chart.sized_for_a_laptop(beside)})

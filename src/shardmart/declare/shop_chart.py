@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..cluster.shop import BALANCED, SINGLE
-from . import data_model, ring_chart
+from . import data_model
 from .release import PORT, SHOP_SUFFIX
-from .services import MONGODB
 from .topology import Topology, TopologyError
 
 ROUTERS = "mongos"
@@ -35,19 +34,16 @@ def in_cluster_chart(topology: Topology) -> dict[str, Any]:
     return {"shop": {"enabled": True, "name": "", "ports": ports, "cache": topology.backends.cache == "redis"}}
 
 
-def shop_values(
-    topology: Topology, cluster: str, cluster_domain: str = "cluster.local", *, with_ring: bool = False
-) -> dict[str, Any]:
+def shop_values(topology: Topology, cluster: str, cluster_domain: str = "cluster.local") -> dict[str, Any]:
     """The values of helm/shop for the cluster's release `cluster`.  TopologyError for what pods cannot have.
 
-    `with_ring` where site.yml installs helm/ring too; others say in their own values which release has the carts.
+    Carts are in MongoDB: who has helm/ring says in values of his own which release has them (`ring.release`).
     """
     services = topology.services
     if services is None:
         raise TopologyError("services: this topology has none, so there is no shop")
     _refuse(topology)
     model = data_model.load(shop=True)
-    on_ring = with_ring and topology.carts() != MONGODB
     balanced = {
         name: {"port": services.port(name), "replicas": declared.instances} for name, declared in services.balanced()
     }
@@ -63,7 +59,7 @@ def shop_values(
         },
         "services": balanced | {name: {"port": services.port(name)} for name in SINGLE},
         "cache": {"enabled": topology.backends.cache == "redis"},
-    } | ({"ring": {"release": ring_chart.release_of(cluster, topology.carts())}} if on_ring else {})
+    }
 
 
 def sized_for_a_laptop(values: dict[str, Any]) -> dict[str, Any]:
