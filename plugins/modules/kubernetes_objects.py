@@ -46,6 +46,7 @@ objects: {description: What was or would be changed., type: list, returned: alwa
 
 import json
 import subprocess
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.shardmart.platforms.kubernetes_commands import Commands
@@ -136,6 +137,8 @@ def main():
         ],
         mutually_exclusive=[("selector", "names")],
     )
+    if module.params["state"] == "absent" and not Path(module.params["kubeconfig"]).exists():
+        module.exit_json(changed=False, objects=[])  # the cluster went with it
     {"present": present, "absent": absent}[module.params["state"]](module, Kubectl(module))
 
 
