@@ -83,6 +83,13 @@ class Site:
         )  # fmt: skip
         return Played(done.returncode, done.stdout)
 
+    def shardmart(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run the `shardmart` command on this state folder to its end."""
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("shardmart")), *arguments],
+            env=self.environment(), capture_output=True, text=True, check=False, timeout=timeout,
+        )  # fmt: skip
+
     def must_converge_from_nothing(self) -> Played:
         """site.yml: check mode changes nothing, the first run makes everything, a second changes nothing; the first."""
         planned = self.play("site.yml", "--check")

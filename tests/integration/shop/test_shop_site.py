@@ -11,11 +11,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,20 +62,13 @@ def shop_of(site: Site) -> Shop:
     return found
 
 
-def command(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("shardmart")), *arguments],
-        env=site.environment(), capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-
-
 def test_1_the_shop_is_up_and_a_second_run_changes_nothing(site: Site) -> None:
     site.must_converge_from_nothing()
 
 
 def test_2_an_order_is_confirmed_and_its_customer_told(site: Site) -> None:
-    done = command(
-        site, "shop", "order", "--json", "--config", str(ShopFiles(site.state).configuration("order-1.json"))
+    done = site.shardmart(
+        "shop", "order", "--json", "--config", str(ShopFiles(site.state).configuration("order-1.json"))
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["notification"] == "sent"
@@ -117,13 +108,13 @@ def test_2_a_cart_lies_on_the_ring_and_is_ordered_once(site: Site) -> None:
 
 
 def test_3_status_knows_the_shop_and_says_who_is_gone(site: Site) -> None:
-    well = command(site, "status", "--json")
+    well = site.shardmart("status", "--json")
     assert well.returncode == 0, well.stdout
     states = {i["name"]: i["state"] for s in json.loads(well.stdout)["shop"]["services"] for i in s["instances"]}
     assert states == {one.name: "READY" for one in shop_of(site).instances}
 
     os.kill(int(ShopFiles(site.state).pid("inventory-1").read_text()), signal.SIGKILL)
-    gone = command(site, "status", "--json")
+    gone = site.shardmart("status", "--json")
     assert gone.returncode == 1
     assert any(problem.startswith("inventory-1 is DOWN") for problem in json.loads(gone.stdout)["problems"])
     mended = site.play("playbooks/shop.yml")
@@ -168,7 +159,7 @@ def test_6_the_console_in_chromium_is_live_fits_a_phone_and_works_by_keyboard(si
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(17, 20, 23)"
 
         config = str(ShopFiles(site.state).configuration("order-1.json"))
-        order = json.loads(command(site, "shop", "order", "--json", "--config", config).stdout)["order"]
+        order = json.loads(site.shardmart("shop", "order", "--json", "--config", config).stdout)["order"]
         row = page.get_by_role("row").filter(has_text=order[-8:])
         row.get_by_text("confirmed").wait_for()
         assert row.get_by_role("cell").inner_text() == "placed → reserved → payment asked → paid → confirmed"

@@ -269,12 +269,17 @@ def test_a_file_of_settings_that_others_may_read_is_refused(tmp_path: Path) -> N
         load(file)
 
 
-def test_a_page_is_made_once_while_it_is_fresh_and_counted_each_time(shop: MemoryShop) -> None:
+def counted_catalogue(shop: MemoryShop, fresh_seconds: float) -> tuple[AsgiClient, Counting]:
+    """The catalogue's door, whose pages are kept so long, and the store behind it, which counts."""
     instance = Instance("catalogue", "catalogue-1", Settings.model_validate({"tokens": {"keys": [KEY]}}))
     app, products = build(instance, "Catalogue", ""), Counting(shop.memory)
-    catalogue = Catalogue(products, products, CachedStocks(None, MemoryStocks(shop)), 3600)
-    catalogue_api.add(app, catalogue, MemoryCarts(shop.memory), 3600, REGIONS)
-    client = AsgiClient(app)
+    catalogue = Catalogue(products, products, CachedStocks(None, MemoryStocks(shop)), fresh_seconds)
+    catalogue_api.add(app, catalogue, MemoryCarts(shop.memory), fresh_seconds, REGIONS)
+    return AsgiClient(app), products
+
+
+def test_a_page_is_made_once_while_it_is_fresh_and_counted_each_time(shop: MemoryShop) -> None:
+    client, products = counted_catalogue(shop, fresh_seconds=3600)
     first, again = (client.get("/api/products?limit=1") for _ in range(2))
     assert again.content == first.content
     assert json.loads(first.content)[0]["id"]
@@ -291,11 +296,7 @@ def test_a_page_is_made_once_while_it_is_fresh_and_counted_each_time(shop: Memor
 
 
 def test_a_page_that_is_not_to_be_kept_is_made_each_time(shop: MemoryShop) -> None:
-    instance = Instance("catalogue", "catalogue-1", Settings.model_validate({"tokens": {"keys": [KEY]}}))
-    app, products = build(instance, "Catalogue", ""), Counting(shop.memory)
-    catalogue = Catalogue(products, products, CachedStocks(None, MemoryStocks(shop)), 0)
-    catalogue_api.add(app, catalogue, MemoryCarts(shop.memory), 0, REGIONS)
-    client = AsgiClient(app)
+    client, products = counted_catalogue(shop, fresh_seconds=0)
     client.get("/api/products")
     client.get("/api/products")
     assert products.asked == 2

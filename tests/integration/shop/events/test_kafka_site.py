@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,16 +40,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
 
 
-def command(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("shardmart")), *arguments],
-        env=site.environment(), capture_output=True, text=True, check=False, timeout=180,
-    )  # fmt: skip
-
-
 def must_confirm_an_order(site: Site) -> None:
     config = str(ShopFiles(site.state).configuration("order-1.json"))
-    done = command(site, "shop", "order", "--json", "--wait", "120", "--config", config)
+    done = site.shardmart("shop", "order", "--json", "--wait", "120", "--config", config, timeout=180)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["notification"] == "sent"
 
@@ -81,7 +72,7 @@ def test_the_shop_on_kafka_converges_and_moves_to_mongodb_and_back(site: Site) -
     assert ShopFiles(site.state).configuration("kafka-1.properties").stat().st_mode & 0o777 == 0o600
 
     os.kill(int(ShopFiles(site.state).pid("kafka-1").read_text()), signal.SIGKILL)
-    gone = command(site, "status", "--json")
+    gone = site.shardmart("status", "--json", timeout=180)
     assert gone.returncode == 1
     problems = json.loads(gone.stdout)["problems"]
     assert any(problem.startswith("kafka-1 is DOWN") and "orders are taken" in problem for problem in problems)
