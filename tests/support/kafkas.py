@@ -98,6 +98,9 @@ def running_kafka(cluster: EmbeddedCluster, brokers: int = 1) -> Iterator[Runnin
         file = folder / "secrets" / f"shop-kafka{name}.password"
         file.touch(mode=0o600)
         file.write_text(secrets.token_hex(20) + "\n")
+    # An id as an older state folder may keep one: Kafka's tools would take it for an option.
+    (folder / "shop" / "data").mkdir(parents=True)
+    (folder / "shop" / "data" / "kafka-cluster-id").write_text("-" + secrets.token_urlsafe(16)[1:] + "\n")
     try:
         running.start()
         yield running

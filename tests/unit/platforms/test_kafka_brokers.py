@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,3 +125,10 @@ def test_jars_that_are_not_those_of_the_lock_are_not_used(tmp_path: Path) -> Non
     next(tmp_path.glob("kafka-raft*")).unlink()
     with pytest.raises(ClusterError, match=r"lacks kafka-raft"):
         programs.verify(tmp_path)
+
+
+def test_the_id_of_a_new_cluster_is_never_taken_for_an_option() -> None:
+    drawn = iter([uuid.UUID(bytes=bytes([first]) + bytes(15)) for first in (0xF8, 0xFB, 0xFC)])
+
+    assert brokers.new_cluster_id(lambda: next(drawn)) == "_" + "A" * 21
+    assert next(drawn, None) is None, "an id with a hyphen in front was taken"

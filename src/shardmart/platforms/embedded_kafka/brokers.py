@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...cluster.errors import ClusterError
@@ -90,6 +90,17 @@ def _java(jars: Path) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def new_cluster_id(random: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
+    """An id for a new Kafka cluster: 16 random bytes in 22 characters, the first never a hyphen.
+
+    Kafka's own `Uuid.randomUuid` leaves those out as well: its tools take them for an option, and so would a
+    person who pastes one behind `--cluster-id`.
+    """
+    while (id_ := base64.urlsafe_b64encode(random().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return id_
+
+
 def format_folders(brokers: Sequence[Process], jars: Path, cluster_id: Path, deadline: Deadline) -> None:
     """Format the folders of those brokers that have none yet, for the cluster whose id is in the file `cluster_id`.
 
@@ -99,11 +110,11 @@ def format_folders(brokers: Sequence[Process], jars: Path, cluster_id: Path, dea
     if not new:
         return
     if not cluster_id.exists():
-        write_whole(cluster_id, base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=") + "\n")
+        write_whole(cluster_id, new_cluster_id() + "\n")
     id_ = cluster_id.read_text().strip()
     begun = []
     for broker in new:
-        arguments = [*_java(jars), "kafka.tools.StorageTool", "format", "--ignore-formatted", "--cluster-id", id_]
+        arguments = [*_java(jars), "kafka.tools.StorageTool", "format", "--ignore-formatted", f"--cluster-id={id_}"]
         begun.append(
             (
                 broker,
