@@ -38,12 +38,12 @@ shardmart/ring-server: {{ . | quote }}
 {{/* Metadata of an object: takes {root, name, component, server, own (annotations)}. */}}
 {{- define "ring.metadata" -}}
 metadata:
-  name: {{ .name }}
+  name: {{ .name | quote }}
   labels:
     {{- include "ring.selector" . | nindent 4 }}
     app.kubernetes.io/version: {{ .root.Chart.AppVersion | replace "+" "_" | quote }}
     app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-    helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 }}
+    helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | trimSuffix "_" | trimSuffix "." }}
     {{- with .root.Values.commonLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
