@@ -219,4 +219,6 @@ def test_ring_whose_release_no_cluster_takes_is_refused(ring: str) -> None:
     with pytest.raises(
         topology.TopologyError, match=f"rings: '{ring}' makes the release 'shardmart-2026-{ring}' on Kubernetes"
     ):
-        ring_chart.as_variable(Ring.model_validate({"name": ring, "nodes": 2}), "shardmart-2026", "cluster.local")
+        ring_chart.as_variable(
+            Ring.model_validate({"name": ring, "nodes": 2}), "shardmart-2026", "cluster.local", tls=False
+        )
