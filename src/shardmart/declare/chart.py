@@ -6,19 +6,17 @@ cluster on a laptop and in the chart's pods.  Nothing here talks to a cluster.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from ..cluster.description import REQUIRE_TLS
 from . import shop_chart
-from .release import FRAGMENTS_SUFFIX, PORT, SHOP_SUFFIX, VERSION, Release
+from .release import DNS_LABEL, FRAGMENTS_SUFFIX, PORT, SHOP_SUFFIX, VERSION, Release
 from .topology import ReplicaSet, Shard, Topology, TopologyError
 
 ROUTERS = shop_chart.ROUTERS
 CONFIG_SERVERS = "configsvr"
-DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 SETTINGS = ("clusterName", "zones", "election", "tls")
 """Values that the document has as they are."""
 FILES = ("auth", "tls", "cluster", "scripts", "mongod")

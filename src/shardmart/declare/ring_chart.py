@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .chart import DNS_LABEL
+from .release import DNS_LABEL
 from .rings import Ring
 from .topology import TopologyError
 

