@@ -193,7 +193,10 @@ def test_verification_passes_a_whole_cluster_and_fails_an_ill_one(cluster: Embed
     with cluster.client() as client:
         client.admin.command("balancerStop")
         client.ecommerce.orders.drop_index("user_date")
-    ill = run_module("cluster_verification", **arguments)
+    try:
+        ill = run_module("cluster_verification", **arguments)
+    finally:
+        cluster.bootstrap()
     assert "2 of 13 checks failed" in ill["msg"]
     assert "the balancer is on: it is off" in ill["msg"]
     assert "create index user_date" in ill["msg"]
