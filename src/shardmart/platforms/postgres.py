@@ -7,6 +7,7 @@ opens a database or knows what is in one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -18,12 +19,14 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from ..cluster.errors import ClusterError
+from ..cluster.host import ownership
 from ..cluster.host.files import write_whole
 from ..cluster.host.processes import has_ended, holder_of, uptime_seconds
 from ..cluster.protocol.connection import Deadline
@@ -36,6 +39,8 @@ ACCOUNTS = ("postgres", "nobody")
 ROOT_HOME = Path("/var/lib/shardmart")
 """Where data lies when we are root: the state folder is closed to the servers' user. `$SHARDMART_POSTGRES_HOME` moves
 it."""
+MARKER = ".shardmart-postgres"
+"""A file in the folder that we made for servers: only from such a folder is anything removed."""
 KEPT_LOG_BYTES = 64 * 2**20
 TAIL_LINES = 8
 
@@ -108,10 +113,26 @@ class Host:
         if self.account:
             os.chown(path, self.account.pw_uid, self.account.pw_gid)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether we made `home`: it says so itself, or it is part of a state folder that does."""
+        return (self.home / MARKER).is_file() or ownership.is_ours(self.state)
+
+    def refuse_foreign(self) -> None:
+        """ClusterError when somebody else has something where the servers' data would be."""
+        if self.home.exists() and not self.is_ours and any(self.home.iterdir()):
+            raise ClusterError(
+                f"{self.home} is there and has no {MARKER}, so this project did not make it and touches nothing in it: "
+                "name another folder with SHARDMART_STATE"
+            )
+
     def prepare(self) -> None:
-        """Make `home`, with nobody but the servers' user in it."""
+        """Make `home`, with nobody but the servers' user in it.  ClusterError when it is somebody else's."""
+        self.refuse_foreign()
         self.home.parent.mkdir(parents=True, exist_ok=True)
         self.home.mkdir(exist_ok=True, mode=0o700)
+        if not (self.home / MARKER).exists():
+            write_whole(self.home / MARKER, "Made by Shardmart, which removes from here what it made.\n")
         self.own(self.home)
 
     def program(self, name: str) -> Path:
@@ -202,7 +223,9 @@ class Server:
         """The live server, by its pid file and recognised by its command line; None when it does not run."""
         try:
             process = psutil.Process(int((self.folder / "postmaster.pid").read_text().split()[0]))
-            if str(self.folder) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+            # The option with the folder: whoever has the folder's name as a word (`du`, an editor) is not the server.
+            words = process.cmdline()
+            if ("-D", str(self.folder)) in pairwise(words) and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         except (OSError, ValueError, IndexError, psutil.Error):
             pass
@@ -324,7 +347,9 @@ def stop(servers: Iterable[Server], deadline: Deadline, *, check_mode: bool = Fa
 
 
 def remove(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool = False) -> list[str]:
-    """Stop the servers and remove their data and logs."""
+    """Stop the servers and remove their data and logs.  ClusterError when somebody else made the folder of them."""
+    for host in dict.fromkeys(server.host for server in servers):
+        host.refuse_foreign()
     changes = stop(servers, deadline, check_mode=check_mode)
     for folder in (server.folder.parent for server in servers):
         if folder.exists():
@@ -334,5 +359,9 @@ def remove(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool = 
     for host in dict.fromkeys(server.host for server in servers):
         # The copied program goes with the last server: others of the same state folder may still run.
         if host.home.exists() and not check_mode and not any(host.home.glob("*/data")):
-            shutil.rmtree(host.home)
+            for program in (host.home / "program", *host.home.glob(".*.partial")):
+                shutil.rmtree(program, ignore_errors=True)
+            (host.home / MARKER).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what is left was put there by a person
+                host.home.rmdir()
     return changes
