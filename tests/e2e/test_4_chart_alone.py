@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
-import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from tests.support.clusters import known_access
-from tests.support.kind_site import ROOT, KindSite, Made
+from tests.support.kind_site import KindSite, Made
 
 NAME = "alone"
 
 
 @pytest.fixture(scope="module")
 def release(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindSite]:
-    with installed(made.site, tmp_path_factory.mktemp("alone"), NAME) as alone:
-        yield alone
-
-
-@contextmanager
-def installed(site: KindSite, folder: Path, name: str, secret: str = "", **more: Any) -> Iterator[KindSite]:
-    """A release of one-member sets in a namespace of its own, installed by `helm install --wait` and nothing else.
-
-    `secret` is a manifest that is applied before, `more` are more values.
-    """
+    """A release of one-member sets in a namespace of its own, installed by `helm install --wait` and nothing else."""
+    site = made.site
     images = {
         container["name"]: container["image"].split(":")
         for pod in site.get("pods")
@@ -51,23 +38,21 @@ def installed(site: KindSite, folder: Path, name: str, secret: str = "", **more:
         },
         "routers": {"replicas": 1, "resources": {"requests": {"cpu": "30m", "memory": "64Mi"}}},
     }
-    file = folder / "values.json"
-    file.write_text(json.dumps(values | more))
-    alone = KindSite(folder, name)
+    file = tmp_path_factory.mktemp("values") / "values.json"
+    file.write_text(json.dumps(values))
+    alone = KindSite(tmp_path_factory.mktemp("alone"), NAME)
     alone.kubeconfig = site.kubeconfig
-    alone.run("kubectl", "create", "namespace", name)
-    alone.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    if secret:
-        alone.kubectl("apply", "-f", "-", text=secret)
+    alone.run("kubectl", "create", "namespace", NAME)
+    alone.kubectl("label", "namespace", NAME, "pod-security.kubernetes.io/enforce=restricted")
     helm(alone, "install", file)
     try:
         yield alone
     finally:
-        alone.run("kubectl", "delete", "namespace", name, "--wait=false")
+        alone.run("kubectl", "delete", "namespace", NAME, "--wait=false")
 
 
 def helm(site: KindSite, verb: str, values: Path) -> str:
-    command = ("helm3", verb, site.name, "helm/sharded-mongodb", "--namespace", site.name, "--values", str(values))
+    command = ("helm3", verb, NAME, "helm/sharded-mongodb", "--namespace", NAME, "--values", str(values))
     return site.run(*command, "--wait", "--timeout", "10m")
 
 
@@ -109,43 +94,3 @@ def test_uninstalling_keeps_volumes_and_secrets(release: KindSite) -> None:
     assert len(release.get("pvc")) == 3
     assert release.get("secret", f"--field-selector=metadata.name={NAME}-auth")
     assert not release.get("statefulset,deployment,service,networkpolicy,poddisruptionbudget")
-
-
-@pytest.mark.full
-@pytest.mark.timeout(1200)
-def test_a_secret_that_was_kept_in_git_encrypted_is_what_the_cluster_runs_with(made: Made, tmp_path: Path) -> None:
-    """With SOPS where it is installed; without it, what `shardmart render secret` prints."""
-    name = "given-secret"
-    command = (
-        "shardmart",
-        "render",
-        "secret",
-        "inventories/topology.yml",
-        f"--namespace={name}",
-        f"--name={name}-auth",
-    )
-    printed = made.site.run(*command)
-    manifest = through_sops(made.site, tmp_path, printed) if shutil.which("sops") else printed
-    given = yaml.safe_load(manifest)["stringData"]
-    assert given == yaml.safe_load(printed)["stringData"]
-    with installed(made.site, tmp_path, name, secret=manifest, auth={"existingSecret": f"{name}-auth"}) as alone:
-        assert json.loads(alone.toolbox("shardmart", "status", "--json"))["problems"] == []
-        (secret,) = alone.get("secret", f"--field-selector=metadata.name={name}-auth")
-        assert {key: base64.b64decode(value).decode() for key, value in secret["data"].items()} == given
-        assert not [job for job in alone.get("jobs") if job["metadata"]["name"].endswith("-secrets")]
-
-
-def through_sops(site: KindSite, folder: Path, manifest: str) -> str:
-    """The manifest encrypted as k8s/gitops/secrets/sops.yaml says, and decrypted again."""
-    key = folder / "keys.agekey"
-    site.run("age-keygen", "-o", str(key))
-    public = site.run("age-keygen", "-y", str(key)).strip()
-    rules = (ROOT / "k8s" / "gitops" / "secrets" / "sops.yaml").read_text()
-    (folder / ".sops.yaml").write_text(re.sub(r"age: \S+", f"age: {public}", rules))
-    rule = ("--config", str(folder / ".sops.yaml"))
-    override = ("--filename-override", "k8s/gitops/secrets/production/auth.yaml")
-    encrypted = folder / "auth.yaml"
-    encrypted.write_text(site.run("sops", *rule, "encrypt", *override, text=manifest))
-    assert set(yaml.safe_load(encrypted.read_text())["stringData"]) == set(yaml.safe_load(manifest)["stringData"])
-    assert not [v for v in yaml.safe_load(manifest)["stringData"].values() if v in encrypted.read_text()]
-    return site.run("env", f"SOPS_AGE_KEY_FILE={key}", "sops", "decrypt", str(encrypted))
