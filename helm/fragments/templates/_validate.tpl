@@ -13,7 +13,7 @@
 {{- $names := dict -}}
 {{- range .Values.regions -}}
   {{- $name := include "fragments.nodeName" (dict "root" $ "region" .) -}}
-  {{- if has (lower . | replace "_" "-") (list "configuration" "repair" "bootstrap" "secrets" "test" "auth") -}}
+  {{- if has (lower . | replace "_" "-") (list "configuration" "repair" "bootstrap" "secrets" "test" "auth" "tls") -}}
     {{- $problems = append $problems (printf "regions: %s is called like an object of this chart" .) -}}
   {{- end -}}
   {{- with get $names $name -}}
@@ -30,7 +30,7 @@
   {{- end -}}
 {{- end -}}
 {{- range $name, $_ := .Values.node.parameters -}}
-  {{- if has $name (list "listen_addresses" "port" "wal_level" "max_prepared_transactions" "config_file" "hba_file" "data_directory" "unix_socket_directories") -}}
+  {{- if has $name (list "listen_addresses" "port" "wal_level" "max_prepared_transactions" "config_file" "hba_file" "data_directory" "unix_socket_directories" "ssl" "ssl_cert_file" "ssl_key_file") -}}
     {{- $problems = append $problems (printf "node.parameters: %s is the chart's own" $name) -}}
   {{- end -}}
 {{- end -}}
