@@ -11,8 +11,16 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.kind_site import KindSite, Made
+from tests.support.step_table import LINES
 
 NAME = "shardmart-e2e"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if lines := config.stash.get(LINES, None):
+        terminalreporter.section("what each step took")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,10 @@ import yaml
 
 from tests.support.gitops import LABORATORY, ArgoCd, Repository
 from tests.support.kind_site import KindSite, Made, ready
+from tests.support.step_table import StepTable
 
 NAMESPACE = "shardmart-staging"
-SECONDS: dict[str, float] = {}
+STEPS = StepTable()
 
 # The toolbox has no pkill.
 STOP = """
@@ -46,7 +47,7 @@ class GitOps:
 
 
 @pytest.fixture(scope="module")
-def gitops(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitOps]:
+def gitops(made: Made, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[GitOps]:
     """Argo CD in the session's kind cluster, and the staging environment synchronised for the first time."""
     site = made.site
     images = {c["name"]: c["image"].split(":") for pod in site.get("pods") for c in pod["spec"]["containers"]}
@@ -64,10 +65,10 @@ def gitops(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Git
     argocd.follow(repository)
     try:
         first = argocd.wait_until("the first sync", commit, seconds=600)
-        SECONDS["first sync, from nothing to seeded and verified"] = time.monotonic() - begun
+        STEPS.timed("first sync, from nothing to seeded and verified", begun)
         yield GitOps(argocd, repository, InNamespace(there), first)
     finally:
-        print("\n" + "\n".join(f"{step}: {seconds:.0f} s" for step, seconds in SECONDS.items()))
+        STEPS.show(request.config)
         there.run("kubectl", "--namespace=argocd", "delete", "application", "shardmart-staging", accept=(0, 1))
         there.run("kubectl", "delete", "namespace", NAMESPACE, "--wait=false", accept=(0, 1))
 
@@ -96,10 +97,6 @@ class InNamespace(KindSite):
 def site(gitops: GitOps) -> InNamespace:
     assert isinstance(gitops.site, InNamespace)
     return gitops.site
-
-
-def timed(step: str, begun: float) -> None:
-    SECONDS[step] = time.monotonic() - begun
 
 
 def test_the_first_sync_ends_seeded_and_verified(gitops: GitOps, site: InNamespace) -> None:
@@ -138,12 +135,12 @@ def test_a_deleted_service_and_an_edited_statefulset_are_healed(gitops: GitOps, 
     begun = time.monotonic()
     site.kubectl("delete", "service", "shardmart")
     site.wait("the Service to be made again", lambda: service() != uid)
-    timed("a deleted Service is back", begun)
+    STEPS.timed("a deleted Service is back", begun)
     patch = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": seconds + 7}}}}
     begun = time.monotonic()
     site.kubectl("patch", "statefulset", "shardmart-mongos", "--type=merge", f"-p={json.dumps(patch)}")
     site.wait("the StatefulSet to be as in git", lambda: grace() == seconds)
-    timed("an edited StatefulSet is as in git", begun)
+    STEPS.timed("an edited StatefulSet is as in git", begun)
     site.wait("the routers", lambda: all(ready(workload) for workload in site.get("statefulset")))
 
 
@@ -161,7 +158,7 @@ def with_a_third_shard(gitops: GitOps) -> None:
     gitops.repository.merge(gitops.repository.cluster, shards=[*cluster["shards"], third])
     begun = time.monotonic()
     gitops.argocd.wait_until("a third shard", gitops.repository.commit("A third shard"))
-    timed("a commit adds a shard", begun)
+    STEPS.timed("a commit adds a shard", begun)
 
 
 def test_a_commit_that_adds_a_shard_grows_the_cluster(gitops: GitOps, site: InNamespace) -> None:
@@ -179,6 +176,7 @@ def test_a_commit_that_changes_the_members_memory_loses_no_write(gitops: GitOps,
         "--duration=600",
         "--state=/state",
     )
+    step = "a commit changes the members' memory: each is replaced"
     over = threading.Event()
     said: list[str] = []
 
@@ -197,7 +195,7 @@ def test_a_commit_that_changes_the_members_memory_loses_no_write(gitops: GitOps,
         gitops.repository.merge(gitops.repository.values, member={"resources": {"limits": {"memory": "800Mi"}}})
         begun = time.monotonic()
         gitops.argocd.wait_until("more memory", gitops.repository.commit("More memory"), seconds=600)
-        timed("a commit changes the members' memory, writes going on", begun)
+        STEPS.timed(step, begun)
         assert not over.is_set(), said
     finally:
         site.toolbox("python3", "-", text=STOP)
@@ -212,8 +210,8 @@ def test_a_commit_that_changes_the_members_memory_loses_no_write(gitops: GitOps,
     verdict = json.loads(
         site.toolbox("shardmart", "ledger", "check", "/tmp/gitops", "--state=/state", "--json", accept=(0, 1))
     )
+    STEPS.judged(step, verdict)
     assert verdict["clean"], verdict
-    print(json.dumps(verdict)[:600])
 
 
 def test_a_commit_that_no_schema_allows_is_refused_and_nothing_is_touched(gitops: GitOps, site: InNamespace) -> None:
@@ -264,7 +262,7 @@ def test_a_commit_that_removes_a_shard_is_refused_and_the_next_good_one_goes_thr
     gitops.repository.cluster.write_text(good)
     begun = time.monotonic()
     gitops.argocd.wait_until("the shard in git again", gitops.repository.commit("Three shards"))
-    timed("after a refused commit the next good one is live", begun)
+    STEPS.timed("after a refused commit the next good one is live", begun)
 
 
 def test_secrets_were_made_once_and_git_never_saw_them(gitops: GitOps, site: InNamespace) -> None:
