@@ -28,11 +28,11 @@ import psutil
 from ..cluster.errors import ClusterError
 from ..cluster.host import ownership
 from ..cluster.host.files import write_whole
-from ..cluster.host.processes import has_ended, holder_of, uptime_seconds
+from ..cluster.host.processes import has_ended, holder_of
 from ..cluster.protocol.connection import Deadline
 from . import postgres_programs
 
-__all__ = ["HOST", "Host", "Server", "converge", "remove", "stop", "uptime_seconds"]
+__all__ = ["HOST", "Host", "Server", "converge", "remove", "stop"]
 
 HOST = "127.0.0.1"
 ACCOUNTS = ("postgres", "nobody")

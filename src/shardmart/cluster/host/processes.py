@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -259,12 +258,6 @@ def stop(processes: Iterable[Process], *, wait_seconds: float = 60) -> list[str]
     for process, _ in running:
         process.pid_file.unlink(missing_ok=True)
     return [process.name for process, _ in running]
-
-
-def uptime_seconds(process: Process) -> float | None:
-    """How long the process has been running, None when it does not."""
-    found = process.running()
-    return time.time() - found.create_time() if found else None
 
 
 def has_ended(process: psutil.Process) -> bool:
