@@ -59,6 +59,5 @@ def _drop(settings: Settings) -> None:
         except (ConfigurationError, ValueError) as error:  # its text may hold the password
             raise BadUseError(f"{name}: not a usable connection string: {type(error).__name__}") from None
         except PyMongoError as error:
-            raise UnreachableError(
-                f"{name}: {type(error).__name__}: {str(error).split(', full error')[0][:200]}"
-            ) from None
+            reason = str(error).split(" (configured")[0].split(", full error")[0][:200]
+            raise UnreachableError(f"{name}: {type(error).__name__}: {reason}") from None

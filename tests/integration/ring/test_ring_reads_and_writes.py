@@ -36,6 +36,7 @@ def test_a_put_is_on_exactly_its_holders_before_it_is_acknowledged(running: Ring
     run(test())
 
 
+@pytest.mark.full
 def test_a_put_costs_a_request_for_each_holder_and_a_journal(running: RingServers) -> None:
     async def test() -> None:
         async with ring(running) as client:
