@@ -47,9 +47,9 @@ class _Session:
     cool_down_s: float
     workload: dict[str, Any]
     platform: str
+    judge_before_healing: bool
     problems: list[str] = field(default_factory=list)
     measured: list[dict[str, Any]] = field(default_factory=list)
-    judge_before_healing: bool = False
     verdict: dict[str, Any] | None = None
     ended: float = 0.0
     began: bool = False
@@ -100,8 +100,9 @@ def before_experiment_control(
         folder = _folder(state, context["title"])
         experiment = RunningExperiment(folder, context["title"], time.time())
         made = observation(targets, experiment, _arguments(workload))
-        _session = _Session(experiment, state, made, float(cool_down_s), workload, targets.platform.name)
-        _session.judge_before_healing = judge_before_healing
+        _session = _Session(
+            experiment, state, made, float(cool_down_s), workload, targets.platform.name, judge_before_healing
+        )
         atexit.register(_stop_everything)
         running.begin(state, experiment)
         made.start()
