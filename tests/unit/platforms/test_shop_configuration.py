@@ -69,7 +69,7 @@ def test_each_service_holds_the_secrets_it_uses_and_no_others(state: Path) -> No
 def test_the_catalogue_alone_is_told_of_postgresql(state: Path, host: str, sslmode: str) -> None:
     assert SHOP is not None
     (state / "secrets" / "shop-catalogue-postgres.password").write_text("p" * 40)
-    shop = replace(SHOP, postgres=Instance("catalogue-postgres", host, 5432))
+    shop = replace(SHOP, postgres=Instance("shop-postgres", host, 5432))
     read = {}
     for service in SERVICES:
         file = state / f"{service}.json"
@@ -86,7 +86,7 @@ def test_a_cache_that_stock_is_read_from_keeps_it_and_one_that_is_a_copy_does_no
     assert SHOP is not None
     secrets = configuration.Secrets(state / "secrets")
     copy = configuration.cache_configuration(SHOP, secrets, state).splitlines()
-    source = replace(SHOP, postgres=Instance("catalogue-postgres", "127.0.0.1", 5432))
+    source = replace(SHOP, postgres=Instance("shop-postgres", "127.0.0.1", 5432))
     kept = configuration.cache_configuration(source, secrets, state).splitlines()
     assert {"appendonly no", "maxmemory-policy allkeys-lru"} <= set(copy)
     assert {"appendonly yes", "maxmemory-policy noeviction"} <= set(kept)
