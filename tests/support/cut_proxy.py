@@ -21,6 +21,7 @@ class CutProxy:
         self.cut: When | None = None
         self.cuts = 0
         self._server: asyncio.Server | None = None
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
 
     async def start(self) -> int:
         """Listen; returns the port."""
@@ -29,12 +30,18 @@ class CutProxy:
         return port
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Listen no more, and end what is open."""
         if self._server:
             self._server.close()
+        for stream in self._open:
+            stream.transport.abort()
+        await asyncio.gather(*self._open.values())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        handling = asyncio.current_task()
+        assert handling
+        self._open[writer] = handling
         lost = asyncio.Event()
 
         async def pass_on(source: asyncio.StreamReader, to: asyncio.StreamWriter, when: When, word: bytes) -> None:
@@ -56,3 +63,4 @@ class CutProxy:
             stream.transport.abort()
         for task in tasks:
             task.cancel()
+        del self._open[writer]

@@ -15,14 +15,16 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 
 from shardmart.cluster.protocol.connection import Deadline
+from shardmart.cluster.shop import Instance
 from shardmart.platforms import postgres
 from shardmart.shop.adapters.postgres.lanes import PostgresLanes
 from shardmart.shop.adapters.postgres.log import PostgresLog
 from shardmart.shop.adapters.postgres.store import PostgresStore, pool_of
 from shardmart.shop.adapters.postgres.tables import RIGHTS, Administrator
+from shardmart.shop.migrating import Migrated, migrate
 from shardmart.shop.ports import Lanes
-from shardmart.shop.settings import Relational
-from tests.support.clusters import free_ports
+from shardmart.shop.settings import Relational, Settings
+from tests.support.clusters import EmbeddedCluster, free_ports
 from tests.support.postgres_home import postgres_home
 from tests.support.shop_stores import LANES, REGIONS, Kit
 
@@ -101,6 +103,26 @@ class RunningPostgres:
             return made.changes
 
         return asyncio.run(body())
+
+    @property
+    def place(self) -> Instance:
+        """Where it is, as a cluster's description says."""
+        return Instance("shop-postgres", postgres.HOST, self.server.port)
+
+    def settings_of(self, service: str) -> dict[str, Any]:
+        """What the file of a service says of its store; who has no carts has nothing in the cluster."""
+        cluster: dict[str, Any] = {} if service == "order" else {"mongodb": None}
+        return {"store": self.options(f"shop_{service}").model_dump(mode="json"), **cluster}
+
+    def migrate(self, cluster: EmbeddedCluster) -> Migrated:
+        """Run `shardmart shop migrate`; the passwords lie among the cluster's afterwards."""
+        secrets_folder = cluster.folder / "secrets"
+        for user, password in self.passwords.items():
+            (secrets_folder / f"{user.replace('shop_', 'shop-postgres-')}.password").write_text(password)
+        (secrets_folder / "shop-postgres.password").write_text(self.server.password_file.read_text())
+        document = {"mongodb": {"uri": cluster.uri("shop-order")}, "tokens": {"keys": ["k" * 32]}}
+        settings = Settings.model_validate(document | self.settings_of("order"))
+        return asyncio.run(migrate(settings, secrets_folder, self.server.superuser))
 
 
 @contextmanager
