@@ -68,7 +68,8 @@ the node's memory: half of what is above 1 GiB, at least 256 MiB (MongoDB manual
 
 {{/*
 mongod's configuration file. Takes {root, set}. `settings.config` is merged over it. The localhost exception is closed on
-every set: the bootstrap makes the first user as `__system`, and a forwarded port comes from localhost.
+every set: the bootstrap makes the first user as `__system`, and a forwarded port comes from localhost. A set where nothing
+is written notes the time every second (10 by default): until it has, mongos holds back every change stream's events.
 */}}
 {{- define "sharded-mongodb.mongodConf" -}}
 {{- $settings := .set.settings -}}
@@ -79,7 +80,7 @@ every set: the bootstrap makes the first user as `__system`, and a forwarded por
   "replication" (dict "replSetName" .set.replicaSet)
   "sharding" (dict "clusterRole" .set.role)
   "security" (dict "keyFile" "/run/mongodb/keyfile" "authorization" "enabled")
-  "setParameter" (dict "enableLocalhostAuthBypass" false "shutdownTimeoutMillisForSignaledShutdown" (mul 1000 (int $settings.quiesceSeconds)))
+  "setParameter" (dict "enableLocalhostAuthBypass" false "shutdownTimeoutMillisForSignaledShutdown" (mul 1000 (int $settings.quiesceSeconds)) "periodicNoopIntervalSecs" 1)
 -}}
 {{- if .root.Values.ipv6 }}{{ $_ := set $conf.net "ipv6" true }}{{ end -}}
 {{- if .root.Values.tls.enabled -}}

@@ -263,6 +263,8 @@ def member_process(member: Member, state: Path, mongod: str, *, speaks_tls: bool
             # Users live on the config servers: on a shard the localhost exception would only open a back door.
             "enableLocalhostAuthBypass": is_config_server,
             "shutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS,
+            # mongos holds back a change stream's events until every set has passed their time, a quiet one by this note.
+            "periodicNoopIntervalSecs": 1,
         }
         | (NO_WARNING_ABOUT_CLIENTS if speaks_tls else {}),
     }

@@ -38,6 +38,11 @@ def test_localhost_exception_is_open_on_config_servers_only() -> None:
     assert configuration("shard1-1")["setParameter"]["enableLocalhostAuthBypass"] is False
 
 
+def test_a_quiet_set_notes_the_time_every_second() -> None:
+    for member in ("configsvr1", "shard1-1"):
+        assert configuration(member)["setParameter"]["periodicNoopIntervalSecs"] == 1
+
+
 def test_cache_comes_from_the_topology() -> None:
     assert configuration("shard1-1")["storage"]["wiredTiger"]["engineConfig"]["cacheSizeGB"] == 0.25
 
