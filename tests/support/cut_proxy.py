@@ -1,4 +1,4 @@
-"""A TCP proxy before a PostgreSQL server that cuts a connection at its COMMIT, once."""
+"""A TCP proxy before a PostgreSQL server that cuts connections at their COMMIT."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ COMMITTED = b"COMMIT\0"
 
 
 class CutProxy:
-    """`cut` says whether the next COMMIT is lost before the server has it, or its answer after the server gave it."""
+    """`cut` says whether a COMMIT is lost before the server has it, or its answer after the server gave it.
+
+    That happens to the next `left` of them, which may be under way at the same time.
+    """
 
     def __init__(self, port: int) -> None:
         self._to = port
         self.cut: When | None = None
-        self.cuts = 0
+        self.left = 1
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
 
@@ -47,8 +50,8 @@ class CutProxy:
         async def pass_on(source: asyncio.StreamReader, to: asyncio.StreamWriter, when: When, word: bytes) -> None:
             with suppress(OSError):
                 while data := await source.read(65536):
-                    if self.cut == when and word in data:
-                        self.cut, self.cuts = None, self.cuts + 1
+                    if self.cut == when and self.left and word in data:
+                        self.left -= 1
                         break
                     to.write(data)
                     await to.drain()

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from shardmart.shop.adapters.postgres.log import position_of
-from shardmart.shop.adapters.postgres.store import pool_of
+from shardmart.shop.adapters.postgres.store import CONNECTIONS, pool_of
 from shardmart.shop.adapters.postgres.tables import RIGHTS, VERSION
 from shardmart.shop.adapters.postgres.unit import PostgresUnit
 from shardmart.shop.domain import events
@@ -164,9 +164,28 @@ def test_a_commit_whose_answer_is_lost_is_looked_up_and_its_work_is_done_once(
             await behind.transact(work)
         finally:
             await proxy.close()
-        assert (proxy.cuts, done) == (1, times)
+        assert (proxy.left, done) == (0, times)
         assert await kit.store.get(Order, REGION, order.id) == order
         assert [event.id for event in await kit.log.of_key(REGION, order.id)] == [f"{order.id}/order/1"]
+
+    kit.run(body())
+
+
+def test_answers_that_are_lost_all_at_once_are_all_looked_up(kit: PostgresKit, postgresql: RunningPostgres) -> None:
+    orders = [kit.order() for _ in range(2 * CONNECTIONS)]
+
+    async def body() -> None:
+        proxy = CutProxy(postgresql.server.port)
+        proxy.left = len(orders)
+        behind = PostgresKit.behind(postgresql.options(), await proxy.start())
+        try:
+            await behind.ping()
+            proxy.cut = "after"
+            await asyncio.gather(*(behind.transact(lambda unit, o=order: unit.put(o, 0)) for order in orders))  # type: ignore[misc]
+        finally:
+            await proxy.close()
+        for order in orders:
+            assert await kit.store.get(Order, REGION, order.id) == order
 
     kit.run(body())
 
@@ -224,7 +243,7 @@ def test_a_server_that_takes_no_writes_any_more_is_left_for_one_that_does(kit: P
 HOLDER = """
 import asyncio, json, sys
 from datetime import timedelta
-from shardmart.shop.adapters.postgres.store import pool_of
+from shardmart.shop.adapters.postgres.store import CONNECTIONS, pool_of
 from shardmart.shop.adapters.postgres.unit import PostgresUnit
 from shardmart.shop.domain.stock import Stock
 from shardmart.shop.ports import Lane

@@ -102,22 +102,12 @@ class PostgresStore:
             except Exception:
                 await connection.execute("ROLLBACK", prepare=False)
                 raise
-            try:
-                ended = await connection.execute("COMMIT", prepare=False)
-            except psycopg.Error as error:
-                if not is_undecided(error):
-                    raise
-                undecided: psycopg.Error | None = error
-            else:
-                undecided = None
-                if ended.statusmessage != "COMMIT":  # the transaction had failed, and somebody went on with it
-                    raise ConflictError("PostgreSQL: the transaction had failed before its end")
-            if undecided is not None and unit.wrote:
-                logger.warning("the answer to a COMMIT was lost", extra={"reason": said(undecided)})
-                with suppress(psycopg.Error):
-                    await connection.close()
-                if not await self._happened(id_):
-                    raise NotCommittedError from undecided
+            undecided = await _commit(connection)
+        # The connection is given back by now: who looks up needs one, and so may all the others at that moment.
+        if undecided is not None and unit.wrote:
+            logger.warning("the answer to a COMMIT was lost", extra={"reason": said(undecided)})
+            if not await self._happened(id_):
+                raise NotCommittedError from undecided
         if self._events_later:
             self._write_later(unit.told)
         return result
@@ -285,6 +275,21 @@ class PostgresStore:
                 rows = await self._pool.rows("SELECT coalesce(max(version), 0) AS version FROM schema_versions")
         if rows[0]["version"] != VERSION:
             raise StoreError(f"the tables have version {rows[0]['version']} and this needs {VERSION}")
+
+
+async def _commit(connection: Connection) -> psycopg.Error | None:
+    """Commit; the error after which nobody knows whether that happened.  Raises those that say it did not."""
+    try:
+        ended = await connection.execute("COMMIT", prepare=False)
+    except psycopg.Error as error:
+        if not is_undecided(error):
+            raise
+        with suppress(psycopg.Error):
+            await connection.close()
+        return error
+    if ended.statusmessage != "COMMIT":  # the transaction had failed, and somebody went on with it
+        raise ConflictError("PostgreSQL: the transaction had failed before its end")
+    return None
 
 
 CHANGED_STOCKS = f"{TABLES[Stock].select.replace(' FROM', ', changed_at FROM')} WHERE changed_at > %s"
