@@ -68,6 +68,8 @@ PEERS: dict[str, str] = {
     "enable_partitionwise_join": "on",
 }
 """What servers need besides that replicate rows to one another."""
+SHOP: dict[str, str] = {"max_connections": "300"}
+"""What the shop's server needs besides: ten instances of each service, with the connections that each keeps."""
 ACCESS = f"host all all {HOST}/32 scram-sha-256\n"
 
 
@@ -183,7 +185,7 @@ class Server:
     @property
     def settings(self) -> dict[str, str]:
         """Its parameters, as postgresql.conf has them."""
-        return SETTINGS | (PEERS if self.peers else {})
+        return SETTINGS | (PEERS if self.peers else SHOP)
 
     def files(self) -> dict[Path, str]:
         """Its configuration files and what is in them."""
