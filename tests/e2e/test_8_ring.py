@@ -1,8 +1,11 @@
-"""helm/ring on the session's kind cluster, its policies enforced: nodes serve, come back, and leave."""
+"""helm/ring with TLS on the session's kind cluster, its policies enforced: nodes serve, come back, leave, and have the
+shop's carts."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,9 @@ from tests.support.strangers import reaches
 
 RING = {"name": "carts", "nodes": 3, "virtual_nodes": 64}
 PLAYBOOK = "playbooks/ring.yml"
+TLS = ("-e", '{"ring_chart_values": {"tls": {"enabled": true}}}')
+SERVICES = ("catalogue", "order", "inventory", "payment", "notification")
+CART = (Path(__file__).parents[1] / "support" / "cart.py").read_text()
 # Run by `make e2e ARGS=--full` only, until the whole file has been seen to pass.
 pytestmark = pytest.mark.full
 
@@ -23,9 +29,9 @@ def ours(site: KindSite) -> str:
     return f"--selector=app.kubernetes.io/instance={release_of(site)}"
 
 
-def must_play(site: KindSite, *arguments: str) -> dict[str, int]:
+def must_play(site: KindSite, *arguments: str, playbook: str = PLAYBOOK) -> dict[str, int]:
     """Run the playbook; changed tasks by host."""
-    played = site.play(PLAYBOOK, *arguments)
+    played = site.play(playbook, *TLS, *arguments)
     events = site.kubectl("get", "pods,jobs,events", accept=(0, 1)) if played.code else ""
     assert played.code == 0, f"{played.output}\n{events}"
     return played.changed
@@ -91,3 +97,31 @@ def test_a_node_that_the_topology_has_less_leaves_the_ring_before_its_server_goe
     }
     assert names == {"store", "1", "2"}
     assert tried(ring) == ["carts-1", "carts-2"]
+
+
+@pytest.mark.timeout(1800)
+def test_servers_take_a_renewed_certificate_when_the_cronjob_runs(ring: KindSite) -> None:
+    name = f"{release_of(ring)}-rotation"
+    ring.kubectl("create", "job", "rotation-now", f"--from=cronjob/{name}")
+    try:
+        ring.kubectl("wait", "job/rotation-now", "--for=condition=Complete", "--timeout=300s")
+        said = ring.kubectl("logs", "job/rotation-now", "--container=rotation")
+    finally:
+        ring.kubectl("delete", "job", "rotation-now")
+    nodes = [f"carts-{n}" for n in range(1, ring.document["rings"][0]["nodes"] + 1)]
+    assert said == f"certificates taken: {', '.join(['the store', *nodes])}\n"
+
+
+@pytest.mark.timeout(1800)
+def test_the_shops_carts_lie_on_the_topologys_ring_after_site_yml(ring: KindSite) -> None:
+    ring.write(services={name: {"instances": 1} for name in SERVICES})
+    must_play(ring, playbook="site.yml")
+    try:
+        program = ("python", "-c", CART)
+        told = json.loads(ring.kubectl("exec", f"deployment/{ring.name}-shop-order", "--", *program))
+        assert told["answered"] == told["on the ring"] == {told["product"]: 3}
+    finally:
+        del ring.document["services"]
+        ring.write()
+        removed = ring.play("playbooks/shop.yml")
+    assert removed.code == 0, removed.output

@@ -9,9 +9,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shardmart.cluster.host import certificates
 from shardmart.cluster.protocol.connection import Deadline
 from shardmart.fragments import configuration as configurations
 from shardmart.fragments.configuration import Configuration, Node
@@ -39,6 +41,7 @@ class RegionNodes:
     """Three servers in a folder, and the configuration that names them."""
 
     def __init__(self, folder: Path, **more: Any) -> None:
+        """`more` is said in the configuration, too."""
         self.folder = folder
         (folder / "secrets").mkdir(parents=True, mode=0o700)
         for name in configurations.PASSWORDS.values():
@@ -54,6 +57,16 @@ class RegionNodes:
             name: postgres.Server(name, port, configurations.ADMIN, admin, host)
             for name, port in zip(REGIONS, ports, strict=True)
         }
+
+    def certify(self, authority: certificates.Pair) -> None:
+        """A certificate where the cluster has its own; the servers speak TLS from their next start on."""
+        (self.folder / "tls").mkdir(exist_ok=True, mode=0o700)
+        made = certificates.make_server_certificate(authority, ["localhost", "127.0.0.1"], 9)
+        (self.folder / "tls" / "ca.pem").write_bytes(authority.certificate)
+        (self.folder / "tls" / "server.pem").write_bytes(made.combined)
+        self.servers = {name: replace(server, tls=True) for name, server in self.servers.items()}
+        trust = {"ca_file": str(self.folder / "tls" / "ca.pem"), "nodes_ca_file": postgres.AUTHORITY}
+        self.file.write_text(json.dumps(json.loads(self.file.read_text()) | {"tls": trust}))
 
     @property
     def configuration(self) -> Configuration:

@@ -36,6 +36,12 @@ class RingServers(Servers):
         assert mongod
         return cls(folder, mongod, RING, names, ports)
 
+    def settings(
+        self, names: Iterable[str] = (), *, timeout_seconds: float = 5.0, required_copies: int | None = None
+    ) -> Settings:
+        """As `Servers.settings`, with a timeout that a busy machine meets."""
+        return super().settings(names, timeout_seconds=timeout_seconds, required_copies=required_copies)
+
     def admin(self, name: str) -> MongoClient[dict[str, Any]]:
         """A client of one server that may do everything; the caller closes it."""
         return MongoClient(self.server(name).uri(ADMINISTRATOR, self.password), directConnection=True)
@@ -83,7 +89,7 @@ async def ring(
 ) -> AsyncIterator[RingClient]:
     """A new ring of these nodes (the first three when none is named) and a client of it that knows all servers."""
     running.reset()
-    chosen = running.settings(**{"timeout_seconds": 5.0} | settings)
+    chosen = running.settings(**settings)
     await make(chosen, names or running.names[:3], copies=copies)
     async with RingClient(chosen, upkeep=upkeep) as client:
         yield client

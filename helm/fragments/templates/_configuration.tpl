@@ -8,6 +8,9 @@ pods mount beside it, so that Helm never sees any (docs/decisions/022, 128).
 {{- $nodes = append $nodes (dict "name" . "host" (include "fragments.nodeHost" (dict "root" $ "region" .)) "port" (int $.Values.port)) -}}
 {{- end -}}
 {{- $file := dict "version" 1 "nodes" $nodes "catch_all" .Values.catchAll "secrets" "secrets" -}}
+{{- if .Values.tls.enabled -}}
+{{- $_ := set $file "tls" (dict "ca_file" "/state/tls/fragments-ca.pem" "nodes_ca_file" "/etc/postgres/tls/ca.pem") -}}
+{{- end -}}
 {{- if .Values.mongodb.enabled -}}
 {{- $cluster := .Values.mongodb -}}
 {{- $routers := printf "%s-%s" $cluster.cluster $cluster.routers.name -}}
@@ -33,7 +36,21 @@ pods mount beside it, so that Helm never sees any (docs/decisions/022, 128).
 listen_addresses = '*'
 port = {{ .Values.port }}
 {{ .Files.Get "files/postgresql.conf" }}
+{{- if .Values.tls.enabled }}
+ssl = on
+ssl_cert_file = '/etc/postgres/tls/server.pem'
+ssl_key_file = '/etc/postgres/tls/server.pem'
+{{- end }}
 {{- range $name, $value := .Values.node.parameters }}
 {{ $name }} = '{{ $value | toString | replace "'" "''" }}'
 {{- end }}
+{{- end -}}
+
+{{/* pg_hba.conf: nobody comes in without a password, nor without TLS where the nodes speak it. */}}
+{{- define "fragments.access" -}}
+{{ ternary "hostssl" "host" .Values.tls.enabled }} all all all scram-sha-256
+{{- end -}}
+
+{{- define "fragments.tlsSecret" -}}
+{{- .Values.tls.existingSecret | default (include "fragments.name" (dict "root" . "component" "tls")) -}}
 {{- end -}}

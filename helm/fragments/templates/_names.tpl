@@ -27,7 +27,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- with .region }}
-shardmart/region: {{ . }}
+shardmart/region: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
@@ -39,7 +39,7 @@ shardmart/region: {{ . }}
 {{/* Labels of every object. Takes {root, component, region}. */}}
 {{- define "fragments.labels" -}}
 {{ include "fragments.selector" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | replace "+" "_" | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | trimSuffix "_" | trimSuffix "." }}
 {{- with .root.Values.commonLabels }}
@@ -50,7 +50,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{/* Metadata of an object: takes {root, component, region, name (default: the component's), own (annotations)}. */}}
 {{- define "fragments.metadata" -}}
 metadata:
-  name: {{ .name | default (include "fragments.name" .) }}
+  name: {{ .name | default (include "fragments.name" .) | quote }}
   labels:
     {{- include "fragments.labels" . | nindent 4 }}
   {{- with mergeOverwrite (deepCopy (.root.Values.commonAnnotations | default dict)) (deepCopy (.own | default dict)) }}

@@ -134,6 +134,12 @@ volumeMounts:
             {{- range (include "fragments.passwords" .root | fromJsonArray) }}
             - {key: {{ . }}, path: secrets/{{ . }}}
             {{- end }}
+      {{- if .root.Values.tls.enabled }}
+      - secret:
+          name: {{ include "fragments.tlsSecret" .root }}
+          items:
+            - {key: {{ .root.Values.tls.keys.ca }}, path: tls/fragments-ca.pem}
+      {{- end }}
       {{- if and .root.Values.mongodb.enabled .root.Values.mongodb.tls.enabled }}
       - secret:
           name: {{ .root.Values.mongodb.tls.secret | default (printf "%s-tls" .root.Values.mongodb.cluster) }}

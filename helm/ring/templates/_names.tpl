@@ -38,12 +38,12 @@ shardmart/ring-server: {{ . | quote }}
 {{/* Metadata of an object: takes {root, name, component, server, own (annotations)}. */}}
 {{- define "ring.metadata" -}}
 metadata:
-  name: {{ .name }}
+  name: {{ .name | quote }}
   labels:
     {{- include "ring.selector" . | nindent 4 }}
     app.kubernetes.io/version: {{ .root.Chart.AppVersion | replace "+" "_" | quote }}
     app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-    helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 }}
+    helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | trimSuffix "_" | trimSuffix "." }}
     {{- with .root.Values.commonLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -67,14 +67,37 @@ imagePullPolicy: {{ .pullPolicy }}
 {{- include "ring.fullname" . }}-auth
 {{- end -}}
 
+{{/* Secret with the servers' certificate and key in one file, and ca.crt. */}}
+{{- define "ring.tlsSecret" -}}
+{{- .Values.tls.existingSecret | default (printf "%s-tls" (include "ring.fullname" .)) -}}
+{{- end -}}
+
+{{/* "yes" where this chart has the certificate made, by an authority of the release's own. */}}
+{{- define "ring.ownCertificate" -}}
+{{- if and .Values.tls.enabled (eq .Values.tls.issuer "own") }}yes{{ end -}}
+{{- end -}}
+
+{{/* Arguments of kubernetes-secrets for it: every server's Service, by its short and its full name. */}}
+{{- define "ring.certificateArguments" -}}
+- --tls-secret={{ include "ring.tlsSecret" . }}
+- --validity-days={{ .Values.tls.validityDays }}
+- --renew-days={{ .Values.tls.renewDays }}
+- --dns-name=localhost
+{{- range (include "ring.servers" . | fromJsonArray) }}
+{{- $name := include "ring.server" (dict "root" $ "name" .name) }}
+- --dns-name={{ $name }}
+- --dns-name={{ $name }}.{{ $.Release.Namespace }}.svc.{{ $.Values.clusterDomain }}
+{{- end }}
+{{- end -}}
+
 {{/* ConfigMap with the settings that clients are given, without a secret. */}}
 {{- define "ring.settingsName" -}}
 {{- include "ring.fullname" . }}-settings
 {{- end -}}
 
-{{/* Connection string of a server, `{password}` in place of the password. Takes {root, name}. */}}
+{{/* Connection string of a server, with `{password}`, and `{folder}` of the settings file. Takes {root, name}. */}}
 {{- define "ring.uri" -}}
-mongodb://ring:{password}@{{ include "ring.server" . }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}:{{ .root.Values.port }}/?authSource=admin
+mongodb://ring:{password}@{{ include "ring.server" . }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}:{{ .root.Values.port }}/?authSource=admin{{ if .root.Values.tls.enabled }}&tls=true&tlsCAFile={folder}/ca.crt{{ end }}
 {{- end -}}
 
 {{/* The settings file (src/shardmart/ring/settings.py). */}}

@@ -84,12 +84,33 @@ topologySpreadConstraints:
             {{- if .keyfile }}
             - {key: keyfile, path: keyfile}
             {{- end }}
+      {{- if .root.Values.tls.enabled }}
+      - secret:
+          name: {{ include "ring.tlsSecret" .root }}
+          items:
+            - {key: ca.crt, path: ca.crt}
+      {{- end }}
 {{- end -}}
 
-{{/* The spec of a pod that runs one `shardmart ring` command. Takes {root, component, command, keyfile}. */}}
+{{/* The spec of a pod that runs one `shardmart ring` command. Takes {root, component, command, keyfile, serviceAccount, token,
+renews (bool: it first has the certificate renewed if that is due)}. */}}
 {{- define "ring.commandPod" -}}
 {{- include "ring.podBasics" . }}
 restartPolicy: Never
+{{- if .renews }}
+initContainers:
+  - name: renew
+    {{- include "ring.image" .root.Values.toolbox.image | nindent 4 }}
+    command: [kubernetes-secrets, --application=ring, --instance={{ .root.Release.Name }}]
+    args:
+      {{- include "ring.certificateArguments" .root | nindent 6 }}
+    resources:
+      {{- toYaml .root.Values.toolbox.resources | nindent 6 }}
+    securityContext:
+      {{- include "ring.containerSecurity" . | nindent 6 }}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+{{- end }}
 containers:
   - name: {{ .component }}
     {{- include "ring.image" .root.Values.toolbox.image | nindent 4 }}

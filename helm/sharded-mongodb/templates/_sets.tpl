@@ -88,5 +88,5 @@ is written notes the time every second (10 by default): until it has, mongos hol
 {{- /* Clients and probes show no certificate; without this each of their connections is a warning in the log. */ -}}
 {{- $_ := set $conf.setParameter "suppressNoTLSPeerCertificateWarning" true -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite $conf (deepCopy $settings.config)) -}}
+{{- toYaml (mergeOverwrite $conf (deepCopy ($settings.config | default dict))) -}}
 {{- end -}}

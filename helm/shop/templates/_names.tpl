@@ -55,7 +55,7 @@ annotations:
 {{/* Metadata of an object: takes {root, component, name (default: the component's), own (annotations)}. */}}
 {{- define "shop.metadata" -}}
 metadata:
-  name: {{ .name | default (include "shop.name" .) }}
+  name: {{ .name | default (include "shop.name" .) | quote }}
   labels:
     {{- include "shop.labels" . | nindent 4 }}
   {{- include "shop.annotations" . | nindent 2 }}

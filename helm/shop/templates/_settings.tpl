@@ -92,6 +92,12 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
           name: {{ .root.Values.ring.release }}-auth
           items:
             - {key: ring.password, path: ring/ring.password}
+      # There where the ring speaks TLS.
+      - secret:
+          name: {{ .root.Values.ring.tlsSecret | default (printf "%s-tls" .root.Values.ring.release) }}
+          optional: true
+          items:
+            - {key: ca.crt, path: ring/ca.crt}
       {{- end }}
       {{- if .root.Values.cluster.tls.enabled }}
       - secret:

@@ -34,7 +34,30 @@
     {{- end -}}
   {{- end -}}
 {{- end -}}
+{{- $problems = concat $problems (include "shop.volumeChanges" (dict "root" . "name" (include "shop.name" (dict "root" . "component" "provider")) "key" "services.provider.storage" "storage" .Values.services.provider.storage) | fromJsonArray) -}}
 {{- with $problems -}}
   {{- fail (printf "\n\nThese values cannot be installed:\n  - %s\n" (join "\n  - " .)) -}}
 {{- end -}}
+{{- end -}}
+
+{{/*
+What Kubernetes refuses to change of a volume, after Helm has changed the rest. Takes {root, name (of the StatefulSet), key, storage};
+a JSON list of words. `helm template` cannot look, and there nothing is refused.
+*/}}
+{{- define "shop.volumeChanges" -}}
+{{- $problems := list -}}
+{{- $storage := .storage -}}
+{{- $key := .key -}}
+{{- $found := lookup "apps/v1" "StatefulSet" .root.Release.Namespace .name | default dict -}}
+{{- range (dig "spec" "volumeClaimTemplates" list $found) -}}
+  {{- $size := dig "resources" "requests" "storage" "" .spec | toString -}}
+  {{- if ne $size ($storage.size | toString) -}}
+    {{- $problems = append $problems (printf "%s.size: %s has %s and these values %v, and Kubernetes does not change it: enlarge the claims (kubectl edit pvc), then delete the StatefulSet with --cascade=orphan and run this again" $key $found.metadata.name $size $storage.size) -}}
+  {{- end -}}
+  {{- $class := $storage.storageClass -}}
+  {{- if and $class (ne $class (dig "storageClassName" $class .spec)) -}}
+    {{- $problems = append $problems (printf "%s.storageClass: %s has %q, and Kubernetes does not change it" $key $found.metadata.name .spec.storageClassName) -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $problems -}}
 {{- end -}}

@@ -32,6 +32,7 @@ def fragments_values(topology: Topology, cluster: str, cluster_domain: str = "cl
         "clusterDomain": cluster_domain,
         "regions": list(data_model.load().regions),
         "catchAll": topology.fragments.catch_all,
+        "tls": {"enabled": speaks_tls(topology)},
         "mongodb": {
             "enabled": True,
             "cluster": cluster,
@@ -40,6 +41,12 @@ def fragments_values(topology: Topology, cluster: str, cluster_domain: str = "cl
             "tls": {"enabled": topology.tls.mode != "disabled"},
         },
     }
+
+
+def speaks_tls(topology: Topology) -> bool:
+    """Whether the nodes speak TLS: as the cluster does, unless the topology says otherwise."""
+    declared = topology.fragments.tls
+    return topology.tls.mode != "disabled" if declared is None else declared
 
 
 def sized_for_a_laptop(values: dict[str, Any]) -> dict[str, Any]:

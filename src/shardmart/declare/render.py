@@ -95,14 +95,15 @@ def ring(
 ) -> None:
     """The values of helm/ring that the topology decides, for one ring."""
     try:
-        rings = load(topology).rings
+        declared = load(topology)
+        rings = declared.rings
     except TopologyError as error:
         raise BadUseError(str(error)) from None
     chosen = [one for one in rings if name in (None, one.name)]
     if len(chosen) != 1:
         there = ", ".join(one.name for one in rings) or "none"
         raise BadUseError(f"{topology}: rings: which one? There are: {there}; say --name")
-    expected = ring_values(chosen[0])
+    expected = ring_values(chosen[0], tls=declared.tls.mode != "disabled")
     if check:
         _report(check, list(differences(expected, _document(check))), as_json=as_json)
     _show(expected, as_json=as_json)

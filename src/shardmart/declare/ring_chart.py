@@ -17,8 +17,8 @@ LAPTOP: dict[str, Any] = {
 }
 
 
-def ring_values(ring: Ring, cluster_domain: str = "cluster.local") -> dict[str, Any]:
-    """The values of helm/ring that a topology decides; ports of pods are the chart's."""
+def ring_values(ring: Ring, cluster_domain: str = "cluster.local", *, tls: bool = False) -> dict[str, Any]:
+    """The values of helm/ring that a topology decides; ports of pods are the chart's.  `tls`: as the cluster has it."""
     return {
         "clusterDomain": cluster_domain,
         "ring": {
@@ -28,6 +28,7 @@ def ring_values(ring: Ring, cluster_domain: str = "cluster.local") -> dict[str, 
             "virtualNodes": ring.virtual_nodes,
         },
         "node": {"cacheMB": ring.cache_mb},
+        "tls": {"enabled": tls},
     }
 
 
@@ -36,8 +37,8 @@ def release_of(cluster: str, ring: str) -> str:
     return f"{cluster}-{ring}"
 
 
-def as_variable(ring: Ring, cluster: str, cluster_domain: str) -> dict[str, Any]:
+def as_variable(ring: Ring, cluster: str, cluster_domain: str, *, tls: bool) -> dict[str, Any]:
     """As the inventory gives it to the role `ring`, sized for a laptop."""
-    values = ring_values(ring, cluster_domain)
+    values = ring_values(ring, cluster_domain, tls=tls)
     sized = {**values, **LAPTOP, "node": values["node"] | LAPTOP["node"]}
     return {"name": ring.name, "release": release_of(cluster, ring.name), "chart_values": sized}

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..cluster.shop import BALANCED, SINGLE
-from . import data_model
+from . import data_model, ring_chart
 from .release import PORT, SHOP_SUFFIX
+from .services import MONGODB
 from .topology import Topology, TopologyError
 
 ROUTERS = "mongos"
@@ -37,7 +38,7 @@ def in_cluster_chart(topology: Topology) -> dict[str, Any]:
 def shop_values(topology: Topology, cluster: str, cluster_domain: str = "cluster.local") -> dict[str, Any]:
     """The values of helm/shop for the cluster's release `cluster`.  TopologyError for what pods cannot have.
 
-    Carts are in MongoDB: who has helm/ring says in values of his own which release has them (`ring.release`).
+    Where the topology has a ring for the carts, its release (`playbooks/shop.yml` installs it first) has them.
     """
     services = topology.services
     if services is None:
@@ -59,6 +60,7 @@ def shop_values(topology: Topology, cluster: str, cluster_domain: str = "cluster
         },
         "services": balanced | {name: {"port": services.port(name)} for name in SINGLE},
         "cache": {"enabled": topology.backends.cache == "redis"},
+        "ring": {"release": "" if topology.carts() == MONGODB else ring_chart.release_of(cluster, topology.carts())},
     }
 
 

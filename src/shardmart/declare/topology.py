@@ -167,10 +167,12 @@ class Fragments(_Strict):
     """The relational store in fragments (docs/fragments.md): a PostgreSQL server for each region of the data model.
 
     With `catch_all` products outside every price band have a fragment of their own; without it they are refused.
+    `tls` is that of the cluster unless it is said.
     """
 
     port: Port = 5501
     catch_all: bool = False
+    tls: bool | None = None
 
     def servers(self) -> list[tuple[str, int]]:
         """Name and port of each server; a server is called like its region."""
@@ -179,7 +181,7 @@ class Fragments(_Strict):
     def as_variable(self) -> dict[str, Any]:
         """Plain data for Ansible."""
         servers = [{"name": name, "port": port} for name, port in self.servers()]
-        return {"servers": servers, "catch_all": self.catch_all}
+        return {"servers": servers, "catch_all": self.catch_all, "tls": self.tls}
 
 
 class Topology(_Strict):

@@ -66,7 +66,10 @@ def apply(
     check: Check = False,
     as_json: Json = False,
 ) -> None:
-    """Have roles, schema, fragments and peers on every node; what is there already is left as it is."""
+    """Have roles, schema, fragments and peers on every node.
+
+    What is there already is left as it is.
+    """
     stores = configurations.find(configuration)
     if not check:
         statuses.wait_until_answering(stores, wait)
@@ -88,7 +91,10 @@ def seed(
     check: Check = False,
     as_json: Json = False,
 ) -> None:
-    """insert_random_data: the loader's data set, each row once in the fragment that it belongs to, in both stores."""
+    """insert_random_data: one data set in both stores.
+
+    It is the loader's; each row is written once, into the fragment that it belongs to.
+    """
     stores = configurations.find(configuration)
     regions = tuple(node.name for node in stores.nodes)
     shop = Shop(seed, Counts(users, orders_per_user, products), regions, catch_all=stores.catch_all)
@@ -120,7 +126,10 @@ def status(
     mend: Annotated[bool, typer.Option("--repair", help="Repair first, as `repair` does.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Nodes and peers: lag, conflicts, kept log, and how many rows differ. Exit 1 when something is not well."""
+    """Nodes and peers: lag, kept log, conflicts, rows that differ.
+
+    Exit 1 when something is not well.
+    """
     stores = configurations.find(configuration)
     if mend:
         for line in _repaired(stores).changes:
@@ -148,7 +157,10 @@ def repair(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Start subscriptions that stopped, make lost ones anew, and make the rows of the nodes equal by comparing them."""
+    """Mend subscriptions, and make the rows of the nodes equal.
+
+    Those that stopped are started, lost ones made anew; rows are compared.
+    """
     if every is not None:
         if node or as_json:
             raise BadUseError("--every repairs all nodes and prints lines: it goes with neither --node nor --json")
@@ -207,7 +219,10 @@ def recover(
     ] = coordinator.ABANDONED_SECONDS,
     as_json: Json = False,
 ) -> None:
-    """Finish two-phase commits whose coordinator died. Exit 1 while one is in doubt."""
+    """Finish two-phase commits whose coordinator died.
+
+    Exit 1 while one is in doubt.
+    """
     done = coordinator.recover(configurations.find(configuration), abandoned_seconds=abandoned)
     _done({"changes": done.changes, "in_doubt": done.in_doubt}, done.changes, as_json=as_json)
     for gid, why in done.in_doubt.items():
@@ -218,7 +233,10 @@ def recover(
 
 @app.command(epilog=EPILOG)
 def verify(configuration: File = None, as_json: Json = False) -> None:
-    """Look up what has to hold of fragments, row by row. Exit 1 when something does not."""
+    """Look up what has to hold of fragments, row by row.
+
+    Exit 1 when something does not.
+    """
     checked, wrong = verification.verify(configurations.find(configuration))
     if as_json:
         print(json.dumps({"checked": checked, "wrong": wrong}, indent=2))
@@ -236,7 +254,10 @@ def explain(
     run: Annotated[bool, typer.Option("--run", help="Run it, too: rows touched and time.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Which fragments and indexes a query touches, and what is sent to other nodes."""
+    """Which fragments and indexes a query touches.
+
+    And what is sent to other nodes.
+    """
     stores = configurations.find(configuration)
     if not query.lstrip().lower().startswith("select"):
         raise RefusedError("explain takes a SELECT")
@@ -258,7 +279,10 @@ def explain(
 def layout(
     catch_all: Annotated[bool, typer.Option(help="With a fragment for prices outside every band.")] = False,
 ) -> None:
-    """How the collections on MongoDB are sharded, zoned, indexed and validated, as JSON."""
+    """How the collections on MongoDB are laid out, as JSON.
+
+    Shard keys, zones, indexes and validators.
+    """
     from .mongodb.layout import collections
 
     print(json.dumps(collections(catch_all=catch_all), indent=2))

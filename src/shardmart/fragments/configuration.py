@@ -48,6 +48,22 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Trust:
+    """The file of the authority that signed the nodes' certificates, as a client and as a node finds it."""
+
+    here: str
+    on_nodes: str
+
+
+def encryption(authority: str | None) -> dict[str, str]:
+    """What a connection string says so that nobody but a node of this authority is spoken to; nothing without one.
+
+    No certificate of one's own is looked for: where that cannot even be tried (a home of root's), libpq fails.
+    """
+    return {"sslmode": "verify-full", "sslrootcert": authority, "sslcertmode": "disable"} if authority else {}
+
+
+@dataclass(frozen=True)
 class Configuration:
     """Nodes, fragments, and the MongoDB beside them."""
 
@@ -56,6 +72,8 @@ class Configuration:
     catch_all: bool = False
     mongodb: tuple[str, str | None] | None = None
     """Address of a router, and the file of the authority it is trusted by."""
+    tls: Trust | None = None
+    """None where the nodes speak no TLS."""
 
     @property
     def bands(self) -> tuple[Band, ...]:
@@ -68,6 +86,12 @@ class Configuration:
             if node.name == name:
                 return node
         raise BadUseError(f"no node {name!r}; there are {', '.join(node.name for node in self.nodes)}")
+
+    def encrypted(self, *, from_node: bool = False) -> dict[str, str]:
+        """`encryption` of a connection to a node, made here or by another node."""
+        if self.tls is None:
+            return {}
+        return encryption(self.tls.on_nodes if from_node else self.tls.here)
 
     def others(self, node: Node) -> tuple[Node, ...]:
         """The peers of a node."""
@@ -116,12 +140,13 @@ def parse(document: Any, path: Path) -> Configuration:
         if document["version"] != VERSION:
             raise BadUseError(f"{path}: version {document['version']}, expected {VERSION}: run `make fragments`")
         nodes = tuple(Node(str(n["name"]), str(n["host"]), int(n["port"])) for n in document["nodes"])
-        mongodb = document.get("mongodb")
+        mongodb, tls = document.get("mongodb"), document.get("tls")
         found = Configuration(
             nodes,
             path.parent / str(document.get("secrets", "secrets")),
             bool(document.get("catch_all", False)),
             (str(mongodb["address"]), mongodb.get("ca_file")) if mongodb else None,
+            Trust(str(tls["ca_file"]), str(tls["nodes_ca_file"])) if tls else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadUseError(f"{path}: {type(error).__name__} {error}: not a configuration of fragments") from None

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.conninfo import make_conninfo
 
 from shardmart.errors import RefusedError, ShardmartError, UnreachableError
 
@@ -28,6 +29,7 @@ def connect(
 ) -> Connection:
     """A connection to a node; the caller closes it.  Raises what psycopg raises: see `one_line`."""
     return psycopg.connect(
+        make_conninfo(**configuration.encrypted()),
         host=node.host,
         port=node.port,
         user=user,
@@ -72,6 +74,10 @@ def translated(node: Node, error: psycopg.Error) -> ShardmartError:
         or "password authentication" in said
     ):
         return UnreachableError(f"{node.name}: the password is not accepted; was secrets/ replaced? ({said})")
+    if "SSL" in said or "certificate" in said:
+        return UnreachableError(
+            f"{node.name} ({node.host}:{node.port}) and this client do not agree on TLS: `make fragments` ({said})"
+        )
     if error.sqlstate is None or isinstance(error, AWAY):
         return UnreachableError(
             f"{node.name} ({node.host}:{node.port}) does not answer: {said}: is it down? `make fragments`"

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,9 +76,19 @@ def operation(work: Callable[..., Any]) -> Callable[..., None]:
     return crud.command()(command)
 
 
+def _country(code: str) -> str:
+    """Before any store is asked."""
+    if not re.fullmatch("[A-Z]{2}", code):
+        raise BadUseError(f"{code!r}: write a country as two capital letters, such as IT")
+    return code
+
+
 @operation
 def create_product(shop: Store, product_id: str, name: str, category: str, price: str, stock: int) -> Any:
-    """A new product, into the fragment of its price (written like 12.50)."""
+    """A new product, into the fragment of its price.
+
+    The price is written like 12.50.
+    """
     return shop.create_product(product_id, name, category, price, stock)
 
 
@@ -94,7 +106,10 @@ def products_between(shop: Store, low: str, high: str) -> Any:
 
 @operation
 def change_price(shop: Store, product_id: str, price: str) -> Any:
-    """Another price; in another band the product moves to that fragment in one transaction."""
+    """Another price, perhaps in another fragment.
+
+    In another band the product moves to that fragment in one transaction.
+    """
     return shop.change_price(product_id, price)
 
 
@@ -112,6 +127,33 @@ def customer(shop: Store, region: str, customer_id: str) -> Any:
 
 
 @operation
+def create_customer(
+    shop: Store,
+    region: str,
+    customer_id: str,
+    name: str,
+    email: str,
+    street: str,
+    postcode: str,
+    city: str,
+    country: Annotated[str, typer.Argument(help="Two capital letters, such as IT.", callback=_country)],
+) -> Any:
+    """A new customer of a region."""
+    now = datetime.now(UTC)
+    address = {"street": street, "postcode": postcode, "city": city, "country": country}
+    row = {"region": region, "customer_id": customer_id, "customer_name": name, "email": email} | address
+    # To the millisecond, as both stores keep it.
+    return shop.create_customer(row | {"created_at": now.replace(microsecond=now.microsecond // 1000 * 1000)})
+
+
+@operation
+def delete_customer(shop: Store, region: str, customer_id: str) -> Any:
+    """Remove a customer who has no orders."""
+    shop.delete_customer(region, customer_id)
+    return shop.customer(region, customer_id)
+
+
+@operation
 def rename_customer(shop: Store, region: str, customer_id: str, name: str) -> Any:
     """Give a customer another name."""
     return shop.rename_customer(region, customer_id, name)
@@ -119,7 +161,10 @@ def rename_customer(shop: Store, region: str, customer_id: str, name: str) -> An
 
 @operation
 def move_customer(shop: Store, region: str, customer_id: str, to: str) -> Any:
-    """Move a customer with all that is his to another region, in one transaction."""
+    """Move a customer to another region.
+
+    Orders, payments and shipments go with him, in one transaction.
+    """
     return shop.move_customer(region, customer_id, to)
 
 
@@ -143,13 +188,19 @@ def place_order(
     customer_id: str,
     items: Annotated[list[str], typer.Argument(help="PRODUCT=PIECES, one or more.", callback=_checked)],
 ) -> Any:
-    """Order, payment, shipment and stock in one transaction over all the fragments that they are in."""
+    """Order, payment, shipment and stock at once.
+
+    One transaction over all the fragments that they are in.
+    """
     return shop.place_order(region, customer_id, {name: int(count) for name, _, count in map(_parted, items)})
 
 
 @operation
 def order(shop: Store, region: str, order_id: str) -> Any:
-    """An order with lines, payments and shipments; null when there is none."""
+    """An order with all that belongs to it.
+
+    Its lines, payments and shipments; null when there is none.
+    """
     return shop.order(region, order_id)
 
 
@@ -159,3 +210,29 @@ def names(
 ) -> Any:
     """Customers whose names begin with PREFIX."""
     return shop.names(region, prefix)
+
+
+@operation
+def detail_location(
+    shop: Store,
+    region: Annotated[str | None, typer.Option(help="Of this region alone: one node, or one zone's shards.")] = None,
+    country: Annotated[str | None, typer.Option(help="Of this country alone.")] = None,
+) -> Any:
+    """get_customers_detail_location: each city's.
+
+    Customers, orders and turnover of each city.
+    """
+    return shop.get_customers_detail_location(region, country)
+
+
+@operation
+def detail_name(
+    shop: Store,
+    name: str,
+    region: Annotated[str | None, typer.Option(help="Of this region alone: one node, or one zone's shards.")] = None,
+) -> Any:
+    """get_customers_detail_name: each one's of a name.
+
+    The customers who are called so, with address, orders and turnover.
+    """
+    return shop.get_customers_detail_name(name, region)

@@ -62,6 +62,12 @@ class Store(Protocol):
     def order(self, region: str, order_id: str) -> Row | None:
         """An order with `items`, `payments` and `shipments`."""
 
+    def get_customers_detail_location(self, region: str | None = None, country: str | None = None) -> list[Row]:
+        """Customers, orders and turnover of each city, of one region or country or of all."""
+
+    def get_customers_detail_name(self, name: str, region: str | None = None) -> list[Row]:
+        """The customers of this name, with address, orders and turnover."""
+
     def names(self, region: str | None, prefix: str) -> list[tuple[str, str]]:
         """(region, name) of the customers whose names begin so, by name; of one region, or of all when it is None."""
 

@@ -38,12 +38,15 @@ def check(folder: Path, scratch: Path | None = None, progress: Progress = lambda
 
 
 def refuse_empty(verdict: Verdict) -> None:
-    """A run that acknowledged nothing is not clean; a workload that did not is named, or it would pass unseen."""
-    silent = [name for name, counter in verdict.operations.items() if not counter["ok"]]
-    if not verdict.total("ok"):
-        verdict.add("empty", ", ".join(verdict.operations) or "run", "no operation was acknowledged in the whole run")
+    """A run that acknowledged no write is not clean; a workload that did not is named, or it would pass unseen.
+
+    Reads alone, and writes that found nothing to change, cannot lose anything.
+    """
+    silent = [name for name in verdict.operations if not verdict.written[name]]
+    if not verdict.written.total():
+        verdict.add("empty", ", ".join(verdict.operations) or "run", "no write was acknowledged in the whole run")
     elif silent:
-        verdict.notes.append(f"nothing was acknowledged of {', '.join(silent)}: nothing is proved of it")
+        verdict.notes.append(f"no write was acknowledged of {', '.join(silent)}: nothing is proved of it")
 
 
 def workloads_of(run: Run) -> list[Workload]:
@@ -60,7 +63,8 @@ def _check(folder: Path, workload: Workload, staging: Staging, verdict: Verdict)
 
     def expected() -> Iterator[Row]:
         for operation in read_all(folder, workload.name):
-            verdict.count(workload.name, operation.outcome)
+            wrote = operation.outcome == "ok" and operation.function in workload.writes and operation.result != 0
+            verdict.count(workload.name, operation.outcome, wrote=wrote)
             checker.look_at(operation)
             effect = checker.expect(operation)
             if effect is not None:

@@ -156,9 +156,14 @@ def left_over(declared: Iterable[Process], state: Path) -> list[Process]:
         if pid_file.stem in names:
             continue
         process = recorded(pid_file) or _of_pid_file(pid_file, state)
-        if process.running():
+        if _is_server(process) and process.running():
             found.append(process)
     return found
+
+
+def _is_server(process: Process) -> bool:
+    """Whether it is a member or a router; the timer of the fragments' repair keeps its pid file beside theirs."""
+    return process.command[process.command.index(process.marker) - 1] in ("--config", "--logpath")
 
 
 def stop_in_order(processes: Iterable[Process], *, wait_seconds: float = 60) -> list[str]:
@@ -263,7 +268,7 @@ def member_process(member: Member, state: Path, mongod: str, *, speaks_tls: bool
             # Users live on the config servers: on a shard the localhost exception would only open a back door.
             "enableLocalhostAuthBypass": is_config_server,
             "shutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS,
-            # mongos holds back a change stream's events until every set has passed their time, a quiet one by this note.
+            # mongos holds back a change stream until every set has passed its events' time, a quiet one by this note.
             "periodicNoopIntervalSecs": 1,
         }
         | (NO_WARNING_ABOUT_CLIENTS if speaks_tls else {}),

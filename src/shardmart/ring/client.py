@@ -195,7 +195,7 @@ class RingClient:
 
     async def _write(self, wanted: Record) -> Acknowledged:
         floor, reason = 0, "the ring kept changing"
-        sent: list[str] = []
+        sent: dict[str, int] = {}
         try:
             for _ in range(ATTEMPTS):
                 view = self.view
@@ -219,11 +219,14 @@ class RingClient:
             raise NotAcknowledgedError(f"{wanted.key!r}: sent to {', '.join(sent)}; then {error}") from None
         raise NotAcknowledgedError(f"{wanted.key!r}: {reason}; {ATTEMPTS} attempts")
 
-    async def _begin(self, view: View, wanted: Record, floor: int, sent: list[str]) -> tuple[Record, str, set[str]]:
-        """Have the first holder that answers give the write its version.
+    async def _begin(
+        self, view: View, wanted: Record, floor: int, sent: dict[str, int]
+    ) -> tuple[Record, str, set[str]]:
+        """Have the first holder that answers take the write, in a version above all that it has.
 
         The record, who that was, and the holders that were away: what they hold is known from the others and from
-        hints, and the version is above that.  `sent` gains every node that the write may have reached.
+        hints, and the version is above that.  `sent` gains every node that the write may have reached, with the number
+        it had: what is carried out late must find itself older.
         """
         holders = view.holders(wanted.key)
         away: set[str] = set()
@@ -235,17 +238,35 @@ class RingClient:
             if name in away:
                 continue
             try:
-                # A name of its own for each attempt: what an earlier one may have left is another, older write.
-                named = replace(wanted, version=Version(0, new_write()))
-                record = await self.nodes[name].renew(named, floor, view.epoch)
-            except NodeAwayError as error:
-                sent += [name] if error.sent else []
+                record = await self._offer(self.nodes[name], wanted, floor, view.epoch, sent)
+            except NodeAwayError:
                 continue
-            sent.append(name)
             return record, name, away
         raise UnavailableError(
             f"{wanted.key!r}: none of its holders ({', '.join(holders)}) answers; the write was not acknowledged"
         )
+
+    async def _offer(self, node: Node, wanted: Record, floor: int, epoch: int, sent: dict[str, int]) -> Record:
+        """Write to one node in a version that is newer than what it has; NodeAwayError.
+
+        The number is this client's clock, which is nearly always enough: the node says if it holds something newer,
+        and only then is there another request.
+        """
+        for _ in range(ATTEMPTS):
+            number = max(floor + 1, clock(), *(earlier + 1 for earlier in sent.values()))
+            # A name of its own for each attempt: what an earlier one may have left is another, older write.
+            record = replace(wanted, version=Version(number, new_write()))
+            try:
+                newer = await node.apply(record, epoch)
+            except NodeAwayError as error:
+                if error.sent:
+                    sent[node.name] = number
+                raise
+            if newer is None:
+                sent[node.name] = number
+                return record
+            floor = newer.number
+        raise StaleRingError(f"{node.name}: {wanted.key!r} was written by others again and again")
 
     async def _version_at(self, name: str, key: Key) -> Version | None:
         try:
@@ -323,7 +344,7 @@ class RingClient:
                 if (None if current is None or current.deleted else current.version) != expect:
                     there = "no value" if current is None or current.deleted else f"version {current.version}"
                     raise ConflictError(f"{wanted.key!r}: expected {expect or 'no value'}, found {there}")
-                number = max(current.version.number if current else 0, clock() - 1) + 1
+                number = max(current.version.number + 1 if current else 0, clock())
                 record = replace(wanted, version=Version(number, new_write(CONDITIONAL)))
                 old = current.version if current else None
                 if not await self.nodes[holders[0]].replace(record, old, view.epoch):

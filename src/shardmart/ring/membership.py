@@ -221,6 +221,6 @@ class Membership:
             raise StoreError(f"the membership store was too slow ({error.code})") from None
         except PyMongoError as error:
             raise StoreError(
-                f"the membership store does not answer ({type(error).__name__}): reads and writes go on, changes of "
-                "nodes and nodes that return wait for it"
+                f"the membership store does not answer ({type(error).__name__}): clients that run go on with reads and "
+                "writes; clients that start, changes of nodes and nodes that return wait for it"
             ) from None

@@ -1,8 +1,9 @@
 """The settings of a ring: what a client is told from outside.  Connection strings come from here and nowhere else.
 
 A file of settings is JSON and holds passwords, so its mode is 0600 (`make ring` writes one for each ring).  With
-`password_file` (relative to it) it holds none, and `{password}` in its connection strings stands for what that file
-holds: on Kubernetes a ConfigMap beside a mounted Secret.
+`password_file` (relative to it) it holds none: `{password}` in its connection strings stands for what that file holds,
+and `{folder}` for the folder of both (an authority's certificate may lie there, too).  On Kubernetes they are a
+ConfigMap beside a mounted Secret.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def read(path: Path) -> Settings:
 
 
 def _filled(document: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The same with the password in its connection strings."""
+    """The same with the password and the folder in its connection strings."""
     file = folder / document.pop("password_file")
     try:
         if file.stat().st_mode & 0o007:
@@ -83,8 +84,12 @@ def _filled(document: dict[str, Any], folder: Path) -> dict[str, Any]:
         password = quote(file.read_text().strip(), safe="")
     except OSError as error:
         raise SettingsError(f"password_file: cannot be read: {error.strerror}") from None
-    nodes = {name: uri.replace("{password}", password) for name, uri in document.get("nodes", {}).items()}
-    return document | {"nodes": nodes, "store": document.get("store", "").replace("{password}", password)}
+
+    def filled(uri: str) -> str:
+        return uri.replace("{folder}", quote(str(folder.absolute()))).replace("{password}", password)
+
+    nodes = {name: filled(uri) for name, uri in document.get("nodes", {}).items()}
+    return document | {"nodes": nodes, "store": filled(document.get("store", ""))}
 
 
 def find(folder: Path, ring: str | None = None) -> Path:

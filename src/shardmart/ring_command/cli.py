@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shardmart.cluster.host import binaries
 from shardmart.command import run_app
-from shardmart.declare import versions
 from shardmart.errors import BadUseError
 from shardmart.loader.progress import Reporter, reporter
 from shardmart.platforms.state import State
@@ -31,10 +26,10 @@ from shardmart.ring import settings as settings_file
 from shardmart.ring.moves import Mover
 from shardmart.ring.node.nodes import Nodes
 
-from . import checks, demonstrations, users
+from . import checks, demonstrations, given, users
 from .cut import Cut
 from .outcome import Outcome
-from .servers import Servers
+from .servers import temporary
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 Answer = TypeVar("Answer")
@@ -43,6 +38,10 @@ Documents = Annotated[int, typer.Option(min=1, help="How many documents.")]
 Uris = Annotated[
     list[str] | None,
     typer.Option("--uri", help="Connection string of a node to use in place of one that is started; once for each."),
+]
+UriFile = Annotated[
+    Path | None,
+    typer.Option("--uri-file", help="The same from a file, a line each: strings with passwords belong in one."),
 ]
 StoreUri = Annotated[
     str | None, typer.Option(help="Connection string of the membership store for --uri.  [default: the first node]")
@@ -58,26 +57,46 @@ StateFolder = Annotated[
 
 
 @app.command()
-def single(documents: Documents = 100_000, uri: Uris = None, store_uri: StoreUri = None, as_json: Json = False) -> None:
+def single(
+    documents: Documents = 100_000,
+    uri: Uris = None,
+    uri_file: UriFile = None,
+    store_uri: StoreUri = None,
+    as_json: Json = False,
+) -> None:
     """Insert documents on one node and find each of them."""
-    _play(demonstrations.single, 1, documents, uri, store_uri, as_json)
+    _play(demonstrations.single, 1, documents, given.strings(uri, uri_file), store_uri, as_json)
 
 
 @app.command()
-def multi(documents: Documents = 100_000, uri: Uris = None, store_uri: StoreUri = None, as_json: Json = False) -> None:
+def multi(
+    documents: Documents = 100_000,
+    uri: Uris = None,
+    uri_file: UriFile = None,
+    store_uri: StoreUri = None,
+    as_json: Json = False,
+) -> None:
     """Spread documents over three nodes, remove one, add it back."""
-    _play(demonstrations.multi, 3, documents, uri, store_uri, as_json)
+    _play(demonstrations.multi, 3, documents, given.strings(uri, uri_file), store_uri, as_json)
 
 
 @app.command()
-def backup(documents: Documents = 100_000, uri: Uris = None, store_uri: StoreUri = None, as_json: Json = False) -> None:
+def backup(
+    documents: Documents = 100_000,
+    uri: Uris = None,
+    uri_file: UriFile = None,
+    store_uri: StoreUri = None,
+    as_json: Json = False,
+) -> None:
     """Keep every key on two nodes, kill one, go on, start it again; with --uri its connections are cut instead."""
+    uris = given.strings(uri, uri_file)
     with _progress() as output:
-        if uri:
-            with Cut(_named(uri, 3, store_uri), "n2") as cut:
+        if uris:
+            settings = given.named(uris, 3, store_uri)
+            with Cut(settings, "n2") as cut, given.cleared(settings):
                 outcome = asyncio.run(demonstrations.backup(cut, documents, output))
         else:
-            with _servers("demonstration", 3) as servers:
+            with temporary(given.NAME, 3) as servers:
                 outcome = asyncio.run(demonstrations.backup(servers, documents, output))
     _tell(outcome, as_json)
 
@@ -131,6 +150,19 @@ def converge(
     have = checks.leave if leave_only else declared.converge
     changes += asyncio.run(have(chosen, wanted, wait_seconds))
     print("\n".join(changes) or f"ring {chosen.name} is as declared")
+
+
+@app.command("take-certificates")
+def take_certificates(
+    keyfile: Annotated[Path, typer.Option(help="Keyfile of the servers.")],
+    ring: RingName = None,
+    settings: SettingsFile = None,
+    state: StateFolder = None,
+    wait_seconds: Annotated[float, typer.Option(min=1, help="How long to wait for a server, seconds.")] = 60,
+) -> None:
+    """Have every server take a renewed certificate, without a restart; nothing where the ring speaks no TLS."""
+    taken = users.take_certificates(_settings(ring, settings, state), keyfile, wait_seconds)
+    print(f"certificates taken: {', '.join(taken) or 'none, the ring speaks no TLS'}")
 
 
 @app.command()
@@ -314,7 +346,7 @@ def _play(
     story: Callable[[Settings, int, Reporter], Awaitable[Outcome]],
     nodes: int,
     count: int,
-    uris: list[str] | None,
+    uris: list[str],
     store_uri: str | None,
     as_json: bool,
 ) -> None:
@@ -323,18 +355,13 @@ def _play(
 
     with _progress() as output:
         if uris:
-            outcome = asyncio.run(play(_named(uris, nodes, store_uri), output))
+            settings = given.named(uris, nodes, store_uri)
+            with given.cleared(settings):
+                outcome = asyncio.run(play(settings, output))
         else:
-            with _servers("demonstration", nodes) as servers:
+            with temporary(given.NAME, nodes) as servers:
                 outcome = asyncio.run(play(servers.settings(timeout_seconds=5.0), output))
     _tell(outcome, as_json)
-
-
-def _named(uris: list[str], nodes: int, store_uri: str | None) -> Settings:
-    if len(uris) != nodes:
-        raise BadUseError(f"this demonstration needs {nodes} --uri, {len(uris)} given")
-    named = {f"n{i}": uri for i, uri in enumerate(uris, 1)}
-    return Settings("demonstration", named, store_uri or uris[0], 5.0)
 
 
 def _tell(outcome: Outcome, as_json: bool) -> None:
@@ -353,25 +380,6 @@ def _progress() -> Iterator[Reporter]:
         yield output
     finally:
         output.end()
-
-
-@contextmanager
-def _servers(ring: str, nodes: int) -> Iterator[Servers]:
-    """Servers in a temporary folder, ended and removed in any case."""
-    pins = versions.load()
-    found = binaries.locate(State.find().folder / "binaries", pins.sources(pins.mongodb)).binaries
-    assert found
-    with tempfile.TemporaryDirectory(prefix="shardmart-ring-") as folder:
-        names = tuple(f"n{i}" for i in range(1, nodes + 1))
-        servers = Servers(Path(folder), str(found.mongod), ring, names)
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does
-        try:
-            print(f"starting {nodes} nodes and a membership store", file=sys.stderr)
-            servers.start()
-            yield servers
-        finally:
-            servers.destroy()
-            signal.signal(signal.SIGTERM, before)
 
 
 def _settings(ring: str | None, file: Path | None, state: Path | None) -> Settings:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import secrets
 import signal
 import socket
-from collections.abc import Iterable
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shardmart.cluster.host import binaries
+from shardmart.declare import versions
 from shardmart.platforms.standalone import Standalone, start_all, stop_all
+from shardmart.platforms.state import State
 from shardmart.ring import Settings
 
 STORE = "store"
@@ -80,3 +86,22 @@ class Servers:
         """End every server at once."""
         for name in self.ports:
             self.kill(name)
+
+
+@contextmanager
+def temporary(ring: str, nodes: int) -> Iterator[Servers]:
+    """Servers in a temporary folder, ended and removed in any case."""
+    pins = versions.load()
+    found = binaries.locate(State.find().folder / "binaries", pins.sources(pins.mongodb)).binaries
+    assert found
+    with tempfile.TemporaryDirectory(prefix="shardmart-ring-") as folder:
+        names = tuple(f"n{i}" for i in range(1, nodes + 1))
+        servers = Servers(Path(folder), str(found.mongod), ring, names)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does
+        try:
+            print(f"starting {nodes} nodes and a membership store", file=sys.stderr)
+            servers.start()
+            yield servers
+        finally:
+            servers.destroy()
+            signal.signal(signal.SIGTERM, before)

@@ -23,8 +23,8 @@ def bare_set(tmp_path: Path) -> Iterator[EmbeddedCluster]:
         cluster.destroy()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluster]:
-    """One config server, two shards of one member, one router; bootstrapped."""
+    """One config server, two shards of one member, one router; bootstrapped. Each test leaves it as it was."""
     with embedded_cluster(tmp_path_factory.mktemp("cluster") / "state") as running:
         yield running

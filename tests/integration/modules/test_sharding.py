@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from bson import MaxKey, MinKey
+from pymongo.errors import WriteError
+
+from shardmart.cluster import module
+from shardmart.cluster.converge import sharding
+from shardmart.cluster.protocol.connection import Deadline
 from tests.support.clusters import EmbeddedCluster
 from tests.support.modules import run_module
 
@@ -114,6 +121,30 @@ def test_collection_is_sharded_zoned_and_split_before_it_holds_anything(cluster:
     assert "a shard key is changed by reshardCollection, never by the bootstrap" in refused["msg"]
 
 
+def test_a_second_run_changes_nothing_where_the_databases_primary_shard_holds_no_part(cluster: EmbeddedCluster) -> None:
+    """listCollections is answered by that shard, and collMod does not reach it: the validator was set each time."""
+    everything = {"zone": "LATAM", "min": {"region": MinKey()}, "max": {"region": MaxKey(), "_id": MaxKey()}}
+    declared = {
+        "name": "elsewhere", "shard_key": {"region": 1, "_id": 1}, "zone_ranges": [everything],
+        "validator": {"$jsonSchema": {"required": ["name"]}},
+    }  # fmt: skip
+    with cluster.client() as client:
+        client.admin.command({"enableSharding": "apart", "primaryShard": "shard1ReplSet"})
+        [spec] = module.collection_specs([declared])
+        made = sharding.converge_collections("apart", [spec], client, Deadline(30))
+        assert made.changes[-1] == "apart.elsewhere: set the validator"
+        entry = client.config.collections.find_one({"_id": "apart.elsewhere"})
+        assert entry
+        assert {c["shard"] for c in client.config.chunks.find({"uuid": entry["uuid"]})} == {"shard2ReplSet"}
+        assert sharding.converge_collections("apart", [spec], client, Deadline(30)).changes == []
+        with pytest.raises(WriteError, match="Document failed validation"):
+            client.apart.elsewhere.insert_one({"region": "APJ"})
+        # And one that was weakened is repaired.
+        client.apart.command("collMod", "elsewhere", validator={})
+        again = sharding.converge_collections("apart", [spec], client, Deadline(30))
+        assert again.changes == ["apart.elsewhere: set the validator"]
+
+
 def test_collection_with_documents_is_not_sharded_behind_its_owners_back(cluster: EmbeddedCluster) -> None:
     with cluster.client() as client:
         client.shop.filled.insert_one({"region": "APJ"})
@@ -162,7 +193,10 @@ def test_verification_passes_a_whole_cluster_and_fails_an_ill_one(cluster: Embed
     with cluster.client() as client:
         client.admin.command("balancerStop")
         client.ecommerce.orders.drop_index("user_date")
-    ill = run_module("cluster_verification", **arguments)
+    try:
+        ill = run_module("cluster_verification", **arguments)
+    finally:
+        cluster.bootstrap()
     assert "2 of 13 checks failed" in ill["msg"]
     assert "the balancer is on: it is off" in ill["msg"]
     assert "create index user_date" in ill["msg"]

@@ -8,8 +8,12 @@ import pytest
 
 from tests.support.plays import Site
 
+DESTROY = ("-e", "destroy_data=true")
 
-@pytest.mark.parametrize("arguments", [("site.yml",), ("playbooks/destroy.yml", "-e", "destroy_data=true")])
+
+@pytest.mark.parametrize(
+    "arguments", [("site.yml",), ("playbooks/destroy.yml", *DESTROY), ("playbooks/fragments-destroy.yml", *DESTROY)]
+)
 def test_home_folder_as_state_folder_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     site = Site(tmp_path)
     for name in ("data", "logs"):

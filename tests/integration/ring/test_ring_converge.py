@@ -1,4 +1,7 @@
-"""`shardmart ring converge` and `verify`, as the Jobs of helm/ring run them, on servers that have a keyfile."""
+"""`shardmart ring converge`, `verify` and `take-certificates`, as the Jobs of helm/ring run them.
+
+The servers have a keyfile and speak TLS only.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from shardmart.cluster.converge.rotation import served
+from shardmart.cluster.host import certificates
 from shardmart.cluster.host.processes import Process, start, stop, wait_until_listening
-from shardmart.cluster.protocol.connection import Deadline
+from shardmart.cluster.protocol.connection import Deadline, Tls
 from shardmart.platforms.standalone import LOOPBACK, Standalone
 from shardmart.ring import RingClient
 from shardmart.ring import settings as settings_file
@@ -24,7 +29,8 @@ NAMES = ("store", "carts-1", "carts-2", "carts-3")
 
 
 class Pods:
-    """What helm/ring makes, as processes: servers with a keyfile and no user, a settings file without a secret."""
+    """What helm/ring makes, as processes: servers with a keyfile, a certificate and no user, a settings file without a
+    secret and the authority beside it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,6 +39,12 @@ class Pods:
         self.keyfile.chmod(0o400)
         (folder / "ring.password").write_text("a password / of @ the ring")
         (folder / "ring.password").chmod(0o440)
+        self.tls = folder / "tls"
+        self.tls.mkdir()
+        self.authority = certificates.make_authority("test")
+        for authority in (self.tls / "ca.pem", folder / "ca.crt"):
+            authority.write_bytes(self.authority.certificate)
+        self.renew()
         self.ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
         self.write(*NAMES[1:])
         mongod = servers()["mongod"]
@@ -40,7 +52,7 @@ class Pods:
         self.processes = [self.process(name, mongod) for name in NAMES]
 
     def process(self, name: str, mongod: str) -> Process:
-        made = Standalone(name, self.ports[name]).process(self.folder, mongod)
+        made = Standalone(name, self.ports[name], tls=self.tls).process(self.folder, mongod)
         assert made.configuration
         assert made.configuration_file
         wanted = made.configuration.replace("authorization: enabled", f"keyFile: {self.keyfile}")
@@ -48,9 +60,20 @@ class Pods:
         made.configuration_file.parent.mkdir(exist_ok=True)
         return Process(**{**vars(made), "configuration": wanted})
 
+    def renew(self) -> str:
+        """Another certificate in the servers' file; its fingerprint."""
+        made = certificates.make_server_certificate(self.authority, [LOOPBACK], 10)
+        (self.tls / "server.pem").write_bytes(made.combined)
+        return certificates.fingerprint(made.certificate)
+
+    def served(self) -> set[str]:
+        """Fingerprints of the certificates that the servers show."""
+        return {served(f"{LOOPBACK}:{port}", Tls(str(self.tls / "ca.pem"))) for port in self.ports.values()}
+
     def write(self, *nodes: str) -> None:
-        """The settings file for these nodes."""
-        uris = {name: f"mongodb://ring:{{password}}@{LOOPBACK}:{self.ports[name]}/?authSource=admin" for name in NAMES}
+        """The settings file for these nodes, as the chart writes it."""
+        options = "authSource=admin&tls=true&tlsCAFile={folder}/ca.crt"
+        uris = {name: f"mongodb://ring:{{password}}@{LOOPBACK}:{self.ports[name]}/?{options}" for name in NAMES}
         document = {"name": "carts", "nodes": {name: uris[name] for name in nodes}, "store": uris["store"]}
         self.settings.write_text(json.dumps(document | {"timeout_seconds": 10, "password_file": "ring.password"}))
 
@@ -112,6 +135,16 @@ def test_a_ring_is_made_from_nothing_loses_a_node_has_it_back_and_is_left_alone_
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert [line.split(":")[0] for line in verified.stdout.splitlines()] == ["carts-1", "carts-2", "carts-3"]
     assert verified.stdout.count("right") == 3
+
+
+def test_a_renewed_certificate_is_taken_without_a_restart_by_who_holds_the_keyfile(pods: Pods) -> None:
+    before = pods.served()
+    renewed = pods.renew()
+    assert pods.served() == before != {renewed}
+    taken = pods.ring("take-certificates", f"--keyfile={pods.keyfile}")
+    assert taken.returncode == 0, taken.stderr
+    assert taken.stdout == "certificates taken: the store, carts-1, carts-2, carts-3\n"
+    assert pods.served() == {renewed}
 
 
 def test_another_keyfile_is_refused_in_one_line(pods: Pods, tmp_path: Path) -> None:

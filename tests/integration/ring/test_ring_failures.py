@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
 from collections.abc import Awaitable, Callable
@@ -59,7 +60,7 @@ def test_many_at_once_are_written_and_deleted_without_a_node_in_as_many_requests
             await client.get_many(f"key-{n}" for n in range(20))  # an operation that meets it tells
             assert "n1" in client.nodes.away()
             single: list[object] = []
-            client.nodes["n2"].renew = client.nodes["n3"].renew = lambda *_: single.append(1)  # type: ignore[method-assign]
+            client.nodes["n2"].apply = client.nodes["n3"].apply = lambda *_: single.append(1)  # type: ignore[method-assign]
             assert await client.put_many((f"key-{n}", 1) for n in range(400)) == 400
             assert await client.delete_many(f"key-{n}" for n in range(400, 500)) == 100
             assert single == []
@@ -370,11 +371,12 @@ def test_every_node_killed_at_once_comes_back(running: RingServers) -> None:
     async def test() -> None:
         async with ring(running, timeout_seconds=2.0) as client:
             await client.put_many((f"key-{n}", n) for n in range(100))
-            for name in running.names[:3]:
+            await asyncio.gather(*(client.put(f"key-{n}", n) for n in range(100, 130)))
+            for name in running.names[:3]:  # what was acknowledged a moment ago is in their journals
                 running.kill(name)
             running.start(*running.names[:3])
             for name in running.names[:3]:
                 await back(client, name)
-            assert {one.value async for one in client.iterate()} == set(range(100))
+            assert {one.value async for one in client.iterate()} == set(range(130))
 
     run(test())

@@ -198,12 +198,40 @@ def test_a_dead_node_is_left_behind_and_its_copies_are_made_anew(running: RingSe
     run(test())
 
 
+def test_a_removed_node_with_its_old_folder_is_emptied_before_it_serves_again(running: RingServers) -> None:
+    """It has values that were deleted while it was away, and nobody has their tombstones any more."""
+
+    async def test() -> None:
+        async with ring(running, *running.names, timeout_seconds=2.0) as client:
+            await client.put_many((f"key-{n}", n) for n in range(200))
+            running.kill("n4")
+            held = {f"key-{n}" for n in range(200) if "n4" in client.view.holders(f"key-{n}")}
+            await client.get_many(held)  # who meets it tells
+            await move(client, THREE, dead="n4")
+            await client.upkeep.deliver()
+            await client.delete_many(held)
+            client.upkeep.tombstone_seconds = -60  # all are old enough
+            assert await client.upkeep.reap() == len(held)
+
+            running.start("n4")
+            assert set(running.records("n4")) == held
+            await move(client, FOUR)
+            assert await client.get_many(held) == []
+            assert held & set(running.records("n4")) == set()
+            assert_equal_copies(running, client)
+            assert {one.key async for one in client.iterate()} == {f"key-{n}" for n in range(200)} - held
+
+    run(test())
+
+
 def test_changes_that_cannot_be_right_are_refused(running: RingServers) -> None:
     async def test() -> None:
         async with ring(running) as client:
             mover = Mover(client.nodes)
             with pytest.raises(ChangeRefusedError, match="2 copies on 1 nodes"):
                 await mover.begin({"n1": 1})
+            with pytest.raises(ChangeRefusedError, match="at least one node"):
+                await mover.begin({})
             with pytest.raises(ChangeRefusedError, match="exactly these nodes"):
                 await mover.begin(THREE)
             running.kill("n1")
@@ -212,6 +240,8 @@ def test_changes_that_cannot_be_right_are_refused(running: RingServers) -> None:
             await client.put_many((f"key-{n}", n) for n in range(5))
             with pytest.raises(ChangeRefusedError, match="n1: "):
                 await mover.begin(FOUR)
+            with pytest.raises(ChangeRefusedError, match="n1: "):
+                await mover.begin({"n1": 1, "n2": 1})
             running.start("n1")
             await back(client, "n1")
             await mover.begin(FOUR)

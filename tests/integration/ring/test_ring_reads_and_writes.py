@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from bson import Decimal128, Int64
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.errors import OperationFailure
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from shardmart.ring import (
     ConflictError,
@@ -15,7 +19,7 @@ from shardmart.ring import (
     WrongNodeError,
 )
 from shardmart.ring.node.record import MAX_RECORD_BYTES
-from tests.support.rings import RingServers, make, ring, run
+from tests.support.rings import DATABASE, RingServers, make, ring, run
 
 
 def test_a_put_is_on_exactly_its_holders_before_it_is_acknowledged(running: RingServers) -> None:
@@ -30,6 +34,81 @@ def test_a_put_is_on_exactly_its_holders_before_it_is_acknowledged(running: Ring
                 assert running.records(name) == mine
 
     run(test())
+
+
+def test_a_put_costs_a_request_for_each_holder_and_a_journal(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            asked: list[str] = []
+
+            class Requests(CommandListener):
+                def started(self, event: CommandStartedEvent) -> None:
+                    if event.command_name not in ("hello", "ping", "saslStart", "saslContinue", "endSessions"):
+                        asked.append(event.command_name)
+                        journalled.append(event.command.get("writeConcern") == {"w": 1, "j": True})
+
+                def succeeded(self, event: CommandSucceededEvent) -> None:
+                    """Nothing to note."""
+
+                def failed(self, event: CommandFailedEvent) -> None:
+                    """Nothing to note."""
+
+            journalled: list[bool] = []
+            holders = client.view.holders("key")
+            await client.get("key")  # connections that were opened meanwhile have been looked at
+            for name in holders:
+                node = client.nodes[name]
+                watched = AsyncMongoClient[dict[str, Any]](
+                    running.uri(name), directConnection=True, event_listeners=[Requests()]
+                )
+                own = node.records
+                node.records = watched[own.database.name].get_collection(
+                    own.name, codec_options=own.codec_options, write_concern=own.write_concern
+                )
+            for value in ("new", "written over"):
+                done = await client.put("key", value)
+                assert done.nodes == holders
+            assert asked == ["update"] * 4
+            assert all(journalled)
+            for name in holders:
+                await client.nodes[name].records.database.client.close()
+
+    run(test())
+
+
+def test_a_client_whose_clock_is_behind_writes_over_what_one_ahead_wrote(
+    running: RingServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            ahead = await client.put("key", "ahead")
+            monkeypatch.setattr("shardmart.ring.client.clock", lambda: 7)
+            behind = await client.put("key", "behind")
+            assert behind.version > ahead.version
+            deleted = await client.delete("key")
+            assert deleted.version > behind.version
+            assert await client.get("key") is None
+            await client.put("key", "again")
+            found = await client.get("key")
+            assert found
+            assert found.value == "again"
+
+    run(test())
+
+
+def test_nobody_without_the_password_gets_in_and_who_has_it_sees_this_ring_only(running: RingServers) -> None:
+    running.reset()
+    for name in ("store", *running.names):
+        stranger, user = f"mongodb://127.0.0.1:{running.ports[name]}", running.uri(name)
+        with (
+            MongoClient[dict[str, Any]](stranger, directConnection=True) as nobody,
+            pytest.raises(OperationFailure, match="requires authentication"),
+        ):
+            nobody[DATABASE].records.find_one()
+        with MongoClient[dict[str, Any]](user, directConnection=True) as client:
+            assert client[DATABASE].records.find_one() is None
+            with pytest.raises(OperationFailure, match="not authorized"):
+                client["ring_other"].records.find_one()
 
 
 def test_a_value_is_read_written_over_and_deleted(running: RingServers) -> None:

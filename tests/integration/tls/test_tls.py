@@ -28,6 +28,8 @@ pytestmark = pytest.mark.long
 CONNECTIONS_OF_THEIR_OWN = 2
 WRITES = 40
 """What each writer has to have written before and after the rotation, so that there was load on both sides of it."""
+PAUSE_SECONDS = 0.03
+"""Between two writes of a writer: without it handshakes and SCRAM take the cores from the play that they watch."""
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +169,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         client = self._cluster.client()
-        while not self._ending.is_set():
+        while not self._ending.wait(PAUSE_SECONDS):
             if self._reconnect:
                 client.close()
                 client = self._cluster.client()

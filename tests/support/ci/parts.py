@@ -126,18 +126,13 @@ def call(command: Sequence[str], **environment: str) -> int:
 
 
 def call_and_read(command: Sequence[str]) -> tuple[int, str]:
-    """Exit code and output of a command, shown while it comes."""
-    print("+", shlex.join(command), flush=True)
-    lines = []
-    with subprocess.Popen(
-        command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout
-        for line in process.stdout:
-            sys.stdout.write(line)
-            sys.stdout.flush()
-            lines.append(line)
-    return process.returncode, "".join(lines)
+    """Exit code and output of a command; shown when it has ended, for another part may be writing meanwhile."""
+    done = subprocess.run(
+        command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    sys.stdout.write(f"+ {shlex.join(command)}\n{done.stdout}")
+    sys.stdout.flush()
+    return done.returncode, done.stdout
 
 
 def _environment() -> dict[str, str]:

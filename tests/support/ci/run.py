@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tests.support.ci.parts import ROOT, Command, Molecule, Pytest, Result
@@ -25,13 +26,14 @@ NO_LABORATORY = "no kind laboratory beside the checkout"
 class Planned:
     """A part in its place: what its failure means for those after it.
 
-    `real_servers`: its tests get a second try. `gate`: the parts after it are left out when it fails. `left_out`: the
-    reason why this machine cannot run it.
+    `real_servers`: its tests get a second try. `gate`: the parts after it are left out when it fails. `beside`: it runs
+    at the same time as the part before it. `left_out`: the reason why this machine cannot run it.
     """
 
     part: Command
     real_servers: bool = False
     gate: bool = False
+    beside: bool = False
     left_out: str = ""
 
 
@@ -43,7 +45,7 @@ def plan() -> list[Planned]:
         Planned(Command("lint", ("make", "lint")), gate=True),
         Planned(Pytest("unit", ("make", "unit")), gate=True),
         Planned(Pytest("integration", ("make", "integration")), real_servers=True),
-        Planned(Molecule("molecule", ("make", "molecule"), scenarios), real_servers=True),
+        Planned(Molecule("molecule", ("make", "molecule"), scenarios), real_servers=True, beside=True),
         Planned(Command("kind laboratory", (str(LABORATORY),)), gate=True, left_out=lacking),
         Planned(Command("lint-chart", ("make", "lint-chart")), left_out=lacking),
         Planned(Pytest("e2e", ("make", "e2e"), whole_files=True), real_servers=True, left_out=lacking),
@@ -52,11 +54,12 @@ def plan() -> list[Planned]:
 
 @dataclass
 class Verdict:
-    """What the whole run says: results in order, and what became of the second tries."""
+    """What the whole run says: results in order, what became of the second tries, and the seconds of all parts."""
 
     results: list[Result] = field(default_factory=list)
     unstable: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
     @property
     def passed(self) -> bool:
@@ -69,21 +72,26 @@ def run(planned: Sequence[Planned], say: Callable[[str], None]) -> Verdict:
     verdict = Verdict()
     closed = ""
     tries: list[tuple[Command, str]] = []
-    for entry in planned:
-        if reason := entry.left_out or closed:
-            verdict.results.append(Result(entry.part.name, left_out=reason))
-            continue
-        say(f"{entry.part.name}: {' '.join(entry.part.command)}")
-        result = entry.part.run()
-        verdict.results.append(result)
-        if result.broken:
-            verdict.failed.append(f"{entry.part.name}: {result.broken}")
-        if entry.real_servers:
-            tries += [(entry.part, test) for test in result.failed]
-        else:
-            verdict.failed += result.failed
-        if entry.gate and (result.broken or result.failed):
-            closed = f"{entry.part.name} failed"
+    for together in _batches(planned):
+        run_now = [] if closed else [entry for entry in together if not entry.left_out]
+        with ThreadPoolExecutor(max(1, len(run_now))) as pool:
+            for entry in run_now:
+                say(f"{entry.part.name}: {' '.join(entry.part.command)}")
+            results = dict(zip([e.part.name for e in run_now], pool.map(lambda e: e.part.run(), run_now), strict=True))
+        verdict.seconds += max((result.seconds for result in results.values()), default=0.0)
+        for entry in together:
+            if not (result := results.get(entry.part.name)):
+                verdict.results.append(Result(entry.part.name, left_out=entry.left_out or closed))
+                continue
+            verdict.results.append(result)
+            if result.broken:
+                verdict.failed.append(f"{entry.part.name}: {result.broken}")
+            if entry.real_servers:
+                tries += [(entry.part, test) for test in result.failed]
+            else:
+                verdict.failed += result.failed
+            if entry.gate and (result.broken or result.failed):
+                closed = f"{entry.part.name} failed"
     if len(tries) >= MANY:
         verdict.failed += [test for _, test in tries]
     else:
@@ -91,6 +99,17 @@ def run(planned: Sequence[Planned], say: Callable[[str], None]) -> Verdict:
             say(f"second try, alone: {test}")
             (verdict.unstable if part.alone(test) else verdict.failed).append(test)
     return verdict
+
+
+def _batches(planned: Sequence[Planned]) -> list[list[Planned]]:
+    """The parts in order, those that run at the same time together."""
+    batches: list[list[Planned]] = []
+    for entry in planned:
+        if entry.beside and batches:
+            batches[-1].append(entry)
+        else:
+            batches.append([entry])
+    return batches
 
 
 def table(verdict: Verdict) -> str:
@@ -101,8 +120,8 @@ def table(verdict: Verdict) -> str:
         rows.append(
             (result.part, tests, f"{result.seconds:.0f}" if not result.left_out else "", *_said(result, verdict))
         )
-    total = sum(result.seconds for result in verdict.results)
-    rows.append(("all", str(sum(result.tests or 0 for result in verdict.results)), f"{total:.0f}", "", ""))
+    tests = str(sum(result.tests or 0 for result in verdict.results))
+    rows.append(("all", tests, f"{verdict.seconds:.0f}", "", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
         f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:<{widths[3]}}  {row[4]}".rstrip()

@@ -130,6 +130,24 @@ def test_with_tls_commands_know_the_clusters_authority(tmp_path: Path) -> None:
     assert "tls/ca.pem" in mounted(named(objects, "Deployment", "store-fragments-repair")["spec"]["template"]["spec"])
 
 
+def test_nodes_speak_tls_where_the_cluster_does_unless_the_topology_says_otherwise(tmp_path: Path) -> None:
+    declared = topology.load(ROOT / "inventories" / "topologies" / "tls.yml")
+    objects = rendered(tmp_path, **fragments_chart.fragments_values(declared, "store"))
+    assert files(objects)["pg_hba.conf"] == "hostssl all all all scram-sha-256\n"
+    document = json.loads(files(objects)["fragments.json"])
+    stores = configuration.parse(document, Path("/state/fragments.json"))
+    checked = {"sslmode": "verify-full", "sslcertmode": "disable"}
+    assert stores.encrypted() == checked | {"sslrootcert": "/state/tls/fragments-ca.pem"}
+    assert stores.encrypted(from_node=True) == checked | {"sslrootcert": "/etc/postgres/tls/ca.pem"}
+    node = named(objects, "StatefulSet", "store-fragments-emea")["spec"]["template"]["spec"]
+    assert {"tls/server.pem", "tls/ca.pem"} <= mounted(node)
+    repair = named(objects, "Deployment", "store-fragments-repair")["spec"]["template"]["spec"]
+    assert "tls/fragments-ca.pem" in mounted(repair)
+    plain = declared.model_copy(update={"fragments": declared.fragments.model_copy(update={"tls": False})})
+    assert fragments_chart.fragments_values(plain, "store")["tls"] == {"enabled": False}
+    assert fragments_chart.fragments_values(topology.load(TOPOLOGY), "store")["tls"] == {"enabled": False}
+
+
 def test_a_cluster_whose_name_leaves_no_room_is_refused() -> None:
     with pytest.raises(topology.TopologyError, match="is too long for a release beside it"):
         fragments_chart.fragments_values(topology.load(TOPOLOGY), "a" * 31)

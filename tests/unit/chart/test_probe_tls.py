@@ -1,4 +1,4 @@
-"""The chart's probe.sh asks a server that speaks only TLS, and leaves no process behind."""
+"""The charts' probe.sh ask a server that speaks only TLS, and leave no process behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ import pytest
 
 from shardmart.cluster.host import certificates
 
-PROBE = Path(__file__).parents[3] / "helm" / "sharded-mongodb" / "files" / "probe.sh"
+HELM = Path(__file__).parents[3] / "helm"
+PROBE = HELM / "sharded-mongodb" / "files" / "probe.sh"
+RING_PROBE = (str(HELM / "ring" / "files" / "probe.sh"),)
 PR_SET_CHILD_SUBREAPER = 36
 PRIMARY = {"isWritablePrimary": True, "secondary": False, "ok": 1.0}
 SECONDARY = {"isWritablePrimary": False, "secondary": True, "ok": 1.0}
@@ -49,8 +51,12 @@ def server(folder: Path, answer: dict[str, Any], days: int = 1) -> Iterator[int]
 
 
 def ask(question: str, port: int) -> int:
+    return run(str(PROBE), question, port=port)
+
+
+def run(*command: str, port: int) -> int:
     environment = {"PATH": os.environ["PATH"], "PORT": str(port), "TLS": "1", "PROBE_SECONDS": "20"}
-    return subprocess.run([PROBE, question], env=environment, check=False, timeout=30).returncode
+    return subprocess.run(command, env=environment, check=False, timeout=30).returncode
 
 
 @pytest.mark.parametrize(
@@ -87,13 +93,24 @@ def test_nobody_there_is_a_no() -> None:
         assert ask("alive", held.getsockname()[1]) == 1
 
 
-def test_no_process_is_left_behind(tmp_path: Path) -> None:
+def test_the_rings_probe_hears_a_server_with_an_ended_certificate_too(tmp_path: Path) -> None:
+    with server(tmp_path, PRIMARY, days=0) as port:
+        assert run(*RING_PROBE, port=port) == 0
+
+
+def test_to_the_rings_probe_one_that_listens_and_says_nothing_is_a_no() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert run(*RING_PROBE, port=listener.getsockname()[1]) != 0
+
+
+@pytest.mark.parametrize("probe", [(str(PROBE), "alive"), RING_PROBE])
+def test_no_process_is_left_behind(tmp_path: Path, probe: tuple[str, ...]) -> None:
     """In a pod an orphan's parent is mongod, which reaps nobody: one zombie per probe would fill the process table."""
     prctl = ctypes.CDLL(None).prctl
     assert prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     try:
         with server(tmp_path, PRIMARY) as port:
-            assert ask("alive", port) == 0
+            assert run(*probe, port=port) == 0
         with pytest.raises(ChildProcessError):  # not one child, alive or dead
             os.waitpid(-1, os.WNOHANG)
     finally:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from shardmart.cluster.description import Cluster
-from shardmart.declare import access, chart, release, shop_chart, topology
+from shardmart.declare import access, chart, release, ring_chart, shop_chart, topology
 from shardmart.declare.release import Release
 from shardmart.errors import BadUseError
 from shardmart.platforms.embedded_shop import configuration
@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 TOPOLOGY = ROOT / "inventories" / "topologies" / "shop.yml"
 PASSWORDS = access.load("ecommerce", shop=True).as_variable("ecommerce")["passwords"]
 NAMESPACE = "shopping"
+OF_THE_RING = {"ring/ring.password", "ring/ca.crt"}
 SERVICES = ("catalogue", "order", "inventory", "payment", "notification", "provider", "console")
 
 
@@ -71,7 +72,7 @@ def accepted(tmp_path: Path, text: str, secrets: set[str]) -> settings.Settings:
     folder = tmp_path / "secrets"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for name in secrets:
+    for name in secrets - OF_THE_RING:
         (folder / name).write_text(f"of/{name}@".ljust(40, "x") + "\n")
         (folder / name).chmod(0o440)
     assert document["secrets_folder"] == "/etc/shop/secrets"
@@ -94,8 +95,8 @@ def test_a_service_accepts_the_settings_made_for_it_with_the_secrets_it_mounts(t
 def test_each_service_holds_the_secrets_it_uses_and_no_others(tmp_path: Path) -> None:
     objects = shop_objects(tmp_path)
     assert {name: mounted(pod_of(objects, name)) for name in (*SERVICES, "cache")} == {
-        "catalogue": {"shop-tokens.password", "shop-catalogue.password", "shop-cache.password"},
-        "order": {"shop-tokens.password", "shop-order.password"},
+        "catalogue": {"shop-tokens.password", "shop-catalogue.password", "shop-cache.password"} | OF_THE_RING,
+        "order": {"shop-tokens.password", "shop-order.password"} | OF_THE_RING,
         "inventory": {"shop-tokens.password", "shop-inventory.password", "shop-cache.password"},
         "payment": {"shop-tokens.password", "shop-payment.password", "shop-provider.password", "shop-webhook.password"},
         "notification": {"shop-tokens.password", "shop-notification.password", "shop-cache.password"},
@@ -103,7 +104,7 @@ def test_each_service_holds_the_secrets_it_uses_and_no_others(tmp_path: Path) ->
         "console": {"shop-tokens.password"},
         "cache": {"shop-cache.password"},
     }
-    assert {name for pod in SERVICES for name in mounted(pod_of(objects, pod))} <= set(PASSWORDS)
+    assert {name for pod in SERVICES for name in mounted(pod_of(objects, pod))} <= set(PASSWORDS) | OF_THE_RING
 
 
 def test_services_are_where_the_cluster_describes_them(tmp_path: Path) -> None:
@@ -130,6 +131,20 @@ def test_without_a_cache_nobody_looks_for_one(tmp_path: Path) -> None:
     shop = described(declared, "store").shop
     assert shop is not None
     assert shop.cache is None
+
+
+def test_carts_lie_on_the_release_of_the_topologys_ring_unless_it_says_otherwise(tmp_path: Path) -> None:
+    declared = topology.load(TOPOLOGY)
+    assert [ring.name for ring in declared.rings] == ["carts"]
+    assert ring_chart.as_variable(declared.rings[0], "store", "cluster.local", tls=False)["release"] == "store-carts"
+    objects = shop_objects(tmp_path)
+    assert mounted(pod_of(objects, "order")) >= OF_THE_RING
+    assert json.loads(files(objects)["order"])["ring_settings"] == "/etc/shop/ring/settings.json"
+    assert "ring_settings" not in files(objects)["payment"]
+
+    document = yaml.safe_load((ROOT / "inventories" / "topology.yml").read_text())
+    elsewhere = topology.parse(document | {"services": {}, "backends": {"carts": "mongodb"}}, "test")
+    assert "ring_settings" not in files(rendered(tmp_path, shop_chart.shop_values(elsewhere, "store")))["order"]
 
 
 def test_the_user_of_the_cache_may_do_what_the_embedded_one_may(tmp_path: Path) -> None:

@@ -15,12 +15,19 @@ class FakeCollection:
 
     def __init__(self, documents: Sequence[Document] = (), indexes: Sequence[Document] | None = None) -> None:
         self.documents, self.indexes = list(documents), indexes
+        self.catalog: list[Document] | None = None
+        """What $listCatalog says of each shard that holds a part; None for a router that does not know it."""
 
     def find(self, query: Document) -> list[Document]:
         return [d for d in self.documents if all(d.get(key) == value for key, value in query.items())]
 
     def find_one(self, query: Document, _projection: Document | None = None) -> Document | None:
         return next(iter(self.find(query)), None)
+
+    def aggregate(self, pipeline: list[Document]) -> list[Document]:
+        if pipeline != [{"$listCatalog": {}}] or self.catalog is None:
+            raise OperationFailure("Unrecognized pipeline stage name", 40324)
+        return [{"md": {"options": options}} for options in self.catalog]
 
     def list_indexes(self) -> list[Document]:
         if self.indexes is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from shardmart.cluster.description import TlsSettings
 from shardmart.cluster.host import processes
 from shardmart.cluster.host.processes import Process
 from shardmart.declare import topology
-from shardmart.platforms import embedded
+from shardmart.platforms import embedded, repair_timer
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = topology.load(ROOT / "inventories" / "topology.yml").resolve()
@@ -21,8 +24,9 @@ CLUSTER = topology.load(ROOT / "inventories" / "topology.yml").resolve()
 
 def configuration(name: str, mongos: str | None = None) -> dict[str, Any]:
     found = {p.name: p for p in embedded.processes(CLUSTER, Path("/state"), {"mongod": "/m/mongod", "mongos": mongos})}
-    assert found[name].configuration
-    document: dict[str, Any] = yaml.safe_load(found[name].configuration)
+    text = found[name].configuration
+    assert text
+    document: dict[str, Any] = yaml.safe_load(text)
     return document
 
 
@@ -123,3 +127,22 @@ def test_routers_end_first_and_config_servers_last(
         ["configsvr1", "configsvr2", "configsvr3"],
     ]
     assert names == [name for some in told for name in some]
+
+
+def test_the_timer_of_the_fragments_is_no_router_that_the_topology_has_no_more(tmp_path: Path) -> None:
+    """Both keep their pid file in one folder: `make up` after `make fragments` would stop the timer."""
+    (tmp_path / "run").mkdir()
+    timer = repair_timer.process(tmp_path, 60)
+    router = Process(
+        "mongos9", (sys.executable, "-m", "shardmart.router", "--logpath", "x"), "127.0.0.1", 1, "x",
+        tmp_path / "run" / "mongos9.pid", tmp_path / "x",
+    )  # fmt: skip
+    with ExitStack() as stack:
+        for process, option in ((timer, "--lock"), (router, "--logpath")):
+            words = [sys.executable, "-c", "input()", option, process.marker]
+            live = stack.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE))
+            stack.callback(live.kill)
+            process.pid_file.write_text(f"{live.pid}\n")
+            processes.remember(process)
+            assert process.running()
+        assert [found.name for found in embedded.left_over((), tmp_path)] == ["mongos9"]

@@ -251,6 +251,23 @@ def test_validator_is_changed_when_one_is_declared(now: Any, wanted: Any, change
 
 
 @pytest.mark.parametrize(
+    ("on_primary", "on_owners", "change"),
+    [
+        ({}, [VALIDATOR, VALIDATOR], []),
+        (VALIDATOR, [VALIDATOR, None], ["shop.things: change the validator"]),
+        (VALIDATOR, [None], ["shop.things: set the validator"]),
+    ],
+    ids=["the primary shard owns none", "one owner missed it", "the owner missed it"],
+)
+def test_the_validator_that_counts_is_that_of_the_shards_that_hold_documents(
+    on_primary: Any, on_owners: list[Any], change: list[str]
+) -> None:
+    router = router_with_things(validator=on_primary)
+    router["shop"]["things"].catalog = [{"validator": each} if each else {} for each in on_owners]
+    assert collections(router, CollectionSpec("things", KEY, validator=VALIDATOR)) == change
+
+
+@pytest.mark.parametrize(
     ("present", "missing"),
     [
         ({"key": {"name": 1}, "unique": True}, False),

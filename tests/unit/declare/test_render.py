@@ -182,3 +182,12 @@ def test_secrets_are_not_shown_on_a_terminal(
     said = capsys.readouterr()
     assert said.out == ""
     assert "not to a terminal" in said.err
+
+
+def test_a_ring_speaks_tls_where_the_cluster_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = yaml.safe_load(Path(TOPOLOGY).read_text())
+    for mode, speaks in (("requireTLS", True), ("disabled", False)):
+        file = tmp_path / f"{mode}.yml"
+        file.write_text(yaml.safe_dump(document | {"tls": {"mode": mode}}))
+        assert render.main(["ring", str(file), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["tls"] == {"enabled": speaks}

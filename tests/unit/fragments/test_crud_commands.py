@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from shardmart.errors import BadUseError
 from shardmart.fragments import shop_commands
+from shardmart.fragments.relational.seeding import TABLES
 from shardmart.fragments.shop_commands import Which, crud
 
 
@@ -48,6 +49,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Which, Path | None]]:
         (["change-price", "p1", "9.00"], {"change_price": ["p1", "9.00"]}),
         (["delete-product", "p1"], {"product": ["p1"]}),
         (["customer", "APJ", "7"], {"customer": ["APJ", "7"]}),
+        (["delete-customer", "APJ", "7"], {"customer": ["APJ", "7"]}),
+        (["detail-location", "--region", "APJ"], {"get_customers_detail_location": ["APJ", None]}),
+        (["detail-name", "Ada", "--region", "APJ"], {"get_customers_detail_name": ["Ada", "APJ"]}),
         (["rename-customer", "APJ", "7", "Ada"], {"rename_customer": ["APJ", "7", "Ada"]}),
         (["move-customer", "APJ", "7", "EMEA"], {"move_customer": ["APJ", "7", "EMEA"]}),
         (["place-order", "APJ", "7", "p1=2", "p2=1"], {"place_order": ["APJ", "7", {"p1": 2, "p2": 1}]}),
@@ -79,5 +83,20 @@ def test_item_without_pieces_is_refused_before_any_store_is_asked(
 def test_every_command_says_what_it_does() -> None:
     said = CliRunner().invoke(crud, ["--help"]).stdout
     commands = {command.callback.__name__.replace("_", "-") for command in crud.registered_commands if command.callback}
-    assert len(commands) == 11
+    assert commands == {
+        "create-product", "product", "products-between", "change-price", "delete-product", "create-customer",
+        "customer", "rename-customer", "move-customer", "delete-customer", "place-order", "order", "names",
+        "detail-location", "detail-name",
+    }  # fmt: skip
     assert all(name in said for name in commands)
+    assert "..." not in said.partition("Commands:")[2], "each says it in the width of a terminal"
+
+
+def test_a_new_customer_has_an_address_and_a_time(opened: list[tuple[Which, Path | None]]) -> None:
+    words = ["create-customer", "APJ", "7", "Ada", "ada@example.com", "Main 1", "1000", "Rome"]
+    made = json.loads(CliRunner().invoke(crud, [*words, "IT"]).stdout)["create_customer"][0]
+    assert list(made) == list(TABLES["customer"])
+    assert (made["customer_name"], made["country"]) == ("Ada", "IT")
+    refused = CliRunner().invoke(crud, [*words, "Italy"])
+    assert str(refused.exception) == "'Italy': write a country as two capital letters, such as IT"
+    assert len(opened) == 1, "no store was asked"

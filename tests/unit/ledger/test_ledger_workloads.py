@@ -254,13 +254,34 @@ def test_run_that_acknowledged_nothing_is_not_clean(synthetic: Make) -> None:
     assert not nothing.clean
 
 
+@pytest.mark.parametrize(
+    ("workload", "function", "value", "result"),
+    [
+        ("append", "read", {"key": 0}, []),
+        ("carts", "get", {"key": 0}, {"value": None, "version": None}),
+        ("carts", "put_if", {"key": 0, "value": 1, "expected": None, "version": None}, 0),
+        ("regions", "read", {"key": 0, "node": 0}, {"version": None}),
+        ("regions", "update", {"key": 0, "node": 0}, 0),
+        ("shop", "open", {}, {"products": [], "customers": ["c"], "first": {}}),
+    ],
+)
+def test_run_whose_every_write_failed_is_not_clean_though_reads_were_answered(
+    synthetic: Make, workload: str, function: str, value: dict[str, Any], result: Any
+) -> None:
+    run = synthetic(workload)
+    run.timed(0, [(0, 10, function, value, "ok", result)])
+    verdict = run.check()
+    checker.refuse_empty(verdict)
+    assert dict(verdict.counts) == {"empty": 1}
+
+
 def test_workload_that_acknowledged_nothing_beside_others_is_named() -> None:
     verdict = Verdict("r")
-    verdict.count("orders", "ok")
+    verdict.count("orders", "ok", wrote=True)
     verdict.count("append", "failed")
     checker.refuse_empty(verdict)
     assert verdict.clean
-    assert verdict.notes == ["nothing was acknowledged of append: nothing is proved of it"]
+    assert verdict.notes == ["no write was acknowledged of append: nothing is proved of it"]
 
 
 def test_two_lists_are_judged_apart(synthetic: Make) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,34 @@ def test_second_tries_come_after_every_part() -> None:
     servers = played("integration", "test_a", passing=("test_a",))
     run([Planned(servers, real_servers=True), Planned(played("e2e"), real_servers=True)], order.append)
     assert [words.split(":")[0] for words in order] == ["integration", "e2e", "second try, alone"]
+
+
+@dataclass(frozen=True)
+class Meeting(Played):
+    """A part that ends when `other` has begun."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+    other: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> Result:
+        self.begun.set()
+        assert self.other.wait(60), "waited 60 s for the part beside it"
+        return self.says
+
+
+def test_parts_beside_one_another_run_at_the_same_time_and_count_once() -> None:
+    one = Meeting("integration", says=Result("integration", 30.0, 5, failed=["test_a"]))
+    two = Meeting("molecule", says=Result("molecule", 20.0, 3), begun=one.other, other=one.begun)
+    planned = [Planned(one, real_servers=True), Planned(two, real_servers=True, beside=True), Planned(played("e2e"))]
+    verdict = run(planned, quietly)
+    assert [result.part for result in verdict.results] == ["integration", "molecule", "e2e"]
+    assert verdict.failed == ["test_a"]
+    assert "\nall             13       40" in table(verdict)
+
+
+def test_a_part_beside_one_that_is_left_out_runs() -> None:
+    verdict = run([Planned(played("a"), left_out="not here"), Planned(played("b"), beside=True)], quietly)
+    assert [(result.part, result.left_out) for result in verdict.results] == [("a", "not here"), ("b", "")]
 
 
 def test_test_that_fails_twice_fails_the_run_by_name() -> None:

@@ -62,9 +62,9 @@ def named(state: State, words: str | Iterable[str]) -> list[Node]:
 
 def process(state: State, server: Node) -> postgres.Server:
     """A region server as a process of this machine, running or not."""
-    secrets = configuration(state).secrets
-    host = postgres.Host(state.folder)
-    return postgres.Server(server.name, server.port, ADMIN, secrets / PASSWORDS[ADMIN], host)
+    stores, host = configuration(state), postgres.Host(state.folder)
+    password = stores.secrets / PASSWORDS[ADMIN]
+    return postgres.Server(server.name, server.port, ADMIN, password, host, tls=stores.tls is not None)
 
 
 def family(state: State, server: Node) -> list[psutil.Process]:

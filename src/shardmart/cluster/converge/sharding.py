@@ -264,17 +264,30 @@ class _Collection:
         self._change(f"shard by {_shown(wanted)}", command)
 
     def validator(self) -> None:
-        options = self._options()
-        now, wanted = options.get("validator") or None, self.spec.validator
-        if wanted is not None and now != wanted:
+        wanted = self.spec.validator
+        if wanted is None:
+            return
+        now = [options.get("validator") or None for options in self._options()]
+        if any(validator != wanted for validator in now):
             command = {"collMod": self.spec.name, "validator": wanted, "validationLevel": "strict"}
-            self._change(
-                "set the validator" if now is None else "change the validator", command, database=self._database
-            )
+            change = "change the validator" if any(now) else "set the validator"
+            self._change(change, command, database=self._database)
 
-    def _options(self) -> Document:
+    def _options(self) -> list[Document]:
+        """The collection's options, as every shard that holds a part of it has them.
+
+        A router answers listCollections with those of the database's primary shard, where they may be old: in 6.0
+        collMod reaches the shards that own chunks and no other (collmod_coordinator.cpp), and that one may own none.
+        """
+        collection = self.client[self._database][self.spec.name]
+        try:
+            held = [dict(found["md"]["options"]) for found in collection.aggregate([{"$listCatalog": {}}])]
+        except OperationFailure:  # a server before 6.0, a router that does not know it, or no such database yet
+            held = []
+        if held:
+            return held
         found = list(self.client[self._database].list_collections(filter={"name": self.spec.name}))
-        return dict(found[0].get("options", {})) if found else {}
+        return [dict(found[0].get("options", {}))] if found else [{}]
 
     def indexes(self) -> None:
         collection = self.client[self._database][self.spec.name]

@@ -17,7 +17,10 @@ from ..errors import ClusterError
 from .files import write_whole
 
 MARKER = ".shardmart-state"
-KEPT = ("cluster.json", "config", "data", "kubeconfig", "logs", "rings", "run", "secrets", "shop", "tls")
+KEPT = (
+    *("cluster.json", "config", "data", "fragments.json", "kubeconfig", "logs"),
+    *("postgres", "rings", "run", "secrets", "shop", "tls"),
+)
 """Names in a state folder that are ours once it is marked."""
 PREPARED = {"tls": ("ca.pem", "ca-key.pem", "server.pem"), "secrets": ("keyfile", "*.password")}
 """What a person may put there for us to use."""

@@ -6,7 +6,8 @@ asks one shard, and a product that changes its price may change its shard.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pymongo import MongoClient
@@ -17,6 +18,7 @@ from pymongo.read_concern import ReadConcern
 from .. import money, store
 from ..configuration import Configuration
 from ..store import Row
+from . import aggregations
 from .connection import MAJORITY, Document, connect, database, one_line
 
 T = TypeVar("T")
@@ -260,6 +262,24 @@ class MongoShop:
             found = self._database.customers.find(query | ({"region": region} if region else {}))
             ordered = found.sort([("customer_name", 1), ("region", 1)])
             return [(each["region"], each["customer_name"]) for each in ordered]
+
+    def get_customers_detail_location(self, region: str | None = None, country: str | None = None) -> list[Row]:
+        """See Store."""
+        with self._of(region):
+            return aggregations.get_customers_detail_location(self._database, region, country)
+
+    def get_customers_detail_name(self, name: str, region: str | None = None) -> list[Row]:
+        """See Store."""
+        with self._of(region):
+            return aggregations.get_customers_detail_name(self._database, name, region)
+
+    @contextmanager
+    def _of(self, region: str | None) -> Iterator[None]:
+        """A question about a region, which has to be there, or about all."""
+        if region is not None:
+            self._configuration.node(region)
+        with one_line():
+            yield
 
     def _price(self, price: object, name: str) -> int:
         value = money.cents(price, name)

@@ -187,6 +187,7 @@ def _way(configuration: Configuration, other: Node) -> str:
         user=PEER,
         password=configuration.password(PEER),
         connect_timeout=5,
+        **configuration.encrypted(from_node=True),
     )
 
 

@@ -69,10 +69,10 @@ def explain(configuration: Configuration, node: Node, query: str, *, run: bool =
         return read(connection, query, run=run)
 
 
-def read(connection: Connection, query: str, *, run: bool = False) -> Reading:
-    """Read the plan of a query on a connection."""
+def read(connection: Connection, query: str, *values: object, run: bool = False) -> Reading:
+    """Read the plan of a query on a connection; `values` fill its %s."""
     options = "ANALYZE, VERBOSE, FORMAT JSON" if run else "VERBOSE, FORMAT JSON"
-    found = connection.execute(f"EXPLAIN ({options}) {query}".encode()).fetchone()
+    found = connection.execute(f"EXPLAIN ({options}) {query}".encode(), values or None).fetchone()
     assert found
     document = found[0] if isinstance(found[0], list) else json.loads(found[0])
     reading = Reading(milliseconds=document[0].get("Execution Time"))

@@ -80,7 +80,7 @@ def converge_servers(configuration: Configuration, node: Node, connection: Conne
         if not check:
             connection.execute("CREATE EXTENSION postgres_fdw")
     for other in configuration.others(node):
-        name, options = server_name(other), _server_options(other)
+        name, options = server_name(other), _server_options(configuration, other)
         found = connection.execute("SELECT srvoptions FROM pg_foreign_server WHERE srvname = %s", (name,)).fetchone()
         if found is None:
             changes.append(f"{node.name}: create server {name}")
@@ -148,7 +148,7 @@ def _mappings(
     return changes
 
 
-def _server_options(node: Node) -> dict[str, str]:
+def _server_options(configuration: Configuration, node: Node) -> dict[str, str]:
     return {
         "host": node.host,
         "port": str(node.port),
@@ -157,15 +157,17 @@ def _server_options(node: Node) -> dict[str, str]:
         "batch_size": str(FETCH),
         "async_capable": "true",
         "connect_timeout": "5",
-    }
+    } | configuration.encrypted(from_node=True)
 
 
 def _options(wanted: dict[str, str], present: list[str]) -> sql.Composable:
-    """Options for CREATE, or for ALTER where some are `present`."""
+    """Options for CREATE, or for ALTER where some are `present`: those that are not wanted go."""
     there = {entry.partition("=")[0] for entry in present or []}
-    return sql.SQL(", ").join(
+    kept = [
         sql.SQL("{} {} {}").format(
             sql.SQL(("SET" if key in there else "ADD") if there else ""), sql.Identifier(key), sql.Literal(value)
         )
         for key, value in wanted.items()
-    )
+    ]
+    gone = [sql.SQL("DROP {}").format(sql.Identifier(key)) for key in sorted(there - wanted.keys())]
+    return sql.SQL(", ").join([*kept, *gone])

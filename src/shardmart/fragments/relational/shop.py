@@ -16,10 +16,12 @@ from ..configuration import Configuration
 from ..connection import Connection, application, scalar
 from ..money import Band
 from ..store import Row
-from . import coordinator
+from . import coordinator, details
 from .coordinator import Observer
 from .products import COLUMNS
 from .seeding import TABLES
+
+BETWEEN_PRICES = "SELECT * FROM Products WHERE price_cents >= %s AND price_cents < %s ORDER BY price_cents, product_id"
 
 
 class RelationalShop:
@@ -68,9 +70,8 @@ class RelationalShop:
 
     def products_between(self, low: object, high: object) -> list[Row]:
         """See Store."""
-        query = "SELECT * FROM Products WHERE price_cents >= %s AND price_cents < %s ORDER BY price_cents, product_id"
         with application(self._configuration, self._any) as connection:
-            return _all(connection, query, money.cents(low), money.cents(high))
+            return _all(connection, BETWEEN_PRICES, money.cents(low), money.cents(high))
 
     def change_price(self, product_id: str, price: object) -> Row:
         """See Store.  An UPDATE cannot leave a foreign partition: another band is a move."""
@@ -240,6 +241,14 @@ class RelationalShop:
         with application(self._configuration, self._any) as connection:
             found = _all(connection, query, *values, prefix, prefix + "\U0010ffff")
         return [(row["region"], row["customer_name"]) for row in found]
+
+    def get_customers_detail_location(self, region: str | None = None, country: str | None = None) -> list[Row]:
+        """See Store."""
+        return details.get_customers_detail_location(self._configuration, region, country)
+
+    def get_customers_detail_name(self, name: str, region: str | None = None) -> list[Row]:
+        """See Store."""
+        return details.get_customers_detail_name(self._configuration, name, region)
 
     def _band(self, price: object, name: str) -> Band:
         return money.band_of(money.cents(price, name), name, catch_all=self._configuration.catch_all)

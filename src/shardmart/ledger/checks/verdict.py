@@ -17,7 +17,7 @@ KINDS = {
     "stale": "a read missed what had been acknowledged before it began",
     "unbalanced": "sums do not add up",
     "tampered": "a document does not say what was written",
-    "empty": "nothing was acknowledged, so nothing was proved",
+    "empty": "no write was acknowledged, so nothing was proved",
     "members": "the members are not in one healthy, equal state",
 }
 """What any workload may find; a checker adds the kinds that it alone has."""
@@ -41,6 +41,8 @@ class Verdict:
     kinds: Mapping[str, str] = field(default_factory=lambda: dict(KINDS))
     """Kind → what it means; anomalies are shown in this order."""
     operations: dict[str, Counter[str]] = field(default_factory=dict)
+    written: Counter[str] = field(default_factory=Counter)
+    """Workload → how many of its operations were acknowledged and changed something."""
     counts: Counter[str] = field(default_factory=Counter)
     anomalies: list[Anomaly] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -53,9 +55,10 @@ class Verdict:
         """Whether nothing was found."""
         return not self.counts
 
-    def count(self, workload: str, outcome: str) -> None:
-        """One operation of `workload` ended with `outcome`."""
+    def count(self, workload: str, outcome: str, *, wrote: bool = False) -> None:
+        """One operation of `workload` ended with `outcome`; `wrote` when it was acknowledged and changed something."""
         self.operations.setdefault(workload, Counter())[outcome] += 1
+        self.written[workload] += wrote
 
     def wants(self, kind: str) -> bool:
         """Whether another example of `kind` would be kept."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from shardmart.errors import BadUseError, UnreachableError
 
@@ -40,6 +41,8 @@ class Address:
     name: str
     host: str
     port: int
+    authority: str | None = None
+    """The file of the authority that its certificate is checked by; None where it speaks no TLS."""
 
 
 def read(file: Path) -> tuple[list[Address], str]:
@@ -51,13 +54,21 @@ def read(file: Path) -> tuple[list[Address], str]:
         document = json.loads(file.read_text())
         if document["version"] != VERSION:
             raise BadUseError(f"{file}: version {document['version']}, expected {VERSION}: run `make fragments`")
-        nodes = [Address(str(node["name"]), str(node["host"]), int(node["port"])) for node in document["nodes"]]
+        authority = (document.get("tls") or {}).get("ca_file")
+        nodes = [
+            Address(str(node["name"]), str(node["host"]), int(node["port"]), authority) for node in document["nodes"]
+        ]
         secrets = file.parent / str(document.get("secrets", "secrets"))
         return nodes, (secrets / PASSWORD_FILE).read_text().strip()
     except OSError as error:
         raise UnreachableError(f"{error.filename}: {error.strerror}: run `make fragments`") from None
     except (KeyError, TypeError, ValueError) as error:
         raise BadUseError(f"{file}: {type(error).__name__} {error}: not a configuration of fragments") from None
+
+
+def encryption(authority: str | None) -> dict[str, str]:
+    """What a connection says so that a node without a certificate of this authority is not spoken to."""
+    return {"sslmode": "verify-full", "sslrootcert": authority, "sslcertmode": "disable"} if authority else {}
 
 
 class Connections:
@@ -120,6 +131,7 @@ class Connections:
         if name not in mine:
             node = self._nodes[name]
             connection = psycopg.connect(
+                make_conninfo(**encryption(node.authority)),
                 host=node.host,
                 port=node.port,
                 user=USER,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -14,10 +13,8 @@ from pymongo.errors import BulkWriteError, CollectionInvalid, DuplicateKeyError,
 from ..errors import StaleRingError
 from ..placement.keys import canonical, to_id
 from .connection import FENCE, Connection
-from .record import Document, Record, Version, clock, newest_wins
+from .record import Document, Record, Version, newest_wins
 
-ATTEMPTS = 10
-"""How often a write is given another version because somebody else's came first."""
 NAMESPACE_EXISTS, DUPLICATE_KEY = 48, 11000
 Answer = TypeVar("Answer")
 
@@ -60,23 +57,6 @@ class Node(Connection):
                 lambda: self.records.find({"h": {"$gte": first}}).sort("h").limit(limit).to_list()
             )
         ]
-
-    async def renew(self, draft: Record, floor: int, epoch: int) -> Record:
-        """Write a record with a number above `floor` and above what there is; returns it with its version.
-
-        The number is read first and then written as it is: a request that is carried out late, by a server that was
-        paused or over a line that was cut, must find itself older than what came after it.
-        """
-        least = floor
-        for _ in range(ATTEMPTS):
-            held = await self.read_many([to_id(draft.key)], epoch, values=False)
-            number = max(least, held[0].version.number if held else 0, clock() - 1) + 1
-            record = replace(draft, version=Version(number, draft.version.write))
-            newer = await self.apply(record, epoch)
-            if newer is None:
-                return record
-            least = newer.number
-        raise StaleRingError(f"{self.name}: {draft.key!r} was written by others again and again")
 
     async def replace(self, draft: Record, expected: Version | None, epoch: int) -> bool:
         """Write a record in place of exactly the version expected (None: nothing at all); False if there is another."""

@@ -12,6 +12,7 @@ of one another, it only keeps a key whose tombstone is gone above its own past.
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,9 +58,22 @@ def new_write(kind: str = BLIND) -> str:
     return kind + secrets.token_hex(7)
 
 
-def clock() -> int:
-    """The least number of a new version: milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
+class _Clock:
+    """Milliseconds since 1970, and never the same number twice in a process, also when its clock is set back."""
+
+    def __init__(self) -> None:
+        self._latest = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> int:
+        with self._lock:
+            self._latest = max(self._latest + 1, time.time_ns() // 1_000_000)
+            return self._latest
+
+
+clock = _Clock()
+"""The least number of a new version.  What one process writes later has the greater number, so a request of its own
+that is carried out late is older than what it sent after it."""
 
 
 @dataclass(frozen=True)

@@ -176,8 +176,13 @@ _PLAIN_STAGES = frozenset({
     "$limit", "$match", "$project", "$redact", "$replaceRoot", "$replaceWith", "$sample", "$set", "$setWindowFields",
     "$skip", "$sort", "$sortByCount", "$unset", "$unwind", "$out", "$merge", "$lookup", "$graphLookup", "$unionWith",
 })  # fmt: skip
-# Stages that begin a pipeline and read something else than a collection: the action they need on it.
-_ON_COLLECTION = {"$collStats": "collStats", "$indexStats": "indexStats", "$planCacheStats": "planCacheRead"}
+# Stages that begin a pipeline and read something else than a collection: the actions they need on it.
+_ON_COLLECTION = {
+    "$collStats": ("collStats",),
+    "$indexStats": ("indexStats",),
+    "$listCatalog": ("listCollections", "listIndexes"),
+    "$planCacheStats": ("planCacheRead",),
+}
 _ON_CLUSTER = {
     "$currentOp": "inprog",
     "$listSessions": "listSessions",
@@ -212,7 +217,7 @@ def _stages_needs(database: str, collection: str | None, stages: list[Any], bypa
 
 def _stage_needs(database: str, collection: str | None, name: str, argument: Any, bypass: bool) -> list[Need]:
     if name in _ON_COLLECTION:
-        return [Need(_ON_COLLECTION[name], database, collection)]
+        return [Need(action, database, collection) for action in _ON_COLLECTION[name]]
     if name in _ON_CLUSTER:
         everybody = name == "$shardedDataDistribution" or _option(argument, "allUsers") or _option(argument, "users")
         return [Need(_ON_CLUSTER[name])] if everybody else []

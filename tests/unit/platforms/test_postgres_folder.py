@@ -1,0 +1,79 @@
+"""Claims of the servers' folder: what a person has there is refused and left, and only a server is taken for one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from shardmart.cluster.errors import ClusterError
+from shardmart.cluster.host import ownership
+from shardmart.cluster.protocol.connection import Deadline
+from shardmart.platforms import postgres
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> postgres.Host:
+    monkeypatch.setenv("SHARDMART_POSTGRES_HOME", str(tmp_path / "homes"))
+    (tmp_path / "state").mkdir()
+    return postgres.Host(tmp_path / "state")
+
+
+def server(host: postgres.Host) -> postgres.Server:
+    return postgres.Server("APJ", 1, "postgres", Path("unused"), host)
+
+
+def test_a_persons_folder_is_refused_and_nothing_of_it_removed(host: postgres.Host) -> None:
+    (host.home / "APJ").mkdir(parents=True)
+    (host.home / "APJ" / "thesis.sql").write_text("years of work")
+    with pytest.raises(ClusterError, match="so this project did not make it"):
+        host.prepare()
+    with pytest.raises(ClusterError, match="so this project did not make it"):
+        postgres.remove([server(host)], Deadline(5))
+    assert (host.home / "APJ" / "thesis.sql").read_text() == "years of work"
+
+
+def test_what_a_person_put_beside_the_servers_stays_when_they_go(host: postgres.Host) -> None:
+    host.prepare()
+    server(host).folder.mkdir(parents=True)
+    (host.home / "dump.sql").write_text("mine")
+    assert postgres.remove([server(host)], Deadline(5)) == [f"remove {host.home / 'APJ'}"]
+    assert [entry.name for entry in host.home.iterdir()] == ["dump.sql"]
+
+
+def test_the_folder_goes_with_the_last_server(host: postgres.Host) -> None:
+    host.prepare()
+    server(host).folder.mkdir(parents=True)
+    postgres.remove([server(host)], Deadline(5))
+    assert not host.home.exists()
+
+
+def test_servers_of_a_marked_state_folder_from_before_this_marker_are_ours(host: postgres.Host) -> None:
+    ownership.take(host.state)
+    server(host).folder.mkdir(parents=True)
+    postgres.remove([server(host)], Deadline(5))
+    assert not host.home.exists()
+
+
+@contextmanager
+def running(*words: str) -> Iterator[int]:
+    """The number of a live process with these words on its command line."""
+    with subprocess.Popen([sys.executable, "-c", "input()", *words], stdin=subprocess.PIPE) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_who_only_names_the_data_folder_is_not_the_server(host: postgres.Host) -> None:
+    """The number in an old postmaster.pid may be anybody's by now: `du`, `tail`, an editor."""
+    mine = server(host)
+    mine.folder.mkdir(parents=True)
+    for words, is_it in (((str(mine.folder),), False), (("-D", str(mine.folder)), True)):
+        with running(*words) as pid:
+            (mine.folder / "postmaster.pid").write_text(f"{pid}\n")
+            assert (mine.running() is not None) is is_it
