@@ -1,6 +1,6 @@
 """Fragments against one table, indexes against none, and the relational store against MongoDB, each pair in one run.
 
-    python benchmarks/fragments.py [--rows 1000000] [--customers 3000] [--products 20000]
+    python benchmarks/fragments.py [--rows 1000000] [--customers 3000] [--products 20000] [--copies 3]
 
 It starts three region nodes and a small sharded cluster of its own, and prints the tables of docs/fragments.md.
 """
@@ -46,6 +46,7 @@ from tests.support.region_nodes import REGIONS, RegionNodes, region_nodes
 
 REPEATS = 5
 COPIES = 3
+"""Also how often it is counted what a question reads."""
 SETTLE_SECONDS = 0.3
 
 
@@ -56,7 +57,7 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def load(nodes: RegionNodes, count: int) -> None:
+def load(nodes: RegionNodes, count: int, copies: int) -> None:
     """So many products by COPY: into one table of one node, and over the fragments of three."""
     configuration = nodes.configuration
     span = BANDS[-1].high - BANDS[0].low
@@ -90,7 +91,7 @@ def load(nodes: RegionNodes, count: int) -> None:
             list(pool.map(lambda band: copy(band.region, band.table, parts[band.table]), BANDS))
 
     plain, cut = [], []
-    for _ in range(COPIES):
+    for _ in range(copies):
         nodes.run("APJ", "TRUNCATE one_table")
         for band in BANDS:
             nodes.run(band.region, f"TRUNCATE {band.table}", "CHECKPOINT")
@@ -101,7 +102,7 @@ def load(nodes: RegionNodes, count: int) -> None:
     for band in BANDS:
         nodes.run(band.region, f"TRUNCATE {band.table}")
     nodes.run("APJ", "DROP TABLE one_table")
-    print(f"| {count:,} products by COPY, median of {COPIES} | rows/s | ratio |\n|---|---:|---:|")
+    print(f"| {count:,} products by COPY, median of {copies} | rows/s | ratio |\n|---|---:|---:|")
     print(f"| one table of one node, same keys and checks | {count / median(plain):,.0f} | 1 |")
     print(f"| over the fragments of three nodes, each row routed | {count / median(cut):,.0f} "
           f"| {median(plain) / median(cut):.2f} |\n")  # fmt: skip
@@ -270,6 +271,7 @@ def main() -> None:
     """Print the tables; the load average says how busy the machine was."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--copies", type=int, default=COPIES, help="how often each side loads all rows")
     parser.add_argument("--customers", type=int, default=3_000)
     parser.add_argument("--products", type=int, default=20_000, help="of the queries; some are in no band")
     parser.add_argument("--only-queries", action="store_true", help="the last table alone")
@@ -277,7 +279,7 @@ def main() -> None:
     print(f"load average {os.getloadavg()[0]:.0f}\n")
     with region_nodes() as nodes:
         if not options.only_queries:
-            load(nodes, options.rows)
+            load(nodes, options.rows, options.copies)
             indexes(nodes, max(1, options.rows // 30))
         with tempfile.TemporaryDirectory() as folder, embedded_cluster(Path(folder) / "state") as cluster:
             beside(nodes, cluster, options.customers, options.products)

@@ -30,6 +30,8 @@ def run_app(app: typer.Typer, command: str, arguments: list[str], *, os_error: i
     `os_error` is the code for a file or disk that fails, where 1 is a verdict of the command.
     """
 
+    forget_other_servers()
+
     def body() -> Any:
         import typer  # here: the router starts without it
 
@@ -46,6 +48,16 @@ def run_app(app: typer.Typer, command: str, arguments: list[str], *, os_error: i
             raise BadUseError(f"{message} (see --help)" if message else "") from None
 
     return ending(command, body, os_error=os_error)
+
+
+def forget_other_servers() -> None:
+    """Take libpq's variables out of the environment of this process and of those that it starts.
+
+    They fill in what a connection does not say: PGHOSTADDR leads one to another server although its host was given,
+    and the password with it (PostgreSQL 18 manual, 32.15 "Environment Variables").
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def ending(command: str, body: Callable[[], int | None], *, os_error: int = FAILED) -> int:

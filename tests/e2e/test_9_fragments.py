@@ -41,7 +41,7 @@ def command(site: KindSite, *words: str, accept: tuple[int, ...] = (0,)) -> Any:
     return json.loads(site.run("shardmart", "fragments", *words, accept=accept))
 
 
-@pytest.mark.full  # seen once; another time the layout of a collection changed, on a cluster that had grown and moved
+@pytest.mark.full  # another play: a minute
 @pytest.mark.timeout(1200)
 def test_second_run_changes_nothing(fragments: KindSite) -> None:
     again = fragments.play("playbooks/fragments.yml")

@@ -6,19 +6,17 @@ cluster on a laptop and in the chart's pods.  Nothing here talks to a cluster.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from ..cluster.description import REQUIRE_TLS
 from . import shop_chart
-from .release import PORT, VERSION, Release
+from .release import DNS_LABEL, FRAGMENTS_SUFFIX, PORT, SHOP_SUFFIX, VERSION, Release
 from .topology import ReplicaSet, Shard, Topology, TopologyError
 
 ROUTERS = shop_chart.ROUTERS
 CONFIG_SERVERS = "configsvr"
-DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 SETTINGS = ("clusterName", "zones", "election", "tls")
 """Values that the document has as they are."""
 FILES = ("auth", "tls", "cluster", "scripts", "mongod")
@@ -103,7 +101,7 @@ def sized_for_a_laptop(values: Mapping[str, Any], topology: Topology) -> dict[st
 
 
 def refuse_taken_names(topology: Topology) -> None:
-    """TopologyError for sets whose StatefulSets would have one name, or that of another part of the chart."""
+    """TopologyError for sets and rings whose objects would have one name, or that of another part of the chart."""
     users: dict[str, str] = {}
     for key, replica_set in topology.replica_sets():
         component = component_of(key, replica_set)
@@ -113,6 +111,13 @@ def refuse_taken_names(topology: Topology) -> None:
                 f"{key}.name: {replica_set.name!r} becomes {component!r} on Kubernetes, as {other} does"
             )
         users[component] = f"{key}.name"
+    beside = {suffix.removeprefix("-"): "the release of another part" for suffix in (SHOP_SUFFIX, FRAGMENTS_SUFFIX)}
+    taken = dict.fromkeys(TAKEN, "another part of the chart") | beside | users
+    for i, ring in enumerate(topology.rings):
+        if ring.name in taken:
+            raise TopologyError(
+                f"rings[{i}].name: {ring.name!r} names the ring's release on Kubernetes, as {taken[ring.name]} does"
+            )
 
 
 def refuse_names_of_pods(values: Mapping[str, Any], release: Release) -> None:

@@ -9,6 +9,7 @@ from 1, one headless Service per StatefulSet.  Nothing here talks to a cluster.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from ..cluster.description import (
 from ..cluster.shop import Backends, Instance, Service, Shop
 
 RELEASE_FILE = "release.json"
+DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+"""What the charts take for the beginning of their objects' names, whole."""
 SHOP_SUFFIX = "-shop"
 """The release of helm/shop is called so after the cluster's, unless it is said otherwise."""
 FRAGMENTS_SUFFIX = "-fragments"

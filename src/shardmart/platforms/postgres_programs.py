@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import platform
 import shutil
 import subprocess
@@ -67,9 +68,22 @@ def have(home: Path, binaries: Path) -> bool:
         inside = next(name for name in archive.namelist() if name.endswith(".txz"))
         with tarfile.open(fileobj=io.BytesIO(archive.read(inside)), mode="r:xz") as packed:
             packed.extractall(partial, filter="data")
-    partial.chmod(0o755)
+    open_to_all(partial)
     partial.rename(place)
     return True
+
+
+def open_to_all(folder: Path) -> None:
+    """Let every user read and run what is in a folder: made under `umask 077`, it is for one user alone."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | 0o444 | (0o111 if path.is_dir() or mode & 0o100 else 0))
+
+
+def environment() -> dict[str, str]:
+    """Ours without PostgreSQL's own variables: PGHOSTADDR leads a client to another server than the one it is told."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
 def _verify(jar: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 
 from shardmart.errors import RefusedError, UnreachableError
 from shardmart.fragments.configuration import ADMIN, APPLICATION, PEER
-from shardmart.fragments.connection import administrator, connect, rows, scalar
+from shardmart.fragments.connection import Connection, administrator, application, connect, rows, scalar
 from shardmart.fragments.money import BANDS
-from shardmart.fragments.relational import plans, schema, verification
+from shardmart.fragments.relational import plans, schema, seeding, verification
 from shardmart.fragments.relational.seeding import insert_random_data
+from shardmart.fragments.relational.shop import BETWEEN_PRICES
 from shardmart.fragments.rows import Shop
 from shardmart.loader.generation.dataset import Counts
 from tests.support.region_nodes import REGIONS, RegionNodes
@@ -18,9 +21,25 @@ from tests.support.region_nodes import REGIONS, RegionNodes
 COUNTS = Counts(30, 3, 200)
 
 
+class DiedError(Exception):
+    """The seeding is no more."""
+
+
 @pytest.fixture(scope="module")
 def seeded(nodes: RegionNodes) -> RegionNodes:
-    insert_random_data(nodes.configuration, Shop(1, COUNTS, REGIONS))
+    """Filled by a seeding that died in the middle, on its second node, and by the next one."""
+    copy = seeding.copy
+
+    def die(connection: Connection, table: str, *more: Any) -> None:
+        if table == "shipments" and connection.info.port == nodes.node("EMEA").port:
+            raise DiedError
+        copy(connection, table, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seeding, "copy", die)
+        with pytest.raises(DiedError):
+            insert_random_data(nodes.configuration, Shop(1, COUNTS, REGIONS))
+    assert insert_random_data(nodes.configuration, Shop(1, COUNTS, REGIONS)).written["customer"] > 0
     return nodes
 
 
@@ -31,6 +50,43 @@ def test_a_second_apply_changes_nothing_and_a_lost_index_is_made_again(nodes: Re
     assert there == ["EMEA: create trigger vertical_fragments", "EMEA: create index customer_name_emea"]
     assert nodes.apply() == there
     assert nodes.apply() == []
+
+
+KEYS = {
+    "Customer": "region, customer_id",
+    "Customer_Region": "region, customer_id",
+    "Orders": "order_id, order_sequence_id",
+    "OrderItems": "order_id, order_sequence_id, product_id",
+    "Payments": "payment_id",
+    "Shipments": "shipment_id",
+    "SHIPMENT_DETAILS_TABLE": "shipment_id",
+    "CUSTOMER_DETAILS_TABLE": "shipment_id",
+}
+FRAGMENTS = {
+    "Products_10_to_100": ("APJ", "FOR VALUES FROM (1000) TO (10100)"),
+    "Products_101_to_250": ("EMEA", "FOR VALUES FROM (10100) TO (25100)"),
+    "Products_251_to_500": ("LATAM", "FOR VALUES FROM (25100) TO (50100)"),
+}
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_tables_keys_fragments_and_indexes_are_called_as_the_contract_says(nodes: RegionNodes, name: str) -> None:
+    key = """SELECT string_agg(attname, ', ' ORDER BY array_position(conkey, attnum)) FROM pg_constraint
+        JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY(conkey)
+        WHERE conrelid = to_regclass(%s) AND contype = 'p'"""
+    part = "SELECT pg_get_expr(relpartbound, oid), relkind::text FROM pg_class WHERE oid = to_regclass(%s)"
+    with administrator(nodes.configuration, nodes.node(name)) as connection:
+        assert scalar(connection, "SHOW server_version").startswith("18.")
+        assert {table: scalar(connection, key, table) for table in KEYS} == KEYS
+        assert rows(connection, part, "Products") == [(None, "p")]
+        for fragment, (home, bounds) in FRAGMENTS.items():
+            assert rows(connection, part, fragment) == [(bounds, "r" if home == name else "f")]
+        named = "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'customer\\_name\\_%%' ORDER BY 1"
+        found = [index for (index,) in rows(connection, named)]
+        assert found == ["customer_name_", "customer_name_apj", "customer_name_emea", "customer_name_latam"]
+        money = """SELECT DISTINCT data_type FROM information_schema.columns
+            WHERE table_schema = 'public' AND column_name LIKE '%%\\_cents'"""
+        assert {kind for (kind,) in rows(connection, money)} == {"integer", "bigint"}, "money is whole cents"
 
 
 def test_servers_run_as_another_user_than_root_and_listen_on_loopback(nodes: RegionNodes) -> None:
@@ -98,6 +154,57 @@ def test_more_of_the_data_set_adds_only_what_is_missing(seeded: RegionNodes) -> 
 @pytest.mark.parametrize("name", REGIONS)
 def test_a_query_that_names_a_price_touches_the_fragments_of_that_price_alone(seeded: RegionNodes, name: str) -> None:
     assert plans.unpruned(seeded.configuration, seeded.node(name)) == []
+
+
+def test_the_shops_own_question_about_prices_asks_the_fragments_of_these_prices_alone(seeded: RegionNodes) -> None:
+    with application(seeded.configuration, seeded.node("LATAM")) as connection:
+        asked = {
+            (low, high): plans.read(connection, BETWEEN_PRICES, low, high).tables
+            for low, high in ((1_000, 10_100), (10_100, 10_101), (20_000, 30_000), (60_000, 70_000))
+        }
+    assert asked == {
+        (1_000, 10_100): {"products_10_to_100"},
+        (10_100, 10_101): {"products_101_to_250"},
+        (20_000, 30_000): {"products_101_to_250", "products_251_to_500"},
+        (60_000, 70_000): set(),
+    }
+
+
+A_SHIPMENT = "SELECT shipment_id, city FROM Shipments_Reconstructed ORDER BY 1 LIMIT 1"
+
+
+def test_the_vertical_fragments_change_in_the_transaction_of_the_original_and_come_back_with_it(
+    seeded: RegionNodes,
+) -> None:
+    with connect(seeded.configuration, seeded.node("APJ")) as connection:
+        [(shipment, city)] = rows(connection, A_SHIPMENT)
+        changed = connection.execute("UPDATE Shipments SET city = 'Elsewhere' WHERE shipment_id = %s", (shipment,))
+        assert changed.rowcount == 1
+        assert rows(connection, A_SHIPMENT) == [(shipment, "Elsewhere")]
+        connection.rollback()
+        assert rows(connection, A_SHIPMENT) == [(shipment, city)]
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "exceptions"),
+    [
+        ("UPDATE CUSTOMER_DETAILS_TABLE SET city = 'Elsewhere' WHERE shipment_id = '{}'", 2),
+        ("DELETE FROM SHIPMENT_DETAILS_TABLE WHERE shipment_id = '{}'", 1),
+    ],
+    ids=["another value", "a missing row"],
+)
+def test_a_join_that_is_not_the_original_is_found_by_verify(seeded: RegionNodes, spoiled: str, exceptions: int) -> None:
+    with administrator(seeded.configuration, seeded.node("APJ")) as connection:
+        [(shipment, _)] = rows(connection, A_SHIPMENT)
+    seeded.run("APJ", spoiled.format(shipment))
+    try:
+        [wrong] = verification.verify(seeded.configuration)[1]
+        assert wrong.startswith("not so: APJ: the join of both vertical fragments is Shipments")
+        assert wrong.endswith(f"{exceptions} exceptions, such as {', '.join([shipment] * exceptions)}")
+    finally:
+        # Whoever touches the original has both made anew.
+        seeded.run("APJ", f"UPDATE Shipments SET carrier = carrier WHERE shipment_id = '{shipment}'")
+    assert verification.verify(seeded.configuration)[1] == []
 
 
 def test_each_node_aggregates_its_own_fragment(seeded: RegionNodes) -> None:

@@ -18,11 +18,11 @@ from tests.support.plays import Site
 from tests.support.postgres_home import postgres_home
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+@pytest.fixture(params=["disabled", "requireTLS"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     with postgres_home("fragments"):
         made = Site(tmp_path)
-        made.write(fragments={"port": free_ports(3)[0]})
+        made.write(fragments={"port": free_ports(3)[0]}, tls={"mode": request.param})
         yield made
         if made.state.exists():
             for playbook in ("playbooks/fragments-destroy.yml", "playbooks/destroy.yml"):
@@ -64,6 +64,9 @@ def test_fragments_converge_and_a_second_run_changes_nothing(site: Site) -> None
         assert file.read_text().strip() not in first.output
     facts = shardmart(site, "status", "--json")
     assert facts["rows_different"] == 0
+    assert facts["problems"] == []
+    speaks = "tls" in json.loads((site.state / "fragments.json").read_text())
+    assert speaks == (site.document["tls"]["mode"] == "requireTLS")
     assert sum(node["customers"] for node in facts["nodes"]) == 3 * 10
     assert shardmart(site, "verify", "--json")["wrong"] == []
     low, high = "10.00", "501.00"

