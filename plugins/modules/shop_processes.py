@@ -24,9 +24,9 @@ options:
     type: path
     required: true
   part:
-    description: Which of the processes.
+    description: Which of the processes; C(store) is none and writes the file that C(shardmart shop migrate) reads.
     type: str
-    choices: [cache, event_log, services, load_balancer]
+    choices: [store, cache, event_log, services, load_balancer]
     required: true
   state:
     description: Whether they run.

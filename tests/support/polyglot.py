@@ -46,13 +46,13 @@ class Polyglot:
             file.touch(mode=0o600)
             file.write_text(secrets.token_hex(20) + "\n")
         self.server = postgres.Server(
-            "catalogue-postgres", postgres_port, "postgres", self.password_file, postgres.Host(self.folder), peers=False
+            "shop-postgres", postgres_port, "postgres", self.password_file, postgres.Host(self.folder), peers=False
         )
         shop = Shop(
             (),
             Backends(catalogue="postgres"),
             cache=Place("cache-1", "127.0.0.1", cache_port),
-            postgres=Place("catalogue-postgres", "127.0.0.1", postgres_port),
+            postgres=Place("shop-postgres", "127.0.0.1", postgres_port),
         )
         files = ShopFiles(self.folder)
         files.make()

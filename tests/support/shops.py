@@ -171,13 +171,17 @@ class RunningShop:
         for instance in wanted:
             wait_until(instance.is_ready, f"{instance.name} to be ready", READY_SECONDS)
 
-    def describe(self) -> None:
-        """Write into the cluster's state folder where the shop is and what lets others in, as `make shop` does."""
+    def describe(self, postgres: described.Instance | None = None) -> None:
+        """Write into the cluster's state folder where the shop is and what lets others in, as `make shop` does.
+
+        `postgres` has its store, if not the cluster.
+        """
         services = []
         for service, instances in self.instances.items():
             made = tuple(described.Instance(one.name, "127.0.0.1", one.port) for one in instances)
             services.append(described.Service(service, "127.0.0.1", instances[0].port, made))
-        described_shop = described.Shop(tuple(services), described.Backends(cache="memory"))
+        backends = described.Backends(store="postgres" if postgres else "mongodb", cache="memory")
+        described_shop = described.Shop(tuple(services), backends, postgres=postgres)
         folder = self.cluster.folder
         (folder / "cluster.json").write_text(replace(self.cluster.description, shop=described_shop).dumps())
         for name, secret in (("shop-tokens", self.key), ("shop-provider", self.api_key)):

@@ -87,7 +87,7 @@ class Shop:
     """The shop of a cluster.  `cache` is None for the backend `memory`; `load_balancer` where Kubernetes spreads.
 
     `kafka` are the brokers with the events, none where they are followed in MongoDB.
-    `postgres` is the server with the catalogue's products, None where they are in MongoDB; it may run as
+    `postgres` is the server with the store or the catalogue's products, None where both are in MongoDB; it may run as
     another user, and so is none of `processes`.
     """
 

@@ -84,7 +84,8 @@ KAFKA_KEYS = frozenset({"kafka_brokers", "kafka_port"})
 class Backends(_Strict):
     """What the services keep their data in; the first of each is what needs nothing more."""
 
-    store: Literal["mongodb"] = "mongodb"
+    store: Literal["mongodb", "postgres"] = "mongodb"
+    """Where orders, stock, payments, notifications and events are."""
     event_log: Literal["mongodb", "kafka"] = "mongodb"
     kafka_brokers: Literal[1, 3] = 1
     """With three, one may be lost and no event with it."""
@@ -97,20 +98,35 @@ class Backends(_Strict):
     catalogue: Literal["mongodb", "postgres"] = "mongodb"
     """Where the catalogue's products are; with `postgres`, metadata stay in MongoDB and stock is read from Redis."""
     postgres_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")] | None = None
-    """A server that is there; without it one is started on this machine."""
+    """A server that is there; without it one is started on this machine, for the catalogue and the store."""
     postgres_port: Port = POSTGRES_PORT
-    postgres_flavour: Literal["plain", "citus"] = "plain"
+    postgres_flavour: Literal["plain", "citus", "cockroach"] = "plain"
+
+    @model_validator(mode="after")
+    def _what_is_built(self) -> Self:
+        if self.store == "postgres":
+            raise ValueError("`store: postgres` is not built into `make shop` yet: docs/engines.md says what is there")
+        return self
 
     @model_validator(mode="after")
     def _what_the_catalogue_needs(self) -> Self:
         if self.catalogue == "postgres" and self.cache != "redis":
             raise ValueError("`catalogue: postgres` reads stock from Redis: it needs `cache: redis`")
-        if self.postgres_flavour == "citus" and self.postgres_host is None:
+        if self.postgres_flavour == "cockroach" and self.catalogue == "postgres":
+            raise ValueError("`postgres_flavour: cockroach` is for `store: postgres` alone: not for the catalogue")
+        return self
+
+    @model_validator(mode="after")
+    def _what_postgresql_is_for(self) -> Self:
+        if self.postgres_flavour != "plain" and self.postgres_host is None:
             raise ValueError(
-                "`postgres_flavour: citus` needs `postgres_host`: what is started here is plain PostgreSQL"
+                f"`postgres_flavour: {self.postgres_flavour}` needs `postgres_host`: "
+                "what is started here is plain PostgreSQL"
             )
-        if self.catalogue == "mongodb" and (named := sorted(self.model_fields_set & POSTGRES_KEYS)):
-            raise ValueError(f"`{named[0]}` has no use: it needs `catalogue: postgres`")
+        if "mongodb" == self.catalogue == self.store and (named := sorted(self.model_fields_set & POSTGRES_KEYS)):
+            raise ValueError(f"`{named[0]}` has no use: it needs `catalogue: postgres` or `store: postgres`")
+        if self.store == "postgres" and "event_log" in self.model_fields_set:
+            raise ValueError("`event_log` has no choice with `store: postgres`: events are followed where the store is")
         return self
 
     @model_validator(mode="after")
@@ -123,7 +139,7 @@ class Backends(_Strict):
         """Every port with the key that gives it."""
         if self.cache == "redis":
             yield "backends.cache_port", self.cache_port
-        if self.catalogue == "postgres" and self.postgres_host is None:
+        if "postgres" in (self.catalogue, self.store) and self.postgres_host is None:
             yield "backends.postgres_port", self.postgres_port
         if self.event_log == "kafka":
             for n in range(self.kafka_brokers):
@@ -156,7 +172,7 @@ def describe(services: Services, backends: Backends, carts: str = MONGODB) -> sh
         services=tuple(found),
         backends=shop.Backends(
             backends.store,
-            backends.event_log,
+            backends.event_log if backends.store == "mongodb" else backends.store,
             backends.cache,
             backends.catalogue,
             backends.postgres_flavour,
@@ -164,8 +180,8 @@ def describe(services: Services, backends: Backends, carts: str = MONGODB) -> sh
             carts=carts,
         ),
         cache=instance("cache-1", backends.cache_port) if backends.cache == "redis" else None,
-        postgres=Instance("catalogue-postgres", backends.postgres_host or LOOPBACK, backends.postgres_port)
-        if backends.catalogue == "postgres"
+        postgres=Instance("shop-postgres", backends.postgres_host or LOOPBACK, backends.postgres_port)
+        if "postgres" in (backends.catalogue, backends.store)
         else None,
         kafka=tuple(instance(f"kafka-{n + 1}", backends.kafka_port + n) for n in range(backends.kafka_brokers))
         if backends.event_log == "kafka"

@@ -74,6 +74,8 @@ PEERS: dict[str, str] = {
     "enable_partitionwise_join": "on",
 }
 """What servers need besides that replicate rows to one another."""
+SHOP: dict[str, str] = {"max_connections": "300"}
+"""What the shop's server needs besides: ten instances of each service, with the connections that each keeps."""
 CERTIFICATE, AUTHORITY = "server.pem", "authority.pem"
 """Names in the data folder, which is the servers' working folder: a relative path means the same on each of them."""
 TLS: dict[str, str] = {
@@ -225,7 +227,7 @@ class Server:
     @property
     def settings(self) -> dict[str, str]:
         """Its parameters, as postgresql.conf has them."""
-        return SETTINGS | (PEERS if self.peers else {}) | (TLS if self.tls else {})
+        return SETTINGS | (PEERS if self.peers else SHOP) | (TLS if self.tls else {})
 
     def files(self) -> dict[Path, str]:
         """Its configuration files and what is in them.  ClusterError where its certificate is not there."""

@@ -19,52 +19,67 @@ from .adapters.mongodb.lanes import MongoLanes
 from .adapters.mongodb.log import MongoLog
 from .adapters.mongodb.presence import Presence
 from .adapters.mongodb.store import MongoStore
-from .ports import Cache, CartStore, Channel, EventLog
+from .ports import Cache, CartStore, Channel, EventLog, Lanes, Store
 from .saga.consumer import Consumer
 from .saga.handling import Handlers
-from .settings import Kafka, MongoDB, Postgres, Provider, Settings
+from .settings import Kafka, MongoDB, Places, Postgres, Provider, Relational, Settings
 from .web import events_api
 from .web.app import Instance, build
 
 if TYPE_CHECKING:
     from .services.catalogue import Catalogue
 
+Parts = tuple[Store, EventLog, Callable[[str], Lanes]]
+"""A store, its outbox, and the lanes of a service in it."""
 NO_OPERATOR = "operator@shop.example"
 
 
 class Stores:
-    """The connection of an instance to the cluster, and what is made of it."""
+    """The store of an instance, its events and lanes, and the cluster where it uses that, too."""
 
     def __init__(self, instance: Instance) -> None:
-        self.options = _mongodb(instance.settings)
-        limits = instance.settings.limits
-        client = mongodb.connect(self.options.uri, limits.store_seconds, instance.service)
-        self.database = mongodb.database(client, self.options.database)
-        lease = instance.settings.lease_seconds
-        self.presence = Presence(self.database, instance.service, instance.name, self.options.regions[0], lease)
-        self.store = MongoStore(
-            client,
-            self.database,
-            self.options.lanes_per_region,
-            seconds=limits.store_seconds,
-            lease_seconds=lease,
-            presence=self.presence,
-            events_later="outbox-outside-transaction" in instance.settings.faults,
+        settings = instance.settings
+        self.options: Places = settings.store or _mongodb(settings)
+        self._cluster: mongodb.Database | None = None
+        self.store, self.outbox, self._lanes = (
+            _on_postgres(instance, settings.store) if settings.store else self._on_mongodb(instance)
         )
-        self.outbox = MongoLog(self.database)
         self.log: EventLog = self.outbox
         instance.ping = self.store.ping
-        instance.closing.append(client.close)
-        if instance.settings.kafka:
-            self._follow_on_kafka(instance, instance.settings.kafka)
+        if settings.kafka:
+            self._follow_on_kafka(instance, settings.kafka)
 
-    def _lanes(self, instance: Instance, service: str) -> MongoLanes:
-        """`presence` has the sessions of all transactions of this process; who relays is present under another name."""
-        options, lease = self.options, instance.settings.lease_seconds
-        presence = self.presence if service == instance.service else None
-        return MongoLanes(
-            self.database, service, instance.name, options.regions, options.lanes_per_region, lease, presence
+    def database(self, instance: Instance) -> mongodb.Database:
+        """The cluster's database, connected to when it is first asked for."""
+        if self._cluster is None:
+            options = _mongodb(instance.settings)
+            client = mongodb.connect(options.uri, instance.settings.limits.store_seconds, instance.service)
+            self._cluster = mongodb.database(client, options.database)
+            instance.closing.append(client.close)
+        return self._cluster
+
+    def _on_mongodb(self, instance: Instance) -> Parts:
+        options, seconds, lease = self.options, instance.settings.limits.store_seconds, instance.settings.lease_seconds
+        database = self.database(instance)
+        # Has the sessions of all transactions of this process; who relays is present under another name.
+        own = Presence(database, instance.service, instance.name, options.regions[0], lease)
+        store = MongoStore(
+            database.client,
+            database,
+            options.lanes_per_region,
+            seconds=seconds,
+            lease_seconds=lease,
+            presence=own,
+            events_later="outbox-outside-transaction" in instance.settings.faults,
         )
+
+        def lanes(service: str) -> Lanes:
+            presence = own if service == instance.service else None
+            return MongoLanes(
+                database, service, instance.name, options.regions, options.lanes_per_region, lease, presence
+            )
+
+        return store, MongoLog(database), lanes
 
     def _follow_on_kafka(self, instance: Instance, kafka: Kafka) -> None:
         """Events are followed on Kafka; the order service brings them there."""
@@ -83,7 +98,7 @@ class Stores:
         unacknowledged = "relay-without-acknowledgement" in instance.settings.faults
         publisher = KafkaPublisher(topic, partitions, unacknowledged=unacknowledged)
         instance.closing.insert(0, publisher.close)
-        lanes = self._lanes(instance, SERVICE)
+        lanes = self._lanes(SERVICE)
         instance.relay = Consumer(
             RelayHandlers(publisher, lanes),
             self.store,
@@ -97,7 +112,7 @@ class Stores:
     def consume(self, instance: Instance, handlers: Handlers, app: FastAPI) -> None:
         """Let `handlers` have the events."""
         options, lease = self.options, instance.settings.lease_seconds
-        lanes = self._lanes(instance, instance.service)
+        lanes = self._lanes(instance.service)
         instance.consumer = consumer = Consumer(
             handlers,
             self.store,
@@ -120,6 +135,28 @@ class Stores:
                 consumer.nudge,
             ),
         )
+
+
+def _on_postgres(instance: Instance, options: Relational) -> Parts:
+    from .adapters.postgres.lanes import PostgresLanes
+    from .adapters.postgres.log import PostgresLog
+    from .adapters.postgres.store import PostgresStore, pool_of
+
+    seconds, lease = instance.settings.limits.store_seconds, instance.settings.lease_seconds
+    pool = pool_of(options, instance.service, seconds)
+    instance.closing.append(pool.close)
+    store = PostgresStore(
+        pool,
+        options.lanes_per_region,
+        seconds=seconds,
+        lease_seconds=lease,
+        events_later="outbox-outside-transaction" in instance.settings.faults,
+    )
+
+    def lanes(service: str) -> Lanes:
+        return PostgresLanes(pool, service, instance.name, options.regions, options.lanes_per_region, lease)
+
+    return store, PostgresLog(pool), lanes
 
 
 def assemble(service: str, settings: Settings, name: str) -> FastAPI:
@@ -162,7 +199,7 @@ def _carts(instance: Instance, stores: Stores, *, tends: bool) -> CartStore:
     if settings.ring_settings is None:
         from .adapters.mongodb.carts import MongoCarts
 
-        return MongoCarts(stores.database, settings.limits.store_seconds)
+        return MongoCarts(stores.database(instance), settings.limits.store_seconds)
     from .adapters.ring_carts import RingCartStore
 
     ring = RingCartStore(settings.ring_settings, tends=tends)
@@ -247,7 +284,7 @@ def _catalogue(instance: Instance) -> FastAPI:
         inventory = HttpInventory(settings.urls.inventory)
         instance.closing.append(inventory.close)
         stocks = CachedStocks(_cache(settings) if settings.cache == "redis" else None, inventory)
-        mongo = MongoCatalogue(stores.database)
+        mongo = MongoCatalogue(stores.database(instance))
         catalogue = Catalogue(mongo, mongo, stocks, settings.catalogue_fresh_seconds)
     carts = _carts(instance, stores, tends=False)
     catalogue_api.add(app, catalogue, carts, settings.catalogue_fresh_seconds, stores.options.regions)
@@ -270,7 +307,7 @@ def _polyglot(instance: Instance, stores: Stores, options: Postgres) -> Catalogu
     instance.closing += [pool.close, stocks.close]
     catalogue = Catalogue(
         PostgresCatalogue(pool),
-        MongoCatalogue(stores.database, seconds),
+        MongoCatalogue(stores.database(instance), seconds),
         stocks,
         settings.catalogue_fresh_seconds,
         {source: Circuit(source, seconds, watcher) for source in SOURCES},

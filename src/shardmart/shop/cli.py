@@ -176,6 +176,27 @@ def seed(
 
 
 @app.command(epilog=EPILOG)
+def migrate(
+    config: Config,
+    secrets: Annotated[Path, typer.Option(help="Folder with shop-postgres.password and the services' passwords.")],
+    administrator: Annotated[str, typer.Option(help="Who makes tables and users in PostgreSQL.")] = "postgres",
+    as_json: Json = False,
+) -> None:
+    """Have the tables, users, products and customers of a store on PostgreSQL; again makes only what is missing."""
+    from .migrating import migrate as make
+
+    try:
+        done = asyncio.run(make(settings.load(config), secrets, administrator))
+    except StoreError as error:
+        raise UnreachableError(f"the store is not ready: {error}; run it again, it goes on where it was") from None
+    if as_json:
+        typer.echo(json.dumps(done.as_document()))
+        return
+    for line in done.changes or ["nothing to do"]:
+        typer.echo(line)
+
+
+@app.command(epilog=EPILOG)
 def sources(
     config: Config,
     secrets: Annotated[Path | None, typer.Option(help="Folder with the passwords, to name their files.")] = None,

@@ -50,28 +50,48 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class MongoDB(Part):
-    """The store.  `uri` is of the service's own user; regions are the data model's, in its order."""
+class Places(Part):
+    """Which sequences of events there are; regions are the data model's, in its order."""
 
-    uri: str
-    database: str = "ecommerce"
     regions: tuple[str, ...] = ("APJ", "EMEA", "LATAM")
     lanes_per_region: int = Field(default=2, ge=1, le=64)
     """Events of one region are handled in so many independent sequences.  Never change it on a shop that has events."""
 
 
-class Postgres(Part):
-    """The catalogue's structured part in PostgreSQL: the catalogue's own user, who may read it and nothing else."""
+class MongoDB(Places):
+    """The cluster, which is the store, too, unless the file has `store`.  `uri` is of the service's own user."""
+
+    uri: str
+    database: str = "ecommerce"
+
+
+class Server(Part):
+    """A server that speaks PostgreSQL's protocol, and who asks it."""
 
     host: str = "127.0.0.1"
+    """Several with commas between them: whichever answers."""
     port: int = Field(default=5432, ge=1, le=65535)
-    database: str = "catalogue"
-    user: str = "shop_catalogue"
+    database: str
+    user: str
     password: Secret
-    flavour: Literal["plain", "citus"] = "plain"
-    """Which tables the seeder makes; questions are the same for both."""
     sslmode: Literal["prefer", "require", "verify-full"] = "prefer"
     """libpq's; the certificate authority is libpq's default or $PGSSLROOTCERT."""
+
+
+class Postgres(Server):
+    """The catalogue's structured part in PostgreSQL: the catalogue's own user, who may read it and nothing else."""
+
+    database: str = "catalogue"
+    user: str = "shop_catalogue"
+    flavour: Literal["plain", "citus"] = "plain"
+    """Which tables the seeder makes; questions are the same for both."""
+
+
+class Relational(Server, Places):
+    """The store on PostgreSQL's protocol: the service's own user there."""
+
+    database: str = "shop"
+    flavour: Literal["plain", "citus", "cockroach"] = "plain"
 
 
 class Kafka(Part):
@@ -155,13 +175,15 @@ class Settings(Part):
     """The whole file."""
 
     mongodb: MongoDB | None = None
+    store: Relational | None = None
+    """Where orders, stock, payments, notifications and events are; null: in MongoDB."""
     postgres: Postgres | None = None
     """Where the catalogue's products are; null: in MongoDB like everything else."""
     ring_settings: Path | None = None
     """File of the settings of the ring that has the carts (`shardmart.ring`), read again when the ring has other nodes
     than it says; null: carts are in MongoDB."""
     kafka: Kafka | None = None
-    """Where events are followed; null: in MongoDB, by change stream."""
+    """Where events are followed; null: in the store."""
     cache: Literal["redis", "memory"] = "memory"
     redis_url: str | None = None
     tokens: Tokens

@@ -69,7 +69,7 @@ def test_the_polyglot_shop_converges_and_is_stopped_with_its_data_kept(site: Sit
     assert looked.returncode == 0, looked.stderr
     assert [one["products"] for one in json.loads(looked.stdout)] == [len(products)] * 3
 
-    server = postgres.Server("catalogue-postgres", 0, "postgres", Path(), postgres.Host(site.state), peers=False)
+    server = postgres.Server("shop-postgres", 0, "postgres", Path(), postgres.Host(site.state), peers=False)
     assert server.running()
     wanted = dict(site.document["backends"])
     site.write(backends={"cache_port": wanted["cache_port"]})

@@ -15,19 +15,34 @@ from typing import Any
 import pytest
 
 from shardmart.ledger.metrics import read_windows
-from tests.support.shops import RunningShop, running_shop, wait_until
+from tests.support.clusters import EmbeddedCluster
+from tests.support.postgres_stores import running_postgres
+from tests.support.shops import CONSUMERS, RunningShop, running_shop, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 ACKNOWLEDGED = 40
 """So many operations are acknowledged before a run ends: enough orders of every kind, on a machine of any speed."""
 
 
-@pytest.fixture(scope="module")
-def shop(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningShop]:
+@pytest.fixture(scope="module", params=["mongodb", "postgres"])
+def shop(
+    request: pytest.FixtureRequest, cluster: EmbeddedCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningShop]:
     """One instance of each service: nothing but the mistake is to be seen when one is killed."""
-    with running_shop(cluster, tmp_path_factory.mktemp("shop")) as running:
-        running.describe()
-        yield running
+    folder = tmp_path_factory.mktemp("shop")
+    if request.param == "mongodb":
+        with running_shop(cluster, folder) as running:
+            running.describe()
+            yield running
+        return
+    with running_postgres(folder) as server:
+        filled, again = server.migrate(cluster), server.migrate(cluster)
+        assert filled.products > 0
+        assert (filled.customers, again.changes) == (30, [])
+        more = {service: server.settings_of(service) for service in CONSUMERS}
+        with running_shop(cluster, folder, settings=more) as running:
+            running.describe(server.place)
+            yield running
 
 
 def ledger(shop: RunningShop, *words: str) -> list[str]:

@@ -20,7 +20,10 @@ from shardmart.platforms.state import State
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "inventories" / "topologies"
-EMBEDDED_ONLY = {FOLDER / "polyglot.yml": "catalogue", FOLDER / "shop-kafka.yml": "event_log"}
+EMBEDDED_ONLY = {
+    FOLDER / "polyglot.yml": "catalogue",
+    FOLDER / "shop-kafka.yml": "event_log",
+}
 """The key that Kubernetes refuses in each."""
 TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted(set(FOLDER.glob("*.yml")) - set(EMBEDDED_ONLY))]
 each_topology = pytest.mark.parametrize("file", TOPOLOGIES, ids=lambda file: file.stem)

@@ -121,7 +121,7 @@ def test_a_description_of_version_2_is_still_read() -> None:
         ),
         (
             "services: {}\nbackends: {postgres_port: 5433}\n",
-            "backends: `postgres_port` has no use: it needs `catalogue: postgres`",
+            "backends: `postgres_port` has no use: it needs `catalogue: postgres` or `store: postgres`",
         ),
         (
             "services: {}\nbackends: {catalogue: postgres, postgres_port: 3000}\n",
@@ -143,7 +143,18 @@ def test_a_description_of_version_2_is_still_read() -> None:
             "services: {}\nbackends: {event_log: kafka, kafka_port: 6369}\n",
             "backends.cache_port and backends.kafka_port: port 6379 is used twice",
         ),
-        ("services: {}\nbackends: {store: excel}\n", "backends.store: Input should be 'mongodb', found 'excel'"),
+        (
+            "services: {}\nbackends: {store: excel}\n",
+            "backends.store: Input should be 'mongodb' or 'postgres', found 'excel'",
+        ),
+        (
+            "services: {}\nbackends: {store: postgres}\n",
+            "backends: `store: postgres` is not built into `make shop` yet",
+        ),
+        (
+            "services: {}\nbackends: {catalogue: postgres, postgres_host: db, postgres_flavour: cockroach}\n",
+            "backends: `postgres_flavour: cockroach` is for `store: postgres` alone",
+        ),
     ],
 )
 def test_a_wrong_shop_is_refused_by_its_key(tmp_path: Path, text: str, message: str) -> None:

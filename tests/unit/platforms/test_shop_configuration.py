@@ -69,7 +69,9 @@ def test_each_service_holds_the_secrets_it_uses_and_no_others(state: Path) -> No
 def test_the_catalogue_alone_is_told_of_postgresql(state: Path, host: str, sslmode: str) -> None:
     assert SHOP is not None
     (state / "secrets" / "shop-catalogue-postgres.password").write_text("p" * 40)
-    shop = replace(SHOP, postgres=Instance("catalogue-postgres", host, 5432))
+    shop = replace(
+        SHOP, postgres=Instance("shop-postgres", host, 5432), backends=replace(SHOP.backends, catalogue="postgres")
+    )
     read = {}
     for service in SERVICES:
         file = state / f"{service}.json"
@@ -82,11 +84,31 @@ def test_the_catalogue_alone_is_told_of_postgresql(state: Path, host: str, sslmo
     assert read["catalogue"].redis_url, "stock comes from Redis"
 
 
+def test_of_a_store_on_postgresql_each_service_has_its_own_user_and_only_who_needs_it_the_cluster(state: Path) -> None:
+    assert SHOP is not None
+    shop = replace(
+        SHOP, postgres=Instance("shop-postgres", "127.0.0.1", 5432), backends=replace(SHOP.backends, store="postgres")
+    )
+    cluster = replace(CLUSTER, shop=shop)
+    for service in configuration.EVENT_SERVICES:
+        (state / "secrets" / f"shop-postgres-{service}.password").write_text(f"of-{service}".ljust(40, "x"))
+    told = {}
+    for service in SERVICES:
+        file = state / f"{service}.json"
+        write_whole(file, configuration.settings(service, cluster, state, data=state / "data"))
+        told[service] = settings.load(file)
+    stores = {service: one.store for service, one in told.items() if one.store}
+    assert stores.keys() == set(configuration.EVENT_SERVICES)
+    for service, store in stores.items():
+        assert (store.user, store.password) == (f"shop_{service}", f"of-{service}".ljust(40, "x"))
+    assert [service for service, one in told.items() if one.mongodb] == ["catalogue", "order"]
+
+
 def test_a_cache_that_stock_is_read_from_keeps_it_and_one_that_is_a_copy_does_not(state: Path) -> None:
     assert SHOP is not None
     secrets = configuration.Secrets(state / "secrets")
     copy = configuration.cache_configuration(SHOP, secrets, state).splitlines()
-    source = replace(SHOP, postgres=Instance("catalogue-postgres", "127.0.0.1", 5432))
+    source = replace(SHOP, backends=replace(SHOP.backends, catalogue="postgres"))
     kept = configuration.cache_configuration(source, secrets, state).splitlines()
     assert {"appendonly no", "maxmemory-policy allkeys-lru"} <= set(copy)
     assert {"appendonly yes", "maxmemory-policy noeviction"} <= set(kept)

@@ -116,18 +116,26 @@ def gather(shop: Shop) -> dict[str, Any]:
         health = ask_cache(shop.cache)
         document["cache"] = {"name": shop.cache.name, "address": shop.cache.address, "state": health.state}
         if not health.ready:
-            instead = "the catalogue has no stock" if shop.postgres else "answers come from the store"
+            instead = (
+                "the catalogue has no stock" if shop.backends.catalogue == "postgres" else "answers come from the store"
+            )
             problems.append(f"{shop.cache.name} is {health.state}: {health.reason}; {instead}")
     for broker in shop.kafka:
         if reason := _refusal(broker):
             problems.append(f"{broker.name} is {DOWN}: {reason}; {_without(shop)}")
     if shop.postgres and (reason := _refusal(shop.postgres)):
-        problems.append(f"{shop.postgres.name} is {DOWN}: {reason}; the catalogue has no names and prices")
+        problems.append(f"{shop.postgres.name} is {DOWN}: {reason}; {_without_postgres(shop)}")
     return document
 
 
 def _without(shop: Shop) -> str:
     return "the others have its events" if len(shop.kafka) > 1 else "orders are taken, and go on when it is back"
+
+
+def _without_postgres(shop: Shop) -> str:
+    if shop.backends.store == "postgres":
+        return "no order is taken, and what was begun goes on when it is back"
+    return "the catalogue has no names and prices"
 
 
 def _refusal(server: Instance) -> str:

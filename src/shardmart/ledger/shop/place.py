@@ -9,13 +9,17 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
+from shardmart.cluster.shop import Shop
 from shardmart.declare import data_model
 from shardmart.errors import UnreachableError
 from shardmart.platforms.state import State
 
 STORE_USER = "shop-ledger"
 """It reads what the services wrote, and changes nothing (declare/access.yml)."""
+STORE_DATABASE = "shop"
+"""Of the store on PostgreSQL."""
 CACHE_USER = "shop"
 TOKEN_SECONDS = 86_400
 OPERATOR = "operator"
@@ -49,7 +53,7 @@ class ShopPlace:
             dict(shop.urls()),
             state.password("shop-tokens"),
             state.password("shop-provider"),
-            store_uri or state.uri(STORE_USER),
+            store_uri or (_relational(state, shop) if shop.backends.store == "postgres" else state.uri(STORE_USER)),
             model.database,
             model.regions,
             cache,
@@ -62,6 +66,14 @@ class ShopPlace:
         claims = {"sub": subject, "aud": "shop", "iat": now, "exp": now + TOKEN_SECONDS}
         signed = ".".join(_encoded(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
         return f"{signed}.{_encoded(hmac.digest(self.token_key.encode(), signed.encode(), hashlib.sha256))}"
+
+
+def _relational(state: State, shop: Shop) -> str:
+    """The URI of the store on PostgreSQL, of a user who may read it."""
+    if shop.postgres is None:
+        raise NoShopError(f"the shop in {state.folder} names no PostgreSQL")
+    password = quote(state.password("shop-postgres-ledger"), safe="")
+    return f"postgresql://{STORE_USER.replace('-', '_')}:{password}@{shop.postgres.address}/{STORE_DATABASE}"
 
 
 def _encoded(part: bytes) -> str:

@@ -38,7 +38,7 @@ Final = dict[str, list[Document]]
 
 
 class Stores:
-    """The stores of one shop."""
+    """The stores of one shop whose database is MongoDB."""
 
     def __init__(self, place: ShopPlace, client: MongoClient[Document], http: HttpClient) -> None:
         self._place, self._http = place, http
@@ -74,8 +74,12 @@ class Stores:
                 raise PrepareError(f"the stock changed all the time for {COUNT_SECONDS} s: others are using this shop")
             deadline.pause("the stock to stand still")
         known = {product: found[0] + held[product] for product, found in before.items()}
+        return self._first_pieces() | known
+
+    def _first_pieces(self) -> dict[str, int]:
+        """Pieces that a product had before anything was ordered."""
         first = self._database["products"].find({}, {"stock": 1})
-        return {str(one["_id"]): int(one["stock"]) for one in first} | known
+        return {str(one["_id"]): int(one["stock"]) for one in first}
 
     def read(self, run: str) -> Final:
         """Everything that the stores hold of a run."""
@@ -95,7 +99,7 @@ class Stores:
             EVENTS: events,
             PARKED: [
                 {"_id": one["_id"], "key": one["key"], "service": one["service"], "reason": one["reason"]}
-                for one in self._database["parked_events"].find()
+                for one in self._parked()
                 if one["key"] in own
             ],
             STOCK: [
@@ -105,6 +109,10 @@ class Stores:
             PROVIDER: [entry for entry in self._provider() if entry["order"] in own],
             CACHE: self._cached(stock),
         }
+
+    def _parked(self) -> Iterator[Document]:
+        """Every parked event."""
+        yield from self._database["parked_events"].find()
 
     def _orders(self, run: str) -> Iterator[Document]:
         mark = {"address.street": {"$gte": f"{run}:", "$lt": f"{run};"}}

@@ -18,6 +18,7 @@ from ..system import Document, Examination, PrepareError, Target
 from . import rules
 from .http import HttpClient, RequestError
 from .place import ShopPlace
+from .relational import RelationalStores, is_relational
 from .stores import Final, Stores
 
 OPERATION_SECONDS = 30.0
@@ -35,15 +36,19 @@ class ShopSystem:
     def __init__(self, place: ShopPlace, seconds: float, rest_seconds: float) -> None:
         self.place = place
         self.http = HttpClient(seconds)
+        self._client: MongoClient[Document] | None = None
+        self.stores = RelationalStores(place, self.http) if is_relational(place.store_uri) else self._on_mongodb()
+        self._rest_seconds = rest_seconds
+        self._finals: dict[str, Final] = {}
+
+    def _on_mongodb(self) -> Stores:
         try:
             self._client = MongoClient[Document](
-                place.store_uri, appname="shardmart-ledger-shop", serverSelectionTimeoutMS=30_000, retryReads=True
+                self.place.store_uri, appname="shardmart-ledger-shop", serverSelectionTimeoutMS=30_000, retryReads=True
             )
         except (PyMongoError, ValueError) as error:  # its text may hold the password
             raise BadUseError(f"not a usable MongoDB connection string: {type(error).__name__}") from None
-        self.stores = Stores(place, self._client, self.http)
-        self._rest_seconds = rest_seconds
-        self._finals: dict[str, Final] = {}
+        return Stores(self.place, self._client, self.http)
 
     @classmethod
     def connect(cls, target: Target) -> Self:
@@ -57,10 +62,14 @@ class ShopSystem:
 
     def close(self) -> None:
         """See `System`."""
-        self._client.close()
+        if self._client:
+            self._client.close()
 
     def version(self) -> str:
         """See `System`: there is one version of the shop, this distribution's; the store behind it has its own."""
+        if isinstance(self.stores, RelationalStores):
+            return f"shop on {self.stores.version()}"
+        assert self._client
         with errors_in_one_line():
             return f"shop on MongoDB {self._client.server_info()['version']}"
 

@@ -26,6 +26,7 @@ CACHE_USER = "shop"
 CACHE_MB = 64
 TOKENS, CACHE, PROVIDER, WEBHOOK = "shop-tokens", "shop-cache", "shop-provider", "shop-webhook"
 KAFKA = "shop-kafka"
+POSTGRES = "shop-postgres"
 CATALOGUE_POSTGRES = "shop-catalogue-postgres"
 MONITOR = "monitor"
 """Secrets that are no database user's (declare/access.yml)."""
@@ -64,10 +65,10 @@ def cache_configuration(shop: Shop, secrets: Secrets, data: Path) -> str:
             f'dir "{data}"',
             'save ""',
             # Where the catalogue reads stock from it alone, it keeps what it has; else it is a copy that is made anew.
-            f"appendonly {'yes' if shop.postgres else 'no'}",
+            f"appendonly {'yes' if shop.backends.catalogue == 'postgres' else 'no'}",
             "set-proc-title no",  # or its command line would not name this file, by which it is recognised
             f"maxmemory {CACHE_MB}mb",
-            f"maxmemory-policy {'noeviction' if shop.postgres else 'allkeys-lru'}",
+            f"maxmemory-policy {'noeviction' if shop.backends.catalogue == 'postgres' else 'allkeys-lru'}",
             "user default off",
             f"user {CACHE_USER} on >{secrets.get(CACHE)} ~* &* +@all -@admin -@dangerous +info +ping",
             "",
@@ -87,7 +88,8 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
         "urls": {name: urls[name] for name in DATABASE_USERS},
     }
     authority = state / "tls" / "ca.pem" if cluster.tls.spoken else None
-    if service in DATABASE_USERS:
+    # Of a shop on PostgreSQL only who has carts or products there is told of the cluster.
+    if service in DATABASE_USERS and (shop.backends.store == "mongodb" or service in CART_SERVICES):
         user = f"shop-{service}"
         found["mongodb"] = {"uri": uri_of(cluster, user, secrets.get(user), authority)}
     if service in CART_SERVICES and shop.backends.carts != "mongodb":
@@ -105,15 +107,11 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
     if service in CACHE_READERS and shop.cache:
         found["cache"] = "redis"
         found["redis_url"] = f"redis://{CACHE_USER}:{secrets.get(CACHE)}@{shop.cache.address}/0"
-    if service == "catalogue" and shop.postgres:
-        found["postgres"] = {
-            "host": shop.postgres.host,
-            "port": shop.postgres.port,
-            "password": secrets.get(CATALOGUE_POSTGRES),
-            "flavour": shop.backends.postgres_flavour,
-            # A server elsewhere is asked with TLS or not at all.
-            "sslmode": "prefer" if shop.postgres.host in LOOPBACK else "require",
-        }
+    if service == "catalogue" and shop.backends.catalogue == "postgres":
+        found["postgres"] = _postgres(shop) | {"password": secrets.get(CATALOGUE_POSTGRES)}
+    if service in EVENT_SERVICES and shop.backends.store == "postgres":
+        password = secrets.get(f"{POSTGRES}-{service}")
+        found["store"] = _postgres(shop) | {"user": f"shop_{service}", "password": password}
     if service in ("payment", "provider"):
         found["provider"] = {
             "url": urls["provider"],
@@ -130,3 +128,16 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
         }
         found["chaos_records"] = str(state / "chaos" / "faults")
     return json.dumps(found, indent=1) + "\n"
+
+
+def _postgres(shop: Shop) -> dict[str, Any]:
+    """Where PostgreSQL is."""
+    if shop.postgres is None:
+        raise ValueError("this shop has no PostgreSQL")
+    return {
+        "host": shop.postgres.host,
+        "port": shop.postgres.port,
+        "flavour": shop.backends.postgres_flavour,
+        # A server elsewhere is asked with TLS or not at all.
+        "sslmode": "prefer" if shop.postgres.host in LOOPBACK else "require",
+    }

@@ -19,6 +19,7 @@ from ...cluster.protocol.connection import Deadline
 from ...cluster.shop import Instance, Shop
 from ..platform import PlatformError
 from . import envoy, programs
+from .configuration import settings
 from .files import ShopFiles
 from .processes import (
     broker_processes,
@@ -30,7 +31,7 @@ from .processes import (
     service_processes,
 )
 
-CACHE, EVENT_LOG, SERVICES, LOAD_BALANCER = PARTS = ("cache", "event_log", "services", "load_balancer")
+STORE, CACHE, EVENT_LOG, SERVICES, LOAD_BALANCER = PARTS = ("store", "cache", "event_log", "services", "load_balancer")
 
 
 def started(
@@ -44,6 +45,8 @@ def started(
 ) -> list[str]:
     """Have one part run as declared.  ClusterError, DeadlineError or PlatformError, each in a line."""
     shop, files = cluster.shop, ShopFiles(state, kafka_jars)
+    if part == STORE:
+        return _store_settings(cluster, files, check_mode=check_mode)
     leaving = [one for one in left_over(_names(shop), state) if part_of(one.name) == part]
     changes = [f"stop {process.name}: the topology has it no more" for process in leaving]
     if shop is not None:
@@ -114,6 +117,28 @@ def _converged(
     for process in declared:
         processes.remember(process)
     return changes
+
+
+def _store_settings(cluster: Cluster, files: ShopFiles, *, check_mode: bool) -> list[str]:
+    """Have the file that `shardmart shop migrate` reads, where the store is not in the cluster.
+
+    It is the order service's: that one may read the products and customers there are.
+    """
+    file = files.configuration("store.json")
+    if cluster.shop is None or cluster.shop.backends.store == "mongodb":
+        return []
+    try:
+        text = settings("order", cluster, files.state, data=files.data("order"))
+    except PlatformError as error:
+        if check_mode:
+            return [f"write {file.name}"]
+        raise ClusterError(str(error)) from None
+    if file.exists() and file.read_text() == text:
+        return []
+    if not check_mode:
+        files.make()
+        write_whole(file, text)
+    return [f"write {file.name}"]
 
 
 def _declared(part: str, cluster: Cluster, shop: Shop, files: ShopFiles) -> Sequence[Process]:

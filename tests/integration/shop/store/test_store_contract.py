@@ -1,4 +1,4 @@
-"""What every store, its lanes and its event log promise (`shop.ports`): the same claims in memory and on a cluster."""
+"""What every store, its lanes and its event log promise (`shop.ports`): the same claims of all of them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,29 @@ from shardmart.shop.domain.payment import REQUESTED, Payment
 from shardmart.shop.domain.stock import HELD, Reservation, Stock
 from shardmart.shop.ports import ConflictError, FencedError, KeyInUseError, Lane, StoredAnswer, Unit
 from tests.support.clusters import EmbeddedCluster
+from tests.support.postgres_stores import URLS, PostgresKit, given
 from tests.support.shop_stores import LANES, REGIONS, Kit, MemoryKit, MongoKit, now
 
 REGION = "EMEA"
 
 
-@pytest.fixture(scope="module", params=["memory", pytest.param("mongodb", marks=pytest.mark.full)])
+@pytest.fixture(
+    scope="module", params=["memory", pytest.param("mongodb", marks=pytest.mark.full), "postgres", "cockroach", "citus"]
+)
 def kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
-    made: MemoryKit | MongoKit
+    made: MemoryKit | MongoKit | PostgresKit
     if request.param == "memory":
         made = MemoryKit()
-    else:
+    elif request.param == "mongodb":
         cluster: EmbeddedCluster = request.getfixturevalue("cluster")
         made = MongoKit(cluster.uri())
+    elif request.param == "postgres":
+        made = PostgresKit(request.getfixturevalue("postgresql").options())
+    else:
+        options = given(request.param)
+        if options is None:
+            pytest.skip(f"the store contract was NOT run against {request.param}: {URLS[request.param]} is not set")
+        made = PostgresKit.of_administrator(options)
     yield made
     made.close()
 

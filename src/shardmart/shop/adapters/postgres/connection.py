@@ -7,15 +7,17 @@ when no kept connection is free, so the first question after an outage is the fi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
 from ...ports import StoreError
-from ...settings import Postgres
+from ...settings import Server
 
 Row = dict[str, Any]
 Connection = psycopg.AsyncConnection[Row]
@@ -25,8 +27,19 @@ KEPT = 8
 """Connections at once; more questions wait for one."""
 
 
-async def connect(options: Postgres, *, user: str = "", password: str = "", database: str = "") -> Connection:
-    """A connection in autocommit mode, as the user of `options` or another.  Raises what psycopg raises."""
+async def connect(
+    options: Server,
+    *,
+    user: str = "",
+    password: str = "",
+    database: str = "",
+    name: str = "shop-catalogue",
+    writes: bool = False,
+) -> Connection:
+    """A connection in autocommit mode, as the user of `options` or another.  Raises what psycopg raises.
+
+    `writes`: of several hosts the one that takes writes; a single one that takes none is refused.
+    """
     return await psycopg.AsyncConnection.connect(
         host=options.host,
         port=options.port,
@@ -37,35 +50,45 @@ async def connect(options: Postgres, *, user: str = "", password: str = "", data
         connect_timeout=5,
         # A server that hangs: its connections end after so many milliseconds without an answer.
         tcp_user_timeout=20_000,
-        application_name="shop-catalogue",
+        application_name=name,
+        target_session_attrs="read-write" if writes else "any",
         autocommit=True,
         row_factory=dict_row,
     )
 
 
 class Pool:
-    """Connections of the catalogue's user."""
+    """Connections of one user; by default the catalogue's."""
 
-    def __init__(self, options: Postgres) -> None:
-        self._options = options
+    def __init__(
+        self,
+        options: Server,
+        *,
+        opened: Callable[[], Awaitable[Connection]] | None = None,
+        seconds: float | None = None,
+        size: int = KEPT,
+    ) -> None:
+        """`opened` makes a connection, if not `connect(options)`.  No use of a connection is longer than `seconds`."""
+        self._opened = opened or (lambda: connect(options))
+        self._seconds = seconds
         self._free: list[Connection] = []
-        self._places = asyncio.Semaphore(KEPT)
+        self._places = asyncio.Semaphore(size)
 
-    async def rows(self, query: str, values: Sequence[object] = ()) -> list[Row]:
-        """The answer to a question that only reads; StoreError when the server is away or refuses.
+    async def rows(self, query: str | bytes, values: Sequence[object] | Mapping[str, object] = ()) -> list[Row]:
+        """The answer to a question; StoreError when the server is away or refuses.
 
-        A kept connection may have died with its server since: then it is asked once more on a new one.
+        A kept connection may have died with its server since: then it is asked once more on a new one.  So it is a
+        question that only reads, or may be asked twice.
         """
         try:
-            async with self._places:
-                kept = bool(self._free)
-                try:
-                    return await self._asked(query, values)
-                except psycopg.OperationalError as error:
-                    if not kept or (error.sqlstate or DEAD[0]) not in DEAD:
-                        raise
-                    await self._forget()
-                    return await self._asked(query, values)
+            kept = bool(self._free)
+            try:
+                return await self._asked(query, values)
+            except psycopg.OperationalError as error:
+                if not kept or (error.sqlstate or DEAD[0]) not in DEAD:
+                    raise
+                await self.forget()
+                return await self._asked(query, values)
         except psycopg.Error as error:
             raise StoreError(
                 f"PostgreSQL: {type(error).__name__}{f' {error.sqlstate}' if error.sqlstate else ''}"
@@ -73,23 +96,57 @@ class Pool:
 
     async def close(self) -> None:
         """End every kept connection."""
-        await self._forget()
+        await self.forget()
 
-    async def _asked(self, query: str, values: Sequence[object]) -> list[Row]:
-        async with self._connection() as connection:
-            return await (await connection.execute(query.encode(), values or None)).fetchall()
+    async def _asked(self, query: str | bytes, values: Sequence[object] | Mapping[str, object]) -> list[Row]:
+        async with self.connection() as connection:
+            asked = query.encode() if isinstance(query, str) else query
+            cursor = await connection.execute(asked, values or None)
+            return await cursor.fetchall() if cursor.description else []
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        connection = self._free.pop() if self._free else await connect(self._options)
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection for the block, closed after an error in a transaction.  Raises as psycopg, TimeoutError."""
+        async with asyncio.timeout(self._seconds):
+            await self._places.acquire()
         try:
-            yield connection
-        except BaseException:
-            await connection.close()
-            raise
-        self._free.append(connection)
+            async with asyncio.timeout(self._seconds):
+                connection = self._free.pop() if self._free else await self._opened()
+            timer = None
+            if self._seconds is not None:
+                timer = asyncio.get_running_loop().call_later(self._seconds, cut, connection)
+            try:
+                yield connection
+            except Exception:
+                if not _is_idle(connection):
+                    await connection.close()
+                raise
+            except BaseException:
+                await connection.close()
+                raise
+            finally:
+                if timer:
+                    timer.cancel()
+                if not connection.closed:
+                    self._free.append(connection)
+        finally:
+            self._places.release()
 
-    async def _forget(self) -> None:
+    async def forget(self) -> None:
         """Close those that are free: they are as old as the one that was dead."""
         while self._free:
             await self._free.pop().close()
+
+
+def _is_idle(connection: Connection) -> bool:
+    """Whether nothing is begun on it, so that the next one may use it."""
+    return not connection.closed and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def cut(connection: Connection) -> None:
+    """End the connection under whoever waits for its answer, who then has psycopg.OperationalError.
+
+    To cancel is not enough: psycopg then waits for the server once more, and one that hangs never answers.
+    """
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as copy:
+        copy.shutdown(socket.SHUT_RDWR)
