@@ -16,6 +16,8 @@ from datetime import datetime, timedelta
 
 import psycopg
 
+from shardmart.errors import ShardmartError
+
 from ...domain.order import Order
 from ...domain.payment import WORKING, Payment
 from ...domain.stock import HELD, Reservation, Stock
@@ -37,7 +39,7 @@ _LATER: set[asyncio.Task[None]] = set()
 logger = logging.getLogger(__name__)
 
 
-class NotCommittedError(Exception):
+class NotCommittedError(ShardmartError):
     """The answer to a COMMIT was lost, and the store says that it did not happen and will not."""
 
 
