@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -102,12 +102,19 @@ class Engine:
         await self.store.transact(work)
         return event
 
-    async def follow(self, positions: Mapping[Place, str], keys: set[str], count: int) -> list[tuple[Event, str]]:
-        """The next `count` events of these keys after the positions, each where it stands first."""
+    async def follow(
+        self, positions: Mapping[Place, str], keys: set[str], count: int, *, but: Collection[str] = ()
+    ) -> list[tuple[Event, str]]:
+        """The next `count` events of these keys after the positions, each where it stands first.
+
+        `but`: ids of events that were told before; an event may come twice.
+        """
         found: dict[str, tuple[Event, str]] = {}
         async with aclosing(self.log.follow(positions)) as stream:  # type: ignore[type-var]
             async for event, at in stream:
-                if event is not None and event.key in keys and at > positions[place_of(event)]:
+                if event is None or event.key not in keys or event.id in but:
+                    continue
+                if at > positions[place_of(event)]:
                     found.setdefault(event.id, (event, at))
                     if len(found) == count:
                         break

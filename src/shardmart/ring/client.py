@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from ..tasks import cancel
 from . import bulk, pages
 from .errors import ConflictError, NodeAwayError, NotAcknowledgedError, StaleRingError, StoreError, UnavailableError
 from .membership import View
@@ -84,8 +85,7 @@ class RingClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel(self._task)
         await self.nodes.close()
 
     @property

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from shardmart import tasks
 from shardmart.shop.ports import StoreError
-from shardmart.shop.saga import handling
 from tests.support.shop_in_memory import MemoryShop, run
 
 
@@ -25,14 +25,14 @@ async def for_ever(swallowed: list[int], times: int, begun: asyncio.Event) -> No
 
 
 def test_a_task_that_swallows_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handling, "CANCEL_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(tasks, "CANCEL_AGAIN_SECONDS", 0.01)
     swallowed: list[int] = []
 
     async def body() -> None:
         begun = asyncio.Event()
         stubborn, other = asyncio.create_task(for_ever(swallowed, 2, begun)), asyncio.create_task(asyncio.sleep(0))
         await begun.wait()
-        await asyncio.wait_for(handling.cancel(stubborn, other), 30)
+        await asyncio.wait_for(tasks.cancel(stubborn, other), 30)
         assert stubborn.cancelled()
 
     run(body())
@@ -42,7 +42,7 @@ def test_a_task_that_swallows_a_cancellation_is_cancelled_again(monkeypatch: pyt
 def test_a_consumer_whose_log_makes_an_error_of_its_cancellation_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handling, "CANCEL_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(tasks, "CANCEL_AGAIN_SECONDS", 0.01)
     shop = MemoryShop(tmp_path)
     swallowed: list[int] = []
 

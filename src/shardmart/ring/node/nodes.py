@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TypeVar
 
+from ...tasks import cancel
 from ..errors import NodeAwayError, RingError, SettingsError, StaleRingError, UnavailableError
 from ..membership import Membership, View
 from ..settings import Settings
@@ -43,8 +44,7 @@ class Nodes:
         """Stop watching and give back every connection."""
         self._closing = True
         if self._watcher:
-            self._watcher.cancel()
-            await asyncio.wait([self._watcher], timeout=self.settings.timeout_seconds * 2)
+            await cancel(self._watcher)
         await asyncio.gather(*(node.close() for node in self._nodes.values()), self.membership.close())
 
     @property

@@ -14,7 +14,8 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from ..saga.handling import cancel
+from shardmart.tasks import cancel
+
 from ..settings import Settings
 from . import page
 from .view import View

@@ -16,11 +16,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from shardmart.tasks import cancel
+
 from ..domain.events import SCHEMA, TYPES, Event
 from ..domain.identifiers import lane_of
 from ..ports import EventLog, FencedError, GapError, Lane, Lanes, Store, StoreError, Unit
 from ..telemetry import Telemetry, tracing
-from .handling import BATCH, WAITS, Handlers, Held, WaitsError, cancel, must_be_handled_now, wait_for
+from .handling import BATCH, WAITS, Handlers, Held, WaitsError, must_be_handled_now, wait_for
 
 QUEUE = 4_000
 """Events held in memory for all lanes; the stream is not read further while there are more."""

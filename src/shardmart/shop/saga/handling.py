@@ -95,24 +95,8 @@ def must_be_handled_now(events: Sequence[Event], parked: set[str]) -> None:
             raise WaitsError(f"{WAITS} an earlier event of the same key")
 
 
-CANCEL_AGAIN_SECONDS = 1.0
-
-
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
     """Until it is set, or the time is over.  `asyncio.wait_for` may swallow a cancellation (Python 3.11)."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-
-
-async def cancel(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks until they have ended.
-
-    Once is not enough: `asyncio.wait_for` (Python 3.11), which drivers use, swallows a cancellation that comes together
-    with an answer, and then a task that runs for ever goes on.
-    """
-    while pending := [task for task in tasks if not task.done()]:
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,9 +14,10 @@ from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 
+from shardmart.tasks import cancel
+
 from ..ports import StoreError
 from ..saga.consumer import Consumer
-from ..saga.handling import cancel
 from ..settings import Settings
 from ..telemetry import Telemetry
 from . import problems

@@ -14,6 +14,8 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import Field
 
+from shardmart.tasks import cancel
+
 from ..adapters.signature import signature
 from ..services.provider import Action, Operation, ProviderLedger, Rule
 from .answers import Body
@@ -72,8 +74,7 @@ class Webhooks:
 
     async def close(self) -> None:
         """Stop sending."""
-        for task in self._tasks:
-            task.cancel()
+        await cancel(*self._tasks)
         if self._session:
             await self._session.close()
 

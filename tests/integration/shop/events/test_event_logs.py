@@ -61,7 +61,9 @@ def test_events_of_a_key_come_in_their_order_and_go_on_from_a_position(engine: E
         key = keys[0]
         second = next(at for event, at in told if event.key == key and event.number == 2)
         place = next(place_of(event) for event, _ in told if event.key == key)
-        rest = await engine.follow({place: second}, {key}, 2)
+        # What a relay tells again after it was interrupted stands behind the position, too.
+        before = {event.id for event, _ in told if event.key == key and event.number <= 2}
+        rest = await engine.follow({place: second}, {key}, 2, but=before)
         assert [event.number for event, _ in rest] == [3, 4]
 
     engine.run(body())
