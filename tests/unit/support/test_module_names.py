@@ -1,4 +1,4 @@
-"""pytest imports test modules by their name alone: two of one name in a run, and it leaves one of them out with an error."""
+"""pytest imports test modules by their name alone; of two that share one in a run it leaves one out, with an error."""
 
 from __future__ import annotations
 
