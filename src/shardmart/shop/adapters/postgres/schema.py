@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import sql
 
-from ...ports import StoreError
 from ...settings import Postgres
-from .connection import Connection, connect
+from .administrator import DatabaseAdministrator, told
 
 LOCK = 0x5348_4F50  # "SHOP": one seeder at a time makes tables
 TABLES = (
@@ -46,17 +45,17 @@ FLAVOURS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-class Seeder:
+class Seeder(DatabaseAdministrator):
     """The administrator's connection: makes the database, its tables and the catalogue's user, and fills the tables."""
 
     def __init__(self, options: Postgres, administrator: str, password: str) -> None:
-        self._options, self._administrator, self._password = options, administrator, password
-        self._connection: Connection | None = None
+        super().__init__(options, administrator, password, name="shop-catalogue", writes=False)
+        self._options = options
 
     async def prepare(self) -> None:
         """Have database, tables and user.  StoreError when the server is away or refuses."""
         try:
-            await self._database()
+            await self._have_database()
             self._connection = await self._connect(self._options.database)
             await self._run(sql.SQL("SELECT pg_advisory_lock({})").format(sql.Literal(LOCK)))
             try:
@@ -65,7 +64,7 @@ class Seeder:
             finally:
                 await self._run(sql.SQL("SELECT pg_advisory_unlock({})").format(sql.Literal(LOCK)))
         except psycopg.Error as error:
-            raise _said(error) from error
+            raise told(error) from error
 
     async def add(self, products: Sequence[Mapping[str, Any]]) -> int:
         """Add those of the products that are not there; returns how many.  StoreError."""
@@ -83,26 +82,7 @@ class Seeder:
                 )
                 return cursor.rowcount
         except psycopg.Error as error:
-            raise _said(error) from error
-
-    async def close(self) -> None:
-        """End the connection."""
-        if self._connection:
-            await self._connection.close()
-
-    async def _connect(self, database: str) -> Connection:
-        return await connect(self._options, user=self._administrator, password=self._password, database=database)
-
-    async def _database(self) -> None:
-        async with await self._connect("postgres") as connection:
-            known = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [self._options.database])
-            if await known.fetchone() is None:
-                name = sql.Identifier(self._options.database)
-                try:
-                    await connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
-                except (errors.DuplicateDatabase, errors.UniqueViolation):  # another seeder was faster
-                    return
-                await connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
+            raise told(error) from error
 
     async def _tables(self) -> None:
         for statement in TABLES:
@@ -114,45 +94,12 @@ class Seeder:
             await self._run(FOREIGN_KEY)
 
     async def _user(self) -> None:
-        """The catalogue's user: reads two tables.  The server gets the password's verifier, which a log may show."""
-        assert self._connection
-        user, database = sql.Identifier(self._options.user), sql.Identifier(self._options.database)
-        there = await self._finds("SELECT 1 AS one FROM pg_roles WHERE rolname = %s", [self._options.user])
-        if not there or not await self._accepted():
-            verifier = self._connection.pgconn.encrypt_password(
-                self._options.password.encode(), self._options.user.encode(), b"scram-sha-256"
-            ).decode()
-            verb = sql.SQL("ALTER" if there else "CREATE")
-            await self._run(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, user, sql.Literal(verifier)))
+        """The catalogue's user: reads two tables."""
+        await self._have_login(self._options.user, self._options.password)
+        user = sql.Identifier(self._options.user)
         for statement in (
             "ALTER ROLE {user} SET default_transaction_read_only = on",
             "ALTER ROLE {user} SET statement_timeout = '5s'",
-            "GRANT CONNECT ON DATABASE {database} TO {user}",
             "GRANT SELECT ON products, categories TO {user}",
         ):
-            await self._run(sql.SQL(statement).format(user=user, database=database))
-
-    async def _accepted(self) -> bool:
-        """Whether the catalogue's user may log in with the password it is given."""
-        try:
-            await (await connect(self._options)).close()
-        except psycopg.OperationalError as error:
-            if "password authentication failed" in str(error):
-                return False
-            if "permission denied for database" in str(error):  # the right to connect follows
-                return True
-            raise
-        return True
-
-    async def _run(self, statement: str | sql.Composed) -> None:
-        assert self._connection
-        await self._connection.execute(statement.encode() if isinstance(statement, str) else statement)
-
-    async def _finds(self, query: str, values: Sequence[object] = ()) -> bool:
-        assert self._connection
-        return await (await self._connection.execute(query.encode(), values or None)).fetchone() is not None
-
-
-def _said(error: psycopg.Error) -> StoreError:
-    """The server's own words, in a line; it never quotes a password."""
-    return StoreError(error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__)
+            await self._run(sql.SQL(statement).format(user=user))

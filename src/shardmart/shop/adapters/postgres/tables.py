@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import sql
 
 from ...ports import StoreError
 from ...settings import Relational
-from .connection import Connection, connect
+from .administrator import DatabaseAdministrator, told
+from .connection import Connection
 from .flavours import FLAVOURS
 
 _AGGREGATE = """
@@ -200,14 +201,12 @@ RIGHTS: Mapping[str, Mapping[str, str]] = {
 READ_ONLY_USERS = ("shop_ledger",)
 
 
-class Administrator:
+class Administrator(DatabaseAdministrator):
     """The administrator's connection.  `options` say where the store is; its user and password are not used."""
 
     def __init__(self, options: Relational, user: str, password: str) -> None:
-        self._options, self._user, self._password = options, user, password
-        self._connection: Connection | None = None
-        self.changes: list[str] = []
-        """What was made."""
+        super().__init__(options, user, password, name="shop-store", writes=True)
+        self._options = options
 
     async def prepare(self, passwords: Mapping[str, str], rights: Mapping[str, Mapping[str, str]] = RIGHTS) -> None:
         """Have the database, its tables and these users, each with its password.  StoreError.
@@ -216,7 +215,7 @@ class Administrator:
         """
         flavour = FLAVOURS[self._options.flavour]
         try:
-            await self._database()
+            await self._have_database()
             self._connection = await self._connect(self._options.database)
             if flavour.lock:
                 await self._run(flavour.lock)
@@ -224,7 +223,7 @@ class Administrator:
             for user, password in passwords.items():
                 await self._have_user(user, password, rights[user])
         except psycopg.Error as error:
-            raise _said(error) from error
+            raise told(error) from error
 
     async def add(self, products: Sequence[Mapping[str, Any]] = (), customers: Sequence[Mapping[str, Any]] = ()) -> int:
         """Add the products and customers that are not there; returns how many.  StoreError."""
@@ -248,30 +247,8 @@ class Administrator:
                         await cursor.executemany(statement.encode(), list(rows))
                         added += cursor.rowcount
         except psycopg.Error as error:
-            raise _said(error) from error
+            raise told(error) from error
         return added
-
-    async def close(self) -> None:
-        """End the connection."""
-        if self._connection:
-            await self._connection.close()
-
-    async def _connect(self, database: str) -> Connection:
-        return await connect(
-            self._options, user=self._user, password=self._password, database=database, name="shop-store", writes=True
-        )
-
-    async def _database(self) -> None:
-        async with await self._connect("postgres") as connection:
-            known = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [self._options.database])
-            if await known.fetchone() is None:
-                name = sql.Identifier(self._options.database)
-                try:
-                    await connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
-                except (errors.DuplicateDatabase, errors.UniqueViolation):  # another one was faster
-                    return
-                await connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
-                self.changes.append(f"make the database {self._options.database}")
 
     async def _migrate(self) -> None:
         flavour = FLAVOURS[self._options.flavour]
@@ -290,41 +267,13 @@ class Administrator:
                 self.changes.append("say where rows live")
 
     async def _have_user(self, user: str, password: str, tables: Mapping[str, str]) -> None:
-        """A user that may do this with the tables.  The server gets the password's verifier, which a log may show."""
-        there = await self._finds("SELECT 1 AS one FROM pg_roles WHERE rolname = %s", [user])
-        name, database = sql.Identifier(user), sql.Identifier(self._options.database)
-        if not there or not await self._accepted(user, password):
-            assert self._connection
-            verifier = self._connection.pgconn.encrypt_password(
-                password.encode(), user.encode(), b"scram-sha-256"
-            ).decode()
-            verb = sql.SQL("ALTER" if there else "CREATE")
-            await self._run(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, name, sql.Literal(verifier)))
-            self.changes.append(f"{'change the password of' if there else 'make'} {user}")
-        await self._run(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, name))
+        """A user that may do this with the tables."""
+        await self._have_login(user, password)
+        name = sql.Identifier(user)
         for table, rights in tables.items():
             await self._run(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(rights), sql.Identifier(table), name))
         if user in READ_ONLY_USERS:
             await self._run(sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(name))
-
-    async def _accepted(self, user: str, password: str) -> bool:
-        try:
-            await (await connect(self._options, user=user, password=password, name="shop-store")).close()
-        except psycopg.OperationalError as error:
-            if "password authentication failed" in str(error):
-                return False
-            if "permission denied for database" in str(error):  # the right to connect follows
-                return True
-            raise
-        return True
-
-    async def _run(self, statement: str | sql.Composed) -> None:
-        assert self._connection
-        await self._connection.execute(statement.encode() if isinstance(statement, str) else statement)
-
-    async def _finds(self, query: str, values: Sequence[object] = ()) -> bool:
-        assert self._connection
-        return await (await self._connection.execute(query.encode(), values or None)).fetchone() is not None
 
 
 async def version_of(connection: Connection) -> int:
@@ -332,8 +281,3 @@ async def version_of(connection: Connection) -> int:
     query = "SELECT coalesce(max(version), 0) AS version FROM schema_versions"
     row = await (await connection.execute(query)).fetchone()
     return int(row["version"]) if row else 0
-
-
-def _said(error: psycopg.Error) -> StoreError:
-    """The server's own words, in a line; it never quotes a password."""
-    return StoreError(error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__)
