@@ -83,7 +83,7 @@ def test_a_client_whose_clock_is_behind_writes_over_what_one_ahead_wrote(
     async def test() -> None:
         async with ring(running) as client:
             ahead = await client.put("key", "ahead")
-            monkeypatch.setattr("shardmart.ring.client.clock", lambda: 7)
+            monkeypatch.setattr("shardmart.ring.writing.clock", lambda: 7)
             behind = await client.put("key", "behind")
             assert behind.version > ahead.version
             deleted = await client.delete("key")
