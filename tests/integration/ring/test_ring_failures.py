@@ -16,6 +16,7 @@ from shardmart.ring import (
     RingClient,
     StoreError,
     UnavailableError,
+    declared,
     moves,
 )
 from shardmart.ring.errors import NodeAwayError
@@ -360,6 +361,20 @@ def test_reads_writes_and_hints_go_on_without_the_membership_store_and_the_rest_
             await back(client, "n1")
             await client.upkeep.deliver()
             assert running.records("n1")[key] == 3
+
+    run(test())
+
+
+def test_a_declared_ring_waits_for_a_node_that_is_away_as_long_as_it_may_and_names_it(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            wanted = declared.Declared(client.view.ring.weights, virtual_nodes=64)
+            await client.put("key", "value")
+            running.kill("n1")
+            with pytest.raises(StoreError, match=r"waited 0\.5 s for n1: "):
+                await declared.converge(client.nodes.settings, wanted, 0.5)
+            running.start("n1")
+            assert await declared.converge(client.nodes.settings, wanted, 30) == ["compare n1 and let it serve"]
 
     run(test())
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shardmart.ring import ChangeRefusedError, Grouped, Key, RingClient, WrongNodeError
+from shardmart.ring import ChangeRefusedError, Grouped, Key, RingClient, WrongNodeError, declared
 from shardmart.ring.moves import Moved, Mover
 from shardmart.ring.node.nodes import Nodes
 from shardmart.ring_command.servers import STORE
@@ -258,6 +258,26 @@ def test_a_ring_keeps_as_many_copies_as_it_is_told_also_when_a_node_leaves(runni
             assert sum(len(running.records(name)) for name in running.names) == 201 * copies
             assert_equal_copies(running, client)
             assert {one.value async for one in client.iterate()} == set(range(200))
+
+    run(test())
+
+
+@pytest.mark.full
+def test_a_move_may_take_longer_than_a_declared_ring_waits_for_servers(
+    running: RingServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves_at_once = Mover.run
+
+    async def slow(self: Mover) -> Moved:
+        await asyncio.sleep(5.5)
+        return await moves_at_once(self)
+
+    monkeypatch.setattr(Mover, "run", slow)
+
+    async def test() -> None:
+        async with ring(running) as client:
+            (said,) = await declared.converge(client.nodes.settings, declared.Declared(FOUR, virtual_nodes=64), 5.0)
+            assert said.startswith("change the nodes from n1, n2, n3 to n1, n2, n3, n4: ")
 
     run(test())
 
