@@ -10,9 +10,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.gitops import STEPS
 from tests.support.kind_site import KindSite, Made
 
 NAME = "shardmart-e2e"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if lines := config.stash.get(STEPS, None):
+        terminalreporter.section("what each step took")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.support.kind_site import ROOT, KindSite
@@ -17,6 +22,8 @@ SERVED = "http://git.argocd.svc/project.git"
 OURS = "https://git.example.org/shardmart.git"
 NAMESPACE = "shardmart-staging"
 """Where the staging environment lives; its Applications have the same name, and one with shop in it."""
+STEPS = pytest.StashKey[list[str]]()
+"""Lines of the table of steps, which stands at the end of a run, in CI's log too."""
 
 
 class Repository:
@@ -84,6 +91,10 @@ class InNamespace(KindSite):
         found: dict[str, Any] = json.loads(self.toolbox("shardmart", "status", "--json"))
         return found
 
+    def wait_until_well(self) -> None:
+        """Until `shardmart status` finds nothing that is wrong, in the shop either."""
+        self.wait("a status without problems", lambda: self.status()["problems"] == [])
+
     def shards(self) -> list[str]:
         """Names of the shards there are."""
         return [shard["name"] for shard in self.status()["sharding"]["shards"]]
@@ -99,6 +110,16 @@ class InNamespace(KindSite):
 def install_argocd(site: KindSite) -> None:
     """Have a real Argo CD in the site's kind cluster."""
     site.run(str(LABORATORY / "argocd-up"), "--name", site.name, "--kubeconfig", str(site.kubeconfig))
+
+
+def hooks(operation: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Phase and message of every Job and Pod that was a hook of an operation, by name.
+
+    Argo CD gives every object a hookPhase, and a hook alone a hookType; a hook's rights are hooks, too.
+    """
+    results = operation.get("syncResult", {}).get("resources", [])
+    ran = [one for one in results if one.get("hookType") and one["kind"] in ("Job", "Pod")]
+    return {one["name"]: (one["hookPhase"], one.get("message", "")) for one in ran}
 
 
 class Application:
@@ -149,9 +170,8 @@ class Application:
         return found
 
     def hooks(self) -> dict[str, tuple[str, str]]:
-        """Phase and message of every hook of the last operation, by name."""
-        results = self.operation().get("syncResult", {}).get("resources", [])
-        return {one["name"]: (one["hookPhase"], one.get("message", "")) for one in results if "hookPhase" in one}
+        """Phase and message of every hook that ran in the last operation, by name."""
+        return hooks(self.operation())
 
     def out_of_sync(self) -> list[dict[str, Any]]:
         """Objects that are not as git has them; the Application itself where it is not Synced as a whole."""
@@ -179,6 +199,63 @@ class Application:
 
     def _kubectl(self, *arguments: str) -> str:
         return self._site.run("kubectl", "--namespace=argocd", *arguments)
+
+
+@dataclass
+class GitOps:
+    """The repository, the Applications of its staging environment, and the platform that Argo CD made of it.
+
+    `first` is what Argo CD said of the cluster after its first sync; `seconds` has what each step took.
+    """
+
+    repository: Repository
+    cluster: Application
+    shop: Application
+    site: InNamespace
+    first: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def applications(self) -> tuple[Application, Application]:
+        """Cluster and shop."""
+        return self.cluster, self.shop
+
+    def timed(self, step: str, begun: float) -> None:
+        """Remember what a step took."""
+        self.seconds[step] = time.monotonic() - begun
+
+
+@contextmanager
+def synchronised(site: KindSite, folder: Path) -> Iterator[GitOps]:
+    """Argo CD in a site's kind cluster, and the staging environment synchronised once; gone afterwards."""
+    used = {c["name"]: c["image"].split(":") for pod in site.get("pods") for c in pod["spec"]["containers"]}
+    images = {name: dict(zip(("repository", "tag"), used[name], strict=True)) for name in ("mongod", "toolbox")}
+    there = KindSite(folder, site.name, services={})
+    there.kubeconfig = site.kubeconfig
+    install_argocd(there)
+    repository = Repository(folder / "repository", there)
+    # What an operator writes into the environment first: the registry.
+    repository.merge(repository.values, image=images["mongod"], toolbox={"image": images["toolbox"]})
+    repository.commit("Our images")
+    cluster, shop = Application(there, NAMESPACE), Application(there, "shardmart-shop-staging")
+    seconds: dict[str, float] = {}
+    begun = time.monotonic()
+    cluster.apply(repository, "project", "staging")
+    try:
+        built = there.images()  # while the cluster is made
+        repository.merge(repository.shop_values, image=built["shop"], cache={"image": built["cache"]})
+        commit = repository.commit("The shop's images")
+        first = cluster.wait_until("the first sync", commit, seconds=600)
+        seconds["first sync of the cluster, from nothing to seeded and verified"] = time.monotonic() - begun
+        begun = time.monotonic()
+        shop.apply(repository, "staging-shop")
+        shop.wait_until("the shop", commit, seconds=600)
+        seconds["first sync of the shop, from nothing to an order confirmed"] = time.monotonic() - begun
+        yield GitOps(repository, cluster, shop, InNamespace(there), first, seconds)
+    finally:
+        shop.delete()
+        cluster.delete()
+        there.run("kubectl", "delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found")
 
 
 def _merged(before: Any, after: Any) -> Any:

@@ -72,7 +72,9 @@ class LedgerPod:
         writer = threading.Thread(target=write)
         writer.start()
         try:
-            self.site.wait("the ledger to write", lambda: self.run("find", journal, "-name", "orders-*", "-size", "+4"))
+            written = ("find", journal, "-name", "orders-*", "-size", "+4")
+            self.site.wait("the ledger to write", lambda: over.is_set() or self.run(*written))
+            assert not over.is_set(), f"the ledger ended before {step}: {said}"
             yield
             assert not over.is_set(), f"the ledger ended while {step}: {said}"
         finally:
