@@ -81,16 +81,32 @@ def test_nothing_is_out_of_sync_when_asked(gitops: GitOps) -> None:
         assert application.operation().get("finishedAt") == finished, "a sync that nobody asked for"
 
 
-@pytest.mark.full
-def test_nothing_is_out_of_sync_in_five_minutes_of_rest(gitops: GitOps) -> None:
-    """Every state that Argo CD wrote in this time is read; it looks by itself every two to three minutes."""
-    looked = {application.name: application.found()["status"]["reconciledAt"] for application in gitops.applications}
-    state = "{.metadata.name} {.status.sync.status}"
-    watch = ("kubectl", "--namespace=argocd", "get", "applications", "--watch", f"--output=jsonpath={state}\n")
-    said = gitops.site.run("timeout", str(REST_SECONDS), *watch, accept=(124,))
-    assert set(said.splitlines()) == {f"{name} Synced" for name in looked}
-    for application in gitops.applications:
-        assert application.found()["status"]["reconciledAt"] != looked[application.name], "Argo CD never looked"
+def test_a_commit_that_changes_the_shops_memory_replaces_its_pods_and_no_other(
+    gitops: GitOps, site: InNamespace
+) -> None:
+    def pods(instance: str) -> dict[str, str]:
+        # Those of Jobs end, and are made anew by every sync.
+        found = site.get("pods", f"--selector=app.kubernetes.io/instance={instance}")
+        lasting = ("ReplicaSet", "StatefulSet")
+        about = [pod["metadata"] for pod in found if pod["metadata"].get("ownerReferences")]
+        return {pod["uid"]: pod["name"] for pod in about if pod["ownerReferences"][0]["kind"] in lasting}
+
+    cluster, shop = pods("shardmart"), pods("shardmart-shop")
+    begun = time.monotonic()
+    gitops.repository.merge(gitops.repository.shop_values, pod={"resources": {"limits": {"memory": "300Mi"}}})
+    gitops.shop.wait_until("more memory for the shop", gitops.repository.commit("The shop's memory"), seconds=600)
+    gitops.steps.timed("a commit changes the shop's memory: each pod is replaced, an order is confirmed", begun)
+    assert gitops.shop.hooks()["shardmart-shop-test"][0] == "Succeeded"
+    of_services = {uid for uid, name in shop.items() if not name.startswith("shardmart-shop-cache")}
+    site.wait("the shop's old pods to be gone", lambda: not of_services & pods("shardmart-shop").keys())
+    assert pods("shardmart") == cluster
+
+
+def test_the_cluster_is_never_out_of_sync_in_five_minutes_of_rest(gitops: GitOps) -> None:
+    """Git changes meanwhile, but not the cluster's files; they begin with the end of the first sync."""
+    states = gitops.rest.states(REST_SECONDS)
+    assert len({at for _, at in states}) > 1, f"Argo CD never looked: {states}"
+    assert {state for state, _ in states} == {"Synced"}
 
 
 def test_a_deleted_service_and_an_edited_statefulset_are_healed(
@@ -147,10 +163,13 @@ def test_a_commit_that_adds_a_shard_grows_the_cluster(gitops: GitOps, site: InNa
 def test_a_commit_that_changes_the_members_memory_loses_no_write(
     gitops: GitOps, site: InNamespace, ledger: LedgerPod
 ) -> None:
-    def members() -> dict[str, str]:
-        pods = site.get("pods", "--selector=app.kubernetes.io/component=shard")
-        return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods}
+    def members() -> dict[str, tuple[str, str]]:
+        """By the name of each set, and the member's number: when its pod was made, and which pod it is."""
+        pods = site.get("pods", "--selector=app.kubernetes.io/component in (shard,config-server)")
+        about = [pod["metadata"] for pod in pods]
+        return {pod["name"]: (pod["creationTimestamp"], pod["uid"]) for pod in about}
 
+    site.first_members_lead()
     before = members()
     with ledger.writing(step := "a commit changes the members' memory: each is replaced"):
         begun = time.monotonic()
@@ -159,7 +178,11 @@ def test_a_commit_that_changes_the_members_memory_loses_no_write(
         gitops.steps.timed(step, begun)
     after = members()
     assert after.keys() == before.keys()
-    assert not set(after.values()) & set(before.values()), "every member was to be replaced"
+    assert not {uid for _, uid in after.values()} & {uid for _, uid in before.values()}, "each was to be replaced"
+    for found in site.get("statefulset", "--selector=app.kubernetes.io/component in (shard,config-server)"):
+        name, size = found["metadata"]["name"], found["spec"]["replicas"]
+        made = [after[f"{name}-{number}"][0] for number in range(size, 0, -1)]
+        assert made == sorted(made), f"{name}: the primary, its first member, was not the last to go"
 
 
 def refused(
@@ -170,7 +193,7 @@ def refused(
     `words` names the step. The objects in the cluster stay as they are, and so do writes.
     """
     good = file.read_text()
-    before = gitops.site.generations()
+    before = gitops.site.servers()
     with ledger.writing(step := f"{words} is refused"):
         begun = time.monotonic()
         change()
@@ -178,7 +201,7 @@ def refused(
         gitops.cluster.refresh()
         said: str = gitops.site.wait("the reason", reason)
         gitops.steps.timed(step, begun)
-        assert gitops.site.generations() == before
+        assert gitops.site.servers() == before
     file.write_text(good)
     begun = time.monotonic()
     gitops.cluster.wait_until("what was good", gitops.repository.commit("As before"))

@@ -24,6 +24,19 @@ NAMESPACE = "shardmart-staging"
 """Where the staging environment lives; its Applications have the same name, and one with shop in it."""
 
 
+STEP_UP = """
+from pathlib import Path
+from shardmart.cluster.protocol.connection import Credentials, Tls, connect
+from shardmart.platforms.state import State
+state = State(Path("/state"))
+keyfile = Credentials(keyfile=state.keyfile, tls=Tls.trusting(state.authority))
+for declared in state.description().replica_sets:
+    with connect(declared.members[0].address, keyfile, timeout_seconds=3) as client:
+        if not client.admin.command("hello")["isWritablePrimary"]:
+            client.admin.command("replSetStepUp")
+"""
+
+
 class Repository:
     """A git repository of the charts and k8s/gitops, published inside the cluster; a change is a commit."""
 
@@ -97,12 +110,21 @@ class InNamespace(KindSite):
         """Names of the shards there are."""
         return [shard["name"] for shard in self.status()["sharding"]["shards"]]
 
-    def generations(self) -> dict[str, tuple[int, int]]:
-        """Of every StatefulSet, how often its specification changed, and how many of its pods are ready."""
-        return {
-            found["metadata"]["name"]: (found["metadata"]["generation"], found["status"].get("readyReplicas", 0))
-            for found in self.get("statefulset")
-        }
+    def first_members_lead(self) -> None:
+        """Have every set led by its first member, as the bootstrap left it: an election may have moved the primary."""
+
+        def lead() -> bool:
+            self.toolbox("python3", "-", text=STEP_UP)
+            sets = self.sets().values()
+            return all(next(iter(found["states"].values())) == "PRIMARY" for found in sets)
+
+        self.wait("the first member of every set to be its primary", lead)
+
+    def servers(self) -> dict[str, str]:
+        """What a change of the cluster would change: each StatefulSet's generation, and which pods there are."""
+        sets = {found["metadata"]["name"]: str(found["metadata"]["generation"]) for found in self.get("statefulset")}
+        pods = self.get("pods", "--selector=app.kubernetes.io/component in (config-server,shard,router)")
+        return sets | {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods}
 
 
 def install_argocd(site: KindSite) -> None:
@@ -199,11 +221,43 @@ class Application:
         return self._site.run("kubectl", "--namespace=argocd", *arguments)
 
 
+class Rest:
+    """What Argo CD says of an Application from now on: every state that it writes is read as it comes.
+
+    Nobody may commit what changes this Application meanwhile. It looks by itself every two to three minutes.
+    """
+
+    def __init__(self, site: KindSite, application: Application, folder: Path) -> None:
+        self.name = application.name
+        self._begun = time.monotonic()
+        self._file = folder / f"{self.name}-at-rest"
+        state = 'jsonpath={.status.sync.status} {.status.reconciledAt}{"\n"}'
+        watch = ["kubectl", "--namespace=argocd", "get", "application", self.name, "--watch", f"--output={state}"]
+        with self._file.open("w") as file:
+            self._watch = subprocess.Popen(watch, env=site.environment, stdout=file, stderr=subprocess.STDOUT)
+
+    def states(self, seconds: float) -> list[tuple[str, str]]:
+        """Wait until it has rested that long; each state with the time of the look, ISO 8601, that gave it."""
+        left = max(0.0, seconds - (time.monotonic() - self._begun))
+        try:
+            code = self._watch.wait(left)
+        except subprocess.TimeoutExpired:
+            said = self._file.read_text()
+            return [(state, at) for state, _, at in (line.partition(" ") for line in said.splitlines())]
+        raise AssertionError(f"the watch of {self.name} ended with {code}: {self._file.read_text()[-2000:]}")
+
+    def end(self) -> None:
+        """Stop reading."""
+        self._watch.terminate()
+        self._watch.wait(30)
+
+
 @dataclass
 class GitOps:
     """The repository, the Applications of its staging environment, and the platform that Argo CD made of it.
 
-    `first` is what Argo CD said of the cluster after its first sync; `steps` has what each step took.
+    `first` is what Argo CD said of the cluster after its first sync; `steps` has what each step took;
+    `rest` is what is read of the cluster's Application since.
     """
 
     repository: Repository
@@ -212,6 +266,7 @@ class GitOps:
     site: InNamespace
     first: dict[str, Any]
     steps: StepTable
+    rest: Rest
 
     @property
     def applications(self) -> tuple[Application, Application]:
@@ -232,6 +287,7 @@ def synchronised(site: KindSite, folder: Path, steps: StepTable) -> Iterator[Git
     repository.merge(repository.values, image=images["mongod"], toolbox={"image": images["toolbox"]})
     repository.commit("Our images")
     cluster, shop = Application(there, NAMESPACE), Application(there, "shardmart-shop-staging")
+    rest: Rest | None = None
     begun = time.monotonic()
     cluster.apply(repository, "project", "staging")
     try:
@@ -240,12 +296,15 @@ def synchronised(site: KindSite, folder: Path, steps: StepTable) -> Iterator[Git
         commit = repository.commit("The shop's images")
         first = cluster.wait_until("the first sync", commit, seconds=600)
         steps.timed("first sync of the cluster, from nothing to seeded and verified", begun)
+        rest = Rest(there, cluster, folder)
         begun = time.monotonic()
         shop.apply(repository, "staging-shop")
         shop.wait_until("the shop", commit, seconds=600)
         steps.timed("first sync of the shop, from nothing to an order confirmed", begun)
-        yield GitOps(repository, cluster, shop, InNamespace(there), first, steps)
+        yield GitOps(repository, cluster, shop, InNamespace(there), first, steps, rest)
     finally:
+        if rest:
+            rest.end()
         shop.delete()
         cluster.delete()
         there.run("kubectl", "delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found")
