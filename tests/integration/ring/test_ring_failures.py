@@ -332,20 +332,34 @@ def test_an_empty_folder_in_place_of_a_node_is_refused(running: RingServers) -> 
     run(test())
 
 
-def test_reads_and_writes_go_on_without_the_membership_store(running: RingServers) -> None:
+def test_reads_writes_and_hints_go_on_without_the_membership_store_and_the_rest_waits(running: RingServers) -> None:
     async def test() -> None:
         async with ring(running, timeout_seconds=2.0) as client:
-            await client.put("key", 1)
+            key = key_of(client, "n1", "n2")
+            await client.put(key, 1)
             running.kill(STORE)
             try:
-                await client.put("key", 2)
-                found = await client.get("key")
+                await client.put(key, 2)
+                running.kill("n1")
+                done = await client.put(key, 3)
+                assert done.hints == ("n3",)
+                found = await client.get(key)
                 assert found
-                assert found.value == 2
+                assert found.value == 3
                 with pytest.raises(StoreError):
                     await moves.Mover(client.nodes).begin({"n1": 1, "n2": 1})
+                with pytest.raises(StoreError):
+                    async with RingClient(running.settings(), upkeep=False):
+                        raise AssertionError("a client began without the membership")
+                running.start("n1")
+                with pytest.raises(StoreError):
+                    await client.upkeep.bring_back("n1")
+                assert "n1" in client.nodes.away()
             finally:
                 running.start(STORE)
+            await back(client, "n1")
+            await client.upkeep.deliver()
+            assert running.records("n1")[key] == 3
 
     run(test())
 

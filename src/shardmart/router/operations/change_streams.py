@@ -3,8 +3,8 @@
 `clusterGetMore` on a change stream ends mongod 6.0.5, so the router merges itself: every shard gets the stream as
 mongos would send it (`fromMongos`, `needsMerge`), and an event is released once each shard's mark
 (`postBatchResumeToken`) has passed it.  A shard where nothing is written gets a note in its oplog, or its mark would
-stay.  The config servers' stream of `config.shards` is merged too, so that a new shard is watched from the moment
-it is there.  Source: MongoDB 6.0 manual, "Change Streams"; verified on mongod 6.0.5.
+stay.  The list of shards is read as of the event's time, so that a new shard is watched from the moment it is
+there.  Source: MongoDB 6.0 manual, "Change Streams"; verified on mongod 6.0.5.
 """
 
 from __future__ import annotations
@@ -26,13 +26,17 @@ from ..routing.member import Member
 from .cluster_aggregation import pipeline_of
 from .context import Context, Reply
 from .cursors import Cursor
+from .marks import BEGINNING
 from .reads import find
 from .send import ask, checked, everywhere
 from .service import Service
 
 AWAIT_SECONDS = 1.0  # how long a getMore waits that does not say
-# How long a shard's getMore waits: its mark is told at the end of it, and holds the others' events until then.
-STEP_SECONDS, STEP_SECONDS_A_STREAM, STEP_SECONDS_AT_MOST = 0.08, 0.001, 0.25
+# How long a shard's getMore waits: its mark is told at the end of it, and holds the others' events until then.  Less
+# where an event came lately, and least while one is held; more where many streams are open.
+STEP_SECONDS, QUIET_STEP_SECONDS, STEP_SECONDS_A_STREAM, STEP_SECONDS_AT_MOST = 0.04, 0.12, 0.001, 0.25
+HELD_STEP_SECONDS = 0.004
+QUIET_AFTER_SECONDS = 2.0
 FIRST_BATCH = 101
 BATCH_BYTES = 15 * 1024 * 1024
 _STARTS = ("resumeAfter", "startAfter", "startAtOperationTime")
@@ -41,6 +45,7 @@ _SORT_KEY = frozenset({b"$sortKey"})
 _EVENT = re.compile("82[0-9A-F]{16}2B02(?!29)")
 # Events that shards tell routers: a collection has its first chunk on a shard. All are watched from the beginning.
 _FOR_ROUTERS = ("kNewShardDetected", "migrateChunkToNewShard")
+_AFTER_ALL = "FF"  # behind a time, in a token: after every event of that time
 _LABELLED = ("ResumableChangeStreamError",)
 # Errors after which a driver opens the stream again where it was (MongoDB 6.0, `isResumableChangeStreamError`).
 RESUMABLE = frozenset({
@@ -65,6 +70,10 @@ def time_of(token: str) -> Timestamp:
         raise RouterError(Code.UnreadableResumeToken, f"resume token {token!r} cannot be read") from None
 
 
+def _after(time: Timestamp) -> Timestamp:
+    return Timestamp(time.time, time.inc + 1)
+
+
 def _token(value: Any) -> str:
     data = value.get("_data") if isinstance(value, dict) else None
     if not isinstance(data, str):
@@ -76,13 +85,12 @@ class Part:
     """One replica set's share of a stream."""
 
     def __init__(self, name: str, member: Member, namespace: str, reply: bytes) -> None:
-        self.name = name  # of the shard; "config" for the stream that tells of new shards
+        self.name = name  # of the shard
         self.member = member
         self.namespace = namespace
         self.events: deque[tuple[str, bytes]] = deque()
         self.mark = ""
         self.asking: asyncio.Task[wire.Message] | None = None
-        self.noted = Timestamp(0, 0)
         self.take(reply)
 
     def take(self, reply: bytes) -> None:
@@ -148,54 +156,77 @@ class StreamCursor(Cursor):
         self.after = ""  # events up to this token were delivered before
         self.looking_for = ""  # the event a client resumes after, which has to be there
         self.last = ""
+        self.told = ""  # the newest mark that was given to the client
+        self.known = BEGINNING  # the shards that were there up to this time are all among the parts
+        self.listing: asyncio.Task[None] | None = None
+        self.seen = 0.0  # when an event came, on the monotonic clock
+        self.held_step = HELD_STEP_SECONDS
         self.over = False
 
     async def open(self, context: Context) -> None:
-        """Open the stream on every shard and on the config servers; raises RouterError."""
-        shards = sorted(await context.service.catalog.load_shards())
+        """Open the stream on every shard; raises RouterError."""
+        marks = context.service.marks
+        await marks.reach(context.service.clock.latest or BEGINNING)
+        self.known = marks.known
+        if not marks.shards:
+            raise RouterError(Code.ShardNotFound, "No shards found")
         try:
-            await everywhere(self._open_part(context, shard, self.fields) for shard in [*shards, "config"])
+            await everywhere(self._open_part(context, shard, self.fields) for shard in sorted(marks.shards))
             if self.looks_up:
                 await self._staged(context, [])  # a wrong stage is refused at once
+            self.told = min(part.mark for part in self.parts)
         except BaseException:
             context.service.in_background(self.kill(context.service))
             raise
 
     async def _open_part(self, context: Context, shard: str, fields: dict[str, Any]) -> None:
-        db = context.db
-        if shard == "config":
-            start = {"startAtOperationTime": self.start_of(fields), "allowToRunOnConfigDB": True}
-            stage = {"$changeStream": start}
-            fields = {**fields, "aggregate": "shards", "pipeline": [stage, {"$match": {"operationType": "insert"}}]}
-            db = "config"
-        collection = fields["aggregate"]
         replica_set = await context.service.catalog.shard(shard)
         mode, tags = context.read_preference()
         send = {**fields, "fromMongos": True, "needsMerge": True, "readConcern": {"level": "majority"}}
-        send |= {**context.service.clock.gossip(), "$db": db, "$readPreference": {"mode": mode, "tags": tags}}
+        send |= {**context.service.clock.gossip(), "$db": context.db}
+        send["$readPreference"] = {"mode": mode, "tags": tags}
         if not tags:
             send["$readPreference"] = {"mode": mode}
         member = await replica_set.readable(mode, tags)
         reply = checked(await member.call(wire.command(send)))
-        name = f"{db}.$cmd.aggregate" if collection == 1 else f"{db}.{collection}"
-        self.parts.append(Part(shard, member, name, reply.body))
+        self.parts.append(Part(shard, member, self.namespace, reply.body))
 
-    @staticmethod
-    def start_of(fields: dict[str, Any]) -> Timestamp:
-        """The cluster time a stream begins at."""
-        options = fields["pipeline"][0]["$changeStream"]
-        if "startAtOperationTime" in options:
-            return Timestamp(options["startAtOperationTime"].time, options["startAtOperationTime"].inc)
-        return time_of(_token(options.get("resumeAfter", options.get("startAfter"))))
-
-    async def _new_shard(self, context: Context, event: bytes, token: str) -> None:
-        name = rawbson.decode(event)["documentKey"]["_id"]
-        if any(part.name == name for part in self.parts):
+    async def _learn(self, context: Context) -> None:
+        """Take what is known of shards: those that came are watched from when they were added.  Raises RouterError."""
+        if self.listing and self.listing.done():
+            task, self.listing = self.listing, None
+            task.result()
+        marks = context.service.marks
+        if marks.known <= self.known:
             return
-        await context.service.catalog.load_shards()
         options = {k: v for k, v in self.fields["pipeline"][0]["$changeStream"].items() if k not in _STARTS}
-        stage = {"$changeStream": {**options, "startAtOperationTime": time_of(token)}}
-        await self._open_part(context, name, {**self.fields, "pipeline": [stage, *self.fields["pipeline"][1:]]})
+        for shard in sorted(set(marks.shards) - {part.name for part in self.parts}):
+            begin = max(marks.shards[shard], _after(self.known))
+            stage = {"$changeStream": {**options, "startAtOperationTime": begin}}
+            await self._open_part(context, shard, {**self.fields, "pipeline": [stage, *self.fields["pipeline"][1:]]})
+        self.known = marks.known
+
+    def _move_marks(self, context: Context) -> None:
+        """Have the marks moved that hold events back: of shards where nothing is written, and of the shards' list."""
+        reached = time_of(min(part.reached for part in self.parts))
+        held = min((part.events[0][0] for part in self.parts if part.events), default="")
+        waits = held or any(not part.id for part in self.parts)
+        if self.listing is None and (reached > self.known if waits else reached.time > self.known.time):
+            self.listing = asyncio.ensure_future(context.service.marks.reach(reached))
+        if held:
+            for part in self.parts:
+                if not part.events and part.mark < held:
+                    context.service.marks.note(part.name, _after(time_of(held)))
+
+    def _step(self, service: Service) -> float:
+        """How long the next getMores wait, in seconds."""
+        if any(part.events for part in self.parts):
+            self.held_step *= 1.5  # shorter than usual until its mark has moved, which may take an election
+            return min(self.held_step, STEP_SECONDS_AT_MOST)
+        self.held_step = HELD_STEP_SECONDS
+        quiet = time.monotonic() - self.seen > QUIET_AFTER_SECONDS
+        step = QUIET_STEP_SECONDS if quiet else STEP_SECONDS
+        return min(step + service.cursors.streams() * STEP_SECONDS_A_STREAM, STEP_SECONDS_AT_MOST)
 
     async def collect(self, context: Context, size: int, seconds: float) -> list[RawBSONDocument]:
         """The next events, at most `size`; waits for the first until `seconds` have passed.  Raises RouterError."""
@@ -204,18 +235,21 @@ class StreamCursor(Cursor):
             while True:
                 for part in self.parts:
                     part.heard()
-                batch = await self._release(context, size)
+                await self._learn(context)
+                batch = self._release(size)
                 if batch and self.looks_up:
                     batch = await self._staged(context, await self._looked_up(context, batch))
                 left = deadline - time.monotonic()
                 if batch or self.over or left <= 0 or not size:
                     return batch
-                streams = context.service.cursors.streams()
-                step = min(STEP_SECONDS_AT_MOST, STEP_SECONDS + streams * STEP_SECONDS_A_STREAM, left)
+                step = max(0.001, min(self._step(context.service), left))
                 for part in self.parts:
-                    part.ask(max(step, 0.001), context.service.clock.gossip())
-                self._note_idle(context)
-                asked = [part.asking for part in self.parts if part.asking]
+                    part.ask(step, context.service.clock.gossip())
+                self._move_marks(context)
+                asked = [
+                    *(part.asking for part in self.parts if part.asking),
+                    *([self.listing] if self.listing else ()),
+                ]
                 if not asked:
                     return batch
                 await asyncio.wait(asked, timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -223,12 +257,12 @@ class StreamCursor(Cursor):
             labels = (*error.labels, *(_LABELLED if error.code in RESUMABLE else ()))
             raise RouterError(error.code, error.message, name=error.name, labels=labels, extra=error.extra) from None
 
-    async def _release(self, context: Context, size: int) -> list[RawBSONDocument]:
+    def _release(self, size: int) -> list[RawBSONDocument]:
         batch: list[RawBSONDocument] = []
         total = 0
         while len(batch) < size and total < BATCH_BYTES and not self.over:
             waiting = [part for part in self.parts if part.events]
-            reached = min(part.reached for part in self.parts)
+            reached = min([self._known_token(), *(part.reached for part in self.parts)])
             part = min(waiting, key=lambda p: p.events[0][0], default=None)
             if part is None or part.events[0][0] > reached:
                 # All is known up to here; a shard whose stream has ended for good ends the whole there.
@@ -236,15 +270,12 @@ class StreamCursor(Cursor):
                 self._check_resumed(reached)
                 break
             token, event = part.events.popleft()
-            if part.name == "config":
-                await self._new_shard(context, event, token)
-                continue
             if token == self.looking_for:
                 self.looking_for = ""
             if token <= self.after:
                 continue
             self._check_resumed(token)
-            self.last = token
+            self.last, self.seen = token, time.monotonic()
             kind = RawBSONDocument(event).get("operationType")
             if kind in _FOR_ROUTERS:
                 continue
@@ -292,23 +323,16 @@ class StreamCursor(Cursor):
             _check_token(rawbson.raw(result), tokens)
         return results
 
-    def _note_idle(self, context: Context) -> None:
-        """Write a note where nothing is written, so that the others' events can be released."""
-        held = [part.events[0][0] for part in self.parts if part.events]
-        if not held:
-            return
-        wanted = time_of(min(held))
-        wanted = Timestamp(wanted.time, wanted.inc + 1)
-        for part in self.parts:
-            if not part.events and part.mark < min(held) and part.noted < wanted:
-                part.noted = wanted
-                context.service.in_background(_note(context.service, part.name, wanted))
+    def _known_token(self) -> str:
+        return f"82{self.known.time:08X}{self.known.inc:08X}{_AFTER_ALL}"
 
     def mark(self) -> dict[str, Any]:
         """The token a client resumes from when nothing else has come."""
-        reached = min(part.reached for part in self.parts) if self.parts else ""
+        reached = min(part.reached for part in self.parts)
         held = any(part.events and part.events[0][0] <= reached for part in self.parts)
-        return {"_data": self.last if held or not reached else max(reached, self.last, self.after)}
+        known = not held and reached <= self._known_token()
+        self.told = max(self.told, self.last, self.after, reached if known else "")
+        return {"_data": self.told}
 
     async def more(self, context: Context) -> Reply:
         """The next batch."""
@@ -328,6 +352,8 @@ class StreamCursor(Cursor):
 
     async def kill(self, service: Service) -> None:
         """Close it on every member."""
+        if self.listing:
+            self.listing.cancel()
         await asyncio.gather(*(part.close() for part in self.parts))
 
 
@@ -341,13 +367,6 @@ def _check_token(document: bytes, tokens: set[str]) -> None:
             " Modifying the _id field of an event makes it impossible to resume the stream from that point."
             " Only transformations that retain the unmodified _id field are allowed.",
         )
-
-
-async def _note(service: Service, shard: str, wanted: Timestamp) -> None:
-    replica_set = await service.catalog.shard(shard)
-    command = {"appendOplogNote": 1, "maxClusterTime": wanted, "data": {"msg": "change stream of the router"}}
-    with contextlib.suppress(RouterError):  # StaleClusterTime: something was written there in the meantime
-        await replica_set.command({**command, **service.clock.gossip(), "$db": "admin"}, seconds=2.0)
 
 
 async def open_stream(context: Context) -> Reply:
@@ -379,6 +398,7 @@ async def open_stream(context: Context) -> Reply:
     for name in ("resumeAfter", "startAfter"):
         if name in options:
             stream.after = _token(options[name])
+            time_of(stream.after)
             stream.looking_for = stream.after if _EVENT.match(stream.after) and name == "resumeAfter" else ""
     await stream.open(context)
     cursor = rawbson.decode(context.head["cursor"])

@@ -21,6 +21,7 @@ from ..routing.member import Credentials
 from ..routing.replica_set import ReplicaSet
 from .authorization import Users
 from .cursors import Cursors
+from .marks import Marks
 from .transactions import Transactions
 
 log = logging.getLogger("router")
@@ -42,6 +43,7 @@ class Service:
         self.users = Users(config, enabled=credentials.key is not None, localhost_exception=exception)
         self.cursors = Cursors()
         self.transactions = Transactions(self)
+        self.marks = Marks(self)
         self.clients: set[Peer] = set()
         self.options = options
         self.started = time.time()
