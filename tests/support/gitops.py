@@ -231,7 +231,7 @@ class Rest:
         self.name = application.name
         self._begun = time.monotonic()
         self._file = folder / f"{self.name}-at-rest"
-        state = 'jsonpath={.status.sync.status} {.status.reconciledAt}{"\n"}'
+        state = r'jsonpath={.status.sync.status} {.status.reconciledAt}{"\n"}'
         watch = ["kubectl", "--namespace=argocd", "get", "application", self.name, "--watch", f"--output={state}"]
         with self._file.open("w") as file:
             self._watch = subprocess.Popen(watch, env=site.environment, stdout=file, stderr=subprocess.STDOUT)
