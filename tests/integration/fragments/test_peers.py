@@ -354,6 +354,7 @@ def test_a_repair_of_two_nodes_leaves_the_third_as_it_is(nodes: RegionNodes) -> 
     assert seen(nodes, "third") == everywhere("Ada")
 
 
+@pytest.mark.full
 def test_only_rows_of_ranges_that_differ_are_compared(nodes: RegionNodes, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
         insert(nodes, "APJ", f"ranged-{number}")
