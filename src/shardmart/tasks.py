@@ -1,11 +1,21 @@
-"""Ending asyncio tasks so that they have ended."""
+"""asyncio tasks that end when they are told to, and only then."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 CANCEL_AGAIN_SECONDS = 1.0
+AGAIN_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
+logger = logging.getLogger(__name__)
+
+
+class StrayCancellationError(Exception):
+    """A `CancelledError` came out of a call, and nobody had cancelled the task that made it."""
 
 
 async def cancel(*tasks: asyncio.Task[Any]) -> None:
@@ -19,3 +29,44 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
             task.cancel()
         await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def no_stray_cancellation() -> Iterator[None]:
+    """Turn a `CancelledError` that the current task was not sent into StrayCancellationError.
+
+    Drivers cancel tasks of their own, and some await them without a guard (aiokafka 0.14, `Fetcher.close`, while its
+    broker is away).  `CancelledError` is no `Exception`: it would end a loop of ours silently, for good.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise StrayCancellationError("a driver cancelled what was asked of it") from error
+
+
+async def closed(close: Callable[[], Coroutine[Any, Any, None]], what: str, seconds: float = CLOSE_SECONDS) -> None:
+    """Let a driver close something whose server may be away: it gets `seconds`, and what it raises is logged."""
+    task = asyncio.create_task(close())
+    try:
+        await asyncio.wait([task], timeout=seconds)
+    finally:
+        if not task.done():
+            logger.warning("closing takes too long and is given up", extra={"what": what})
+            await cancel(task)
+        elif task.cancelled() or task.exception():
+            reason = "cancelled" if task.cancelled() else type(task.exception()).__name__
+            logger.info("closed with an error", extra={"what": what, "reason": reason})
+
+
+async def kept_running(work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work` again whenever it ends by a mistake, until it returns or this task is cancelled."""
+    while True:
+        try:
+            with no_stray_cancellation():
+                return await work()
+        except Exception:
+            logger.exception("what runs in the background begins again after a mistake")
+            await asyncio.sleep(AGAIN_SECONDS)

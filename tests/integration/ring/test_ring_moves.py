@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from shardmart.ring import ChangeRefusedError, Grouped, Key, RingClient, WrongNodeError
+from shardmart.ring import ChangeRefusedError, Grouped, Key, RingClient, WrongNodeError, declared
 from shardmart.ring.moves import Moved, Mover
 from shardmart.ring.node.nodes import Nodes
 from shardmart.ring_command.servers import STORE
+from tests.support.ring_clients import assert_all_told, load
 from tests.support.rings import DATABASE, RingServers, assert_equal_copies, back, key_of, ring, run
 
 THREE = {"n1": 1, "n2": 1, "n3": 1}
@@ -25,51 +25,6 @@ async def move(client: RingClient, after: dict[str, int], dead: str | None = Non
     mover = Mover(client.nodes)
     await mover.begin(after, dead=dead)
     return await mover.run()
-
-
-class Load:
-    """Clients that write, delete and read while something happens; what they were told is what must be."""
-
-    def __init__(self, client: RingClient) -> None:
-        self.client = client
-        self.told: dict[str, int | None] = {}
-        self.wrong: list[str] = []
-        self.rounds = 0
-        self.enough: int | None = None
-
-    async def worker(self, number: int) -> None:
-        n = 0
-        while self.enough is None or self.rounds < self.enough:
-            key = f"load-{number}-{n % 40}"
-            if n % 7 == 6:
-                await self.client.delete(key)
-                self.told[key] = None
-            else:
-                await self.client.put(key, n)
-                self.told[key] = n
-            found = await self.client.get(key)
-            if (found.value if found else None) != self.told[key]:
-                self.wrong.append(f"{key}: told {self.told[key]}, read {found}")
-            n += 1
-            self.rounds += 1
-
-
-@asynccontextmanager
-async def load(client: RingClient) -> AsyncIterator[Load]:
-    made = Load(client)
-    tasks = [asyncio.create_task(made.worker(i)) for i in range(4)]
-    try:
-        yield made
-    finally:
-        made.enough = made.rounds + 40  # some more after the change, then each ends with the operation it is in
-        await asyncio.gather(*tasks)
-    assert made.wrong == []
-
-
-async def assert_all_told(client: RingClient, told: dict[str, int | None]) -> None:
-    """Everything that was acknowledged is there, and nothing that was deleted."""
-    found = {one.key: one.value async for one in client.iterate() if str(one.key).startswith("load-")}
-    assert found == {key: value for key, value in told.items() if value is not None}
 
 
 def test_adding_and_removing_a_node_moves_exactly_what_must_move_while_clients_work(running: RingServers) -> None:
@@ -258,6 +213,26 @@ def test_a_ring_keeps_as_many_copies_as_it_is_told_also_when_a_node_leaves(runni
             assert sum(len(running.records(name)) for name in running.names) == 201 * copies
             assert_equal_copies(running, client)
             assert {one.value async for one in client.iterate()} == set(range(200))
+
+    run(test())
+
+
+@pytest.mark.full
+def test_a_move_may_take_longer_than_a_declared_ring_waits_for_servers(
+    running: RingServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves_at_once = Mover.run
+
+    async def slow(self: Mover) -> Moved:
+        await asyncio.sleep(5.5)
+        return await moves_at_once(self)
+
+    monkeypatch.setattr(Mover, "run", slow)
+
+    async def test() -> None:
+        async with ring(running) as client:
+            (said,) = await declared.converge(client.nodes.settings, declared.Declared(FOUR, virtual_nodes=64), 5.0)
+            assert said.startswith("change the nodes from n1, n2, n3 to n1, n2, n3, n4: ")
 
     run(test())
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
 
@@ -23,6 +23,9 @@ from .authorization import Users
 from .cursors import Cursors
 from .marks import Marks
 from .transactions import Transactions
+
+if TYPE_CHECKING:
+    from .feeds import Feed
 
 log = logging.getLogger("router")
 
@@ -44,6 +47,7 @@ class Service:
         self.cursors = Cursors()
         self.transactions = Transactions(self)
         self.marks = Marks(self)
+        self.feeds: dict[bytes, Feed] = {}
         self.clients: set[Peer] = set()
         self.options = options
         self.started = time.time()

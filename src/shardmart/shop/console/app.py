@@ -14,7 +14,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from shardmart.tasks import cancel
+from shardmart.tasks import cancel, kept_running
 
 from ..settings import Settings
 from . import page
@@ -39,7 +39,7 @@ def build(settings: Settings, name: str) -> FastAPI:
     async def life(app: FastAPI) -> AsyncIterator[None]:
         app.state.loop = asyncio.get_running_loop()
         app.state.drained = asyncio.Event()
-        following = asyncio.create_task(view.run())
+        following = asyncio.create_task(kept_running(view.run))
         try:
             yield
         finally:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shardmart.tasks import cancel
+from shardmart.tasks import cancel, no_stray_cancellation
 
 from ..domain.events import SCHEMA, TYPES, Event
 from ..domain.identifiers import lane_of
@@ -96,8 +96,9 @@ class Consumer:
         try:
             while not self._stopping.is_set():
                 try:
-                    await self._assign(await self._lanes.beat())
-                    await self._store_idle_positions()
+                    with no_stray_cancellation():
+                        await self._assign(await self._lanes.beat())
+                        await self._store_idle_positions()
                 except StoreError as error:
                     logger.warning("lanes cannot be renewed", extra={"reason": str(error)})
                 except Exception:
@@ -159,10 +160,11 @@ class Consumer:
         while True:
             try:
                 ready = [held for held in self._held.values() if held.ready and not held.lost]
-                if ready:
-                    await self._follow(ready)
-                else:
-                    await self._wait_reopen(0.2)
+                with no_stray_cancellation():
+                    if ready:
+                        await self._follow(ready)
+                    else:
+                        await self._wait_reopen(0.2)
             except GapError as error:
                 logger.warning("the log does not reach back: reading the outbox", extra={"reason": str(error)})
                 for place, held in self._held.items():
@@ -224,20 +226,8 @@ class Consumer:
         pause = 0.05
         while not held.lost:
             try:
-                if not held.ready:
-                    await self._catch_up(held)
-                if held.look_at_parked:
-                    await self._handle_parked(held)
-                if time.monotonic() >= held.next_tick:
-                    held.next_tick = time.monotonic() + TICK_SECONDS
-                    await self._handlers.tick(held.lane)
-                    self._tick_soon(held)
-                elif held.replay_from is not None:
-                    await self._replay(held, held.replay_from)
-                elif held.queue:
-                    await self._handle_batch(held)
-                else:
-                    await self._wait(held)
+                with no_stray_cancellation():
+                    await self._step(held)
                 pause = 0.05
             except FencedError as error:
                 logger.warning("a lane was taken by another instance", extra={"reason": str(error)})
@@ -254,6 +244,23 @@ class Consumer:
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
             held.busy = False
+
+    async def _step(self, held: Held) -> None:
+        """What is next in a lane."""
+        if not held.ready:
+            await self._catch_up(held)
+        if held.look_at_parked:
+            await self._handle_parked(held)
+        if time.monotonic() >= held.next_tick:
+            held.next_tick = time.monotonic() + TICK_SECONDS
+            await self._handlers.tick(held.lane)
+            self._tick_soon(held)
+        elif held.replay_from is not None:
+            await self._replay(held, held.replay_from)
+        elif held.queue:
+            await self._handle_batch(held)
+        else:
+            await self._wait(held)
 
     async def _wait(self, held: Held) -> None:
         held.wake.clear()

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 
-from shardmart.tasks import cancel
+from shardmart.tasks import cancel, kept_running
 
 from ..ports import StoreError
 from ..saga.consumer import Consumer
@@ -68,7 +68,7 @@ def build(instance: Instance, title: str, description: str) -> FastAPI:
         app.state.drained = asyncio.Event()
         for fault in instance.settings.faults:
             logger.warning("NEGATIVE CONTROL: this instance makes a mistake on purpose", extra={"fault": fault})
-        tasks = [asyncio.ensure_future(task()) for task in instance.tasks]
+        tasks = [asyncio.create_task(kept_running(task)) for task in instance.tasks]
         consumers = [consumer for consumer in (instance.consumer, instance.relay) if consumer]
         consuming = [asyncio.create_task(consumer.run()) for consumer in consumers]
         logger.info("started")

@@ -240,3 +240,23 @@ def test_a_replay_from_the_beginning_or_a_time_changes_nothing(shop: RunningShop
     assert database["events"].count_documents({}) == before
     sent = [mail["Message-ID"] for mail in shop.mailbox.messages]
     assert len(set(sent)) == len(sent), "nobody is told twice"
+
+
+@pytest.mark.parametrize("shop", ["kafka"], indirect=True)
+def test_orders_go_on_after_the_only_broker_was_killed_and_started_again(
+    shop: RunningShop, buyer: Buyer, kafka: RunningKafka, database: Any
+) -> None:
+    buyer.place(0)
+    must_add_up(shop, database, buyer.accepted, STOCK)
+    logs = {one.name: one.log for service in CONSUMERS for one in shop.instances[service]}
+    before = {name: len(log.read_text()) for name, log in logs.items()}
+    kafka.kill()
+    buyer.place(1)
+    for name, log in logs.items():
+        wait_until(
+            lambda log=log, since=before[name]: '"reason": "Kafka: ' in log.read_text()[since:],
+            f"{name} to notice that the broker is away",
+        )
+    kafka.start()
+    buyer.place(2)
+    must_add_up(shop, database, buyer.accepted, STOCK)

@@ -7,14 +7,14 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 
 import psycopg
 import pytest
 
 from shardmart.shop.adapters.postgres.log import position_of
-from shardmart.shop.adapters.postgres.store import CONNECTIONS, pool_of
+from shardmart.shop.adapters.postgres.store import CONNECTIONS, PostgresStore, pool_of
 from shardmart.shop.adapters.postgres.tables import RIGHTS, VERSION
 from shardmart.shop.adapters.postgres.unit import PostgresUnit
 from shardmart.shop.domain import events
@@ -142,6 +142,21 @@ def test_a_change_of_stock_that_is_committed_late_is_told(kit: PostgresKit) -> N
     kit.run(body())
 
 
+@asynccontextmanager
+async def cut_at_commit(postgresql: RunningPostgres, when: When, times: int = 1) -> AsyncIterator[PostgresStore]:
+    """A store whose next `times` COMMITs are lost, as `CutProxy` says; all of them must have been at the end."""
+    proxy = CutProxy(postgresql.server.port)
+    proxy.left = times
+    behind = PostgresKit.behind(postgresql.options(), await proxy.start())
+    try:
+        await behind.ping()
+        proxy.cut = when
+        yield behind
+    finally:
+        await proxy.close()
+    assert proxy.left == 0
+
+
 @pytest.mark.parametrize(("when", "times"), [("after", 1), ("before", 2)])
 def test_a_commit_whose_answer_is_lost_is_looked_up_and_its_work_is_done_once(
     kit: PostgresKit, postgresql: RunningPostgres, when: When, times: int
@@ -156,15 +171,9 @@ def test_a_commit_whose_answer_is_lost_is_looked_up_and_its_work_is_done_once(
         unit.tell([event_of(order.id, 1)], "")
 
     async def body() -> None:
-        proxy = CutProxy(postgresql.server.port)
-        behind = PostgresKit.behind(postgresql.options(), await proxy.start())
-        try:
-            await behind.ping()
-            proxy.cut = when
+        async with cut_at_commit(postgresql, when) as behind:
             await behind.transact(work)
-        finally:
-            await proxy.close()
-        assert (proxy.left, done) == (0, times)
+        assert done == times
         assert await kit.store.get(Order, REGION, order.id) == order
         assert [event.id for event in await kit.log.of_key(REGION, order.id)] == [f"{order.id}/order/1"]
 
@@ -175,15 +184,8 @@ def test_answers_that_are_lost_all_at_once_are_all_looked_up(kit: PostgresKit, p
     orders = [kit.order() for _ in range(2 * CONNECTIONS)]
 
     async def body() -> None:
-        proxy = CutProxy(postgresql.server.port)
-        proxy.left = len(orders)
-        behind = PostgresKit.behind(postgresql.options(), await proxy.start())
-        try:
-            await behind.ping()
-            proxy.cut = "after"
+        async with cut_at_commit(postgresql, "after", len(orders)) as behind:
             await asyncio.gather(*(behind.transact(lambda unit, o=order: unit.put(o, 0)) for order in orders))  # type: ignore[misc]
-        finally:
-            await proxy.close()
         for order in orders:
             assert await kit.store.get(Order, REGION, order.id) == order
 

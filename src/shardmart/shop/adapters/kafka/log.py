@@ -17,6 +17,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError  # type: ignore[import-untyped]
 
+from shardmart.tasks import closed
+
 from ...domain.events import Event
 from ...ports import EventLog, GapError, Place, StoreError
 from .records import Partitions, event_of, parse, position_of
@@ -26,6 +28,7 @@ POLL_SECONDS = 0.5
 CHECK_SECONDS = 1.0
 """How often the topic is asked whether it is still the one that is followed."""
 COMMIT_SECONDS = 2.0
+OPEN_SECONDS = 30.0
 AT_ONCE = 500
 logger = logging.getLogger(__name__)
 
@@ -44,9 +47,10 @@ class KafkaLog:
             consumer = await self._open(group=False)
             try:
                 wanted = {place: self._partition(place) for place in places}
-                ends = await consumer.end_offsets(list(wanted.values()))
+                async with asyncio.timeout(OPEN_SECONDS):
+                    ends = await consumer.end_offsets(list(wanted.values()))
             finally:
-                await consumer.stop()
+                await _closed(consumer)
             return {place: position_of(ends[partition], id_) for place, partition in wanted.items()}
 
     async def follow(self, positions: Mapping[Place, str]) -> AsyncIterator[tuple[Event | None, str]]:
@@ -70,7 +74,7 @@ class KafkaLog:
                 lost = [self._partitions.places[partition.partition] for partition in error.args[0]]
                 raise GapError("the topic does not have that offset", lost, from_beginning=True) from None
             finally:
-                await consumer.stop()
+                await _closed(consumer)
 
     async def _read(self, consumer: Any, id_: str) -> AsyncIterator[tuple[Event | None, str]]:
         checked = committed = time.monotonic()
@@ -138,8 +142,15 @@ class KafkaLog:
             fetch_max_wait_ms=int(POLL_SECONDS * 1000),
         )
         try:
-            await consumer.start()
+            async with asyncio.timeout(OPEN_SECONDS):
+                await consumer.start()
         except BaseException:
-            await consumer.stop()
+            await _closed(consumer)
             raise
         return consumer
+
+
+async def _closed(consumer: Any) -> None:
+    """End a consumer.  Its own `stop` ends half-way, with CancelledError, while its broker is away (aiokafka 0.14)."""
+    await closed(consumer.stop, "a consumer of Kafka")
+    await closed(consumer._client.close, "the client of a consumer of Kafka")

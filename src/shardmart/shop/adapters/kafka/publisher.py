@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+
+from shardmart.tasks import closed
 
 from ...domain.events import Event
 from .records import Partitions, record_of
 from .topic import Topic, errors_of_the_log
 
 BATCH_BYTES = 512 * 1024
+PUBLISH_SECONDS = 30.0
+"""So long a batch may take.  The driver by itself sends it again for as long as its broker is away."""
 
 
 class KafkaPublisher:
@@ -42,7 +45,8 @@ class KafkaPublisher:
         """See `ports.Publisher`."""
         with errors_of_the_log():
             try:
-                producer = await self._open()
+                async with asyncio.timeout(PUBLISH_SECONDS):
+                    producer = await self._open()
                 waiting = list(events)
                 while waiting:
                     number, batch = self._partitions.of(waiting[0]), producer.create_batch()
@@ -55,7 +59,8 @@ class KafkaPublisher:
                     if taken == 0:
                         raise ValueError(f"event {waiting[0].id} is larger than a batch of {BATCH_BYTES} bytes")
                     # The next one is not sent before this one is there, or a failure would change their order.
-                    await (await producer.send_batch(batch, self._topic.name, partition=number))
+                    async with asyncio.timeout(PUBLISH_SECONDS):
+                        await (await producer.send_batch(batch, self._topic.name, partition=number))
                     del waiting[:taken]
             except (KafkaError, OSError, TimeoutError):
                 await self.close()
@@ -73,7 +78,7 @@ class KafkaPublisher:
                 try:
                     await producer.start()
                 except BaseException:
-                    await producer.stop()
+                    await _closed(producer)
                     raise
                 self._producer = producer
             return self._producer
@@ -82,5 +87,10 @@ class KafkaPublisher:
         """Give back its connection; what was not acknowledged is published again by whoever asked."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(KafkaError, OSError):
-                await producer.stop()
+            await _closed(producer)
+
+
+async def _closed(producer: Any) -> None:
+    """End a producer.  Its own `stop` goes no further than what it waits for, while its broker is away."""
+    await closed(producer.stop, "a producer of Kafka")
+    await closed(producer.client.close, "the client of a producer of Kafka")

@@ -21,6 +21,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 from aiokafka.protocol.admin import CreateTopicsRequest  # type: ignore[import-untyped]
 
 from shardmart.errors import BadUseError
+from shardmart.tasks import StrayCancellationError, closed, no_stray_cancellation
 
 from ...ports import StoreError
 from ...settings import Kafka
@@ -35,8 +36,9 @@ RETENTION = {"cleanup.policy": "delete"}
 def errors_of_the_log() -> Iterator[None]:
     """Turn what the driver raises where the brokers are away into StoreError."""
     try:
-        yield
-    except (KafkaError, OSError, TimeoutError) as error:
+        with no_stray_cancellation():
+            yield
+    except (KafkaError, OSError, TimeoutError, StrayCancellationError) as error:
         raise StoreError(f"Kafka: {type(error).__name__}") from error
 
 
@@ -126,7 +128,7 @@ class Topic:
                         try:
                             await client.bootstrap()
                         except BaseException:
-                            await client.close()
+                            await closed(client.close, "a client of Kafka")
                             raise
                         self._client = client
                     return await self._send(request)
@@ -147,8 +149,7 @@ class Topic:
     async def _close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            with suppress(KafkaError, OSError):
-                await client.close()
+            await closed(client.close, "a client of Kafka")
 
     async def close(self) -> None:
         """Give back the connection."""

@@ -14,7 +14,8 @@ from pymongo.errors import OperationFailure
 from ...domain.events import Aggregate, Event
 from ...domain.order import Order
 from ...domain.stock import Stock
-from ...ports import AggregateT, ConflictError, FencedError, KeyInUseError, Lane, StoredAnswer
+from ...ports import ConflictError, FencedError, KeyInUseError, Lane, StoredAnswer
+from ..identity_map import IdentityMap
 from . import documents
 from .client import DUPLICATE_KEY, WRITE_CONFLICT, Database, Document
 
@@ -40,15 +41,13 @@ LATER_SECONDS = 1.0
 _LATER: set[asyncio.Task[None]] = set()
 
 
-class MongoUnit:
+class MongoUnit(IdentityMap):
     """See `ports.Unit`."""
 
     def __init__(self, database: Database, session: AsyncClientSession, lanes: int, lane: Lane | None) -> None:
         self._database, self._session, self._lanes, self._lane = database, session, lanes, lane
+        super().__init__()
         self._events: list[Document] = []
-        self._known: dict[tuple[type[Aggregate], str], Aggregate | None] = {}
-        self._changed: dict[tuple[type[Aggregate], str], int] = {}
-        """What is to be written, and the version it had when it was read."""
         self.now = datetime.now(UTC)
 
     async def fence(self, position: str | None, seconds: float) -> None:
@@ -72,48 +71,20 @@ class MongoUnit:
             raise FencedError(f"{lane.service} {lane.name} has a later epoch than {lane.epoch}")
         self.now = found["now"]
 
-    async def get(self, kind: type[AggregateT], region: str, id_: str) -> AggregateT | None:
-        """See `ports.Unit`."""
-        if (kind, id_) not in self._known:
-            await self.fetch(kind, region, [id_])
-        found = self._known[kind, id_]
-        assert found is None or isinstance(found, kind)
-        return found
+    async def _read(self, kind: type[Aggregate], region: str, ids: Sequence[str]) -> list[Aggregate]:
+        found = self._database[documents.COLLECTIONS[kind]].find(
+            documents.keys_of(kind, region, ids), session=self._session
+        )
+        return [documents.aggregate_of(kind, document) async for document in found]
 
-    async def fetch(self, kind: type[Aggregate], region: str, ids: Sequence[str]) -> None:
-        """See `ports.Unit`."""
-        wanted = [id_ for id_ in dict.fromkeys(ids) if (kind, id_) not in self._known]
-        if not wanted:
-            return
-        self._known |= {(kind, id_): None for id_ in wanted}
-        collection = self._database[documents.COLLECTIONS[kind]]
-        query = documents.keys_of(kind, region, wanted)
-        async for document in collection.find(query, session=self._session):
-            aggregate: Aggregate = documents.aggregate_of(kind, document)
-            self._known[kind, aggregate.id] = aggregate
-
-    async def get_stocks(self, products: Sequence[str]) -> dict[str, Stock]:
-        """See `ports.Unit`."""
-        wanted = [product for product in dict.fromkeys(products) if (Stock, product) not in self._known]
-        if wanted:
-            found = await stocks_of(self._database, wanted, self._session)
-            self._known |= {(Stock, product): found.get(product) for product in wanted}
-        known = {product: self._known[Stock, product] for product in products}
-        return {product: stock for product, stock in known.items() if isinstance(stock, Stock)}
-
-    async def put(self, aggregate: Aggregate, seen: int) -> None:
-        """See `ports.Unit`."""
-        key = (type(aggregate), aggregate.id)
-        self._known[key] = aggregate
-        self._changed.setdefault(key, seen)
+    async def _read_stocks(self, products: Sequence[str]) -> dict[str, Stock]:
+        return await stocks_of(self._database, products, self._session)
 
     async def _write(self, kind: type[Aggregate]) -> None:
-        """Write what was put of one kind, in one go and in one order, or two transactions would wait for each other."""
+        """Write what was put of one kind, in one go."""
         operations: list[InsertOne[Document] | UpdateOne] = []
-        for (_, id_), seen in sorted((item for item in self._changed.items() if item[0][0] is kind), key=_by_id):
-            aggregate = self._known[kind, id_]
-            assert aggregate
-            key, fields = documents.key_of(kind, aggregate.region, id_), documents.fields_of(aggregate)
+        for aggregate, seen in self._put_of(kind):
+            key, fields = documents.key_of(kind, aggregate.region, aggregate.id), documents.fields_of(aggregate)
             if seen == 0:
                 operations.append(InsertOne(key | fields))
                 continue
@@ -188,7 +159,3 @@ class MongoUnit:
         await self._database["parked_events"].delete_one(
             {"region": event.region, "key": event.key, "_id": f"{lane.service}|{event.id}"}, session=self._session
         )
-
-
-def _by_id(item: tuple[tuple[type[Aggregate], str], int]) -> str:
-    return item[0][1]

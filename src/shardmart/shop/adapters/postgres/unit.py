@@ -17,7 +17,8 @@ from psycopg.types.json import Jsonb
 
 from ...domain.events import Aggregate, Event
 from ...domain.stock import Stock
-from ...ports import AggregateT, ConflictError, FencedError, KeyInUseError, Lane, StoredAnswer
+from ...ports import ConflictError, FencedError, KeyInUseError, Lane, StoredAnswer
+from ..identity_map import IdentityMap
 from .connection import Connection, Row
 from .rows import EVENT_COLUMNS, TABLES, aggregate_of, document_of, place_of_event, values_of
 
@@ -25,15 +26,13 @@ TICK = timedelta(microseconds=1)
 """Between two events of a place, so that their times tell their order."""
 
 
-class PostgresUnit:
+class PostgresUnit(IdentityMap):
     """See `ports.Unit`."""
 
     def __init__(self, connection: Connection, lanes: int, lane: Lane | None) -> None:
         self._connection, self._lanes, self._lane = connection, lanes, lane
+        super().__init__()
         self._events: list[Event] = []
-        self._known: dict[tuple[type[Aggregate], str], Aggregate | None] = {}
-        self._changed: dict[tuple[type[Aggregate], str], int] = {}
-        """What is to be written, and the version it had when it was read."""
         self.wrote = False
         self.now = datetime.now(UTC)
 
@@ -62,38 +61,12 @@ class PostgresUnit:
     async def _rows(self, query: str, values: Any = None) -> list[Row]:
         return await (await self._connection.execute(query.encode(), values)).fetchall()
 
-    async def get(self, kind: type[AggregateT], region: str, id_: str) -> AggregateT | None:
-        """See `ports.Unit`."""
-        if (kind, id_) not in self._known:
-            await self.fetch(kind, region, [id_])
-        found = self._known[kind, id_]
-        assert found is None or isinstance(found, kind)
-        return found
+    async def _read(self, kind: type[Aggregate], region: str, ids: Sequence[str]) -> list[Aggregate]:
+        rows = await self._rows(TABLES[kind].by_ids, {"region": region, "ids": list(ids)})
+        return [aggregate_of(kind, row) for row in rows]
 
-    async def fetch(self, kind: type[Aggregate], region: str, ids: Sequence[str]) -> None:
-        """See `ports.Unit`."""
-        wanted = [id_ for id_ in dict.fromkeys(ids) if (kind, id_) not in self._known]
-        if not wanted:
-            return
-        rows = await self._rows(TABLES[kind].by_ids, {"region": region, "ids": wanted})
-        self._known |= {(kind, id_): None for id_ in wanted}
-        for row in rows:
-            self._known[kind, row["id"]] = aggregate_of(kind, row)
-
-    async def get_stocks(self, products: Sequence[str]) -> dict[str, Stock]:
-        """See `ports.Unit`."""
-        wanted = [product for product in dict.fromkeys(products) if (Stock, product) not in self._known]
-        if wanted:
-            found = stocks_in(await self._rows(STOCKS, {"ids": wanted}))
-            self._known |= {(Stock, product): found.get(product) for product in wanted}
-        known = {product: self._known[Stock, product] for product in products}
-        return {product: stock for product, stock in known.items() if isinstance(stock, Stock)}
-
-    async def put(self, aggregate: Aggregate, seen: int) -> None:
-        """See `ports.Unit`."""
-        key = (type(aggregate), aggregate.id)
-        self._known[key] = aggregate
-        self._changed.setdefault(key, seen)
+    async def _read_stocks(self, products: Sequence[str]) -> dict[str, Stock]:
+        return stocks_in(await self._rows(STOCKS, {"ids": list(products)}))
 
     def tell(self, events: Sequence[Event], trace: str) -> None:
         """See `ports.Unit`."""
@@ -152,9 +125,7 @@ class PostgresUnit:
 
     async def _write(self, kind: type[Aggregate]) -> None:
         table, inserts, updates = TABLES[kind], list[dict[str, Any]](), list[dict[str, Any]]()
-        for (_, id_), seen in sorted((item for item in self._changed.items() if item[0][0] is kind), key=_by_id):
-            aggregate = self._known[kind, id_]
-            assert aggregate
+        for aggregate, seen in self._put_of(kind):
             values = values_of(aggregate) | {"seen": seen, "now": self.now}
             (updates if seen else inserts).append(values)
         async with self._connection.cursor() as cursor:
@@ -214,7 +185,3 @@ STOCKS = (
 def stocks_in(rows: Sequence[Row]) -> dict[str, Stock]:
     """Stock by product."""
     return {row["id"]: aggregate_of(Stock, row) for row in rows}
-
-
-def _by_id(item: tuple[tuple[type[Aggregate], str], int]) -> str:
-    return item[0][1]
