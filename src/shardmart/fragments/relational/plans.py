@@ -74,8 +74,8 @@ def read(connection: Connection, query: str, *values: object, run: bool = False)
     """Read the plan of a query on a connection; `values` fill its %s."""
     options = "ANALYZE, VERBOSE, FORMAT JSON" if run else "VERBOSE, FORMAT JSON"
     # Prepared, PostgreSQL takes one statement: what follows a semicolon is refused, not run.
-    statement = f"EXPLAIN ({options}) {query}".encode()
-    found = connection.execute(statement, values or None, prepare=True).fetchone()
+    explained = f"EXPLAIN ({options}) {query}".encode()
+    found = connection.execute(explained, values or None, prepare=True).fetchone()
     assert found
     document = found[0] if isinstance(found[0], list) else json.loads(found[0])
     reading = Reading(milliseconds=document[0].get("Execution Time"))
