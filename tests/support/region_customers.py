@@ -21,6 +21,12 @@ def rename(nodes: RegionNodes, on: str, key: str, name: str) -> None:
     nodes.run(on, f"UPDATE Customer_Region SET customer_name = '{name}' WHERE customer_id = '{key}'")
 
 
+def forget(nodes: RegionNodes, on: str, key: str) -> None:
+    """As if this node had never been told of a customer."""
+    statement = f"DELETE FROM Customer_Region WHERE customer_id = '{key}'"
+    nodes.run(on, "SET session_replication_role = replica", statement)
+
+
 def seen(nodes: RegionNodes, key: str) -> dict[str, object]:
     """What each node says of a customer: the name, None for a tombstone, nothing where there is no row."""
     found: dict[str, object] = {}

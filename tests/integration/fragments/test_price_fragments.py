@@ -207,6 +207,21 @@ def test_a_join_that_is_not_the_original_is_found_by_verify(seeded: RegionNodes,
     assert verification.verify(seeded.configuration)[1] == []
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT 1; DELETE FROM Products_10_to_100",
+        "SELECT 1; COMMIT; DELETE FROM Products_10_to_100",
+        "SELECT * FROM Products_10_to_100 FOR UPDATE",
+    ],
+)
+def test_explain_changes_nothing_whatever_it_is_given(seeded: RegionNodes, query: str) -> None:
+    with pytest.raises(RefusedError):
+        plans.explain(seeded.configuration, seeded.node("APJ"), query, run=True)
+    with application(seeded.configuration, seeded.node("APJ")) as connection:
+        assert scalar(connection, "SELECT count(*) FROM Products_10_to_100") > 0
+
+
 def test_each_node_aggregates_its_own_fragment(seeded: RegionNodes) -> None:
     here = seeded.node("APJ")
     reading = plans.explain(seeded.configuration, here, plans.STOCK_BY_BAND)

@@ -64,15 +64,18 @@ class Reading:
 
 
 def explain(configuration: Configuration, node: Node, query: str, *, run: bool = False) -> Reading:
-    """Read the plan of a query on a node; with `run` execute it, too."""
+    """Read the plan of a query on a node; with `run` execute it, too.  RefusedError where it would change something."""
     with application(configuration, node) as connection:
+        connection.read_only = True
         return read(connection, query, run=run)
 
 
 def read(connection: Connection, query: str, *values: object, run: bool = False) -> Reading:
     """Read the plan of a query on a connection; `values` fill its %s."""
     options = "ANALYZE, VERBOSE, FORMAT JSON" if run else "VERBOSE, FORMAT JSON"
-    found = connection.execute(f"EXPLAIN ({options}) {query}".encode(), values or None).fetchone()
+    # Prepared, PostgreSQL takes one statement: what follows a semicolon is refused, not run.
+    statement = f"EXPLAIN ({options}) {query}".encode()
+    found = connection.execute(statement, values or None, prepare=True).fetchone()
     assert found
     document = found[0] if isinstance(found[0], list) else json.loads(found[0])
     reading = Reading(milliseconds=document[0].get("Execution Time"))
