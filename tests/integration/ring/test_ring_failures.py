@@ -301,6 +301,25 @@ def test_an_empty_folder_in_place_of_a_node_is_refused(running: RingServers) -> 
     run(test())
 
 
+def test_reads_and_writes_go_on_without_the_membership_store(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            await client.put("key", 1)
+            running.kill(STORE)
+            try:
+                await client.put("key", 2)
+                found = await client.get("key")
+                assert found
+                assert found.value == 2
+                with pytest.raises(StoreError):
+                    await moves.Mover(client.nodes).begin({"n1": 1, "n2": 1})
+            finally:
+                running.start(STORE)
+
+    run(test())
+
+
+@pytest.mark.full
 def test_reads_writes_and_hints_go_on_without_the_membership_store_and_the_rest_waits(running: RingServers) -> None:
     async def test() -> None:
         async with ring(running, timeout_seconds=2.0) as client:
@@ -333,6 +352,7 @@ def test_reads_writes_and_hints_go_on_without_the_membership_store_and_the_rest_
     run(test())
 
 
+@pytest.mark.full
 def test_a_declared_ring_waits_for_a_node_that_is_away_as_long_as_it_may_and_names_it(running: RingServers) -> None:
     async def test() -> None:
         async with ring(running, timeout_seconds=2.0) as client:
