@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .errors import ShardmartError
+
 CANCEL_AGAIN_SECONDS = 1.0
 AGAIN_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
-class StrayCancellationError(Exception):
+class StrayCancellationError(ShardmartError):
     """A `CancelledError` came out of a call, and nobody had cancelled the task that made it."""
 
 
