@@ -12,6 +12,7 @@ from bson import Int64, Timestamp
 from pymongo import MongoClient, WriteConcern
 from pymongo.errors import OperationFailure, PyMongoError
 
+from shardmart.cluster.protocol.connection import connect
 from tests.integration.router.sharded import failing, move_chunk, shard
 from tests.integration.router.test_router_survival import wait_until
 from tests.support.clusters import EmbeddedCluster
@@ -111,6 +112,55 @@ def test_a_stream_goes_on_where_it_was_left(things: Any) -> None:
     things.insert_one({"_id": 10})
     with things.watch(resume_after=token) as stream:  # a mark, not an event
         assert stream.next()["documentKey"]["_id"] == 10
+
+
+def test_streams_that_resume_after_the_same_event_both_go_on(things: Any) -> None:
+    with things.watch() as stream:
+        things.insert_many([{"_id": n} for n in range(5)])
+        events = [stream.next() for _ in range(5)]
+    numbers, token = [event["documentKey"]["_id"] for event in events], events[1]["_id"]
+    options: list[dict[str, Any]] = [{"resume_after": token}, {"resume_after": token}, {"start_after": token}]
+    streams = [things.watch(max_await_time_ms=200, **each) for each in options]
+    read: list[list[int]] = [[] for _ in streams]
+    things.insert_one({"_id": 5})
+    for stream, found in reversed(list(zip(streams, read, strict=True))):  # the last one first: it reads over the event
+        wait_until(lambda s=stream, f=found: take([s], [f])[0][-1:] == [5], "the last event")
+    assert read == [[*numbers[2:], 5]] * 3
+    for stream in streams:
+        stream.close()
+
+
+def test_a_stream_may_begin_in_the_future(things: Any) -> None:
+    now = things.database.command("ping")["operationTime"]
+    begin = Timestamp(now.time + 3, 1)
+    numbers = iter(range(10_000))
+    with things.watch(start_at_operation_time=begin, max_await_time_ms=200) as stream:
+        events: list[Any] = []
+
+        def seen() -> bool:
+            things.insert_one({"_id": next(numbers)})
+            if event := stream.try_next():
+                events.append(event)
+            return bool(events)
+
+        wait_until(seen, "an event after that time")
+    assert events[0]["clusterTime"] >= begin
+    assert events[0]["documentKey"]["_id"] > 0  # those before it were not shown
+
+
+def test_a_stream_is_opened_once_on_each_shard(cluster: EmbeddedCluster, things: Any) -> None:
+    primary = cluster.description.shards[0].members[0].address
+    with connect(primary, cluster.members_credentials) as shard_itself:
+
+        def opened_so_far() -> int:
+            metrics = shard_itself.admin.command("serverStatus")["metrics"]
+            return int(metrics["commands"]["aggregate"]["total"])
+
+        before = opened_so_far()
+        for number in range(5):
+            with things.watch(max_await_time_ms=100, comment=str(number)) as stream:
+                assert stream.try_next() is None
+        assert 5 <= opened_so_far() - before < 10
 
 
 def test_an_update_shows_the_document_and_the_clients_stages_see_it(things: Any) -> None:

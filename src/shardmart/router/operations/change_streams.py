@@ -73,6 +73,7 @@ class StreamCursor(Cursor):
         self.last = ""
         self.told = resumed  # the newest mark that was given to the client
         self.over = False
+        self.killed = False
         self.feed: Feed
 
     async def open(self, context: Context) -> None:
@@ -98,7 +99,15 @@ class StreamCursor(Cursor):
         except BaseException:
             context.service.in_background(feed.close())
             raise
+        self.position = max(self.position, feed.begun)
         self._join(feed)
+        self._still_wanted(context)
+
+    def _still_wanted(self, context: Context) -> None:
+        """Raise RouterError 237 when the cursor was killed while its getMore was under way."""
+        if self.killed:
+            self._leave(context.service)
+            raise RouterError(Code.CursorKilled, f"cursor id {self.id} was killed")
 
     def _fits(self, shared: Feed) -> bool:
         """Whether a feed has what this stream needs next."""
@@ -118,11 +127,14 @@ class StreamCursor(Cursor):
 
     async def _settle(self, context: Context) -> None:
         """Read from the feed that others read from, as soon as that is possible.  Raises RouterError."""
+        self._still_wanted(context)
         feeds = context.service.feeds
+        if self.looking_for:
+            return  # another reader of this feed could read over the event that has to be found
         if self.feed.begun > self.position:  # others were far ahead, and what comes next here is no longer kept
             self._leave(context.service)
             lasting = {k: v for k, v in self._options.items() if k not in STARTS}
-            await self._open_feed(context, {**lasting, "resumeAfter": {"_data": self.told}})
+            await self._open_feed(context, {**lasting, "startAfter": {"_data": self.told}})
         shared = feeds.get(self.key)
         if shared is None or shared.over or shared.failure:
             feeds[self.key] = self.feed
@@ -144,7 +156,8 @@ class StreamCursor(Cursor):
                     return batch
                 if self.feed.failure:
                     raise self.feed.failure
-                await self.feed.moved(left)
+                if self._drained:  # not while the batch before was looked up, and came to nothing
+                    await self.feed.moved(left)
         except RouterError as error:
             labels = (*error.labels, *(_LABELLED if error.code in RESUMABLE else ()))
             raise RouterError(error.code, error.message, name=error.name, labels=labels, extra=error.extra) from None
@@ -223,6 +236,7 @@ class StreamCursor(Cursor):
 
     async def kill(self, service: Service) -> None:
         """Close the feed on every member, unless others read from it."""
+        self.killed = True
         self._leave(service)
 
 
@@ -252,9 +266,8 @@ async def open_stream(context: Context) -> Reply:
     fields = {"aggregate": collection, "pipeline": stages, "cursor": {"batchSize": 0}, **kept}
     namespace = f"{context.db}.$cmd.aggregate" if collection == 1 else context.namespace
     stream = StreamCursor(context, namespace, fields)
+    size = int(rawbson.decode(context.head["cursor"]).get("batchSize", FIRST_BATCH))
     await stream.open(context)
-    cursor = rawbson.decode(context.head["cursor"])
-    size = int(cursor.get("batchSize", FIRST_BATCH))
     try:
         batch = await stream.collect(context, size, 0.0)
     except BaseException:

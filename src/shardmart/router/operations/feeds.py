@@ -282,7 +282,9 @@ class Feed:
         reached = time_of(min(part.reached for part in self.parts))
         held = min((part.events[0][0] for part in self.parts if part.events), default="")
         waits = held or any(not part.id for part in self.parts)
-        if self._listing is None and (reached > self._known if waits else reached.time > self._known.time):
+        behind = reached > self._known if waits else reached.time > self._known.time
+        now = self.service.clock.latest
+        if self._listing is None and behind and now and reached <= now:  # a stream may begin in the future
             self._listing = asyncio.ensure_future(self.service.marks.reach(reached))
         if held:
             for part in self.parts:
@@ -293,6 +295,8 @@ class Feed:
         """Put the events in their order that nothing can come before any more; whether there were any."""
         known = f"82{self._known.time:08X}{self._known.inc:08X}{_AFTER_ALL}"
         released = False
+        while self._bytes > BUFFER_BYTES and len(self.readers) > 1:  # what every waiting reader could have read by now
+            self._drop()
         while not self.over:
             reached = min(part.reached for part in self.parts)
             part = min((p for p in self.parts if p.events), key=lambda p: p.events[0][0], default=None)
@@ -312,8 +316,6 @@ class Feed:
                 self._bytes += len(document)
                 self.over, released = kind == "invalidate" and token > self._start, True
             self.mark, self._seen = token, time.monotonic()
-        while self._bytes > BUFFER_BYTES and len(self.events) > 1 and len(self.readers) > 1:
-            self._drop()
         return released
 
     async def close(self) -> None:

@@ -57,6 +57,7 @@ class Code(IntEnum):
     StaleClusterTime = 209
     TransactionTooOld = 225
     RetryChangeStream = 234
+    CursorKilled = 237
     SnapshotTooOld = 239
     SnapshotUnavailable = 246
     StaleDbVersion = 249
