@@ -53,6 +53,11 @@ BEFORE = topology.parse(DECLARED, "test")
             changed("shards", 1, "member_name", to="south{n}"),
             "shards[1].member_name: shard2-1 runs at 127.0.0.1:27301 with its data, the topology calls it south1",
         ),
+        (changed("shards", 1, "name", to="southReplSet"), "shards: shard2ReplSet is a shard of the cluster, with doc"),
+        (
+            changed("shards", to=[DECLARED["shards"][0] | {"zones": ["APJ", "EMEA", "LATAM"]}]),
+            "shards: shard2ReplSet is a shard of the cluster, with documents, and the topology has it no more",
+        ),
     ],
 )
 def test_change_is_refused_by_its_key(after: topology.Topology, line: str) -> None:

@@ -1,4 +1,4 @@
-"""What cannot change on a cluster that is there: the addresses by which members know each other, and the names of sets.
+"""What cannot change on a cluster that is there: members' addresses, the names of sets, and that a shard is part of it.
 
 A replica set's configuration holds "host:port" of every member, `config.shards` does too, and a member that is started
 under another one finds itself in no set.  Routers are in no such list: their ports may change.  Nothing here talks to a
@@ -39,6 +39,12 @@ def _faults(before: Cluster, after: Cluster) -> Iterator[str]:
             f"config_servers.name: the cluster's config servers are {before.config_servers.name}, the topology says "
             f"{after.config_servers.name}: a replica set cannot be renamed, put it back"
         )
+    if before.kubernetes is None:  # there the chart refuses it, unless the shard was drained by hand
+        for gone in sorted({shard.name for shard in before.shards} - {shard.name for shard in after.shards}):
+            yield (
+                f"shards: {gone} is a shard of the cluster, with documents, and the topology has it no more: nothing "
+                "here drains a shard, put it back, or remove the cluster with its data"
+            )
     for key, replica_set in declared.items():
         if known := there.get(replica_set.name):
             yield from _moved(key, known, replica_set)

@@ -153,4 +153,6 @@ class KafkaLog:
 async def _closed(consumer: Any) -> None:
     """End a consumer.  Its own `stop` ends half-way, with CancelledError, while its broker is away (aiokafka 0.14)."""
     await closed(consumer.stop, "a consumer of Kafka")
+    if consumer._fetcher is not None:
+        await closed(consumer._fetcher.close, "the fetcher of a consumer of Kafka")
     await closed(consumer._client.close, "the client of a consumer of Kafka")

@@ -44,6 +44,7 @@ class KafkaPublisher:
     async def publish(self, events: Sequence[Event]) -> None:
         """See `ports.Publisher`."""
         with errors_of_the_log():
+            producer: Any = None
             try:
                 async with asyncio.timeout(PUBLISH_SECONDS):
                     producer = await self._open()
@@ -63,7 +64,8 @@ class KafkaPublisher:
                         await (await producer.send_batch(batch, self._topic.name, partition=number))
                     del waiting[:taken]
             except (KafkaError, OSError, TimeoutError):
-                await self.close()
+                if producer is not None and producer is self._producer:  # another lane may have given it up already
+                    await self.close()
                 raise
 
     async def _open(self) -> Any:
@@ -91,6 +93,10 @@ class KafkaPublisher:
 
 
 async def _closed(producer: Any) -> None:
-    """End a producer.  Its own `stop` goes no further than what it waits for, while its broker is away."""
+    """End a producer.  Its own `stop` goes no further than what it waits for, while its broker is away.
+
+    Its sender would then send its old batches for as long as the process lives (aiokafka 0.14).
+    """
     await closed(producer.stop, "a producer of Kafka")
+    await closed(producer._sender.close, "the sender of a producer of Kafka")
     await closed(producer.client.close, "the client of a producer of Kafka")
