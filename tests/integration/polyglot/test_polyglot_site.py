@@ -13,26 +13,17 @@ import requests
 
 from shardmart.platforms import postgres
 from shardmart.platforms.embedded_shop.files import ShopFiles
-from tests.support.clusters import free_ports
 from tests.support.plays import Site
 from tests.support.postgres_home import postgres_home
+from tests.support.shop_sites import declared
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
-BALANCED = ("catalogue", "order", "inventory", "payment", "notification")
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    ports = free_ports(2 * len(BALANCED) + 4)
-    services: dict[str, object] = {
-        name: {"port": ports[2 * n], "instances": 1, "instances_from": ports[2 * n + 1]}
-        for n, name in enumerate(BALANCED)
-    }
-    services |= {"provider": {"port": ports[-4]}, "console": {"port": ports[-3]}}
     made = Site(tmp_path)
-    made.write(
-        services=services, backends={"catalogue": "postgres", "cache_port": ports[-2], "postgres_port": ports[-1]}
-    )
+    made.write(**declared("postgres_port", catalogue="postgres"))
     with postgres_home("polyglot"):
         yield made
         made.play("playbooks/destroy.yml", "-e", "destroy_data=true")

@@ -29,21 +29,10 @@ from shardmart.shop.demonstration import somebody
 from shardmart.shop.web.tokens import issue
 from tests.support.clusters import free_ports
 from tests.support.plays import Site
+from tests.support.shop_sites import declared
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-BALANCED = ("catalogue", "order", "inventory", "payment", "notification")
-
-
-def declared() -> dict[str, dict[str, object]]:
-    """One instance of each service, so that the test needs no more of the machine than it must, on free ports."""
-    ports = free_ports(2 * len(BALANCED) + 3)
-    services: dict[str, object] = {
-        name: {"port": ports[2 * n], "instances": 1, "instances_from": ports[2 * n + 1]}
-        for n, name in enumerate(BALANCED)
-    }
-    services |= {"provider": {"port": ports[-3]}, "console": {"port": ports[-2]}}
-    return {"services": services, "backends": {"cache_port": ports[-1]}}
 
 
 @pytest.fixture(scope="module")

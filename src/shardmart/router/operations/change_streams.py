@@ -60,8 +60,12 @@ class StreamCursor(Cursor):
             del options["fullDocument"]
         self.fields = fields
         self._options, self._rest = options, stages
-        lasting = {k: v for k, v in options.items() if k not in STARTS}
-        what = {**fields, "pipeline": [{"$changeStream": lasting}, *stages], "preference": context.read_preference()}
+        self._lasting = {k: v for k, v in options.items() if k not in STARTS}
+        what = {
+            **fields,
+            "pipeline": [{"$changeStream": self._lasting}, *stages],
+            "preference": context.read_preference(),
+        }
         self.key = rawbson.encode({**what, "of": namespace, "looks_up": self.looks_up})
         begin = options.get("startAtOperationTime")
         resumed = token_of(options["resumeAfter" if "resumeAfter" in options else "startAfter"]) if not begin else ""
@@ -79,7 +83,7 @@ class StreamCursor(Cursor):
     async def open(self, context: Context) -> None:
         """Join a feed that others read from, or open one; raises RouterError."""
         shared = context.service.feeds.get(self.key)
-        if shared and self._fits(shared) and not any(True for _ in shared.after(self.position)):
+        if shared and self._fits(shared) and shared.has_no_more(self.position):
             self._join(shared)
         else:
             await self._open_feed(context, self._options)
@@ -93,7 +97,7 @@ class StreamCursor(Cursor):
 
     async def _open_feed(self, context: Context, options: dict[str, Any]) -> None:
         fields = {**self.fields, "pipeline": [{"$changeStream": options}, *self._rest]}
-        feed = Feed(context, self.key, self.namespace, fields, start=self.told, checks=not self.looks_up)
+        feed = Feed(context, self.namespace, fields, start=self.told, checks=not self.looks_up)
         try:
             await feed.open()
         except BaseException:
@@ -133,8 +137,7 @@ class StreamCursor(Cursor):
             return  # another reader of this feed could read over the event that has to be found
         if self.feed.begun > self.position:  # others were far ahead, and what comes next here is no longer kept
             self._leave(context.service)
-            lasting = {k: v for k, v in self._options.items() if k not in STARTS}
-            await self._open_feed(context, {**lasting, "startAfter": {"_data": self.told}})
+            await self._open_feed(context, {**self._lasting, "startAfter": {"_data": self.told}})
         shared = feeds.get(self.key)
         if shared is None or shared.over or shared.failure:
             feeds[self.key] = self.feed
@@ -182,7 +185,7 @@ class StreamCursor(Cursor):
 
     @property
     def _drained(self) -> bool:
-        return not any(True for _ in self.feed.after(self.position))
+        return self.feed.has_no_more(self.position)
 
     async def _looked_up(self, context: Context, events: list[RawBSONDocument]) -> list[RawBSONDocument]:
         """The events with the documents as they are now; null where there is none any more."""

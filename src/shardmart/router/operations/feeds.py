@@ -141,10 +141,7 @@ class Reader(Protocol):
 class Feed:
     """The merge of all shards' streams, from a token on; it moves while somebody waits for it."""
 
-    def __init__(
-        self, context: Context, key: bytes, namespace: str, fields: dict[str, Any], *, start: str, checks: bool
-    ) -> None:
-        self.key = key
+    def __init__(self, context: Context, namespace: str, fields: dict[str, Any], *, start: str, checks: bool) -> None:
         self._start = start  # the token it resumes from: what is told once more ends nothing
         self._checks = checks  # that the client's stages left the token as it is
         self.service: Service = context.service
@@ -192,6 +189,10 @@ class Feed:
     def after(self, position: str) -> Any:
         """The released (token, event) after `position`."""
         return itertools.dropwhile(lambda event: event[0] <= position, self.events)
+
+    def has_no_more(self, position: str) -> bool:
+        """Whether nothing after `position` was released."""
+        return not self.events or self.events[-1][0] <= position
 
     def forget_read(self) -> None:
         """Drop the events that every reader has read."""

@@ -14,12 +14,12 @@ import pytest
 from shardmart.platforms.embedded_kafka import programs
 from shardmart.platforms.embedded_shop.files import ShopFiles
 from shardmart.platforms.maven import MissingError
-from tests.support.clusters import CACHE, free_ports
+from tests.support.clusters import CACHE
 from tests.support.plays import Site
+from tests.support.shop_sites import declared, must_confirm_an_order
 from tests.support.shops import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
-BALANCED = ("catalogue", "order", "inventory", "payment", "notification")
 
 
 @pytest.fixture
@@ -29,23 +29,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
         programs.fetch(CACHE)
     except MissingError as error:
         pytest.skip(f"no Kafka on this machine: {error}")
-    ports = free_ports(2 * len(BALANCED) + 3 + 11)
-    services: dict[str, object] = {
-        name: {"port": ports[2 * n], "instances": 1, "instances_from": ports[2 * n + 1]}
-        for n, name in enumerate(BALANCED)
-    }
-    services |= {"provider": {"port": ports[10]}, "console": {"port": ports[11]}}
     made = Site(tmp_path)
-    made.write(services=services, backends={"event_log": "kafka", "cache_port": ports[12], "kafka_port": ports[13]})
+    made.write(**declared("kafka_port", spare=10, event_log="kafka"))
     yield made
     made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
-
-
-def must_confirm_an_order(site: Site) -> None:
-    config = str(ShopFiles(site.state).configuration("order-1.json"))
-    done = site.shardmart("shop", "order", "--json", "--wait", "120", "--config", config, timeout=180)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["notification"] == "sent"
 
 
 def must_follow(site: Site, log: str) -> None:

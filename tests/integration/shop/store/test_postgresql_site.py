@@ -15,34 +15,20 @@ import pytest
 from shardmart.platforms import postgres
 from shardmart.platforms.embedded_shop.files import ShopFiles
 from shardmart.shop.adapters.postgres.tables import RIGHTS
-from tests.support.clusters import free_ports
 from tests.support.plays import Site
 from tests.support.postgres_home import postgres_home
+from tests.support.shop_sites import declared, must_confirm_an_order
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
-BALANCED = ("catalogue", "order", "inventory", "payment", "notification")
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    ports = free_ports(2 * len(BALANCED) + 4)
-    services: dict[str, object] = {
-        name: {"port": ports[2 * n], "instances": 1, "instances_from": ports[2 * n + 1]}
-        for n, name in enumerate(BALANCED)
-    }
-    services |= {"provider": {"port": ports[-4]}, "console": {"port": ports[-3]}}
     made = Site(tmp_path)
-    made.write(services=services, backends={"store": "postgres", "cache_port": ports[-2], "postgres_port": ports[-1]})
+    made.write(**declared("postgres_port", store="postgres"))
     with postgres_home("store"):
         yield made
         made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
-
-
-def must_confirm_an_order(site: Site) -> None:
-    config = str(ShopFiles(site.state).configuration("order-1.json"))
-    done = site.shardmart("shop", "order", "--json", "--wait", "120", "--config", config, timeout=180)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["notification"] == "sent"
 
 
 def must_be_clean(site: Site, journal: Path) -> None:
