@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..cluster.host.files import write_whole
-from ..cluster.host.processes import stop
-from ..ring.declared import Declared
+from ..cluster.host.processes import Process, stop
+from ..ring.declared import Declared, wait_until_whole
 from ..ring.declared import converge as have
 from ..ring.settings import FILE, Settings
 from .platform import PlatformError
@@ -69,9 +69,9 @@ class EmbeddedRing:
             return changes
         for folder in (self.folder.parent, self.folder):
             folder.mkdir(mode=0o700, exist_ok=True)
-        stop(outdated, wait_seconds=wait_seconds)
-        start_all(self.servers, self.folder, mongod, wait_seconds=wait_seconds)
         admin, password = self._password("admin"), self._password(USER)
+        self._restart(outdated, mongod, self._document(password), wait_seconds)
+        start_all(self.servers, self.folder, mongod, wait_seconds=wait_seconds)
         for server in self.servers:
             if server.make_users(admin, USER, password, f"ring_{self.name}"):
                 changes.append(f"create the users of {server.name}")
@@ -86,8 +86,28 @@ class EmbeddedRing:
         changes += asyncio.run(have(settings, self._members(), wait_seconds))
         if during != document:
             self._write(document)
-            changes += [f"stop {name}" for name in self._stop_others(mongod, wait_seconds)]
+        # Also what an earlier run left that ended before this: nothing in the folder tells then that nodes have gone.
+        changes += [f"stop {name}" for name in self._stop_others(mongod, wait_seconds)]
         return changes
+
+    def _restart(self, outdated: list[Process], mongod: str, document: Mapping[str, Any], wait_seconds: float) -> None:
+        """Restart these one at a time, each compared with the others before the next goes: the ring answers all along.
+
+        All at once where clients reach them otherwise afterwards (TLS turned on or off), which no settings bridge.
+        """
+        known = self._known()
+        as_before = known.get("store") == document["store"] and all(
+            known["nodes"].get(name, uri) == uri for name, uri in document["nodes"].items()
+        )
+        if not as_before or not outdated:
+            stop(outdated, wait_seconds=wait_seconds)
+            return
+        settings = Settings(**known)
+        start_all(self.servers, self.folder, mongod, wait_seconds=wait_seconds)
+        for process in outdated:
+            asyncio.run(wait_until_whole(settings, wait_seconds))
+            stop([process], wait_seconds=wait_seconds)
+            start_all(self.servers, self.folder, mongod, wait_seconds=wait_seconds)
 
     def stop(self, *, wait_seconds: float, check: bool) -> list[str]:
         """Stop its servers, nodes first."""

@@ -11,7 +11,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from .errors import NodeAwayError, StaleRingError
@@ -22,7 +21,7 @@ from .placement.keys import Key, canonical, to_id
 from .reading import Found, Reader, found
 from .writing import Writer
 
-BATCH = 500
+BATCH, BATCH_BYTES = 500, 8 << 20
 SINGLE_AT_ONCE = 32
 BATCH_TIMEOUTS = 5
 """A batch may take as long as this many single operations."""
@@ -79,7 +78,8 @@ async def _together(nodes: Nodes, view: View, holders: tuple[str, ...], drafts: 
         seconds = nodes.settings.timeout_seconds * BATCH_TIMEOUTS
         known = {name: {canonical(one.key) for one in before.get(name, ())} for name in there}
         _, late = await nodes.ask(
-            there, lambda node: node.apply_many(records, view.epoch, seconds, held=known[node.name])
+            there,
+            lambda node: node.apply_many(records, view.epoch, seconds, held=known[node.name], offered=True),
         )
         keepers = [n for n in view.nodes if n not in holders] + there
         hints = await _hint(nodes, view, records, silent, keepers, seconds) if silent and not late else set()
@@ -140,6 +140,14 @@ async def _singly(writer: Writer, drafts: list[Record]) -> None:
 
 
 def _batches(drafts: Iterable[Record]) -> Iterator[list[Record]]:
-    source = iter(drafts)
-    while batch := list(islice(source, BATCH)):
+    """As many as fit a request: by count and by bytes."""
+    batch: list[Record] = []
+    total = 0
+    for one in drafts:
+        if batch and (len(batch) == BATCH or total + one.size > BATCH_BYTES):
+            yield batch
+            batch, total = [], 0
+        batch.append(one)
+        total += one.size
+    if batch:
         yield batch

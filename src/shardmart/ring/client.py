@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
-from ..tasks import cancel
+from ..tasks import cancel, kept_running
 from . import bulk, pages
 from .membership import View
 from .node.nodes import Nodes
@@ -50,7 +50,7 @@ class RingClient:
             await self.nodes.close()
             raise
         if self._tends:
-            self._task = asyncio.create_task(self.upkeep.run())
+            self._task = asyncio.create_task(kept_running(self.upkeep.run))
         return self
 
     async def __aexit__(

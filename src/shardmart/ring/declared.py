@@ -63,15 +63,7 @@ async def converge(settings: Settings, declared: Declared, wait_seconds: float) 
 async def _change(settings: Settings, weights: Mapping[str, int], wait_seconds: float) -> list[str]:
     changes = []
     async with RingClient(settings, upkeep=False) as client:
-        try:
-            async with asyncio.timeout(wait_seconds):  # a move takes as long as there is something to move
-                while away := client.nodes.away():
-                    await client.upkeep.tend()
-                    changes += [f"compare {name} and let it serve" for name in away if name not in client.nodes.away()]
-                    await asyncio.sleep(AGAIN_SECONDS)
-        except TimeoutError:
-            told = "; ".join(f"{name}: {reason}" for name, reason in client.nodes.away().items())
-            raise StoreError(f"waited {wait_seconds:g} s for {told}") from None
+        changes += [f"compare {name} and let it serve" for name in await _all_back(client, wait_seconds)]
         mover = moves.Mover(client.nodes)
         if client.view.move:
             await mover.run()
@@ -82,6 +74,36 @@ async def _change(settings: Settings, weights: Mapping[str, int], wait_seconds: 
             done = await mover.run()
             changes.append(f"change the nodes from {_listed(before)} to {_listed(weights)}: {done.copied} copies moved")
     return changes
+
+
+async def wait_until_whole(settings: Settings, wait_seconds: float) -> None:
+    """Have every node serve and every hint delivered; nothing to wait for where there is no such ring.  StoreError."""
+    if not await exists(settings):
+        return
+    async with RingClient(settings, upkeep=False) as client:
+        await _all_back(client, wait_seconds)
+        try:
+            async with asyncio.timeout(wait_seconds):
+                while await client.upkeep.hints():
+                    await client.upkeep.tend()
+                    await asyncio.sleep(AGAIN_SECONDS)
+        except TimeoutError:
+            raise StoreError(f"waited {wait_seconds:g} s for hints: {await client.upkeep.hints()}") from None
+
+
+async def _all_back(client: RingClient, wait_seconds: float) -> list[str]:
+    """Have nodes that were started again compared until all serve; their names.  StoreError."""
+    names: list[str] = []
+    try:
+        async with asyncio.timeout(wait_seconds):  # a move takes as long as there is something to move
+            while away := client.nodes.away():
+                await client.upkeep.tend()
+                names += [name for name in away if name not in client.nodes.away()]
+                await asyncio.sleep(AGAIN_SECONDS)
+    except TimeoutError:
+        told = "; ".join(f"{name}: {reason}" for name, reason in client.nodes.away().items())
+        raise StoreError(f"waited {wait_seconds:g} s for {told}") from None
+    return names
 
 
 def _listed(weights: Mapping[str, int]) -> str:

@@ -20,6 +20,10 @@ class KeyTypeError(RingError, BadUseError):
     """A key of a type whose place would not be the same for everybody."""
 
 
+class ValueTypeError(RingError, BadUseError):
+    """BSON cannot hold the value; nothing was written anywhere."""
+
+
 class ValueTooLargeError(RingError, BadUseError):
     """The value does not fit a document together with its envelope; nothing was written anywhere."""
 
@@ -57,6 +61,17 @@ class NodeAwayError(RingError, UnreachableError):
     def __init__(self, node: str, reason: str, *, sent: bool = True) -> None:
         super().__init__(f"{node}: {reason}")
         self.node, self.reason, self.sent = node, reason, sent
+
+
+class NodeRefusesError(RingError, RefusedError):
+    """A node answers, and does not do what it was asked: a right that its user lacks, a full disk, a server's fault.
+
+    A write that meets it may come to be seen or not.
+    """
+
+    def __init__(self, node: str, code: int | None, reason: str) -> None:
+        super().__init__(f"{node} refuses: {reason} (code {code})")
+        self.node, self.code = node, code
 
 
 class StaleRingError(RingError):

@@ -38,18 +38,23 @@ class Member:
 
 @dataclass(frozen=True)
 class Move:
-    """A change of nodes under way.  `weights` are the nodes before it; `dead` cannot be asked any more."""
+    """A change of nodes under way, from the nodes `before` it to those `after` it.
+
+    `epoch` is the last in which data lay by `before`; `dead` cannot be asked any more; `back`: it is taken back.
+    """
 
     phase: str
     before: Mapping[str, int]
     after: Mapping[str, int]
     epoch: int
     dead: str | None = None
+    back: bool = False
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Move:
         """The move that the store's document is; what an earlier version noted beside it is left aside."""
-        return cls(**{name: document[name] for name in ("phase", "before", "after", "epoch", "dead")})
+        kept = {name: document[name] for name in ("phase", "before", "after", "epoch", "dead")}
+        return cls(**kept, back=bool(document.get("back")))
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,23 @@ class View:
     after: Ring | None
     members: Mapping[str, Member]
     move: Move | None
+    reaps: int = 0
+    """How often tombstones have ended: a node that was not told of each time has an old folder (`upkeep`)."""
 
     @property
     def rings(self) -> tuple[Ring, ...]:
         """The ring, and while data moves the one after."""
         return (self.ring,) if self.after is None else (self.ring, self.after)
+
+    @property
+    def target(self) -> Ring:
+        """The ring that will be when no nodes are changing any more."""
+        return self.ring if self.after is None or (self.move and self.move.back) else self.after
+
+    @property
+    def dead(self) -> str | None:
+        """The node that cannot be asked any more while nodes change."""
+        return self.move.dead if self.move else None
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -99,6 +116,7 @@ class View:
             after=Ring(move.after, **shape) if move and move.phase == COPY else None,
             members={name: Member(name, m["identity"], m["process"]) for name, m in document["members"].items()},
             move=move,
+            reaps=document.get("reaps", 0),
         )
 
 
@@ -155,6 +173,7 @@ class Membership:
             "weights": dict(weights),
             "members": {n: {"identity": identities[n], "process": processes[n]} for n in weights},
             "move": None,
+            "reaps": 0,
         }
         try:
             await self._answer(self._rings.insert_one(document))
@@ -178,6 +197,19 @@ class Membership:
         """Say that a node's new process has been compared and may serve; False when somebody else said something."""
         where = {"_id": self.ring, f"members.{name}.process": before}
         done = await self._answer(self._rings.update_one(where, {"$set": {f"members.{name}.process": process}}))
+        return bool(done.matched_count)
+
+    async def withdraw(self, name: str, before: str | None) -> bool:
+        """Say that a node waits to be compared, until `serve`; False when somebody else said something."""
+        where = {"_id": self.ring, f"members.{name}.process": before}
+        done = await self._answer(self._rings.update_one(where, {"$set": {f"members.{name}.process": None}}))
+        return bool(done.matched_count)
+
+    async def reap(self, view: View) -> bool:
+        """Count that tombstones end; False unless nodes, their processes and the count are those of `view`."""
+        processes = {f"members.{name}.process": member.process for name, member in view.members.items()}
+        where = {"_id": self.ring, "epoch": view.epoch, "reaps": view.reaps or {"$in": [None, 0]}, **processes}
+        done = await self._answer(self._rings.update_one(where, {"$set": {"reaps": view.reaps + 1}}))
         return bool(done.matched_count)
 
     async def lease(self, work: str, holder: str, seconds: float) -> bool:

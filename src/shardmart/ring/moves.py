@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
 from .errors import ChangeRefusedError, NodeAwayError, RingError, WrongNodeError
@@ -92,8 +92,10 @@ async def create(
             raise WrongNodeError(
                 f"{name} holds data of an earlier ring {membership.ring!r}: give the node an empty folder"
             )
-        made[name], processes[name] = identity or identities(), process
-        await nodes[name].prepare(made[name], 1)
+        if await nodes[name].serves() > 1:
+            raise WrongNodeError(f"{name} was in an earlier ring {membership.ring!r}: give the node an empty folder")
+        # Of two that make the ring at once both take what the node has then.
+        made[name], processes[name] = await nodes[name].prepare(identity or identities(), 1), process
         await nodes[name].fence(1)
     await membership.create(weights, made, processes, copies=copies, virtual_nodes=virtual_nodes)
     return True
@@ -123,13 +125,23 @@ class Mover:
 
         ChangeRefusedError says why it cannot be now; nothing is changed then.
         """
+        async with self._leased():  # what joins is emptied: never by two, and never under a move that has begun
+            return await self._begin(after, dead)
+
+    async def _begin(self, after: Mapping[str, int], dead: str | None) -> View:
         view = await self.nodes.refresh()
         if view.move:
             raise ChangeRefusedError(
                 f"nodes are changing already ({_words(view.move.before)} to {_words(view.move.after)}, phase "
-                f"{view.move.phase}): finish that first with `shardmart ring resume`"
+                f"{view.move.phase}): finish that first with `shardmart ring resume` (`--dead NAME` when NAME is lost "
+                "for good)"
             )
         ring = self._ring(view, after)
+        if missing := [name for name in after if name not in self.nodes.settings.nodes]:
+            raise ChangeRefusedError(
+                f"the settings have no node {missing[0]!r}: start its server, make the ring's user on it, add its "
+                "connection string to the settings, then add the node"
+            )
         if ring == view.ring:
             raise ChangeRefusedError(f"the ring has exactly these nodes: {_words(after)}")
         if dead is not None and (dead in after or view.ring.copies < 2):
@@ -151,9 +163,7 @@ class Mover:
 
     async def run(self) -> Moved:
         """Do what is left of the change under way.  NodeAwayError when a node stops answering: run it again then."""
-        if not await self.nodes.membership.lease("move", self.holder, LEASE_SECONDS):
-            raise ChangeRefusedError("another mover is at work; if it was killed, its lease ends within a minute")
-        try:
+        async with self._leased():
             view = await self.nodes.refresh()
             copied = Compared()
             mended = removed = 0
@@ -163,6 +173,44 @@ class Mover:
             if view.move and view.move.phase == CLEAN:
                 removed = await self._clean(view, view.move)
             return Moved(copied.new, copied.bytes, removed, mended)
+
+    async def give_up(self, lost: str) -> View:
+        """Go on without a node that is lost for good while nodes change; `run` does what is left then.
+
+        A node that leaves anyway is left behind.  Otherwise what has not been switched yet is taken back, and what has
+        is finished; if the node stays in the ring, its folder is not taken for it any more, and it can be removed as
+        dead afterwards.  ChangeRefusedError.
+        """
+        async with self._leased():
+            view = await self.nodes.refresh()
+            move = view.move
+            if move is None:
+                raise ChangeRefusedError(f"no nodes are changing: `shardmart ring remove {lost} --dead`")
+            if lost not in {**move.before, **move.after}:
+                raise ChangeRefusedError(f"{lost} is none of the nodes that change: {_words(move.before)}")
+            if move.dead not in (None, lost):
+                raise ChangeRefusedError(f"{move.dead} is left behind already: a ring does without one node at a time")
+            if view.ring.copies < 2 and lost in view.ring.weights:
+                raise ChangeRefusedError(f"{lost} cannot be left behind: it has the only copy of its keys")
+            if self.nodes[lost].away is None:
+                raise ChangeRefusedError(f"{lost} answers: only a node that is lost for good is left behind")
+            fields: dict[str, object] = {"move.dead": lost}
+            stays = lost in view.ring.weights
+            if move.phase == COPY:
+                back = move.back or lost in move.after
+                stays = lost in (move.before if back else move.after)
+                fields |= {"move.back": back, "move.epoch": view.epoch + 1}
+            if stays:
+                fields[f"members.{lost}"] = {"identity": identities(), "process": None}
+            await self.nodes.membership.change(view, fields)
+            return await self.nodes.refresh()
+
+    @asynccontextmanager
+    async def _leased(self) -> AsyncIterator[None]:
+        if not await self.nodes.membership.lease("move", self.holder, LEASE_SECONDS):
+            raise ChangeRefusedError("another mover is at work; if it was killed, its lease ends within a minute")
+        try:
+            yield
         finally:
             await self.nodes.membership.release("move", self.holder)
 
@@ -175,11 +223,17 @@ class Mover:
         for other in view.members.values():
             if process == other.process or (identity is not None and identity == other.identity):
                 raise WrongNodeError(f"{name} is the server of {other.name} under another name")
+        made, epoch = identities(), view.epoch + 1
         if identity is not None:
-            await node.drop()
-        made = identities()
-        await node.prepare(made, view.epoch + 1)
-        await node.fence(view.epoch + 1)
+            # By epoch: had this mover slept, and another brought the node in meanwhile, nothing of that is removed.
+            await node.clear(view.epoch)
+        if await node.prepare(made, epoch, view.reaps, instead_of=identity) != made:
+            raise ChangeRefusedError(f"{name}: another mover prepares it; look at `shardmart ring status`")
+        if await node.holds_records() or await node.serves() > epoch:
+            raise WrongNodeError(
+                f"{name} holds data of another ring {self.nodes.settings.name!r}: give it an empty folder"
+            )
+        await node.fence(epoch)
         return made, process
 
     def _ring(self, view: View, weights: Mapping[str, int]) -> Ring:
@@ -209,7 +263,7 @@ class Mover:
     async def _copy(self, view: View, move: Move) -> tuple[Compared, int]:
         await self._fence(view, move)
         before, after = view.ring, view.rings[-1]
-        transfers = self._transfers(before, after, move.dead)
+        transfers = [] if move.back else self._transfers(before, after, move.dead)
         total = sum(len(one.arcs) for one in transfers)
         copied = Compared()
         done = 0
@@ -224,7 +278,7 @@ class Mover:
         for arc, old, new in changes(before, after):
             for source in old:
                 for target in new:
-                    if target not in old and source != move.dead:
+                    if target not in old and move.dead not in (source, target):
                         pairs[source, target].append(arc)
         for number, ((source, target), arcs) in enumerate(pairs.items()):
             mended += (await compare(self.nodes[source], self.nodes[target], arcs, view.epoch)).differing
@@ -241,9 +295,11 @@ class Mover:
                 await self.nodes[name].check()
                 if self.nodes[name].away is not None:
                     raise NodeAwayError(name, f"{self.nodes[name].away}; run the move again when it is back")
-            if name not in move.after and name != move.dead and (kept := await self.nodes[name].hint_count()):
+            if name not in view.target.weights and name != move.dead and (kept := await self.nodes[name].hint_count()):
                 raise NodeAwayError(name, f"it leaves and keeps {kept} hints for others: run the move again")
-        fields: dict[str, object] = {"weights": dict(move.after), "move.phase": CLEAN}
+        before, after = (move.after, move.before) if move.back else (move.before, move.after)
+        done = {"phase": CLEAN, "before": dict(before), "after": dict(after), "back": False}
+        fields = {"weights": dict(after)} | {f"move.{name}": value for name, value in done.items()}
         await self.nodes.membership.change(view, fields)
         return await self.nodes.refresh()
 
@@ -253,7 +309,7 @@ class Mover:
         leaving: dict[str, list[Arc]] = defaultdict(list)
         for arc, old, new in changes(before, view.ring):
             for name in old:
-                if name not in new and name in move.after:
+                if name not in new and name in move.after and name != move.dead:
                     leaving[name].append(arc)
         removed = 0
         for number, (name, arcs) in enumerate(leaving.items()):
@@ -266,7 +322,7 @@ class Mover:
         gone = [name for name in move.before if name not in move.after]
         for name in gone:
             if name != move.dead:
-                removed += await self.nodes[name].clear()
+                removed += await self.nodes[name].clear(move.epoch)
         await self.nodes.membership.finish(view, gone)
         await self.nodes.refresh()
         return removed

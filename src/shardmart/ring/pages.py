@@ -51,6 +51,9 @@ async def _read(nodes: Nodes, first: int, limit: int, without: Collection[str]) 
     if last < first:
         return await _read(nodes, first, limit * 2, without)
     hints, more = await nodes.ask(answers, lambda node: node.hints_between(first, last))
+    if silent:  # a hint that was delivered since its holder was asked, and removed, is in that holder's records now
+        answers, lost = await nodes.ask(answers, lambda node: node.between(first, last))
+        more |= lost
     epochs, late = await nodes.ask(answers, lambda node: node.serves())
     nodes.refuse_uncertain(_all(silent, more, late))
     if any(epoch > view.epoch for epoch in epochs.values()):

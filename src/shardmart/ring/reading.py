@@ -10,15 +10,18 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from .errors import StaleRingError, UnavailableError
+from .errors import NodeAwayError, StaleRingError, UnavailableError
 from .membership import View
 from .node.node import Node
 from .node.nodes import Nodes
 from .node.record import Record, Version
 from .placement.keys import Key, canonical, hash_of, to_id
+from .repair.comparison import batches
 
 ATTEMPTS: Final = 10
 """How often an operation starts anew because the ring changed under it, or somebody else wrote the key."""
+MENDED_AT_ONCE: Final = 20
+"""So many records of any size are written within the time of one request."""
 Answer = TypeVar("Answer")
 
 
@@ -80,14 +83,23 @@ class Reader:
         records: Callable[[Node], Awaitable[list[Record]]],
         hints: Callable[[Node], Awaitable[list[Record]]],
     ) -> list[Record]:
-        """Ask the holders, and hints where one is silent; the newest of every key, given to holders that lag."""
-        answers, silent = await self.nodes.ask(holders, records)
+        """Ask the holders, and hints where one is silent; the newest of every key, given to holders that lag.
+
+        Hints are asked before the records that count: a hint that is delivered meanwhile and removed is in its holder's
+        answer then.  So when another holder turns out to be silent, all is asked again, hints first.
+        """
         newest: dict[bytes, Record] = {}
-        if silent:
-            others, more = await self.nodes.ask([name for name in view.nodes if name not in holders], hints)
-            keep_newest(newest, (record for answer in others.values() for record in answer))
-            silent |= more
-        self.nodes.refuse_uncertain(silent)
+        known = {name for name in holders if self.nodes[name].away is not None}
+        while True:
+            more: dict[str, NodeAwayError] = {}
+            if known:
+                others, more = await self.nodes.ask([name for name in view.nodes if name not in holders], hints)
+                keep_newest(newest, (record for answer in others.values() for record in answer))
+            answers, silent = await self.nodes.ask(holders, records)
+            self.nodes.refuse_uncertain(silent | more)
+            if silent.keys() <= known:
+                break
+            known |= silent.keys()
         keep_newest(newest, (record for answer in answers.values() for record in answer))
         await self._mend(view, answers, newest)
         return list(newest.values())
@@ -99,8 +111,17 @@ class Reader:
             late = [record for key, record in newest.items() if held.get(key) != record.version]
             if late:
                 lagging[name] = late
-        if lagging:
-            await self.nodes.ask(lagging, lambda node: node.apply_many(lagging[node.name], view.epoch))
+
+        async def mend(node: Node) -> None:
+            for one in batches(lagging[node.name], MENDED_AT_ONCE):
+                await node.apply_many(one, view.epoch)
+            await node.check()
+
+        _, failed = await self.nodes.ask(lagging, mend)
+        for name in failed:  # what is read once must be found by who reads next: another node keeps it
+            for record in lagging[name]:
+                if not await self.nodes.leave_hints(view, record, answers.keys() - failed.keys(), [name]):
+                    raise UnavailableError(f"{record.key!r}: {failed[name]}, and no other node keeps it for that one")
 
 
 def keep_newest(newest: dict[bytes, Record], records: Iterable[Record]) -> None:

@@ -9,6 +9,7 @@ ConfigMap beside a mounted Secret.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from .errors import SettingsError
 
 DEFAULT_TIMEOUT_SECONDS = 1.0
 FILE = "settings.json"
+NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ class Settings:
             raise SettingsError(f"name: {self.name!r} is not the name of a ring: letters, digits, - and _, at most 40")
         if not self.nodes:
             raise SettingsError("nodes: a ring needs at least one node")
+        for node in self.nodes:
+            if not NODE_NAME.fullmatch(node):  # a name is part of a path in the membership's document
+                raise SettingsError(f"nodes: {node!r} is not the name of a node: letters, digits, - and _, at most 40")
+        if self.required_copies is not None and not 1 <= self.required_copies <= len(self.nodes):
+            raise SettingsError(
+                f"required_copies: {self.required_copies} on {len(self.nodes)} nodes: at least 1, at most one for each"
+            )
         if self.timeout_seconds <= 0:
             raise SettingsError(f"timeout_seconds: {self.timeout_seconds} is no time to wait")
         uris: dict[str, str] = {}

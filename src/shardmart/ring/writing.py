@@ -53,9 +53,8 @@ class Writer:
                     continue
                 if newer is None or newer <= record.version:
                     return done
-                # Somebody's newer version: written after ours through the same node, or one that this node has missed?
-                held = await self._version_at(first, wanted.key)
-                if held is not None and held >= newer:
+                if later := await self._offered_after(first, newer, wanted.key):
+                    await self._spread(later, {first}, away)
                     return done
                 floor, reason = newer.number, "others wrote the key again and again"
         except (UnavailableError, StoreError) as error:
@@ -102,7 +101,7 @@ class Writer:
             # A name of its own for each attempt: what an earlier one may have left is another, older write.
             record = replace(wanted, version=Version(number, new_write()))
             try:
-                newer = await node.apply(record, epoch)
+                newer = await node.apply(record, epoch, offered=True)
             except NodeAwayError as error:
                 if error.sent:
                     sent[node.name] = number
@@ -113,12 +112,17 @@ class Writer:
             floor = newer.number
         raise StaleRingError(f"{node.name}: {wanted.key!r} was written by others again and again")
 
-    async def _version_at(self, name: str, key: Key) -> Version | None:
+    async def _offered_after(self, first: str, newer: Version, key: Key) -> Record | None:
+        """The write that was offered to `first` after ours and is not older than `newer`, which another holder has.
+
+        It was under way when ours was there already, so ours may count as the one before it, once all holders have it.
+        None: `first` had missed `newer`, which may have been acknowledged before ours began, so ours must be above it.
+        """
         try:
-            held = await self.nodes[name].read_many([to_id(key)], self.nodes.view.epoch, values=False)
+            held = await self.nodes[first].read_many([to_id(key)], self.nodes.view.epoch)
         except (NodeAwayError, StaleRingError):
             return None
-        return held[0].version if held else None
+        return held[0] if held and held[0].offered and held[0].version >= newer else None
 
     async def _spread(self, record: Record, kept: set[str], away: set[str]) -> tuple[Acknowledged, Version | None]:
         """Bring a record that has its version to all its holders; also the newest version met on the way, if newer.
@@ -131,7 +135,7 @@ class Writer:
             try:
                 answers, silent = await self._apply(record, [name for name in holders if name not in kept], view.epoch)
                 kept |= answers.keys()
-                hints = await self._hint(view, record, kept, silent)
+                hints = await self.nodes.leave_hints(view, record, kept, silent)
                 newer = max((version for version in answers.values() if version), default=None)
                 if silent.keys() - away:  # a version that the silent one has, or had, is known from hints
                     current = await self.reader.newest(record.key)
@@ -148,31 +152,13 @@ class Writer:
     ) -> tuple[dict[str, Version | None], dict[str, NodeAwayError]]:
         return await self.nodes.ask(names, lambda node: node.apply(record, epoch))
 
-    async def _hint(self, view: View, record: Record, kept: set[str], silent: Mapping[str, NodeAwayError]) -> set[str]:
-        """Leave the record with another node for each silent one; the nodes that keep hints."""
-        dead = view.move.dead if view.move else None
-        holders = view.holders(record.key)
-        order = view.rings[-1].all_from(hash_of(record.key))
-        keepers = [n for n in order if n not in holders] + [n for n in order if n in holders and n in kept]
-        found: set[str] = set()
-        for target in silent:
-            if target == dead:
-                continue
-            for name in keepers:
-                try:
-                    await self.nodes[name].hint(record, target, view.epoch)
-                except NodeAwayError:
-                    continue
-                found.add(name)
-                break
-        return found
-
     def _refuse_too_few(
         self, view: View, record: Record, kept: set[str], hints: set[str], silent: Mapping[str, NodeAwayError]
     ) -> None:
-        for ring in view.rings:
+        back = view.move is not None and view.move.back
+        for ring in (view.ring,) if back else view.rings:  # nodes that will not stay do not count
             own = set(ring.holders_at(hash_of(record.key)))
-            places = (kept if ring is view.ring else kept & own) | hints
+            places = (kept if ring is view.ring and not back else kept & own) | hints
             if not kept & own or len(places) < self.nodes.required:
                 raise NotAcknowledgedError(
                     f"{record.key!r}: written on {', '.join(sorted(places)) or 'no node'}, an acknowledgement needs "

@@ -174,9 +174,17 @@ def remove(
 
 
 @app.command()
-def resume(ring: RingName = None, settings: SettingsFile = None, state: StateFolder = None) -> None:
+def resume(
+    ring: RingName = None,
+    settings: SettingsFile = None,
+    state: StateFolder = None,
+    dead: Annotated[
+        str | None,
+        typer.Option(help="Go on without this node, which is lost for good; what cannot be finished is taken back."),
+    ] = None,
+) -> None:
     """Go on with a change of nodes whose mover ended early."""
-    _move(_settings(ring, settings, state), None)
+    _move(_settings(ring, settings, state), None, dead=dead)
 
 
 @app.command()
@@ -267,8 +275,13 @@ def _move(
             elif client.view.move is None:
                 print("no change of nodes is under way")
                 return
+            elif dead is not None:
+                await mover.give_up(dead)
             done = await mover.run()
             print(f"{done.copied:,} copies moved, {done.mended:,} mended, {done.removed:,} old copies removed")
+            print(f"the ring has {', '.join(client.view.ring.weights)}")
+            if dead in client.view.ring.weights:
+                print(f"{dead} is still one of them, and nobody asks it: `shardmart ring remove {dead} --dead`")
 
         _with(settings, work, upkeep=True)
 

@@ -26,10 +26,26 @@ def strings(uris: list[str] | None, file: Path | None) -> list[str]:
         return uris or []
     if uris:
         raise BadUseError("give connection strings by --uri or by --uri-file, not by both")
+    return _lines(file, "--uri-file")
+
+
+def _lines(file: Path, option: str) -> list[str]:
     try:
         return [line.strip() for line in file.read_text().splitlines() if line.strip()]
     except OSError as error:
-        raise BadUseError(f"--uri-file: {file} cannot be read: {error.strerror}") from None
+        raise BadUseError(f"{option}: {file} cannot be read: {error.strerror}") from None
+
+
+def one(uri: str | None, file: Path | None) -> str | None:
+    """The connection string given on the command line, or in a file of one line; BadUseError."""
+    if file is None:
+        return uri
+    if uri:
+        raise BadUseError("give the store's connection string by --store-uri or by --store-uri-file, not by both")
+    found = _lines(file, "--store-uri-file")
+    if len(found) != 1:
+        raise BadUseError(f"--store-uri-file: {file} has {len(found)} connection strings, one is needed")
+    return found[0]
 
 
 def named(uris: list[str], nodes: int, store_uri: str | None) -> Settings:

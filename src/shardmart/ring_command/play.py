@@ -33,6 +33,9 @@ UriFile = Annotated[
 StoreUri = Annotated[
     str | None, typer.Option(help="Connection string of the membership store for --uri.  [default: the first node]")
 ]
+StoreUriFile = Annotated[
+    Path | None, typer.Option("--store-uri-file", help="The same from a file: a string with a password belongs in one.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -53,11 +56,12 @@ def _add(app: typer.Typer, name: str, story: Story, nodes: int, lost: str | None
         uri: Uris = None,
         uri_file: UriFile = None,
         store_uri: StoreUri = None,
+        store_uri_file: StoreUriFile = None,
         as_json: Json = False,
     ) -> None:
         with progress() as output:
             if uris := given.strings(uri, uri_file):
-                settings = given.named(uris, nodes, store_uri)
+                settings = given.named(uris, nodes, given.one(store_uri, store_uri_file))
                 with Cut(settings, lost) as servers, given.cleared(settings):
                     outcome = asyncio.run(story(servers, documents, output))
             else:

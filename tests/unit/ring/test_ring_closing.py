@@ -1,13 +1,16 @@
-"""A ring's client closes although a library swallowed the cancellation of its upkeep or of its watch."""
+"""What a ring's client does in the background ends when it closes, whatever a library swallows, and never before."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from pymongo.errors import OperationFailure
 
 from shardmart import tasks
 from shardmart.ring.client import RingClient
+from shardmart.ring.node import nodes
+from shardmart.ring.repair import upkeep
 from shardmart.ring.settings import Settings
 
 
@@ -48,3 +51,39 @@ def test_a_client_whose_upkeep_swallows_a_cancellation_closes(monkeypatch: pytes
 
     asyncio.run(bounded())
     assert sorted(swallowed) == ["upkeep", "watch"]
+
+
+@pytest.mark.parametrize("mistake", [OperationFailure("not authorized", 13), asyncio.CancelledError()])
+def test_upkeep_and_watch_go_on_after_an_error_that_nobody_expected(
+    monkeypatch: pytest.MonkeyPatch, mistake: BaseException
+) -> None:
+    monkeypatch.setattr(tasks, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(nodes, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(upkeep, "ROUND_SECONDS", 0.01)
+
+    async def body() -> None:
+        client = RingClient(settings())
+        rounds = dict.fromkeys(("upkeep", "watch"), 0)
+        enough = asyncio.Event()
+
+        def once_more(name: str) -> None:
+            rounds[name] += 1
+            if min(rounds.values()) > 2:
+                enough.set()
+            raise mistake
+
+        async def lease(*_: object) -> bool:
+            once_more("upkeep")
+            return False
+
+        async def look(_: object) -> None:
+            once_more("watch")
+
+        monkeypatch.setattr(client.nodes, "refresh", lambda: asyncio.sleep(0))
+        monkeypatch.setattr(client.nodes, "away", dict)
+        monkeypatch.setattr(client.nodes, "look", look)
+        monkeypatch.setattr(client.nodes.membership, "lease", lease)
+        async with asyncio.timeout(30), client:
+            await enough.wait()
+
+    asyncio.run(body())

@@ -22,6 +22,19 @@ def test_a_file_has_a_connection_string_a_line(tmp_path: Path) -> None:
         given.strings(None, tmp_path / "none")
 
 
+def test_the_store_s_string_is_given_once_and_a_file_of_it_has_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "store"
+    file.write_text("mongodb://a\n")
+    assert given.one(None, file) == "mongodb://a"
+    assert given.one("mongodb://b", None) == "mongodb://b"
+    assert given.one(None, None) is None
+    with pytest.raises(BadUseError, match="not by both"):
+        given.one("mongodb://b", file)
+    file.write_text("mongodb://a\nmongodb://b\n")
+    with pytest.raises(BadUseError, match="has 2 connection strings, one is needed"):
+        given.one(None, file)
+
+
 def test_as_many_as_the_demonstration_needs_or_none() -> None:
     with pytest.raises(BadUseError, match="needs 3 --uri, 1 given"):
         given.named(["mongodb://a"], 3, None)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
 import pytest
-from bson import Binary, Decimal128, Int64, ObjectId
+from bson import Binary, Code, Decimal128, Int64, ObjectId
 
 from shardmart.ring.errors import KeyTypeError
 from shardmart.ring.placement.keys import Grouped, canonical, from_id, hash_of, to_id
@@ -33,6 +33,19 @@ def test_a_double_and_a_decimal_of_the_same_digits_are_two_keys() -> None:
     assert canonical(0.5) == canonical(Decimal128("0.5"))
 
 
+def test_decimals_beyond_a_double_are_keys_of_their_own() -> None:
+    beyond = [Decimal128(text) for text in ("1E400", "1E500", "-1E400", "Infinity", "-Infinity", "NaN", "1E-6000", "0")]
+    assert len({canonical(one) for one in beyond}) == len(beyond)
+    assert canonical(Decimal128("Infinity")) == canonical(float("inf"))
+    assert canonical(Decimal128("NaN")) == canonical(Decimal128("sNaN")) == canonical(float("nan"))
+
+
+def test_where_a_group_ends_does_not_depend_on_zero_bytes_in_it() -> None:
+    assert canonical(Grouped("a\0b", "c")) != canonical(Grouped("a", "b\0c"))
+    assert canonical(Grouped("a", "b\0c")) != canonical(Grouped("a", "b"))
+    assert canonical(Grouped("cart-7", "line-1")) == b"gcart-7\0line-1"  # fingerprints of what is kept are made of it
+
+
 def test_text_is_not_normalized() -> None:
     assert canonical("\u00e9") != canonical("e\u0301")
 
@@ -50,7 +63,9 @@ def test_a_uuid_is_its_binary_of_subtype_4() -> None:
     assert canonical(value) != canonical(value.bytes)
 
 
-@pytest.mark.parametrize("wrong", [None, [1], {"a": 1}, (1, 2), "\ud800", 1 << 63, -(1 << 63) - 1])
+@pytest.mark.parametrize(
+    "wrong", [None, [1], {"a": 1}, (1, 2), "\ud800", Code("x"), Grouped(Code("x"), "y"), 1 << 63, -(1 << 63) - 1]
+)
 def test_a_key_without_a_place_is_refused(wrong: object) -> None:
     with pytest.raises(KeyTypeError):
         hash_of(wrong)  # type: ignore[arg-type]

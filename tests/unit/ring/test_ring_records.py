@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bson
 import pytest
 
-from shardmart.ring.errors import SettingsError, ValueTooLargeError
+from shardmart.ring import bulk
+from shardmart.ring.errors import SettingsError, ValueTooLargeError, ValueTypeError
 from shardmart.ring.node.record import MAX_RECORD_BYTES, Record, Version, draft, new_write
 from shardmart.ring.settings import Settings
 
@@ -33,6 +35,31 @@ def test_a_value_that_fits_only_without_its_envelope_is_refused() -> None:
     draft("key", b"x" * (MAX_RECORD_BYTES - 200), deleted=False, kind="u")
     with pytest.raises(ValueTooLargeError):
         draft("key", b"x" * MAX_RECORD_BYTES, deleted=False, kind="u")
+
+
+def test_the_largest_value_that_is_taken_fits_a_hint_which_has_its_long_key_twice() -> None:
+    key = "k" * 200_000
+    room = MAX_RECORD_BYTES - 2 * len(key) - 1000
+    taken = draft(key, b"x" * room, deleted=False, kind="u")
+    hint = {"_id": {"to": "n" * 40, "key": key}, "to": "n" * 40, "key": key, **taken.document(1)}
+    assert len(bson.encode(hint)) < 16 << 20
+    with pytest.raises(ValueTooLargeError):
+        draft(key, b"x" * (room + len(key)), deleted=False, kind="u")
+
+
+@pytest.mark.parametrize("value", [object(), 1 << 64, {"a": {1, 2}}, {1: 2}, "\ud800"])
+def test_a_value_that_bson_cannot_hold_is_refused_with_an_error_of_the_ring(value: object) -> None:
+    with pytest.raises(ValueTypeError, match="the value of 'key' cannot be kept"):
+        draft("key", value, deleted=False, kind="u")
+
+
+def test_a_request_of_many_is_bounded_by_bytes_too() -> None:
+    drafts = [draft(f"key-{n}", b"x" * (1 << 20), deleted=False, kind="u") for n in range(20)]
+    sizes = [len(batch) for batch in bulk._batches(drafts)]
+    assert sum(sizes) == 20
+    assert max(sizes) == 7
+    small = [draft(n, n, deleted=False, kind="u") for n in range(bulk.BATCH + 1)]
+    assert [len(batch) for batch in bulk._batches(small)] == [bulk.BATCH, 1]
 
 
 def test_settings_never_show_a_password() -> None:

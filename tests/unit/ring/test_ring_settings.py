@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shardmart.ring import SettingsError
+from shardmart.ring import Settings, SettingsError
 from shardmart.ring import settings as settings_file
 
 DOCUMENT = {
@@ -53,3 +53,15 @@ def test_a_file_without_one_has_its_passwords_in_it(tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text(json.dumps({"name": "carts", "nodes": {"n1": "mongodb://a:b@one"}, "store": "mongodb://a:b@store"}))
     assert settings_file.read(file).nodes == {"n1": "mongodb://a:b@one"}
+
+
+@pytest.mark.parametrize("name", ["db1.example.com", "$n", "", "n 1", "n" * 41])
+def test_a_node_s_name_that_would_be_a_path_in_the_membership_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match="is not the name of a node"):
+        Settings("carts", {name: "mongodb://one"}, "mongodb://store")
+
+
+@pytest.mark.parametrize("required", [0, 3])
+def test_acknowledgements_by_more_nodes_than_there_are_or_by_none_are_refused(required: int) -> None:
+    with pytest.raises(SettingsError, match="required_copies"):
+        Settings("carts", {"n1": "mongodb://one", "n2": "mongodb://two"}, "mongodb://store", required_copies=required)

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
@@ -31,7 +32,8 @@ from pymongo.errors import (
 from pymongo.monitoring import ConnectionCreatedEvent, ConnectionPoolListener
 from pymongo.write_concern import WriteConcern
 
-from ..errors import NodeAwayError, SettingsError, StaleRingError
+from ...tasks import StrayCancellationError, no_stray_cancellation
+from ..errors import NodeAwayError, NodeRefusesError, SettingsError, StaleRingError
 from .record import CODEC, Document
 
 FENCE = {"ring": "fence"}
@@ -77,6 +79,7 @@ class Connection:
         self._listener = _Connections()
         self._looked_at = -1
         self._looking = asyncio.Lock()
+        self._looks = 0
         self.timeout_seconds = timeout_seconds
         milliseconds = max(1, int(timeout_seconds * 1000))
         try:
@@ -118,10 +121,16 @@ class Connection:
 
     async def check(self) -> None:
         """Look whether it is the node and process it must be, and use it from now on; NodeAwayError if not."""
+        looks = self._looks
         async with self._looking:
             if self.away is None and self._listener.opened == self._looked_at:
                 return
-            await self._check()
+            if self._looks != looks and self.away is not None:  # somebody looked while this one waited
+                raise NodeAwayError(self.name, self.away)
+            try:
+                await self._check()
+            finally:
+                self._looks += 1
 
     async def _check(self) -> None:
         opened = self._listener.opened
@@ -150,6 +159,19 @@ class Connection:
             await self.check()
         return answer
 
+    async def drained(self, cursor: AsyncCursor[Document]) -> list[Document]:
+        """All documents of a cursor; it is each next one that has to come in time, however many there are."""
+        found: list[Document] = []
+        async with asyncio.timeout(self.timeout_seconds * 2) as limit:
+            async for document in cursor:
+                found.append(document)
+                limit.reschedule(asyncio.get_running_loop().time() + self.timeout_seconds * 2)
+        return found
+
+    async def listed(self, cursor: Callable[[], AsyncCursor[Document]]) -> list[Document]:
+        """`use` of an operation whose answer may be large."""
+        return await self.use(lambda: self.drained(cursor()), WORK_SECONDS)
+
     async def work(self, operation: Callable[[], Awaitable[Answer]], seconds: float = WORK_SECONDS) -> Answer:
         """Run an operation over many records, on a node in any state."""
         with pymongo.timeout(seconds):
@@ -158,13 +180,14 @@ class Connection:
     async def answer(self, operation: Awaitable[Answer], seconds: float | None = None) -> Answer:
         try:
             # PyMongo's own limit comes first.  Not wait_for: before Python 3.12 it can swallow a cancellation.
-            async with asyncio.timeout((seconds or self.timeout_seconds) * 2):
-                return await operation
+            with no_stray_cancellation():
+                async with asyncio.timeout((seconds or self.timeout_seconds) * 2):
+                    return await operation
         except (WriteError, BulkWriteError) as error:
             if _code(error) == VALIDATION_FAILED:
                 raise StaleRingError(f"{self.name} serves a later epoch of the ring") from None
-            raise
-        except (ConnectionFailure, ExecutionTimeout, TimeoutError) as error:
+            raise NodeRefusesError(self.name, error.code, str(error)[:300]) from None
+        except (ConnectionFailure, ExecutionTimeout, TimeoutError, StrayCancellationError) as error:
             never_sent = isinstance(error, ServerSelectionTimeoutError)
             self.leave(f"does not answer ({type(error).__name__})", sent=not never_sent)
         except OperationFailure as error:
@@ -172,7 +195,9 @@ class Connection:
                 raise StaleRingError(f"{self.name} serves a later epoch of the ring") from None
             if error.code == AUTHENTICATION_FAILED:
                 self.leave("the server at its address does not know the ring's user: was a folder lost?", other=True)
-            raise
+            raise NodeRefusesError(self.name, error.code, str(error)[:300]) from None
+        except PyMongoError as error:
+            raise NodeRefusesError(self.name, None, f"{type(error).__name__}: {str(error)[:300]}") from None
 
 
 def _code(error: PyMongoError) -> int | None:

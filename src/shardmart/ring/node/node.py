@@ -12,8 +12,8 @@ from pymongo.errors import BulkWriteError, CollectionInvalid, DuplicateKeyError,
 
 from ..errors import StaleRingError
 from ..placement.keys import canonical, to_id
-from .connection import FENCE, Connection
-from .record import Document, Record, Version, newest_wins
+from .connection import FENCE, WORK_SECONDS, Connection
+from .record import OFFERED, Document, Record, Version, newest_wins
 
 NAMESPACE_EXISTS, DUPLICATE_KEY = 48, 11000
 Answer = TypeVar("Answer")
@@ -31,15 +31,16 @@ class Node(Connection):
 
     async def read_many(self, ids: Sequence[Any], epoch: int, *, values: bool = True) -> list[Record]:
         """Those of these ids that there are; without `values` only versions and tombstones."""
-        return await self.use(lambda: self._fenced({"_id": {"$in": [FENCE, *ids]}}, epoch, values=values))
+        where = {"_id": {"$in": [FENCE, *ids]}}
+        return await self.use(lambda: self._fenced(where, epoch, values=values), WORK_SECONDS)
 
     async def read_group(self, place: int, group: str, epoch: int) -> list[Record]:
         """The records of a group, tombstones included."""
         where = {"$or": [{"_id": FENCE}, {"h": place, "_id.g": group}]}
-        return await self.use(lambda: self._fenced(where, epoch))
+        return await self.use(lambda: self._fenced(where, epoch), WORK_SECONDS)
 
     async def _fenced(self, where: Document, epoch: int, *, values: bool = True) -> list[Record]:
-        found = await self.records.find(where, None if values else {"x": 0}).to_list()
+        found = await self.drained(self.records.find(where, None if values else {"x": 0}))
         fence = next((one for one in found if one["_id"] == FENCE), None)
         if fence is None or fence["id"] != self.identity:
             self.leave(
@@ -53,14 +54,17 @@ class Node(Connection):
         """Up to `limit` records in the order of their places, from the place `first` on; tombstones included."""
         return [
             Record.of(one)
-            for one in await self.use(
-                lambda: self.records.find({"h": {"$gte": first}}).sort("h").limit(limit).to_list()
-            )
+            for one in await self.listed(lambda: self.records.find({"h": {"$gte": first}}).sort("h").limit(limit))
         ]
+
+    async def between(self, first: int, last: int) -> list[Record]:
+        """All records of these places; tombstones included."""
+        where = {"h": {"$gte": first, "$lte": last}}
+        return [Record.of(one) for one in await self.listed(lambda: self.records.find(where))]
 
     async def replace(self, draft: Record, expected: Version | None, epoch: int) -> bool:
         """Write a record in place of exactly the version expected (None: nothing at all); False if there is another."""
-        kept = draft.document(epoch)
+        kept = draft.document(epoch) | OFFERED
 
         async def write() -> bool:
             if expected is None:
@@ -74,14 +78,16 @@ class Node(Connection):
 
         return await self.use(write)
 
-    async def apply(self, record: Record, epoch: int) -> Version | None:
-        """Keep a record unless a newer version is there; returns that newer version, or None."""
+    async def apply(self, record: Record, epoch: int, *, offered: bool = False) -> Version | None:
+        """Keep a record unless a newer version is there; returns that newer version, or None.
+
+        `offered` as in `Record`.
+        """
+        kept = record.document(epoch) | (OFFERED if offered else {})
 
         async def write() -> Version | None:
             where = {"_id": to_id(record.key)}
-            done = await self.records.update_one(
-                where, newest_wins(record.version, record.document(epoch)), upsert=True
-            )
+            done = await self.records.update_one(where, newest_wins(record.version, kept), upsert=True)
             if done.modified_count or done.upserted_id is not None:
                 return None
             found = await self.records.find_one(where, {"n": 1, "w": 1})
@@ -97,16 +103,18 @@ class Node(Connection):
         seconds: float | None = None,
         *,
         held: Collection[bytes] | None = None,
+        offered: bool = False,
     ) -> int:
         """Keep these records where they are newer; returns how many it had not held at all.
 
         It works on a node that waits to be compared too, for that is how a comparison mends one.  `held` are the keys
-        (canonical) that it is known to hold: the others are inserted first, which costs the server a third.
+        (canonical) that it is known to hold: the others are inserted first, which costs the server a third.  `offered`
+        as in `Record`.
         """
-        added = 0
+        added, mark = 0, OFFERED if offered else {}
         if held is not None:
             absent = [record for record in records if canonical(record.key) not in held]
-            refused = await self._insert(absent, epoch, seconds or self.timeout_seconds)
+            refused = await self._insert(absent, epoch, mark, seconds or self.timeout_seconds)
             added = len(absent) - len(refused)
             records = [record for record in records if canonical(record.key) in held] + refused
         if not records:
@@ -114,7 +122,7 @@ class Node(Connection):
         updates = [
             UpdateOne(
                 {"_id": to_id(record.key)},
-                newest_wins(record.version, record.document(epoch)),
+                newest_wins(record.version, record.document(epoch) | mark),
                 upsert=True,
             )
             for record in records
@@ -124,11 +132,11 @@ class Node(Connection):
         )
         return added + int(done.upserted_count)
 
-    async def _insert(self, records: Sequence[Record], epoch: int, seconds: float) -> list[Record]:
+    async def _insert(self, records: Sequence[Record], epoch: int, mark: Document, seconds: float) -> list[Record]:
         """Insert records; those whose key was there by then, which are left as they are."""
         if not records:
             return []
-        documents = [{"_id": to_id(record.key), **record.document(epoch)} for record in records]
+        documents = [{"_id": to_id(record.key), **record.document(epoch), **mark} for record in records]
 
         async def write() -> list[Record]:
             try:
@@ -144,7 +152,7 @@ class Node(Connection):
 
     async def tombstones(self, before: datetime) -> list[Record]:
         """The tombstones made before a time."""
-        return [Record.of(one) for one in await self.use(lambda: self.records.find({"t": {"$lt": before}}).to_list())]
+        return [Record.of(one) for one in await self.listed(lambda: self.records.find({"t": {"$lt": before}}))]
 
     async def forget(self, records: Sequence[Record]) -> None:
         """Remove exactly these versions of these records, with no tombstone."""
@@ -162,9 +170,17 @@ class Node(Connection):
 
     # Hints
 
-    async def hints_for(self, target: str, limit: int) -> list[Record]:
-        """Up to `limit` records that are kept here for a node."""
-        found = await self.use(lambda: self.hints.find({"to": target}).limit(limit).to_list())
+    async def hints_for(self, target: str, limit: int, limit_bytes: int) -> list[Record]:
+        """Up to `limit` records that are kept here for a node, of up to `limit_bytes` together, but one at least."""
+        size = {"size": {"$bsonSize": "$$ROOT"}}
+        ids: list[Any] = []
+        total = 0
+        for one in await self.listed(lambda: self.hints.find({"to": target}, size).limit(limit)):
+            total += one["size"]
+            if ids and total > limit_bytes:
+                break
+            ids.append(one["_id"])
+        found = await self.listed(lambda: self.hints.find({"_id": {"$in": ids}}))
         return [hinted(one) for one in found]
 
     async def hint_count(self) -> int:
@@ -202,47 +218,77 @@ class Node(Connection):
 
     async def hints_of(self, ids: Sequence[Any]) -> list[Record]:
         """The newest that is kept here of these ids for others."""
-        found = await self.use(lambda: self.hints.find({"key": {"$in": list(ids)}}).to_list())
+        found = await self.listed(lambda: self.hints.find({"key": {"$in": list(ids)}}))
         return [hinted(one) for one in found]
 
     async def hints_of_group(self, place: int, group: str) -> list[Record]:
         """The same for a group."""
-        found = await self.use(lambda: self.hints.find({"h": place, "key.g": group}).to_list())
+        found = await self.listed(lambda: self.hints.find({"h": place, "key.g": group}))
         return [hinted(one) for one in found]
 
     async def hints_between(self, first: int, last: int) -> list[Record]:
         """What is kept here for others of these places."""
-        found = await self.use(lambda: self.hints.find({"h": {"$gte": first, "$lte": last}}).to_list())
+        found = await self.listed(lambda: self.hints.find({"h": {"$gte": first, "$lte": last}}))
         return [hinted(one) for one in found]
 
     # Preparation
 
-    async def prepare(self, identity: str, epoch: int) -> None:
-        """Make what is missing: collections, indexes, the fence.  Again and again with the same result."""
+    async def prepare(self, identity: str, epoch: int, reaps: int = 0, *, instead_of: str | None = None) -> str:
+        """Make what is missing: collections, indexes, the fence; returns whose data it is afterwards.
+
+        That is `identity` where there was none, or exactly `instead_of`; else somebody else prepares it, too.
+        """
         for name in ("records", "hints"):
-            try:
-                await self.answer(self.database.create_collection(name))
-            except CollectionInvalid:
-                pass
-            except OperationFailure as error:
-                if error.code != NAMESPACE_EXISTS:
-                    raise
+            await self.answer(self._have(name))
         # Covers the comparison: a sum of fingerprints over hashes never reads a record.
         await self.answer(self.records.create_index([("h", 1), ("f", 1)]))
         await self.answer(self.records.create_index([("t", 1)], partialFilterExpression={"t": {"$exists": True}}))
         await self.answer(self.hints.create_index([("to", 1), ("h", 1)]))
         await self.answer(self.hints.create_index([("key", 1)]))
         await self.answer(self.hints.create_index([("h", 1)]))
-        await self.answer(
-            self.records.update_one({"_id": FENCE}, {"$setOnInsert": {"id": identity, "e": epoch}}, upsert=True)
-        )
+        if instead_of is None:
+            new = {"$setOnInsert": {"id": identity, "e": epoch, "r": reaps}}
+            await self.answer(self.records.update_one({"_id": FENCE}, new, upsert=True))
+        else:
+            where = {"_id": FENCE, "id": instead_of}
+            await self.answer(
+                self.records.update_one(where, {"$set": {"id": identity, "r": reaps}, "$max": {"e": epoch}})
+            )
+        found = await self.answer(self.records.find_one({"_id": FENCE}))
+        return str((found or {}).get("id"))
+
+    async def _have(self, collection: str) -> None:
+        try:
+            await self.database.create_collection(collection)
+        except CollectionInvalid:
+            pass
+        except OperationFailure as error:
+            if error.code != NAMESPACE_EXISTS:
+                raise
 
     async def fence(self, epoch: int) -> None:
-        """Serve this epoch and none before it: first writes of older ones are refused, then reads."""
-        for name in ("records", "hints"):
-            rule = {"e": {"$gte": epoch}}
-            await self.answer(self.database.command("collMod", name, validator=rule, validationAction="error"))
-        await self.answer(self.records.update_one({"_id": FENCE, "e": {"$lt": epoch}}, {"$set": {"e": epoch}}))
+        """Serve this epoch and none before it: first writes of older ones are refused, then reads.
+
+        A later epoch that somebody else has brought meanwhile stays.
+        """
+        while True:
+            for name in ("records", "hints"):
+                rule = {"e": {"$gte": epoch}}
+                await self.answer(self.database.command("collMod", name, validator=rule, validationAction="error"))
+            await self.answer(self.records.update_one({"_id": FENCE, "e": {"$lt": epoch}}, {"$set": {"e": epoch}}))
+            if (later := await self.serves()) <= epoch:
+                return
+            epoch = later
+
+    async def reaps(self) -> int:
+        """How often it was told that tombstones end."""
+        found = await self.answer(self.records.find_one({"_id": FENCE}, {"r": 1}))
+        return int((found or {}).get("r", 0))
+
+    async def count_reaps(self, reaps: int) -> None:
+        """Note on the node itself that tombstones end for the time `reaps`; it must be the process expected."""
+        noted = {"$max": {"r": reaps}}
+        await self.use(lambda: self.records.update_one({"_id": FENCE, "id": self.identity}, noted))
 
     async def serves(self) -> int:
         """The epoch of its fence."""
@@ -254,16 +300,15 @@ class Node(Connection):
         found = await self.answer(self.records.find_one({"_id": {"$ne": FENCE}}, {"_id": 1}))
         return bool(found or await self.answer(self.hints.find_one({}, {"_id": 1})))
 
-    async def clear(self) -> int:
-        """Remove every record and hint; the fence stays, so that whoever works by an old ring is told."""
-        gone = await self.work(lambda: self.records.delete_many({"_id": {"$ne": FENCE}}))
-        await self.work(lambda: self.hints.delete_many({}))
-        return gone.deleted_count
+    async def clear(self, epoch: int) -> int:
+        """Remove every record and hint written up to this epoch, and none that a later change has brought.
 
-    async def drop(self) -> None:
-        """Remove everything of the ring from this node, its identity too."""
-        await self.work(self.records.drop)
-        await self.work(self.hints.drop)
+        The fence stays, so that whoever works by an old ring is told.
+        """
+        old = {"e": {"$lte": epoch}}
+        gone = await self.work(lambda: self.records.delete_many({"_id": {"$ne": FENCE}, **old}))
+        await self.work(lambda: self.hints.delete_many(old))
+        return gone.deleted_count
 
 
 def hinted(document: Mapping[str, Any]) -> Record:

@@ -7,15 +7,17 @@ nodes that are away until they are back.  It moves no data.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from typing import TypeVar
 
-from ...tasks import cancel
+from ...tasks import cancel, kept_running
 from ..errors import NodeAwayError, RingError, SettingsError, StaleRingError, UnavailableError
 from ..membership import Membership, View
+from ..placement.keys import hash_of
 from ..settings import Settings
 from .node import Node
+from .record import Record
 
 WATCH_SECONDS = 0.5
 Answer = TypeVar("Answer")
@@ -38,7 +40,7 @@ class Nodes:
     async def open(self) -> None:
         """Read the membership and look at every node.  StoreError without the store; a node may be away."""
         await self.refresh()
-        self._watcher = asyncio.create_task(self._watch())
+        self._watcher = asyncio.create_task(kept_running(self._watch))
 
     async def close(self) -> None:
         """Stop watching and give back every connection."""
@@ -84,6 +86,11 @@ class Nodes:
         """Read the membership anew and look at the nodes that it says something new of."""
         async with self._reading:
             view = await self.membership.view()
+            if (required := self.settings.required_copies or 1) > view.ring.copies:
+                raise SettingsError(
+                    f"required_copies: {required}, and the ring keeps {view.ring.copies} copies: nothing would ever be "
+                    "acknowledged"
+                )
             if self._view is None or view.epoch >= self._view.epoch:
                 for name in view.nodes:
                     self[name].expect(view.members[name].identity, view.members[name].process)
@@ -138,6 +145,27 @@ class Nodes:
         if stale:
             raise stale
         return answers, silent
+
+    async def leave_hints(self, view: View, record: Record, kept: Collection[str], targets: Iterable[str]) -> set[str]:
+        """Leave a record with another node for each of its holders that are silent; the nodes that keep hints.
+
+        Those of the holders keep one that have the record themselves (`kept`), and only where no other node does.
+        """
+        holders = view.holders(record.key)
+        order = view.target.all_from(hash_of(record.key))
+        keepers = [n for n in order if n not in holders] + [n for n in order if n in holders and n in kept]
+        found: set[str] = set()
+        for target in targets:
+            if target == view.dead and target not in view.target.weights:
+                continue
+            for name in keepers:
+                try:
+                    await self[name].hint(record, target, view.epoch)
+                except NodeAwayError:
+                    continue
+                found.add(name)
+                break
+        return found
 
     def refuse_uncertain(self, silent: dict[str, NodeAwayError]) -> None:
         """UnavailableError when more nodes than are tolerated did not answer."""

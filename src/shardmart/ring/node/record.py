@@ -1,8 +1,8 @@
 """What a node holds for a key: the value in an envelope with its version, and the updates by which versions decide.
 
 Envelope: `_id` key, `h` place on the ring, `n` and `w` version, `f` fingerprint, `e` epoch of the ring in which it was
-written, `x` value; a tombstone has `t` (when it was made) and no `x`.  A copy is replaced by a newer version only, in
-one atomic update of the server, so copies may arrive in any order, twice, or late, and end equal.
+written, `x` value, `o` if offered; a tombstone has `t` (when it was made) and no `x`.  A copy is replaced by a newer
+version only, in one atomic update of the server, so copies may arrive in any order, twice, or late, and end equal.
 
 A version is a number and the name of the one write that made it.  The number is greater than that of every version the
 writer's nodes held, and at least the writer's clock in milliseconds: the clock never decides between copies that know
@@ -15,15 +15,16 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import bson
 from bson import Int64
+from bson.errors import BSONError
 
-from ..errors import ValueTooLargeError
+from ..errors import ValueTooLargeError, ValueTypeError
 from ..placement.keys import Key, canonical, from_id, hash_of, to_id
 
 Document = dict[str, Any]
@@ -76,14 +77,24 @@ clock = _Clock()
 that is carried out late is older than what it sent after it."""
 
 
+OFFERED: Document = {"o": True}
+
+
 @dataclass(frozen=True)
 class Record:
-    """One version of one key; `deleted` is when a tombstone was made, None for a value."""
+    """One version of one key; `deleted` is when a tombstone was made, None for a value.
+
+    `offered` says that the node it was read from got it from its writer, and before that write was acknowledged: the
+    copies that writers spread, hints, reads and comparisons bring are not, for they may come at any time.
+    """
 
     key: Key
     version: Version
     value: Any = None
     deleted: datetime | None = None
+    offered: bool = field(default=False, compare=False)
+    size: int = field(default=0, compare=False)
+    """Bytes that a draft takes on a node; 0 where nobody has counted."""
 
     @property
     def fingerprint(self) -> int:
@@ -110,24 +121,33 @@ class Record:
             Version(int(document["n"]), document["w"]),
             document.get("x"),
             document.get("t"),
+            bool(document.get("o")),
         )
 
 
 def draft(key: Key, value: Any, *, deleted: bool, kind: str) -> Record:
-    """A record without a number yet; ValueTooLargeError when it would not fit a document, envelope included."""
+    """A record without a number yet.
+
+    ValueTypeError when BSON cannot hold the value; ValueTooLargeError when it would not fit a document, envelope
+    included, nor a hint, which has the key twice.
+    """
     record = Record(
         key,
         Version(0, new_write(kind)),
         None if deleted else value,
         datetime.now(UTC).replace(microsecond=0) if deleted else None,
     )
-    size = len(bson.encode({"_id": to_id(key), **record.document(0)}, codec_options=CODEC))
+    envelope = {"_id": to_id(key), "key": to_id(key), **record.document(0)}
+    try:
+        size = len(bson.encode(envelope, codec_options=CODEC))
+    except (BSONError, OverflowError, TypeError, ValueError, RecursionError) as error:
+        raise ValueTypeError(f"the value of {str(key)[:100]!r} cannot be kept: {str(error)[:300]}") from None
     if size > MAX_RECORD_BYTES:
         raise ValueTooLargeError(
-            f"the value of {key!r} takes {size:,} bytes with its envelope, at most {MAX_RECORD_BYTES:,} fit; "
-            "nothing was written"
+            f"the value of {str(key)[:100]!r} takes {size:,} bytes with its key twice and its envelope, at most "
+            f"{MAX_RECORD_BYTES:,} fit; nothing was written"
         )
-    return record
+    return replace(record, size=size)
 
 
 CODEC: Any = bson.CodecOptions(uuid_representation=bson.binary.UuidRepresentation.STANDARD, tz_aware=True)

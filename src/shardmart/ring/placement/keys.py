@@ -18,7 +18,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from bson import Binary, Decimal128, Int64, ObjectId
+from bson import Binary, Code, Decimal128, Int64, ObjectId
 
 from ..errors import KeyTypeError
 
@@ -41,7 +41,10 @@ def canonical(key: Key) -> bytes:
     if type(key) is str:  # most keys are text, and a key is asked for its form some ten times a write
         return b"s" + _text(key)
     if isinstance(key, Grouped):
-        return b"g" + _text(key.group) + b"\0" + _text(key.name)
+        group = _text(key.group)
+        if b"\0" in group:  # else the first zero byte would end the group
+            return b"G" + str(len(group)).encode() + b":" + group + _text(key.name)
+        return b"g" + group + b"\0" + _text(key.name)
     if isinstance(key, bool):
         return b"b1" if key else b"b0"
     if isinstance(key, str):
@@ -86,6 +89,8 @@ def from_id(value: Any) -> Key:
 
 
 def _text(text: str) -> bytes:
+    if isinstance(text, Code):
+        raise KeyTypeError("a key of type Code has no place on the ring: MongoDB holds it apart from its text")
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -98,9 +103,10 @@ def _number(value: int | float | Decimal128) -> bytes:
         if not -HALF <= exact < HALF:
             raise KeyTypeError(f"{exact} does not fit 64 bits, MongoDB cannot hold it")
         return str(exact).encode()
-    if math.isnan(exact):
+    # A decimal is asked itself: as a double Decimal128("1E400") would be infinite.
+    if exact.is_nan() if isinstance(exact, Decimal) else math.isnan(exact):
         return b"nan"
-    if math.isinf(exact):
+    if exact.is_infinite() if isinstance(exact, Decimal) else math.isinf(exact):
         return b"inf" if exact > 0 else b"-inf"
     fraction = Fraction(exact)  # exact: MongoDB compares Decimal128("0.1") and the double 0.1 by value, unequal
     if fraction.denominator == 1 and -HALF <= fraction.numerator < HALF:

@@ -26,6 +26,7 @@ from ..placement.ring import Arc
 ARCS_AT_ONCE = 128
 FEW = 256
 """So many records are listed rather than halved once more."""
+LISTED = 20_000
 BATCH_RECORDS, BATCH_BYTES = 500, 8 << 20
 Item = TypeVar("Item")
 
@@ -121,6 +122,12 @@ async def compare(one: Node, other: Node, arcs: Sequence[Arc], epoch: int) -> Co
 async def bring(source: Node, target: Node, arcs: Sequence[Arc], epoch: int) -> Compared:
     """Give a target all that the source holds on these arcs and the target lacks or has older."""
     result = Compared()
+    # More than this at once is neither listed in time nor kept in memory here.
+    halves = _halves(list(arcs))
+    if halves and (await digest(source, arcs)).records > LISTED:
+        for half in halves:
+            result.add(await bring(source, target, half, epoch))
+        return result
     has, lacks = await asyncio.gather(listing(source, arcs), listing(target, arcs))
     await _send(source, target, _newer(has, lacks), lacks, epoch, result)
     return result

@@ -28,12 +28,13 @@ from itertools import combinations
 
 from ..errors import NodeAwayError, RingError, StaleRingError, WrongNodeError
 from ..membership import View
+from ..node.connection import FENCE, WORK_SECONDS
 from ..node.node import Node
 from ..node.nodes import Nodes
 from ..node.record import Document, Record
-from ..placement.keys import to_id
+from ..placement.keys import canonical, to_id
 from ..placement.ring import Arc, cut, joined
-from .comparison import Compared, batches, compare
+from .comparison import BATCH_BYTES, Compared, batches, compare
 
 ROUND_SECONDS = 1.0
 LEASE_SECONDS = 10.0
@@ -103,7 +104,7 @@ class Upkeep:
         NodeAwayError when it or another does not answer: what only the two hold cannot be compared then.  With `trust`
         its data is taken as it is, which is right only if its folder is the one it had when it went.
         """
-        view = self.nodes.view
+        view = await self.nodes.refresh()
         node, member = self.nodes[name], view.members[name]
         identity, process = await node.look()
         if identity != member.identity:
@@ -114,19 +115,40 @@ class Upkeep:
         if process == member.process:
             await self.nodes.look([name])
             return False
+        # From here on no tombstone ends until it serves: `Membership.reap` wants the processes that it knows.
+        await self.nodes.membership.withdraw(name, member.process)
+        view = await self.nodes.refresh()
+        if await node.reaps() < view.reaps and view.ring.copies > 1:
+            if not trust:
+                await self._empty(view, name)
+            await node.answer(node.records.update_one({"_id": FENCE}, {"$max": {"r": view.reaps}}))
         if not trust:
-            dead = view.move.dead if view.move else None
             found = Compared()
             for other in view.nodes:
-                if other not in (name, dead) and (arcs := held_by_both(view, name, other)):
+                if other not in (name, view.dead) and (arcs := held_by_both(view, name, other)):
                     found.add(await compare(node, self.nodes[other], arcs, view.epoch))
             self.compared[name] = found
         if (await node.look()) != (identity, process):
             raise NodeAwayError(name, "it was started again while it was compared")
-        await self.nodes.membership.serve(name, member.process, process)
+        await self.nodes.membership.serve(name, view.members[name].process, process)
         await self.nodes.refresh()
         log.info("%s is back: %s", name, self.compared.get(name))
         return True
+
+    async def _empty(self, view: View, name: str) -> None:
+        """Empty a node whose folder is older than tombstones that have ended: it may hold what was deleted.
+
+        Only while all others are there and none of them is older too: they have everything that counts.
+        """
+        for other in view.nodes:
+            if other not in (name, view.dead) and await self.nodes[other].reaps() < view.reaps:
+                raise NodeAwayError(
+                    name,
+                    f"its folder is older than deletions that have ended, and so is that of {other}: "
+                    f"`shardmart ring tend --trust {name}` takes it all the same, and what was deleted may be back",
+                )
+        gone = await self.nodes[name].clear(view.epoch)
+        log.warning("%s: its folder is older than deletions that have ended: emptied of %d records", name, gone)
 
     # Hints
 
@@ -157,9 +179,9 @@ class Upkeep:
     async def _deliver_from(self, view: View, keeper: Node) -> int:
         count = 0
         for target in await keeper.use(lambda: keeper.hints.distinct("to")):
-            if target in view.nodes and self.nodes[target].away is not None:
+            if target in view.nodes and target != view.dead and self.nodes[target].away is not None:
                 continue
-            while hints := await keeper.hints_for(target, BATCH):
+            while hints := await keeper.hints_for(target, BATCH, BATCH_BYTES):
                 await self._hand_over(view, target, hints)
                 await keeper.forget_hints(target, hints)
                 count += len(hints)
@@ -170,10 +192,11 @@ class Upkeep:
         parts: dict[str, list[Record]] = defaultdict(list)
         for record in records:
             holders = view.holders(record.key)
-            for name in [target] if target in holders else holders:
-                parts[name].append(record)
+            for name in [target] if target in holders and target != view.dead else holders:
+                if name != view.dead:
+                    parts[name].append(record)
         for name, part in parts.items():
-            await self.nodes[name].apply_many(part, view.epoch)
+            await self.nodes[name].apply_many(part, view.epoch, WORK_SECONDS)
             await self.nodes[name].check()
 
     # Tombstones
@@ -184,33 +207,41 @@ class Upkeep:
         if self.nodes.away() or view.move:
             return 0
         before = datetime.now(UTC) - timedelta(seconds=self.tombstone_seconds)
-        count = 0
+        ended: list[Record] = []
         for name in view.nodes:
             node = self.nodes[name]
             mine = [r for r in await node.tombstones(before) if view.holders(r.key)[0] == name]
             for some in batches(mine, BATCH):
-                count += await self._end(view, some)
-        return count
-
-    async def _end(self, view: View, tombstones: list[Record]) -> int:
-        ids = [to_id(record.key) for record in tombstones]
-        if not ids:
+                ended += await self._may_end(view, some)
+        if not ended:
             return 0
+        # All is looked at before it is counted, and counted on every node before anything goes: a folder that was
+        # copied before it had one of these tombstones has the smaller count.
+        _, silent = await self.nodes.ask(view.nodes, lambda node: node.count_reaps(view.reaps + 1))
+        if silent or not await self.nodes.membership.reap(view):
+            return 0
+        for some in batches(ended, BATCH):
+            await self.nodes.ask(view.nodes, lambda node, some=some: node.forget(some))  # type: ignore[misc]
+        return len(ended)
+
+    async def _may_end(self, view: View, tombstones: list[Record]) -> list[Record]:
+        ids = [to_id(record.key) for record in tombstones]
         hints, away = await self.nodes.ask(view.nodes, lambda node: node.hints_of(ids))
-        waiting = {record.key for answer in hints.values() for record in answer}
+        waiting = {canonical(record.key) for answer in hints.values() for record in answer}
         held, silent = await self.nodes.ask(view.nodes, lambda node: node.read_many(ids, view.epoch, values=False))
         if away or silent:
-            return 0
-        versions = {name: {record.key: record.version for record in answer} for name, answer in held.items()}
-        ended = [
-            record
-            for record in tombstones
-            if record.key not in waiting
-            and all(versions[name].get(record.key) == record.version for name in view.holders(record.key))
-        ]
-        if ended:
-            await self.nodes.ask(view.nodes, lambda node: node.forget(ended))
-        return len(ended)
+            return []
+        versions = {name: {canonical(r.key): r.version for r in answer} for name, answer in held.items()}
+
+        def everywhere(record: Record) -> bool:
+            """On every holder, and on no other node in another version, which would be left alone."""
+            key, holders = canonical(record.key), view.holders(record.key)
+            return all(
+                of.get(key, None if name in holders else record.version) == record.version
+                for name, of in versions.items()
+            )
+
+        return [record for record in tombstones if canonical(record.key) not in waiting and everywhere(record)]
 
 
 def held_by_both(view: View, one: str, other: str) -> list[Arc]:

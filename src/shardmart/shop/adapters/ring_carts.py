@@ -7,6 +7,7 @@ When the ring has a node that the settings do not name, the file of settings is 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +34,7 @@ class RingCartStore:
         self._settings = settings_file.read(file)
         self._client: RingClient | None = None
         self._opening = asyncio.Lock()
+        self._busy: Counter[RingClient] = Counter()
 
     async def open(self) -> None:
         """Open the ring, again and again until its store of membership answers."""
@@ -63,18 +65,30 @@ class RingCartStore:
         """Give back the connections."""
         client, self._client = self._client, None
         if client is not None:
+            self._busy.pop(client, None)
             await client.__aexit__(None, None, None)
 
     async def _do(self, work: Callable[[RingCarts], Awaitable[Answer]]) -> Answer:
         try:
             client = await self._opened()
             try:
-                return await work(RingCarts(client))
+                return await self._with(client, work)
             except SettingsError:  # the ring has a node that the settings do not name
                 await self._renew(client)
-                return await work(RingCarts(await self._opened()))
+                return await self._with(await self._opened(), work)
         except RingError as error:
             raise StoreError(f"ring: {type(error).__name__}") from error
+
+    async def _with(self, client: RingClient, work: Callable[[RingCarts], Awaitable[Answer]]) -> Answer:
+        self._busy[client] += 1
+        try:
+            return await work(RingCarts(client))
+        finally:
+            self._busy[client] -= 1
+            if not self._busy[client]:
+                del self._busy[client]
+                if client is not self._client:  # it was replaced, and this was its last request
+                    await client.__aexit__(None, None, None)
 
     async def _opened(self) -> RingClient:
         async with self._opening:
@@ -83,10 +97,13 @@ class RingCartStore:
             return self._client
 
     async def _renew(self, old: RingClient) -> None:
-        """Work by the file as it is now; requests that are under way with the old client end as they can."""
+        """Work by the file as it is now; the old client is closed when the last request under way with it has ended."""
         async with self._opening:
-            if self._client is old:
-                self._settings, self._client = settings_file.read(self._file), None
+            if self._client is not old:
+                return
+            self._settings, self._client = settings_file.read(self._file), None
+            if not self._busy[old]:
+                del self._busy[old]
                 await old.__aexit__(None, None, None)
 
 
