@@ -36,6 +36,9 @@ async def _page(nodes: Nodes, first: int, limit: int, without: Collection[str]) 
             return await _read(nodes, first, limit, without)
         except StaleRingError:
             await nodes.refresh()
+        except UnavailableError:
+            if not await nodes.one_is_back():
+                raise
     raise UnavailableError(f"the ring kept changing; {ATTEMPTS} attempts")
 
 

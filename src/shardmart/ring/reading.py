@@ -52,6 +52,9 @@ class Reader:
                 return await operation()
             except StaleRingError:
                 await self.nodes.refresh()
+            except UnavailableError:
+                if not await self.nodes.one_is_back():
+                    raise
         raise UnavailableError(f"the ring kept changing; {ATTEMPTS} attempts")
 
     async def newest(self, key: Key) -> Record | None:

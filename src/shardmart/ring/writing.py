@@ -51,6 +51,11 @@ class Writer:
                     reason = str(error)
                     await self.nodes.refresh()
                     continue
+                except UnavailableError as error:
+                    reason = str(error)
+                    if sent or not await self.nodes.one_is_back():
+                        raise
+                    continue
                 if newer is None or newer <= record.version:
                     return done
                 if later := await self._offered_after(first, newer, wanted.key):

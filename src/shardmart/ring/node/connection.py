@@ -38,6 +38,7 @@ from .record import CODEC, Document
 
 FENCE = {"ring": "fence"}
 """`_id` of the fence; keys that are documents have other fields, so no key is like it."""
+WAITS = "it was started again and waits to be compared with the others"
 VALIDATION_FAILED, AUTHENTICATION_FAILED = 121, 18
 WORK_SECONDS = 30.0
 """How long one request of upkeep or of a move may take."""
@@ -141,7 +142,7 @@ class Connection:
                 f"the server at its address holds {whose}: were addresses swapped, or a folder lost?", other=True
             )
         if process != self.process:
-            self.leave("it was started again and waits to be compared with the others")
+            self.leave(WAITS)
         self.away, self.other_data = None, False
         self._looked_at = opened  # one opened while looking may reach a later process: the next operation looks again
 

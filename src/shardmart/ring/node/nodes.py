@@ -16,6 +16,7 @@ from ..errors import NodeAwayError, RingError, SettingsError, StaleRingError, Un
 from ..membership import Membership, View
 from ..placement.keys import hash_of
 from ..settings import Settings
+from .connection import WAITS
 from .node import Node
 from .record import Record
 
@@ -106,6 +107,14 @@ class Nodes:
                 await node.check()
 
         await asyncio.gather(*(one(self[name]) for name in names))
+
+    async def one_is_back(self) -> bool:
+        """Whether a node that was waiting to be compared serves by now; the membership is read for it."""
+        waiting = [name for name, reason in self.away().items() if reason == WAITS]
+        with suppress(RingError):
+            if waiting:
+                await self.refresh()
+        return any(self[name].away is None for name in waiting)
 
     async def _watch(self) -> None:
         """Read the membership and look at nodes that are away, again and again."""
