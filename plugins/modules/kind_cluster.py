@@ -15,12 +15,14 @@ description:
   - A creation that was killed left a note beside the kubeconfig with the ids of the containers that it had made. The
     next run removes the unfinished cluster and begins anew if it consists of these and no others; a cluster of that
     name that somebody made since is refused.
+  - C(forgotten) removes the kubeconfig of a cluster that somebody deleted (C(kind delete cluster)), so that nothing is
+    asked of it any more; a cluster that is there keeps it.
 attributes:
   check_mode: {support: full, description: Says what would be done.}
   diff_mode: {support: none, description: A cluster is there or not.}
 options:
   name: {description: Name of the cluster., type: str, required: true}
-  state: {description: Whether it is there., type: str, choices: [present, absent], default: present}
+  state: {description: Whether it is there., type: str, choices: [present, absent, forgotten], default: present}
   config: {description: Configuration file of kind., type: path}
   image: {description: "Node image; default: kind's own.", type: str}
   kubeconfig: {description: File to write the kubeconfig to., type: path, required: true}
@@ -63,7 +65,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "forgotten"], "default": "present"},
             "config": {"type": "path"},
             "image": {"type": "str"},
             "kubeconfig": {"type": "path", "required": True},
@@ -82,6 +84,11 @@ def main():
     name = module.params["name"]
     kubeconfig = Path(module.params["kubeconfig"])
     exists = name in clusters(module)
+    if module.params["state"] == "forgotten":
+        gone = not exists and kubeconfig.exists()
+        if gone and not module.check_mode:
+            kubeconfig.unlink()
+        module.exit_json(changed=gone)
     begun = kubeconfig.with_name(f"{kubeconfig.name}.{name}-begun")
     unfinished = exists and made_by_a_killed_run(module, name, begun)
     wanted = refuse_foreign(module, name) if exists and not unfinished else None

@@ -115,3 +115,13 @@ def test_failed_creation_that_left_nothing_leaves_no_note(machine: Machine) -> N
     (machine.folder / "fails").touch()
     assert "no space left" in machine.kind_cluster()["msg"]
     assert not list(machine.kubeconfig.parent.glob("*-begun"))
+
+
+def test_cluster_that_somebody_deleted_is_forgotten_and_one_that_is_there_is_not(machine: Machine) -> None:
+    machine.kind_cluster()
+    assert machine.kind_cluster(state="forgotten")["changed"] is False
+    assert machine.kubeconfig.exists()
+    (machine.folder / "containers").write_text("")
+    assert machine.kind_cluster(state="forgotten")["changed"]
+    assert not machine.kubeconfig.exists()
+    assert machine.calls("delete") == 0
