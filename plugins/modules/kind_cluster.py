@@ -25,6 +25,12 @@ options:
   state: {description: Whether it is there., type: str, choices: [present, absent, forgotten], default: present}
   config: {description: Configuration file of kind., type: path}
   image: {description: "Node image; default: kind's own.", type: str}
+  pull:
+    description: >-
+      Whether kind may pull the image. Without it docker has to have the one that is named, or else exactly one node
+      image, which is taken.
+    type: bool
+    default: true
   kubeconfig: {description: File to write the kubeconfig to., type: path, required: true}
   wait_seconds: {description: How long to wait for the API of a cluster that is there., type: int, default: 180}
 author: Shardmart
@@ -44,6 +50,7 @@ nodes: {description: Names of the nodes., type: list, returned: when present}
 
 import contextlib
 import json
+import re
 import subprocess
 import tempfile
 import time
@@ -56,6 +63,7 @@ from ansible.module_utils.shardmart.platforms.kubernetes_commands import Command
 LABEL = "shardmart/made-by=site.yml"
 KIND_LABEL = "io.x-k8s.kind.cluster"
 """Label of kind's containers; its value is the cluster's name."""
+NODE_IMAGE = re.compile(r"(^|/)(kindest/node|[^/]*kind-node):(?!<none>)")
 NOTE_SECONDS = 0.2
 """A container is noted within about this time."""
 
@@ -68,6 +76,7 @@ def main():
             "state": {"type": "str", "choices": ["present", "absent", "forgotten"], "default": "present"},
             "config": {"type": "path"},
             "image": {"type": "str"},
+            "pull": {"type": "bool", "default": True},
             "kubeconfig": {"type": "path", "required": True},
             "wait_seconds": {"type": "int", "default": 180},
         },
@@ -101,6 +110,7 @@ def main():
     if exists and not unfinished:
         changed = keep_kubeconfig(module, wanted, kubeconfig)
         module.exit_json(changed=changed, nodes=nodes(module, name))
+    image = module.params["image"] if module.params["pull"] else image_that_is_here(module)
     if module.check_mode:
         module.exit_json(changed=True, nodes=[])
     kubeconfig.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -108,12 +118,28 @@ def main():
         delete(module, name, kubeconfig)
     kubeconfig.unlink(missing_ok=True)
     command = ["kind", "create", "cluster", "--name", name, "--config", module.params["config"]]
+    command += ["--image", image] if image else []
     command += ["--kubeconfig", str(kubeconfig)]
-    if module.params["image"]:
-        command += ["--image", module.params["image"]]
     create(module, name, command, begun)
     kubeconfig.chmod(0o600)
     module.exit_json(changed=True, nodes=nodes(module, name))
+
+
+def image_that_is_here(module):
+    """The node image that docker has: the one that is named, else the only one; fails in one line for none."""
+    named = module.params["image"]
+    if named and not module.run_command(["docker", "image", "inspect", named])[0]:
+        return named
+    images = run(module, ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"])[0].split()
+    here = sorted({image for image in images if NODE_IMAGE.search(image)})
+    if not named and len(here) == 1:
+        return here[0]
+    wrong = f"docker has no image {named}" if named else "no image of kind's nodes is named"
+    return module.fail_json(
+        msg=f"{wrong}, and nothing is pulled with this inventory: have one in docker (docker load, or docker pull "
+        "kindest/node:TAG where a registry can be reached) and name it, export KIND_NODE_IMAGE=NAME:TAG; docker has "
+        f"{', '.join(here) or 'none'}"
+    )
 
 
 def create(module, name, command, begun):
