@@ -1,8 +1,4 @@
-"""`shardmart render`: what Helm is given, made from what is declared; nothing is installed and no cluster is asked.
-
-Exit codes: 0 printed, or nothing differs; 1 with `--check`, something differs, a line each; 2 wrong arguments or files;
-3 the output could not be written.
-"""
+"""`shardmart render`: what Helm is given, made from what is declared; nothing is installed and no cluster is asked."""
 
 from __future__ import annotations
 
