@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from shardmart.cluster.description import Cluster
+from shardmart.cluster.errors import ClusterError
 from shardmart.cluster.host import occupant, ownership
 from shardmart.declare import chart, release, topology
 from tests.support.clusters import ROOT
@@ -82,13 +83,13 @@ def test_the_same_cluster_goes_on(cluster: Cluster, tmp_path: Path) -> None:
 def test_what_a_run_left_that_did_not_come_to_the_description_counts(tmp_path: Path) -> None:
     ownership.take(folder := tmp_path / "state")
     (folder / "kubeconfig").write_text("of a kind cluster")
-    with pytest.raises(occupant.ClusterError, match="holds an unfinished kind cluster, "):
+    with pytest.raises(ClusterError, match="holds an unfinished kind cluster, "):
         occupant.refuse_another(folder, PROCESSES)
     occupant.refuse_another(folder, ON_KIND)
     (folder / "kubeconfig").unlink()
 
     (folder / "rings" / "carts").mkdir(parents=True)
-    with pytest.raises(occupant.ClusterError, match=r"holds servers of this machine \(rings\), "):
+    with pytest.raises(ClusterError, match=r"holds servers of this machine \(rings\), "):
         occupant.refuse_another(folder, ON_KIND)
     occupant.refuse_another(folder, PROCESSES)
 

@@ -52,7 +52,7 @@ class Machine:
         (folder / "calls").touch()
 
     def kind_cluster(self, **arguments: Any) -> dict[str, Any]:
-        given = {"name": "shop", "config": "/dev/null", "kubeconfig": str(self.kubeconfig), "wait_seconds": 1}
+        given: dict[str, Any] = {"name": "shop", "config": "/dev/null", "kubeconfig": str(self.kubeconfig), "wait_seconds": 1}
         return run_module("kind_cluster", **given | arguments)
 
     def calls(self, words: str) -> int:
