@@ -52,8 +52,8 @@ class Machine:
         (folder / "calls").touch()
 
     def kind_cluster(self, **arguments: Any) -> dict[str, Any]:
-        given: dict[str, Any] = {"name": "shop", "config": "/dev/null", "kubeconfig": str(self.kubeconfig), "wait_seconds": 1}
-        return run_module("kind_cluster", **given | arguments)
+        given: dict[str, Any] = {"name": "shop", "config": "/dev/null", "wait_seconds": 1}
+        return run_module("kind_cluster", **given | {"kubeconfig": str(self.kubeconfig)} | arguments)
 
     def calls(self, words: str) -> int:
         """How often kind was called with these words first."""

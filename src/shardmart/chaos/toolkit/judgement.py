@@ -109,7 +109,7 @@ def failed_as_expected(expected: str, summary: Mapping[str, Any] | None) -> str 
     """None when a run failed by the expected problem, and its fault was real; else what it did instead, in words.
 
     `summary` is what the run left, None when it left nothing.  A control that failed by something else proves nothing,
-    and neither does one whose fault was not there (an action that failed, a proof that did not hold), or that found more.
+    and neither does one whose fault was not there (an action failed, a proof did not hold), or that found more.
     """
     if summary is None:
         return "it never began"
