@@ -164,6 +164,7 @@ def fragments(site: KindSite, *words: str) -> Any:
     return json.loads(site.run("shardmart", "fragments", *words, accept=(0, 1)))
 
 
+@pytest.mark.timeout(1800)
 def test_fragments_beside_it_speak_tls_only_and_a_second_run_changes_nothing(site: KindSite, tmp_path: Path) -> None:
     try:
         image = postgres_tls_image.loaded(site, tmp_path / "image")
