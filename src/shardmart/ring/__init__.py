@@ -9,12 +9,14 @@ from .errors import (
     ChangeRefusedError,
     ConflictError,
     KeyTypeError,
+    NodeRefusesError,
     NotAcknowledgedError,
     RingError,
     SettingsError,
     StoreError,
     UnavailableError,
     ValueTooLargeError,
+    ValueTypeError,
     WrongNodeError,
 )
 from .node.record import Version
@@ -32,6 +34,7 @@ __all__ = [
     "Grouped",
     "Key",
     "KeyTypeError",
+    "NodeRefusesError",
     "NotAcknowledgedError",
     "Ring",
     "RingClient",
@@ -41,6 +44,7 @@ __all__ = [
     "StoreError",
     "UnavailableError",
     "ValueTooLargeError",
+    "ValueTypeError",
     "Version",
     "WrongNodeError",
 ]

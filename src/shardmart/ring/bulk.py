@@ -1,6 +1,6 @@
 """Many keys at once: one request a node for some hundred keys, and single writes for what does not go that way.
 
-A bulk write is proved before it is acknowledged: versions are read back from every holder, and a key that has another
+A bulk write is proved before it is acknowledged: versions are read back from every holder, and a key that has an older
 version there, or a holder that stops answering meanwhile, is written again by itself.  A holder that is known to be
 away is not asked: its copies are hints, as many to a request.
 """
@@ -90,11 +90,13 @@ async def _together(nodes: Nodes, view: View, holders: tuple[str, ...], drafts: 
     if late or more or hints is None or len({*there, *hints}) < nodes.required:
         return drafts
     written = [{canonical(held.key): held.version for held in answer} for answer in after.values()]
-    return [
-        one
-        for one, record in zip(drafts, records, strict=True)
-        if any(held.get(canonical(record.key)) != record.version for held in written)
-    ]
+
+    def proved(record: Record) -> bool:
+        """Every holder has it or, where all were asked before it was numbered, what somebody wrote since then."""
+        found = [held.get(canonical(record.key)) for held in written]
+        return all(v == record.version or (v is not None and v > record.version and not silent) for v in found)
+
+    return [one for one, record in zip(drafts, records, strict=True) if not proved(record)]
 
 
 def _numbered(drafts: list[Record], before: Mapping[str, list[Record]]) -> list[Record]:

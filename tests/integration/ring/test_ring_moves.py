@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shardmart.ring import ChangeRefusedError, Grouped, Key, RingClient, WrongNodeError, declared
+from shardmart.ring import ChangeRefusedError, Grouped, Key, RingClient, SettingsError, WrongNodeError, declared
 from shardmart.ring.moves import Moved, Mover
 from shardmart.ring.node.nodes import Nodes
 from shardmart.ring_command.servers import STORE
@@ -342,6 +342,10 @@ def test_changes_that_cannot_be_right_are_refused(running: RingServers) -> None:
                 await mover.begin({})
             with pytest.raises(ChangeRefusedError, match="exactly these nodes"):
                 await mover.begin(THREE)
+            with pytest.raises(ChangeRefusedError, match=r"the settings have no node 'db1\.example\.com'"):
+                await mover.begin(THREE | {"db1.example.com": 1})
+            with pytest.raises(SettingsError, match="required_copies: 3, and the ring keeps 2 copies"):
+                await RingClient(running.settings(required_copies=3), upkeep=False).__aenter__()
             running.kill("n1")
             await client.nodes.look(["n1"])
             await client.get("any")

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from bson import Decimal128
 
 from shardmart.ring import ChangeRefusedError, RingClient
 from shardmart.ring.errors import NodeAwayError
@@ -171,6 +172,38 @@ def test_a_folder_older_than_deletions_that_have_ended_is_emptied_and_filled_aga
             assert {one.key: one.value for one in await client.get_many([*expected, deleted, hinted])} == expected
             assert running.hints() == 0
             assert_equal_copies(running, client)
+
+    run(test())
+
+
+def test_a_tombstone_ends_although_its_copies_hold_the_key_in_two_types(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            first, second = client.view.holders(1)
+            epoch = client.view.epoch
+            await client.nodes[first].apply(Record(1, Version(1, "u-one"), "value"), epoch)
+            await client.nodes[second].apply(Record(Decimal128("1"), Version(1, "u-one"), "value"), epoch)
+            await client.delete(1)
+            client.upkeep.tombstone_seconds = -60
+            assert await client.upkeep.reap() == 1
+            assert all(running.records(name) == {} for name in running.names[:3])
+
+    run(test())
+
+
+def test_hints_for_one_node_are_delivered_as_many_as_a_request_bears(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            keeper = client.nodes["n3"]
+            keys = [key for n in range(200) if client.view.holders(key := f"key-{n}") == ("n1", "n2")][:3]
+            for key in keys:
+                await keeper.hint(Record(key, Version(1, "u-large"), b"x" * (3 << 20)), "n1", client.view.epoch)
+            assert len(await keeper.hints_for("n1", 200, 7 << 20)) == 2
+            assert len(await keeper.hints_for("n1", 200, 1)) == 1
+            assert len(await keeper.hints_for("n1", 1, 7 << 20)) == 1
+            assert await client.upkeep.deliver() == 3
+            assert running.hints() == 0
+            assert set(running.records("n1")) == set(keys)
 
     run(test())
 

@@ -87,3 +87,36 @@ def test_upkeep_and_watch_go_on_after_an_error_that_nobody_expected(
             await enough.wait()
 
     asyncio.run(body())
+
+
+def test_all_nodes_are_compared_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert upkeep.COMPARE_EVERY_SECONDS == 600
+    monkeypatch.setattr(upkeep, "COMPARE_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(upkeep, "ROUND_SECONDS", 0.01)
+
+    async def body() -> None:
+        client = RingClient(settings())
+        pair = ("n1", "n2")
+        times = 0
+        enough = asyncio.Event()
+
+        async def lease(*_: object) -> bool:
+            return True
+
+        async def tend() -> None:
+            """Compare two nodes unless they are settled, as `settle` does."""
+            nonlocal times
+            if pair not in client.upkeep._settled:
+                times += 1
+                client.upkeep._settled[pair] = (0, 0)
+                if times == 3:
+                    enough.set()
+
+        monkeypatch.setattr(client.nodes, "refresh", lambda: asyncio.sleep(0))
+        monkeypatch.setattr(client.nodes, "away", dict)
+        monkeypatch.setattr(client.nodes.membership, "lease", lease)
+        monkeypatch.setattr(client.upkeep, "tend", tend)
+        async with asyncio.timeout(30), client:
+            await enough.wait()
+
+    asyncio.run(body())
