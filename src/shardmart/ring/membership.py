@@ -181,9 +181,13 @@ class Membership:
             raise ChangeRefusedError(f"ring {self.ring} exists") from None
 
     async def change(self, view: View, fields: Document, *, unset: Document | None = None) -> View:
-        """Set fields and raise the epoch, if it is still that of `view`; ChangeRefusedError when somebody was first."""
+        """Set fields and raise the epoch, if it is still that of `view`, and no tombstones have ended since.
+
+        ChangeRefusedError when somebody was first.
+        """
         update: Document = {"$set": fields, "$inc": {"epoch": 1}} | ({"$unset": unset} if unset else {})
-        return await self._update({"_id": self.ring, "epoch": view.epoch}, update, f"epoch {view.epoch} has ended")
+        where = {"_id": self.ring, "epoch": view.epoch, "reaps": _reaps(view)}
+        return await self._update(where, update, f"epoch {view.epoch} has ended, or tombstones have")
 
     async def finish(self, view: View, gone: list[str]) -> View:
         """The move is over; nodes that are `gone` are members no more."""
@@ -208,7 +212,7 @@ class Membership:
     async def reap(self, view: View) -> bool:
         """Count that tombstones end; False unless nodes, their processes and the count are those of `view`."""
         processes = {f"members.{name}.process": member.process for name, member in view.members.items()}
-        where = {"_id": self.ring, "epoch": view.epoch, "reaps": view.reaps or {"$in": [None, 0]}, **processes}
+        where = {"_id": self.ring, "epoch": view.epoch, "reaps": _reaps(view), **processes}
         done = await self._answer(self._rings.update_one(where, {"$set": {"reaps": view.reaps + 1}}))
         return bool(done.matched_count)
 
@@ -255,3 +259,8 @@ class Membership:
                 f"the membership store does not answer ({type(error).__name__}): clients that run go on with reads and "
                 "writes; clients that start, changes of nodes and nodes that return wait for it"
             ) from None
+
+
+def _reaps(view: View) -> Any:
+    """The filter "the count is that of the view"; a ring that an earlier version made has none."""
+    return view.reaps or {"$in": [None, 0]}

@@ -169,7 +169,9 @@ class Mover:
             mended = removed = 0
             if view.move and view.move.phase == COPY:
                 copied, mended = await self._copy(view, view.move)
-                view = await self._switch(await self.nodes.refresh())
+                if (await self.nodes.refresh()).epoch != view.epoch:
+                    raise ChangeRefusedError("another mover has taken over")
+                view = await self._switch(view)
             if view.move and view.move.phase == CLEAN:
                 removed = await self._clean(view, view.move)
             return Moved(copied.new, copied.bytes, removed, mended)
