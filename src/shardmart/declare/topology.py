@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from shardmart.cluster import description
 from shardmart.cluster.description import DISABLED, LOOPBACK, ROUTERS, Cluster, Node, Role, TlsSettings
-from shardmart.declare import versions
+from shardmart.declare import versions, yaml_files
 from shardmart.declare.data_model import DataModel
 from shardmart.declare.data_model import load as load_data_model
 from shardmart.declare.replica_sets import MIN_CACHE_MB, Election, Name, Port, ReplicaSet, Routers, Shard, Strict
@@ -237,7 +237,7 @@ def load(path: Path) -> Topology:
 
 def _document(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml_files.read(path)
     except OSError as error:
         raise TopologyError(f"{path}: cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:

@@ -18,7 +18,7 @@ import yaml
 
 from ..cluster.description import REQUIRE_TLS, Cluster, Member, Node, Role
 from ..cluster.errors import ClusterError
-from ..cluster.host.processes import Process, recorded, start, stop, wait_until_listening
+from ..cluster.host.processes import Process, live, recorded, start, stop, wait_until_listening
 from ..cluster.protocol.connection import Deadline, Tls
 from .embedded_shop.files import ShopFiles
 from .platform import PlatformError, Way, chosen, play_of, way
@@ -204,9 +204,11 @@ def refuse_switched_tls(declared: Iterable[Process]) -> None:
 
     A member that speaks only TLS and one that speaks none cannot be of one set, so there is no rolling switch.
     """
-    for process in declared:
-        change = process.configuration_change()  # a development router has none: its members' change decides
-        if not change or process.running() is None:
+    # A development router has no configuration: its members' change decides.
+    changes = [(process, change) for process in declared if (change := process.configuration_change())]
+    running = live(process for process, _ in changes)
+    for process, change in changes:
+        if process.name not in running:
             continue
         before, after = ("\n  tls:" in text for text in change)
         if before != after:
