@@ -21,7 +21,7 @@ from ..cluster.errors import ClusterError
 from ..cluster.host.processes import Process, live, recorded, start, stop, wait_until_listening
 from ..cluster.protocol.connection import Deadline, Tls
 from .embedded_shop.files import ShopFiles
-from .platform import PlatformError, Way, chosen, way
+from .platform import PlatformError, Way, chosen, play_of, way
 
 if TYPE_CHECKING:
     from .state import State
@@ -100,16 +100,16 @@ class EmbeddedPlatform:
         """The process of a server, running or not, as it was started last; PlatformError when it never was."""
         if node.role is Role.SERVICE:
             return self.shop_process(node.name)
-        return self._recorded(self.pid_file(node), "make ring" if node.role is Role.RING else "make up")
+        return self._recorded(self.pid_file(node), "`make ring`" if node.role is Role.RING else play_of(self.cluster))
 
     def shop_process(self, name: str) -> Process:
         """The same of a process of the shop."""
-        return self._recorded(ShopFiles(self.state_folder).pid(name), "make shop")
+        return self._recorded(ShopFiles(self.state_folder).pid(name), play_of(self.cluster, shop=True))
 
     def _recorded(self, pid_file: Path, command: str) -> Process:
         if (found := recorded(pid_file)) is None:
             folder = self.state_folder
-            raise PlatformError(f"no record of how {pid_file.stem} was started in {folder}: run `{command}`")
+            raise PlatformError(f"no record of how {pid_file.stem} was started in {folder}: run {command}")
         return found
 
     def _processes(self, names: Iterable[str]) -> list[Process]:
