@@ -34,8 +34,8 @@ RINGS = "rings"
 JOURNAL_MB = 8
 """Size of one journal file (docs/decisions/052): with WiredTiger's default of 100 MB a new member takes 301 MB."""
 NO_DIAGNOSTICS = {"diagnosticDataCollectionEnabled": False}
-"""What MongoDB's own engineers would ask for (full time diagnostic data capture): each second every counter of a server,
-0.6 % of a core and up to 200 MB of disk for each, which on one machine are many (docs/decisions/159)."""
+"""No full time diagnostic data capture, which is for MongoDB's support: all counters of a server every second, 0.6 %
+of a core and up to 200 MB of disk, for each of the many on one machine (docs/decisions/159)."""
 CONFIG_ROLE, SHARD_ROLE = "configsvr", "shardsvr"
 NO_WARNING_ABOUT_CLIENTS = {"suppressNoTLSPeerCertificateWarning": True}
 """Clients have no certificate of their own here; without this every connection is a warning in the log."""
