@@ -121,7 +121,7 @@ async def _follow(
             raise OrderFailedError(f"the e-mail about {found.order} was sent, and {settings.mailbox} has none")
         found.mail = letter.as_document()
         say(f"e-mail     to {letter.to}, Message-ID {letter.message_id}")
-        for line in (letter.subject, *letter.text.splitlines()):
+        for line in letter.text.splitlines():
             say(f"           | {line}")
     return found
 
