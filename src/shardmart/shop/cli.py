@@ -82,7 +82,7 @@ def order(
         print(json.dumps(done.as_document()))
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def mail(
     config: Config,
     about: Annotated[str | None, typer.Argument(help="Show whole those about this order or product.")] = None,
@@ -109,15 +109,11 @@ def mail(
         typer.echo("no e-mail")
 
 
-@app.command("mail-server", epilog=EPILOG)
+@app.command("mail-server")
 def mail_server(config: Config) -> None:
     """Run the mail server of a shop on this machine, which keeps what it takes, until SIGTERM."""
-    try:
-        from .mail.server import load, serve
-    except ModuleNotFoundError as error:
-        raise BadUseError(
-            f"{error.name} is missing, the extra `shop-servers` is not installed: run `make install`"
-        ) from None
+    from .mail.server import load, serve
+
     asyncio.run(serve(load(config)))
 
 

@@ -14,15 +14,17 @@ import os
 import signal
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from pydantic import Field, ValidationError
 
 from shardmart.errors import BadUseError, ShardmartError
 
 from ..settings import Part, Secret
 from .maildir import KeptMail
+
+if TYPE_CHECKING:  # the shop's image has no aiosmtpd, because nothing in it is a mail server
+    from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 BODY_BYTES = 1_000_000
 IDLE_SECONDS = 60
@@ -71,6 +73,8 @@ class Handler:
 
     def authenticate(self, _server: SMTP, _session: Session, _envelope: Envelope, _how: str, data: Any) -> AuthResult:
         """Compare a login with the one there is."""
+        from aiosmtpd.smtp import AuthResult, LoginPassword
+
         known = isinstance(data, LoginPassword) and all(
             [hmac.compare_digest(data.login, self._user), hmac.compare_digest(data.password, self._password)]
         )
@@ -89,7 +93,14 @@ class Handler:
 
 
 async def serve(options: MailServer) -> None:
-    """Serve until SIGTERM or SIGINT.  ShardmartError when the port is taken or the folder cannot be made."""
+    """Serve until SIGTERM or SIGINT.
+
+    BadUseError without aiosmtpd, ShardmartError when the port is taken or the folder cannot be made.
+    """
+    try:
+        from aiosmtpd.smtp import SMTP
+    except ModuleNotFoundError:
+        raise BadUseError("the extra `shop-servers` is not installed (aiosmtpd): run `make install`") from None
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, ended.set)
