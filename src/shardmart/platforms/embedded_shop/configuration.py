@@ -16,6 +16,7 @@ from ..embedded_kafka import brokers
 from ..embedded_ring import settings_of
 from ..platform import PlatformError
 from ..state import uri_of
+from .files import ShopFiles
 
 DATABASE_USERS = ("catalogue", "order", "inventory", "payment", "notification")
 """Services with a database user of their own, `shop-NAME`."""
@@ -27,6 +28,7 @@ CACHE_MB = 64
 TOKENS, CACHE, PROVIDER, WEBHOOK = "shop-tokens", "shop-cache", "shop-provider", "shop-webhook"
 KAFKA = "shop-kafka"
 POSTGRES = "shop-postgres"
+MAIL, MAIL_USER = "shop-mail", "shop"
 CATALOGUE_POSTGRES = "shop-catalogue-postgres"
 MONITOR = "monitor"
 """Secrets that are no database user's (declare/access.yml)."""
@@ -76,6 +78,14 @@ def cache_configuration(shop: Shop, secrets: Secrets, data: Path) -> str:
     )
 
 
+def mail_configuration(shop: Shop, secrets: Secrets, data: Path) -> str:
+    """The mail server's, JSON (`shardmart.shop.mail.server`); `data` is the folder for what it takes."""
+    if shop.mail is None:
+        raise ValueError("this shop has no mail server")
+    place = {"host": shop.mail.host, "port": shop.mail.port, "mailbox": str(data)}
+    return json.dumps(place | {"user": MAIL_USER, "password": secrets.get(MAIL)}, indent=1) + "\n"
+
+
 def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
     """The settings of every instance of `service`, JSON."""
     shop = cluster.shop
@@ -112,6 +122,12 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
     if service in EVENT_SERVICES and shop.backends.store == "postgres":
         password = secrets.get(f"{POSTGRES}-{service}")
         found["store"] = _postgres(shop) | {"user": f"shop_{service}", "password": password}
+    if service == "notification" and shop.mail:
+        place = {"host": shop.mail.host, "port": shop.mail.port}
+        found["smtp"] = place | {"user": MAIL_USER, "password": secrets.get(MAIL)}
+    if service == "order" and shop.mail:
+        # By these settings commands place an order, and show what its customer was sent.
+        found["mailbox"] = str(ShopFiles(state).data(shop.mail.name))
     if service in ("payment", "provider"):
         found["provider"] = {
             "url": urls["provider"],
