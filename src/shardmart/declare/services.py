@@ -103,12 +103,6 @@ class Backends(_Strict):
     postgres_flavour: Literal["plain", "citus", "cockroach"] = "plain"
 
     @model_validator(mode="after")
-    def _what_is_built(self) -> Self:
-        if self.store == "postgres":
-            raise ValueError("`store: postgres` is not built into `make shop` yet: docs/engines.md says what is there")
-        return self
-
-    @model_validator(mode="after")
     def _what_the_catalogue_needs(self) -> Self:
         if self.catalogue == "postgres" and self.cache != "redis":
             raise ValueError("`catalogue: postgres` reads stock from Redis: it needs `cache: redis`")

@@ -23,6 +23,7 @@ FOLDER = ROOT / "inventories" / "topologies"
 EMBEDDED_ONLY = {
     FOLDER / "polyglot.yml": "catalogue",
     FOLDER / "shop-kafka.yml": "event_log",
+    FOLDER / "shop-postgresql.yml": "store",
 }
 """The key that Kubernetes refuses in each."""
 TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted(set(FOLDER.glob("*.yml")) - set(EMBEDDED_ONLY))]

@@ -55,6 +55,18 @@ def test_the_polyglot_topology_has_postgresql_and_reads_back_the_same() -> None:
     assert description.parse(cluster.as_document()) == cluster
 
 
+def test_a_store_on_postgresql_has_its_events_there_and_the_catalogue_stays(tmp_path: Path) -> None:
+    cluster = load(ROOT / "inventories" / "topologies" / "shop-postgresql.yml").resolve()
+    assert cluster.shop is not None
+    assert cluster.shop.postgres is not None
+    backends = cluster.shop.backends
+    assert (backends.store, backends.event_log, backends.catalogue) == ("postgres", "postgres", "mongodb")
+    assert description.parse(cluster.as_document()) == cluster
+    both = load(written(tmp_path, "services: {}\nbackends: {store: postgres, catalogue: postgres}\n")).resolve().shop
+    assert both is not None
+    assert both.postgres == cluster.shop.postgres, "one server has both"
+
+
 def test_a_postgresql_that_is_there_takes_no_port_of_this_machine(tmp_path: Path) -> None:
     text = "{catalogue: postgres, postgres_host: db, postgres_port: 3000, postgres_flavour: citus}"
     shop = load(written(tmp_path, f"services: {{}}\nbackends: {text}\n")).resolve().shop
@@ -148,8 +160,12 @@ def test_a_description_of_version_2_is_still_read() -> None:
             "backends.store: Input should be 'mongodb' or 'postgres', found 'excel'",
         ),
         (
-            "services: {}\nbackends: {store: postgres}\n",
-            "backends: `store: postgres` is not built into `make shop` yet",
+            "services: {}\nbackends: {store: postgres, event_log: kafka}\n",
+            "backends: `event_log` has no choice with `store: postgres`",
+        ),
+        (
+            "services: {}\nbackends: {store: postgres, postgres_flavour: cockroach}\n",
+            "backends: `postgres_flavour: cockroach` needs `postgres_host`",
         ),
         (
             "services: {}\nbackends: {catalogue: postgres, postgres_host: db, postgres_flavour: cockroach}\n",

@@ -85,11 +85,7 @@ def test_the_catalogue_alone_is_told_of_postgresql(state: Path, host: str, sslmo
 
 
 def test_of_a_store_on_postgresql_each_service_has_its_own_user_and_only_who_needs_it_the_cluster(state: Path) -> None:
-    assert SHOP is not None
-    shop = replace(
-        SHOP, postgres=Instance("shop-postgres", "127.0.0.1", 5432), backends=replace(SHOP.backends, store="postgres")
-    )
-    cluster = replace(CLUSTER, shop=shop)
+    cluster = load(Path(__file__).parents[3] / "inventories" / "topologies" / "shop-postgresql.yml").resolve()
     for service in configuration.EVENT_SERVICES:
         (state / "secrets" / f"shop-postgres-{service}.password").write_text(f"of-{service}".ljust(40, "x"))
     told = {}
