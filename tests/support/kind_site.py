@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -100,11 +101,21 @@ class KindSite:
         )
         return Played(done.returncode, done.stdout)
 
+    def role(self, name: str) -> str:
+        """What Ansible says of one role, run on the controller."""
+        command = ["ansible", "-i", self.inventory, "controller", "-e", f"topology={self.topology}"]
+        role = ("-m", "ansible.builtin.include_role", "-a", f"name={name}")
+        return self.run("env", "ANSIBLE_CALLBACK_RESULT_FORMAT=json", *command, *role)
+
+    def images(self) -> dict[str, dict[str, str]]:
+        """Build the images and load them into the kind cluster: `repository` and `tag` of each, by its short name."""
+        tags = set(re.findall(r'"(shardmart/([a-z]+))": "([^"]+)"', self.role("images")))
+        return {name: {"repository": repository, "tag": tag} for repository, name, tag in tags}
+
     def enforce_policies(self) -> None:
         """Have the kind cluster, made by its roles, and its policies enforced from the first pod on."""
-        command = ["ansible", "-i", self.inventory, "controller", "-e", f"topology={self.topology}"]
         for role in ("secrets", "kind_cluster"):
-            self.run(*command, "-m", "ansible.builtin.include_role", "-a", f"name={role}")
+            self.role(role)
         if POLICIES.exists():
             self.run(str(POLICIES), "--name", self.name, "--kubeconfig", str(self.kubeconfig))
 

@@ -85,12 +85,17 @@ async def make(settings: Settings, names: Iterable[str], *, copies: int = 2, vir
 
 @asynccontextmanager
 async def ring(
-    running: RingServers, *names: str, copies: int = 2, upkeep: bool = False, **settings: Any
+    running: RingServers,
+    *names: str,
+    copies: int = 2,
+    virtual_nodes: int = 64,
+    upkeep: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[RingClient]:
     """A new ring of these nodes (the first three when none is named) and a client of it that knows all servers."""
     running.reset()
     chosen = running.settings(**settings)
-    await make(chosen, names or running.names[:3], copies=copies)
+    await make(chosen, names or running.names[:3], copies=copies, virtual_nodes=virtual_nodes)
     async with RingClient(chosen, upkeep=upkeep) as client:
         yield client
 

@@ -16,6 +16,11 @@ PAGES = sorted(ROOT.glob("*.md")) + sorted(page for room in ROOT.glob("[!.]*/") 
 BY_NAME = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TESTS = {
+    name
+    for file in (ROOT / "tests").rglob("test_*.py")
+    for name in (file.stem, *re.findall(r"def (test_\w+)", file.read_text()))
+}
 # What a page may name although a checkout has no such file: the reader's own, or what a run makes.
 OF_THE_READER = re.compile(r"(mine|yours|my-.*|NAME|EXPERIMENT|TOPOLOGY|latency-mine)\b")
 
@@ -81,6 +86,14 @@ def test_every_command_that_a_page_names_exists(page: Path) -> None:
     )
     missing = [f"make {name}" for name in named - TARGETS]
     missing += [name for name in files if not OF_THE_READER.match(Path(name).name) and not (ROOT / name).exists()]
+    assert missing == []
+
+
+@BY_NAME
+def test_every_test_that_a_page_names_exists(page: Path) -> None:
+    """A name that ends in an ellipsis is the beginning of one."""
+    named = re.findall(r"`(?:[\w/]+/)?(test_\w+)(…?)", page.read_text())
+    missing = [name for name, cut in named if not any(t.startswith(name) if cut else t == name for t in TESTS)]
     assert missing == []
 
 

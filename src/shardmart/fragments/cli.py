@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 
 from shardmart.command import run_app
-from shardmart.errors import FAILED, INTERRUPTED, BadUseError, RefusedError
+from shardmart.errors import FAILED, INTERRUPTED, BadUseError
 from shardmart.loader.generation.dataset import Counts
 
 from . import configuration as configurations
@@ -31,12 +31,8 @@ from .peers import status as statuses
 from .peers import subscriptions, timer
 from .relational import coordinator, plans, schema, seeding, verification
 from .rows import Shop
-from .shop_commands import crud
+from .shop_commands import EPILOG, File, crud
 
-EPILOG = (
-    "Exit codes: 0 done or well, 1 something is not as it should be, 2 wrong arguments, 3 a store does not answer, "
-    "4 a store refused, 130 interrupted."
-)
 app = typer.Typer(
     help="The shop in fragments and regions, on PostgreSQL and on MongoDB (docs/fragments.md).",
     epilog=EPILOG,
@@ -47,12 +43,6 @@ app = typer.Typer(
 )
 app.add_typer(crud, name="crud")
 
-File = Annotated[
-    Path | None,
-    typer.Option(
-        "--configuration", help="Where the stores are.  [default: $SHARDMART_FRAGMENTS, or STATE/fragments.json]"
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Check = Annotated[bool, typer.Option("--check", help="Change nothing: say what would be changed.")]
 
@@ -145,7 +135,7 @@ def status(
 @app.command(epilog=EPILOG)
 def repair(
     configuration: File = None,
-    node: Annotated[list[str] | None, typer.Option(help="Only between these nodes; repeatable.")] = None,
+    node: Annotated[list[str] | None, typer.Option(help="Only between these nodes: name two or more.")] = None,
     keep_tombstones_days: Annotated[
         float, typer.Option(min=0, help="Remove tombstones that are older, once every node has them.")
     ] = repairs.KEEP_TOMBSTONES_DAYS,
@@ -221,13 +211,16 @@ def recover(
 ) -> None:
     """Finish two-phase commits whose coordinator died.
 
-    Exit 1 while one is in doubt.
+    Exit 1 while one is in doubt, or a node does not say what it holds.
     """
     done = coordinator.recover(configurations.find(configuration), abandoned_seconds=abandoned)
-    _done({"changes": done.changes, "in_doubt": done.in_doubt}, done.changes, as_json=as_json)
+    document = {"changes": done.changes, "in_doubt": done.in_doubt, "away": done.away}
+    _done(document, done.changes, as_json=as_json)
     for gid, why in done.in_doubt.items():
         print(f"shardmart fragments: {gid}: {why}", file=sys.stderr)
-    if done.in_doubt:
+    for name in done.away:
+        print(f"shardmart fragments: {name} does not answer: recover again when it is back", file=sys.stderr)
+    if done.in_doubt or done.away:
         raise typer.Exit(FAILED)
 
 
@@ -258,9 +251,9 @@ def explain(
 
     And what is sent to other nodes.
     """
-    stores = configurations.find(configuration)
     if not query.lstrip().lower().startswith("select"):
-        raise RefusedError("explain takes a SELECT")
+        raise BadUseError("explain takes a SELECT")
+    stores = configurations.find(configuration)
     reading = plans.explain(stores, stores.node(node) if node else stores.nodes[0], query, run=run)
     document = {
         "tables": sorted(reading.tables),

@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+NUMBERS = ("customers", "tombstones", "conflicts", "in_doubt")
+"""What is known of a node that answers."""
+
 
 def status(facts: dict[str, Any], console: Console) -> None:
     """Print the facts of `peers.status.status`."""
@@ -20,11 +23,10 @@ def status(facts: dict[str, Any], console: Console) -> None:
     for region in regions:
         nodes.add_column(f"Customer_Region {region}", justify="right")
     for node in facts["nodes"]:
-        state = [node["version"], *(f"{node[key]:,}" for key in ("customers", "tombstones", "conflicts", "in_doubt"))]
-        cells = state if node["up"] else [Text("DOWN", style="bold red"), "-", "-", "-", "-"]
-        nodes.add_row(
-            node["name"], short(node["address"]), *cells, *(sums.get(node["name"], {}).get(r, "-") for r in regions)
-        )
+        numbers = [f"{node[key]:,}" if node["up"] else "-" for key in NUMBERS]
+        version = node["version"] if node["up"] else Text("DOWN", style="bold red")
+        compared = [sums.get(node["name"], {}).get(region, "-") for region in regions]
+        nodes.add_row(node["name"], short(node["address"]), version, *numbers, *compared)
     peers = _table("Peers", "From", "To", "State", ">Not told yet", ">Kept for it")
     for peer in facts["peers"]:
         style = "green" if peer["state"] == "streaming" else "yellow" if peer["state"] == "away" else "bold red"

@@ -20,8 +20,13 @@ from shardmart.errors import BadUseError
 from . import configuration as configurations
 from .store import Store
 
+EPILOG = (
+    "Exit codes: 0 done or well, 1 something is not as it should be, 2 wrong arguments, 3 a store does not answer, "
+    "4 a store refused, 130 interrupted."
+)
 crud = typer.Typer(
     help="Products, customers and orders, on either store. Each command prints what is there afterwards as JSON.",
+    epilog=EPILOG,
     no_args_is_help=True,
 )
 
@@ -34,7 +39,17 @@ class Which(StrEnum):
 
 
 On = Annotated[Which, typer.Option("--store", help="Which store.")]
-File = Annotated[Path | None, typer.Option("--configuration", help="Where the stores are.")]
+File = Annotated[
+    Path | None,
+    typer.Option(
+        "--configuration", help="Where the stores are.  [default: $SHARDMART_FRAGMENTS, or STATE/fragments.json]"
+    ),
+]
+Region = Annotated[str, typer.Argument(help="The region that the customer is of, such as EMEA.")]
+OneRegion = Annotated[
+    str | None, typer.Option("--region", help="Of this region alone: one node, or the shards of one zone.")
+]
+Price = Annotated[str, typer.Argument(help="Such as 12.50; every price is in the band of one fragment.")]
 
 
 @contextmanager
@@ -73,7 +88,7 @@ def operation(work: Callable[..., Any]) -> Callable[..., None]:
     command.__name__, command.__doc__ = work.__name__, work.__doc__
     command.__signature__ = inspect.Signature([*own, *where])  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *where)}
-    return crud.command()(command)
+    return crud.command(epilog=EPILOG)(command)
 
 
 def _country(code: str) -> str:
@@ -84,11 +99,8 @@ def _country(code: str) -> str:
 
 
 @operation
-def create_product(shop: Store, product_id: str, name: str, category: str, price: str, stock: int) -> Any:
-    """A new product, into the fragment of its price.
-
-    The price is written like 12.50.
-    """
+def create_product(shop: Store, product_id: str, name: str, category: str, price: Price, stock: int) -> Any:
+    """A new product, into the fragment of its price."""
     return shop.create_product(product_id, name, category, price, stock)
 
 
@@ -105,7 +117,7 @@ def products_between(shop: Store, low: str, high: str) -> Any:
 
 
 @operation
-def change_price(shop: Store, product_id: str, price: str) -> Any:
+def change_price(shop: Store, product_id: str, price: Price) -> Any:
     """Another price, perhaps in another fragment.
 
     In another band the product moves to that fragment in one transaction.
@@ -121,7 +133,7 @@ def delete_product(shop: Store, product_id: str) -> Any:
 
 
 @operation
-def customer(shop: Store, region: str, customer_id: str) -> Any:
+def customer(shop: Store, region: Region, customer_id: str) -> Any:
     """A customer of a region; null when there is none."""
     return shop.customer(region, customer_id)
 
@@ -129,7 +141,7 @@ def customer(shop: Store, region: str, customer_id: str) -> Any:
 @operation
 def create_customer(
     shop: Store,
-    region: str,
+    region: Region,
     customer_id: str,
     name: str,
     email: str,
@@ -147,20 +159,25 @@ def create_customer(
 
 
 @operation
-def delete_customer(shop: Store, region: str, customer_id: str) -> Any:
+def delete_customer(shop: Store, region: Region, customer_id: str) -> Any:
     """Remove a customer who has no orders."""
     shop.delete_customer(region, customer_id)
     return shop.customer(region, customer_id)
 
 
 @operation
-def rename_customer(shop: Store, region: str, customer_id: str, name: str) -> Any:
+def rename_customer(shop: Store, region: Region, customer_id: str, name: str) -> Any:
     """Give a customer another name."""
     return shop.rename_customer(region, customer_id, name)
 
 
 @operation
-def move_customer(shop: Store, region: str, customer_id: str, to: str) -> Any:
+def move_customer(
+    shop: Store,
+    region: Region,
+    customer_id: str,
+    to: Annotated[str, typer.Argument(help="The region that he moves to.")],
+) -> Any:
     """Move a customer to another region.
 
     Orders, payments and shipments go with him, in one transaction.
@@ -184,7 +201,7 @@ def _checked(items: list[str]) -> list[str]:
 @operation
 def place_order(
     shop: Store,
-    region: str,
+    region: Region,
     customer_id: str,
     items: Annotated[list[str], typer.Argument(help="PRODUCT=PIECES, one or more.", callback=_checked)],
 ) -> Any:
@@ -196,7 +213,7 @@ def place_order(
 
 
 @operation
-def order(shop: Store, region: str, order_id: str) -> Any:
+def order(shop: Store, region: Region, order_id: str) -> Any:
     """An order with all that belongs to it.
 
     Its lines, payments and shipments; null when there is none.
@@ -205,9 +222,7 @@ def order(shop: Store, region: str, order_id: str) -> Any:
 
 
 @operation
-def names(
-    shop: Store, prefix: str, region: Annotated[str | None, typer.Option(help="Of this region alone.")] = None
-) -> Any:
+def names(shop: Store, prefix: str, region: OneRegion = None) -> Any:
     """Customers whose names begin with PREFIX."""
     return shop.names(region, prefix)
 
@@ -215,24 +230,20 @@ def names(
 @operation
 def detail_location(
     shop: Store,
-    region: Annotated[str | None, typer.Option(help="Of this region alone: one node, or one zone's shards.")] = None,
+    region: OneRegion = None,
     country: Annotated[str | None, typer.Option(help="Of this country alone.")] = None,
 ) -> Any:
-    """get_customers_detail_location: each city's.
+    """Customers, orders and turnover of each city.
 
-    Customers, orders and turnover of each city.
+    The aggregation get_customers_detail_location.
     """
     return shop.get_customers_detail_location(region, country)
 
 
 @operation
-def detail_name(
-    shop: Store,
-    name: str,
-    region: Annotated[str | None, typer.Option(help="Of this region alone: one node, or one zone's shards.")] = None,
-) -> Any:
-    """get_customers_detail_name: each one's of a name.
+def detail_name(shop: Store, name: str, region: OneRegion = None) -> Any:
+    """Customers of a name: address, orders, turnover.
 
-    The customers who are called so, with address, orders and turnover.
+    The aggregation get_customers_detail_name.
     """
     return shop.get_customers_detail_name(name, region)

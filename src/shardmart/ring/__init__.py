@@ -4,7 +4,7 @@
 knows nothing of the cluster beside it.
 """
 
-from .client import Acknowledged, Found, RingClient
+from .client import RingClient
 from .errors import (
     ChangeRefusedError,
     ConflictError,
@@ -20,7 +20,9 @@ from .errors import (
 from .node.record import Version
 from .placement.keys import Grouped, Key
 from .placement.ring import Ring
+from .reading import Found
 from .settings import Settings
+from .writing import Acknowledged
 
 __all__ = [
     "Acknowledged",

@@ -12,15 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import NodeAwayError, StaleRingError
-from .node.record import BLIND, Record, Version, clock, draft
+from .membership import View
+from .node.nodes import Nodes
+from .node.record import Record, Version, clock
 from .placement.keys import Key, canonical, to_id
-
-if TYPE_CHECKING:
-    from .client import Found, RingClient
-    from .membership import View
+from .reading import Found, Reader, found
+from .writing import Writer
 
 BATCH = 500
 SINGLE_AT_ONCE = 32
@@ -28,17 +28,15 @@ BATCH_TIMEOUTS = 5
 """A batch may take as long as this many single operations."""
 
 
-async def read(ring: RingClient, keys: list[Key]) -> list[Found]:
-    """See `RingClient.get_many`."""
-    from .client import found
-
-    view = ring.view
+async def read(reader: Reader, keys: list[Key]) -> list[Found]:
+    """Those of these keys that have a value, in no order.  UnavailableError, StaleRingError."""
+    view = reader.nodes.view
     groups: dict[tuple[str, ...], dict[bytes, Any]] = defaultdict(dict)
     for key in keys:
         groups[view.holders(key)][canonical(key)] = to_id(key)
 
     async def one(holders: tuple[str, ...], ids: list[Any]) -> list[Record]:
-        return await ring.collect(
+        return await reader.collect(
             view, holders, lambda node: node.read_many(ids, view.epoch), lambda node: node.hints_of(ids)
         )
 
@@ -46,34 +44,26 @@ async def read(ring: RingClient, keys: list[Key]) -> list[Found]:
     return [value for part in parts for record in part if (value := found(record))]
 
 
-async def write(ring: RingClient, items: Mapping[Key, Any] | Iterable[tuple[Key, Any]]) -> int:
-    """See `RingClient.put_many`."""
-    pairs: Iterable[tuple[Key, Any]] = items.items() if isinstance(items, Mapping) else items
-    return await _write(ring, (draft(key, value, deleted=False, kind=BLIND) for key, value in pairs))
+async def write(writer: Writer, drafts: Iterable[Record]) -> int:
+    """Write drafts, values and tombstones, some hundred at a time; how many, all of them acknowledged.
 
-
-async def delete(ring: RingClient, keys: Iterable[Key]) -> int:
-    """See `RingClient.delete_many`."""
-    return await _write(ring, (draft(key, None, deleted=True, kind=BLIND) for key in keys))
-
-
-async def _write(ring: RingClient, drafts: Iterable[Record]) -> int:
+    Of two drafts of one key in one batch the later one is written.  Raises as writing one does.
+    """
     count = 0
     for batch in _batches(drafts):
         latest = {canonical(one.key): one for one in batch}
         groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
-        view = ring.view
+        view = writer.nodes.view
         for one in latest.values():
             groups[view.holders(one.key)].append(one)
-        left = await asyncio.gather(*(_together(ring, view, group, of) for group, of in groups.items()))
-        await _singly(ring, [record for part in left for record in part])
+        left = await asyncio.gather(*(_together(writer.nodes, view, group, of) for group, of in groups.items()))
+        await _singly(writer, [record for part in left for record in part])
         count += len(batch)
     return count
 
 
-async def _together(ring: RingClient, view: View, holders: tuple[str, ...], drafts: list[Record]) -> list[Record]:
+async def _together(nodes: Nodes, view: View, holders: tuple[str, ...], drafts: list[Record]) -> list[Record]:
     """Write drafts to all their holders, hints where one is away; returns those of which that is not proved."""
-    nodes = ring.nodes
     ids = [to_id(one.key) for one in drafts]
     try:
         before, silent = await nodes.ask(holders, lambda node: node.read_many(ids, view.epoch, values=False))
@@ -92,7 +82,7 @@ async def _together(ring: RingClient, view: View, holders: tuple[str, ...], draf
             there, lambda node: node.apply_many(records, view.epoch, seconds, held=known[node.name])
         )
         keepers = [n for n in view.nodes if n not in holders] + there
-        hints = await _hint(ring, view, records, silent, keepers, seconds) if silent and not late else set()
+        hints = await _hint(nodes, view, records, silent, keepers, seconds) if silent and not late else set()
         after, more = await nodes.ask(there, lambda node: node.read_many(ids, view.epoch, values=False))
     except StaleRingError:
         await nodes.refresh()
@@ -122,14 +112,14 @@ def _numbered(drafts: list[Record], before: Mapping[str, list[Record]]) -> list[
 
 
 async def _hint(
-    ring: RingClient, view: View, records: list[Record], targets: Iterable[str], keepers: list[str], seconds: float
+    nodes: Nodes, view: View, records: list[Record], targets: Iterable[str], keepers: list[str], seconds: float
 ) -> set[str] | None:
     """Leave records with the first keeper that answers, for each target; who that was, None when nobody did."""
     found: set[str] = set()
     for target in targets:
         for name in keepers:
             try:
-                await ring.nodes[name].hint_many(records, target, view.epoch, seconds)
+                await nodes[name].hint_many(records, target, view.epoch, seconds)
             except NodeAwayError:
                 continue
             found.add(name)
@@ -139,12 +129,12 @@ async def _hint(
     return found
 
 
-async def _singly(ring: RingClient, drafts: list[Record]) -> None:
+async def _singly(writer: Writer, drafts: list[Record]) -> None:
     limit = asyncio.Semaphore(SINGLE_AT_ONCE)
 
     async def one(record: Record) -> None:
         async with limit:
-            await (ring.delete(record.key) if record.deleted else ring.put(record.key, record.value))
+            await writer.write(record)
 
     await asyncio.gather(*(one(record) for record in drafts))
 

@@ -1,37 +1,25 @@
 """The client of a ring: get, put, delete, many at once, a whole group, everything; asynchronous.
 
-*Acknowledged* means: journalled on `required_copies` different nodes, at least one of them a node the key belongs to; a
-node that is away gets its copy as a hint that another keeps.  A put goes through the first holder that answers, which
-gives it a version above all it has, then to the others.  A read asks every holder, and where one does not answer the
-hints of all others; the newest version counts, and who had an older one is given it before the read returns.
-So a read sees every write acknowledged before it began, or says that it cannot be certain (UnavailableError).
-
-A *conditional* put (or delete) needs every holder to answer: two copies have no majority that could decide while one is
-away.  It is decided by the first holder, and never takes effect when it raises ConflictError.
+What its answers promise is said where they are made: `reading`, `writing`, `bulk` for many keys, `pages` for all.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from ..tasks import cancel
 from . import bulk, pages
-from .errors import ConflictError, NodeAwayError, NotAcknowledgedError, StaleRingError, StoreError, UnavailableError
 from .membership import View
-from .node.node import Node
 from .node.nodes import Nodes
-from .node.record import CONDITIONAL, Record, Version, clock, draft, new_write
-from .placement.keys import Key, canonical, hash_of, to_id
+from .node.record import BLIND, CONDITIONAL, Version, draft
+from .placement.keys import Key
+from .reading import Found, Reader, found
 from .repair.upkeep import Upkeep
 from .settings import Settings
-
-ATTEMPTS = 10
-"""How often an operation starts anew because the ring changed under it, or somebody else wrote the key."""
-Answer = TypeVar("Answer")
+from .writing import Acknowledged, Writer
 
 
 class _Anything:
@@ -39,24 +27,6 @@ class _Anything:
 
 
 ANYTHING: Final = _Anything()
-
-
-@dataclass(frozen=True)
-class Found:
-    """A value and its version, for a conditional put."""
-
-    key: Key
-    value: Any
-    version: Version
-
-
-@dataclass(frozen=True)
-class Acknowledged:
-    """A write that is kept: on which nodes, and which nodes keep it as a hint for one that is away."""
-
-    version: Version
-    nodes: tuple[str, ...]
-    hints: tuple[str, ...] = ()
 
 
 class RingClient:
@@ -68,6 +38,8 @@ class RingClient:
     def __init__(self, settings: Settings, *, upkeep: bool = True) -> None:
         self.nodes = Nodes(settings)
         self.upkeep = Upkeep(self.nodes)
+        self._reader = Reader(self.nodes)
+        self._writer = Writer(self._reader)
         self._tends = upkeep
         self._task: asyncio.Task[None] | None = None
 
@@ -97,27 +69,16 @@ class RingClient:
 
     async def get(self, key: Key) -> Found | None:
         """The newest value of a key; None when there is none or it was deleted.  UnavailableError."""
-        record = await self._again(lambda: self._newest(key))
-        return found(record)
+        return found(await self._reader.again(lambda: self._reader.newest(key)))
 
     async def get_many(self, keys: Iterable[Key]) -> list[Found]:
         """Those of these keys that have a value, in no order."""
-        return await self._again(lambda: bulk.read(self, list(keys)))
+        wanted = list(keys)
+        return await self._reader.again(lambda: bulk.read(self._reader, wanted))
 
     async def get_group(self, group: str) -> list[Found]:
         """Every value of a group (`Grouped`), in the order of their names."""
-
-        async def read() -> list[Record]:
-            place = hash_of(group)
-            view = self.view
-            return await self.collect(
-                view,
-                view.holders_at(place),
-                lambda node: node.read_group(place, group, view.epoch),
-                lambda node: node.hints_of_group(place, group),
-            )
-
-        records = sorted(await self._again(read), key=lambda record: canonical(record.key))
+        records = await self._reader.again(lambda: self._reader.group(group))
         return [one for record in records if (one := found(record))]
 
     def iterate(self, *, page: int = 500, without: Collection[str] = ()) -> AsyncIterator[Found]:
@@ -126,47 +87,7 @@ class RingClient:
         A key written or deleted after the iteration began may be seen or not.  Nodes named in `without` are not asked:
         what is left of a ring whose nodes have lost their data, and no more than that.
         """
-        return pages.iterate(self, page, without)
-
-    async def _newest(self, key: Key) -> Record | None:
-        view = self.view
-        key_id = to_id(key)
-        records = await self.collect(
-            view,
-            view.holders(key),
-            lambda node: node.read_many([key_id], view.epoch),
-            lambda node: node.hints_of([key_id]),
-        )
-        return records[0] if records else None
-
-    async def collect(
-        self,
-        view: View,
-        holders: tuple[str, ...],
-        records: Callable[[Node], Awaitable[list[Record]]],
-        hints: Callable[[Node], Awaitable[list[Record]]],
-    ) -> list[Record]:
-        """Ask the holders, and hints where one is silent; the newest of every key, given to holders that lag."""
-        answers, silent = await self.nodes.ask(holders, records)
-        newest: dict[bytes, Record] = {}
-        if silent:
-            others, more = await self.nodes.ask([name for name in view.nodes if name not in holders], hints)
-            keep_newest(newest, (record for answer in others.values() for record in answer))
-            silent |= more
-        self.nodes.refuse_uncertain(silent)
-        keep_newest(newest, (record for answer in answers.values() for record in answer))
-        await self._mend(view, answers, newest)
-        return list(newest.values())
-
-    async def _mend(self, view: View, answers: Mapping[str, list[Record]], newest: Mapping[bytes, Record]) -> None:
-        lagging: dict[str, list[Record]] = {}
-        for name, answer in answers.items():
-            held = {canonical(record.key): record.version for record in answer}
-            late = [record for key, record in newest.items() if held.get(key) != record.version]
-            if late:
-                lagging[name] = late
-        if lagging:
-            await self.nodes.ask(lagging, lambda node: node.apply_many(lagging[node.name], view.epoch))
+        return pages.iterate(self.nodes, page, without)
 
     # Writing
 
@@ -176,232 +97,20 @@ class RingClient:
         Raises NotAcknowledgedError, UnavailableError, ValueTooLargeError, with `expect` also ConflictError.
         """
         if isinstance(expect, _Anything):
-            return await self._write(draft(key, value, deleted=False, kind="u"))
-        return await self._write_if(draft(key, value, deleted=False, kind=CONDITIONAL), expect)
+            return await self._writer.write(draft(key, value, deleted=False, kind=BLIND))
+        return await self._writer.write_if(draft(key, value, deleted=False, kind=CONDITIONAL), expect)
 
     async def delete(self, key: Key, *, expect: Version | _Anything = ANYTHING) -> Acknowledged:
         """Delete a key: a tombstone takes its place.  Raises as `put` does; deleting what is not there is no error."""
         if isinstance(expect, _Anything):
-            return await self._write(draft(key, None, deleted=True, kind="u"))
-        return await self._write_if(draft(key, None, deleted=True, kind=CONDITIONAL), expect)
+            return await self._writer.write(draft(key, None, deleted=True, kind=BLIND))
+        return await self._writer.write_if(draft(key, None, deleted=True, kind=CONDITIONAL), expect)
 
     async def put_many(self, items: Mapping[Key, Any] | Iterable[tuple[Key, Any]]) -> int:
         """Write many values, some hundred at a time; returns how many, all of them acknowledged."""
-        return await bulk.write(self, items)
+        pairs: Iterable[tuple[Key, Any]] = items.items() if isinstance(items, Mapping) else items
+        return await bulk.write(self._writer, (draft(key, value, deleted=False, kind=BLIND) for key, value in pairs))
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete many keys, as `put_many` writes; returns how many keys were given."""
-        return await bulk.delete(self, keys)
-
-    async def _write(self, wanted: Record) -> Acknowledged:
-        floor, reason = 0, "the ring kept changing"
-        sent: dict[str, int] = {}
-        try:
-            for _ in range(ATTEMPTS):
-                view = self.view
-                try:
-                    record, first, away = await self._begin(view, wanted, floor, sent)
-                    done, newer = await self._spread(record, {first}, away)
-                except StaleRingError as error:
-                    reason = str(error)
-                    await self.nodes.refresh()
-                    continue
-                if newer is None or newer <= record.version:
-                    return done
-                # Somebody's newer version: written after ours through the same node, or one that this node has missed?
-                held = await self._version_at(first, wanted.key)
-                if held is not None and held >= newer:
-                    return done
-                floor, reason = newer.number, "others wrote the key again and again"
-        except (UnavailableError, StoreError) as error:
-            if not sent:
-                raise
-            raise NotAcknowledgedError(f"{wanted.key!r}: sent to {', '.join(sent)}; then {error}") from None
-        raise NotAcknowledgedError(f"{wanted.key!r}: {reason}; {ATTEMPTS} attempts")
-
-    async def _begin(
-        self, view: View, wanted: Record, floor: int, sent: dict[str, int]
-    ) -> tuple[Record, str, set[str]]:
-        """Have the first holder that answers take the write, in a version above all that it has.
-
-        The record, who that was, and the holders that were away: what they hold is known from the others and from
-        hints, and the version is above that.  `sent` gains every node that the write may have reached, with the number
-        it had: what is carried out late must find itself older.
-        """
-        holders = view.holders(wanted.key)
-        away: set[str] = set()
-        for name in holders:
-            silent = {holder for holder in holders if self.nodes[holder].away is not None}
-            if silent - away:
-                current = await self._newest(wanted.key)
-                floor, away = max(floor, current.version.number if current else 0), away | silent
-            if name in away:
-                continue
-            try:
-                record = await self._offer(self.nodes[name], wanted, floor, view.epoch, sent)
-            except NodeAwayError:
-                continue
-            return record, name, away
-        raise UnavailableError(
-            f"{wanted.key!r}: none of its holders ({', '.join(holders)}) answers; the write was not acknowledged"
-        )
-
-    async def _offer(self, node: Node, wanted: Record, floor: int, epoch: int, sent: dict[str, int]) -> Record:
-        """Write to one node in a version that is newer than what it has; NodeAwayError.
-
-        The number is this client's clock, which is nearly always enough: the node says if it holds something newer,
-        and only then is there another request.
-        """
-        for _ in range(ATTEMPTS):
-            number = max(floor + 1, clock(), *(earlier + 1 for earlier in sent.values()))
-            # A name of its own for each attempt: what an earlier one may have left is another, older write.
-            record = replace(wanted, version=Version(number, new_write()))
-            try:
-                newer = await node.apply(record, epoch)
-            except NodeAwayError as error:
-                if error.sent:
-                    sent[node.name] = number
-                raise
-            if newer is None:
-                sent[node.name] = number
-                return record
-            floor = newer.number
-        raise StaleRingError(f"{node.name}: {wanted.key!r} was written by others again and again")
-
-    async def _version_at(self, name: str, key: Key) -> Version | None:
-        try:
-            held = await self.nodes[name].read_many([to_id(key)], self.view.epoch, values=False)
-        except (NodeAwayError, StaleRingError):
-            return None
-        return held[0].version if held else None
-
-    async def _spread(self, record: Record, kept: set[str], away: set[str]) -> tuple[Acknowledged, Version | None]:
-        """Bring a record that has its version to all its holders; also the newest version met on the way, if newer.
-
-        `away` are the holders whose versions have been looked for in hints before the record got its own.
-        """
-        for _ in range(ATTEMPTS):
-            view = self.view
-            holders = view.holders(record.key)
-            try:
-                answers, silent = await self._apply(record, [name for name in holders if name not in kept], view.epoch)
-                kept |= answers.keys()
-                hints = await self._hint(view, record, kept, silent)
-                newer = max((version for version in answers.values() if version), default=None)
-                if silent.keys() - away:  # a version that the silent one has, or had, is known from hints
-                    current = await self._newest(record.key)
-                    newer = max((v for v in (newer, current and current.version) if v), default=None)
-            except StaleRingError:
-                await self.nodes.refresh()
-                continue
-            self._refuse_too_few(view, record, kept, hints, silent)
-            return Acknowledged(record.version, tuple(n for n in holders if n in kept), tuple(sorted(hints))), newer
-        raise NotAcknowledgedError(f"{record.key!r}: the ring kept changing; {ATTEMPTS} attempts")
-
-    async def _apply(
-        self, record: Record, names: list[str], epoch: int
-    ) -> tuple[dict[str, Version | None], dict[str, NodeAwayError]]:
-        return await self.nodes.ask(names, lambda node: node.apply(record, epoch))
-
-    async def _hint(self, view: View, record: Record, kept: set[str], silent: Mapping[str, NodeAwayError]) -> set[str]:
-        """Leave the record with another node for each silent one; the nodes that keep hints."""
-        dead = view.move.dead if view.move else None
-        holders = view.holders(record.key)
-        order = view.rings[-1].all_from(hash_of(record.key))
-        keepers = [n for n in order if n not in holders] + [n for n in order if n in holders and n in kept]
-        found: set[str] = set()
-        for target in silent:
-            if target == dead:
-                continue
-            for name in keepers:
-                try:
-                    await self.nodes[name].hint(record, target, view.epoch)
-                except NodeAwayError:
-                    continue
-                found.add(name)
-                break
-        return found
-
-    def _refuse_too_few(
-        self, view: View, record: Record, kept: set[str], hints: set[str], silent: Mapping[str, NodeAwayError]
-    ) -> None:
-        for ring in view.rings:
-            own = set(ring.holders_at(hash_of(record.key)))
-            places = (kept if ring is view.ring else kept & own) | hints
-            if not kept & own or len(places) < self.nodes.required:
-                raise NotAcknowledgedError(
-                    f"{record.key!r}: written on {', '.join(sorted(places)) or 'no node'}, an acknowledgement needs "
-                    f"{self.nodes.required} ({'; '.join(str(one) for one in silent.values())})"
-                )
-
-    async def _write_if(self, wanted: Record, expect: Version | None) -> Acknowledged:
-        for _ in range(ATTEMPTS):
-            view = self.view
-            holders = view.holders(wanted.key)
-            try:
-                current = await self._newest(wanted.key)
-                self._refuse_silent(view, wanted.key)
-                if (None if current is None or current.deleted else current.version) != expect:
-                    there = "no value" if current is None or current.deleted else f"version {current.version}"
-                    raise ConflictError(f"{wanted.key!r}: expected {expect or 'no value'}, found {there}")
-                number = max(current.version.number + 1 if current else 0, clock())
-                record = replace(wanted, version=Version(number, new_write(CONDITIONAL)))
-                old = current.version if current else None
-                if not await self.nodes[holders[0]].replace(record, old, view.epoch):
-                    raise ConflictError(f"{wanted.key!r}: another client wrote it first")
-            except StaleRingError:
-                await self.nodes.refresh()
-                continue
-            except NodeAwayError as error:
-                kind = NotAcknowledgedError if error.sent else UnavailableError
-                raise kind(f"{wanted.key!r}: {error}; a conditional write needs all of {', '.join(holders)}") from None
-            return await self._spread_if(view, record, old, holders[0])
-        raise UnavailableError(f"{wanted.key!r}: the ring kept changing; nothing was written")
-
-    async def _spread_if(self, view: View, record: Record, old: Version | None, first: str) -> Acknowledged:
-        """Bring a conditional write that the first holder took to the others.
-
-        While nodes change there is a second holder that decides for those who already work by the next ring.
-        """
-        kept = {first}
-        second = view.rings[-1].holders_at(hash_of(record.key))[0]
-        if second not in kept:
-            try:
-                agreed = await self.nodes[second].replace(record, old, view.epoch)
-            except (NodeAwayError, StaleRingError) as error:
-                raise NotAcknowledgedError(f"{record.key!r}: {error}; it may be written or not") from None
-            if not agreed:
-                raise NotAcknowledgedError(f"{record.key!r}: the ring changed meanwhile; it may be written or not")
-            kept.add(second)
-        try:
-            done, _ = await self._spread(record, kept, set())
-        except (UnavailableError, StoreError) as error:
-            raise NotAcknowledgedError(f"{record.key!r}: sent to {', '.join(kept)}; then {error}") from None
-        return done
-
-    def _refuse_silent(self, view: View, key: Key) -> None:
-        for name in view.holders(key):
-            if reason := self.nodes[name].away:
-                raise UnavailableError(f"{key!r}: {name}: {reason}; a conditional write needs every holder")
-
-    async def _again(self, operation: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Run a read; when the ring has changed, read the membership anew and run it once more."""
-        for _ in range(ATTEMPTS):
-            try:
-                return await operation()
-            except StaleRingError:
-                await self.nodes.refresh()
-        raise UnavailableError(f"the ring kept changing; {ATTEMPTS} attempts")
-
-
-def found(record: Record | None) -> Found | None:
-    """What a caller sees of a record: nothing of a tombstone."""
-    return None if record is None or record.deleted else Found(record.key, record.value, record.version)
-
-
-def keep_newest(newest: dict[bytes, Record], records: Iterable[Record]) -> None:
-    """Keep the newest record of every key."""
-    for record in records:
-        key = canonical(record.key)
-        if key not in newest or newest[key].version < record.version:
-            newest[key] = record
+        return await bulk.write(self._writer, (draft(key, None, deleted=True, kind=BLIND) for key in keys))

@@ -17,6 +17,9 @@ from .node.nodes import Nodes
 from .placement.ring import DEFAULT_COPIES, DEFAULT_VIRTUAL_NODES
 from .settings import Settings
 
+AGAIN_SECONDS = 0.2
+"""How long after one look at the nodes that are away there is another."""
+
 
 @dataclass(frozen=True)
 class Declared:
@@ -59,11 +62,13 @@ async def converge(settings: Settings, declared: Declared, wait_seconds: float) 
 
 async def _change(settings: Settings, weights: Mapping[str, int], wait_seconds: float) -> list[str]:
     changes = []
-    async with RingClient(settings, upkeep=False) as client, asyncio.timeout(wait_seconds):
+    async with RingClient(settings, upkeep=False) as client:
         try:
-            while away := client.nodes.away():
-                await client.upkeep.tend()
-                changes += [f"compare {name} and let it serve" for name in away if name not in client.nodes.away()]
+            async with asyncio.timeout(wait_seconds):  # a move takes as long as there is something to move
+                while away := client.nodes.away():
+                    await client.upkeep.tend()
+                    changes += [f"compare {name} and let it serve" for name in away if name not in client.nodes.away()]
+                    await asyncio.sleep(AGAIN_SECONDS)
         except TimeoutError:
             told = "; ".join(f"{name}: {reason}" for name, reason in client.nodes.away().items())
             raise StoreError(f"waited {wait_seconds:g} s for {told}") from None

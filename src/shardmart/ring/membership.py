@@ -45,7 +45,11 @@ class Move:
     after: Mapping[str, int]
     epoch: int
     dead: str | None = None
-    done: int = 0
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Move:
+        """The move that the store's document is; what an earlier version noted beside it is left aside."""
+        return cls(**{name: document[name] for name in ("phase", "before", "after", "epoch", "dead")})
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class View:
             )
         shape = {"copies": document["copies"], "virtual_nodes": document["virtual_nodes"]}
         found = document.get("move")
-        move = Move(**found) if found else None
+        move = Move.of(found) if found else None
         return cls(
             epoch=document["epoch"],
             ring=Ring(document["weights"], **shape),
@@ -161,11 +165,6 @@ class Membership:
         """Set fields and raise the epoch, if it is still that of `view`; ChangeRefusedError when somebody was first."""
         update: Document = {"$set": fields, "$inc": {"epoch": 1}} | ({"$unset": unset} if unset else {})
         return await self._update({"_id": self.ring, "epoch": view.epoch}, update, f"epoch {view.epoch} has ended")
-
-    async def progress(self, view: View, done: int) -> None:
-        """Note how far a move came; only a hint for who goes on with it."""
-        where = {"_id": self.ring, "epoch": view.epoch}
-        await self._answer(self._rings.update_one(where, {"$set": {"move.done": done}}))
 
     async def finish(self, view: View, gone: list[str]) -> View:
         """The move is over; nodes that are `gone` are members no more."""

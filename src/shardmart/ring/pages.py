@@ -8,45 +8,39 @@ asked late to one that was asked early.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
-from typing import TYPE_CHECKING
 
 from .errors import NodeAwayError, StaleRingError, UnavailableError
+from .node.nodes import Nodes
 from .node.record import Record
 from .placement.keys import canonical, hash_of
 from .placement.ring import HIGHEST, LOWEST
-
-if TYPE_CHECKING:
-    from .client import Found, RingClient
+from .reading import Found, found, keep_newest
 
 ATTEMPTS = 20
 
 
-async def iterate(ring: RingClient, page: int, without: Collection[str]) -> AsyncIterator[Found]:
-    """See `RingClient.iterate`."""
-    from .client import found
-
+async def iterate(nodes: Nodes, page: int, without: Collection[str]) -> AsyncIterator[Found]:
+    """See `RingClient.iterate`.  UnavailableError."""
     place = LOWEST
     while place <= HIGHEST:
-        records, last = await _page(ring, place, page, without)
+        records, last = await _page(nodes, place, page, without)
         for record in records:
             if value := found(record):
                 yield value
         place = last + 1
 
 
-async def _page(ring: RingClient, first: int, limit: int, without: Collection[str]) -> tuple[list[Record], int]:
+async def _page(nodes: Nodes, first: int, limit: int, without: Collection[str]) -> tuple[list[Record], int]:
     for _ in range(ATTEMPTS):
         try:
-            return await _read(ring, first, limit, without)
+            return await _read(nodes, first, limit, without)
         except StaleRingError:
-            await ring.nodes.refresh()
+            await nodes.refresh()
     raise UnavailableError(f"the ring kept changing; {ATTEMPTS} attempts")
 
 
-async def _read(ring: RingClient, first: int, limit: int, without: Collection[str]) -> tuple[list[Record], int]:
-    from .client import keep_newest
-
-    view, nodes = ring.view, ring.nodes
+async def _read(nodes: Nodes, first: int, limit: int, without: Collection[str]) -> tuple[list[Record], int]:
+    view = nodes.view
     names = [name for name in view.nodes if name not in without]
     answers, silent = await nodes.ask(names, lambda node: node.page(first, limit))
     nodes.refuse_uncertain(silent)
@@ -55,7 +49,7 @@ async def _read(ring: RingClient, first: int, limit: int, without: Collection[st
         if len(records) == limit:  # the last place may go on
             last = min(last, hash_of(records[-1].key) - 1)
     if last < first:
-        return await _read(ring, first, limit * 2, without)
+        return await _read(nodes, first, limit * 2, without)
     hints, more = await nodes.ask(answers, lambda node: node.hints_between(first, last))
     epochs, late = await nodes.ask(answers, lambda node: node.serves())
     nodes.refuse_uncertain(_all(silent, more, late))

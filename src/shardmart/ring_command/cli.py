@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,34 +18,19 @@ from rich.table import Table
 
 from shardmart.command import run_app
 from shardmart.errors import BadUseError
-from shardmart.loader.progress import Reporter, reporter
 from shardmart.platforms.state import State
 from shardmart.ring import RingClient, Settings, declared, moves
 from shardmart.ring import settings as settings_file
 from shardmart.ring.moves import Mover
 from shardmart.ring.node.nodes import Nodes
 
-from . import checks, demonstrations, given, users
-from .cut import Cut
-from .outcome import Outcome
-from .servers import temporary
+from . import checks, demonstrations, users
+from .play import Json, add_to, progress
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+add_to(app)
 Answer = TypeVar("Answer")
 
-Documents = Annotated[int, typer.Option(min=1, help="How many documents.")]
-Uris = Annotated[
-    list[str] | None,
-    typer.Option("--uri", help="Connection string of a node to use in place of one that is started; once for each."),
-]
-UriFile = Annotated[
-    Path | None,
-    typer.Option("--uri-file", help="The same from a file, a line each: strings with passwords belong in one."),
-]
-StoreUri = Annotated[
-    str | None, typer.Option(help="Connection string of the membership store for --uri.  [default: the first node]")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 RingName = Annotated[
     str | None, typer.Option("--ring", help="Name of the ring in the topology.  [default: the only one]")
 ]
@@ -54,51 +38,6 @@ SettingsFile = Annotated[Path | None, typer.Option("--settings", help="File with
 StateFolder = Annotated[
     Path | None, typer.Option("--state", help="State folder.  [default: $SHARDMART_STATE or .shardmart]")
 ]
-
-
-@app.command()
-def single(
-    documents: Documents = 100_000,
-    uri: Uris = None,
-    uri_file: UriFile = None,
-    store_uri: StoreUri = None,
-    as_json: Json = False,
-) -> None:
-    """Insert documents on one node and find each of them."""
-    _play(demonstrations.single, 1, documents, given.strings(uri, uri_file), store_uri, as_json)
-
-
-@app.command()
-def multi(
-    documents: Documents = 100_000,
-    uri: Uris = None,
-    uri_file: UriFile = None,
-    store_uri: StoreUri = None,
-    as_json: Json = False,
-) -> None:
-    """Spread documents over three nodes, remove one, add it back."""
-    _play(demonstrations.multi, 3, documents, given.strings(uri, uri_file), store_uri, as_json)
-
-
-@app.command()
-def backup(
-    documents: Documents = 100_000,
-    uri: Uris = None,
-    uri_file: UriFile = None,
-    store_uri: StoreUri = None,
-    as_json: Json = False,
-) -> None:
-    """Keep every key on two nodes, kill one, go on, start it again; with --uri its connections are cut instead."""
-    uris = given.strings(uri, uri_file)
-    with _progress() as output:
-        if uris:
-            settings = given.named(uris, 3, store_uri)
-            with Cut(settings, "n2") as cut, given.cleared(settings):
-                outcome = asyncio.run(demonstrations.backup(cut, documents, output))
-        else:
-            with temporary(given.NAME, 3) as servers:
-                outcome = asyncio.run(demonstrations.backup(servers, documents, output))
-    _tell(outcome, as_json)
 
 
 @app.command()
@@ -315,7 +254,7 @@ def _move(
     check: bool = False,
     dead: str | None = None,
 ) -> None:
-    with _progress() as output:
+    with progress() as output:
 
         async def work(client: RingClient) -> None:
             mover = Mover(client.nodes, demonstrations.progress_of(output))
@@ -340,46 +279,6 @@ def _show_plan(plan: list[moves.Transfer]) -> None:
         table.add_row(one.source, one.target, f"{len(one.arcs):,}", f"{one.records:,}", f"{one.bytes:,}")
     Console().print(table)
     print(f"{sum(one.records for one in plan):,} copies would move; nothing was changed")
-
-
-def _play(
-    story: Callable[[Settings, int, Reporter], Awaitable[Outcome]],
-    nodes: int,
-    count: int,
-    uris: list[str],
-    store_uri: str | None,
-    as_json: bool,
-) -> None:
-    async def play(settings: Settings, output: Reporter) -> Outcome:
-        return await story(settings, count, output)
-
-    with _progress() as output:
-        if uris:
-            settings = given.named(uris, nodes, store_uri)
-            with given.cleared(settings):
-                outcome = asyncio.run(play(settings, output))
-        else:
-            with temporary(given.NAME, nodes) as servers:
-                outcome = asyncio.run(play(servers.settings(timeout_seconds=5.0), output))
-    _tell(outcome, as_json)
-
-
-def _tell(outcome: Outcome, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(outcome.as_json(), indent=2))
-    else:
-        outcome.show(Console())
-    if not outcome.holds:
-        raise typer.Exit(1)
-
-
-@contextmanager
-def _progress() -> Iterator[Reporter]:
-    output = reporter(Console(stderr=True))
-    try:
-        yield output
-    finally:
-        output.end()
 
 
 def _settings(ring: str | None, file: Path | None, state: Path | None) -> Settings:

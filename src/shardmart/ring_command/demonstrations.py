@@ -20,6 +20,8 @@ from shardmart.ring.repair.upkeep import held_by_both
 from .outcome import Outcome
 
 VALUES = {"$and": [{"h": {"$exists": True}}, {"t": {"$exists": False}}]}
+CALM_SECONDS, LOSS_SECONDS = 5.0, 2.0
+"""How long an operation may take: where no node goes, and where the first answer after one went is measured."""
 RESYNC_SECONDS = 120.0
 SPREAD_FROM = 5_000
 """Below so many documents chance alone makes nodes differ by several per cent: nothing is claimed then."""
@@ -28,6 +30,27 @@ SPREAD_FROM = 5_000
 def documents(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """The documents of a demonstration: keys and values, the same each time."""
     return ((f"document-{n}", {"name": f"Document {n}", "quantity": n % 100}) for n in range(count))
+
+
+class Serving(Protocol):
+    """The servers of a demonstration."""
+
+    names: tuple[str, ...]
+
+    def settings(self, *, timeout_seconds: float) -> Settings:
+        """The settings of a ring of these nodes."""
+
+
+class Losing(Serving, Protocol):
+    """Servers of which one can be lost and come back with its data; `loss` says how, in words."""
+
+    loss: str
+
+    def kill(self, name: str) -> None:
+        """Lose a node now."""
+
+    def start(self, name: str) -> None:
+        """Have it back."""
 
 
 async def prepare(settings: Settings, copies: int, names: Iterable[str]) -> None:
@@ -39,10 +62,10 @@ async def prepare(settings: Settings, copies: int, names: Iterable[str]) -> None
         await nodes.close()
 
 
-async def single(settings: Settings, count: int, reporter: Reporter) -> Outcome:
+async def single(servers: Serving, count: int, reporter: Reporter) -> Outcome:
     """Insert documents on one node, and find each of them."""
     outcome = Outcome("Insert and find on one node")
-    names = tuple(settings.nodes)
+    names, settings = servers.names, servers.settings(timeout_seconds=CALM_SECONDS)
     await prepare(settings, 1, names)
     async with RingClient(settings, upkeep=False) as ring:
         await _insert(ring, count, outcome, reporter)
@@ -51,10 +74,10 @@ async def single(settings: Settings, count: int, reporter: Reporter) -> Outcome:
     return outcome
 
 
-async def multi(settings: Settings, count: int, reporter: Reporter) -> Outcome:
+async def multi(servers: Serving, count: int, reporter: Reporter) -> Outcome:
     """Spread documents over three nodes, remove one, add it back."""
     outcome = Outcome("Three nodes: spread, remove one, add it back")
-    names = tuple(settings.nodes)
+    names, settings = servers.names, servers.settings(timeout_seconds=CALM_SECONDS)
     gone = names[-1]
     await prepare(settings, 1, names)
     async with RingClient(settings, upkeep=False) as ring:
@@ -84,26 +107,10 @@ async def multi(settings: Settings, count: int, reporter: Reporter) -> Outcome:
     return outcome
 
 
-class Losing(Protocol):
-    """Three nodes of which one can be lost and come back with its data; `loss` says how, in words."""
-
-    loss: str
-    names: tuple[str, ...]
-
-    def settings(self, *, timeout_seconds: float) -> Settings:
-        """The settings of a ring of these nodes."""
-
-    def kill(self, name: str) -> None:
-        """Lose a node now."""
-
-    def start(self, name: str) -> None:
-        """Have it back."""
-
-
 async def backup(servers: Losing, count: int, reporter: Reporter) -> Outcome:
     """Keep each key on two nodes, lose one, go on, have it back and have it catch up."""
     outcome = Outcome(f"Backup on the next node: {servers.loss} of one of three, go on, resync")
-    settings = servers.settings(timeout_seconds=2.0)
+    settings = servers.settings(timeout_seconds=LOSS_SECONDS)
     names = servers.names
     killed = names[1]
     tenth = max(count // 10, 1)

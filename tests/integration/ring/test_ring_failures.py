@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
-from pymongo.errors import AutoReconnect
 
 from shardmart.ring import (
     NotAcknowledgedError,
     RingClient,
     StoreError,
     UnavailableError,
+    declared,
     moves,
 )
 from shardmart.ring.errors import NodeAwayError
-from shardmart.ring.node.node import Node
 from shardmart.ring_command.servers import STORE
+from tests.support.ring_clients import LateLine
 from tests.support.rings import RingServers, assert_equal_copies, back, key_of, ring, run, until
 
 
@@ -120,35 +118,6 @@ def test_a_stale_copy_never_answers_alone(running: RingServers) -> None:
                 assert found.value == "new"
 
     run(test())
-
-
-class LateLine:
-    """The records of a node over a line that is cut: writes do not come back, and arrive when `carry_out` says."""
-
-    def __init__(self, node: Node) -> None:
-        self._node, self._records = node, node.records
-        self._waiting: list[Callable[[], Awaitable[object]]] = []
-        node.records = self  # type: ignore[assignment]
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._records, name)
-        if name not in ("update_one", "insert_one", "bulk_write", "find_one_and_update"):
-            return method
-
-        async def lost(*arguments: Any, **options: Any) -> None:
-            self._waiting.append(lambda: method(*arguments, **options))
-            raise AutoReconnect("the line is cut")
-
-        return lost
-
-    async def carry_out(self) -> int:
-        for write in self._waiting:
-            await write()
-        return len(self._waiting)
-
-    async def mend(self) -> None:
-        self._node.records = self._records
-        await self._node.check()
 
 
 @pytest.mark.full
@@ -332,20 +301,48 @@ def test_an_empty_folder_in_place_of_a_node_is_refused(running: RingServers) -> 
     run(test())
 
 
-def test_reads_and_writes_go_on_without_the_membership_store(running: RingServers) -> None:
+def test_reads_writes_and_hints_go_on_without_the_membership_store_and_the_rest_waits(running: RingServers) -> None:
     async def test() -> None:
         async with ring(running, timeout_seconds=2.0) as client:
-            await client.put("key", 1)
+            key = key_of(client, "n1", "n2")
+            await client.put(key, 1)
             running.kill(STORE)
             try:
-                await client.put("key", 2)
-                found = await client.get("key")
+                await client.put(key, 2)
+                running.kill("n1")
+                done = await client.put(key, 3)
+                assert done.hints == ("n3",)
+                found = await client.get(key)
                 assert found
-                assert found.value == 2
+                assert found.value == 3
                 with pytest.raises(StoreError):
                     await moves.Mover(client.nodes).begin({"n1": 1, "n2": 1})
+                with pytest.raises(StoreError):
+                    async with RingClient(running.settings(), upkeep=False):
+                        raise AssertionError("a client began without the membership")
+                running.start("n1")
+                with pytest.raises(StoreError):
+                    await client.upkeep.bring_back("n1")
+                assert "n1" in client.nodes.away()
             finally:
                 running.start(STORE)
+            await back(client, "n1")
+            await client.upkeep.deliver()
+            assert running.records("n1")[key] == 3
+
+    run(test())
+
+
+def test_a_declared_ring_waits_for_a_node_that_is_away_as_long_as_it_may_and_names_it(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            wanted = declared.Declared(client.view.ring.weights, virtual_nodes=64)
+            await client.put("key", "value")
+            running.kill("n1")
+            with pytest.raises(StoreError, match=r"waited 0\.5 s for n1: "):
+                await declared.converge(client.nodes.settings, wanted, 0.5)
+            running.start("n1")
+            assert await declared.converge(client.nodes.settings, wanted, 30) == ["compare n1 and let it serve"]
 
     run(test())
 

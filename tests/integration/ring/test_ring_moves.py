@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from shardmart.ring import ChangeRefusedError, RingClient, WrongNodeError
+from shardmart.ring import ChangeRefusedError, Grouped, Key, RingClient, WrongNodeError, declared
 from shardmart.ring.moves import Moved, Mover
-from tests.support.rings import RingServers, assert_equal_copies, back, key_of, ring, run
+from shardmart.ring.node.nodes import Nodes
+from shardmart.ring_command.servers import STORE
+from tests.support.ring_clients import assert_all_told, load
+from tests.support.rings import DATABASE, RingServers, assert_equal_copies, back, key_of, ring, run
 
 THREE = {"n1": 1, "n2": 1, "n3": 1}
 FOUR = THREE | {"n4": 1}
@@ -22,51 +25,6 @@ async def move(client: RingClient, after: dict[str, int], dead: str | None = Non
     mover = Mover(client.nodes)
     await mover.begin(after, dead=dead)
     return await mover.run()
-
-
-class Load:
-    """Clients that write, delete and read while something happens; what they were told is what must be."""
-
-    def __init__(self, client: RingClient) -> None:
-        self.client = client
-        self.told: dict[str, int | None] = {}
-        self.wrong: list[str] = []
-        self.rounds = 0
-        self.enough: int | None = None
-
-    async def worker(self, number: int) -> None:
-        n = 0
-        while self.enough is None or self.rounds < self.enough:
-            key = f"load-{number}-{n % 40}"
-            if n % 7 == 6:
-                await self.client.delete(key)
-                self.told[key] = None
-            else:
-                await self.client.put(key, n)
-                self.told[key] = n
-            found = await self.client.get(key)
-            if (found.value if found else None) != self.told[key]:
-                self.wrong.append(f"{key}: told {self.told[key]}, read {found}")
-            n += 1
-            self.rounds += 1
-
-
-@asynccontextmanager
-async def load(client: RingClient) -> AsyncIterator[Load]:
-    made = Load(client)
-    tasks = [asyncio.create_task(made.worker(i)) for i in range(4)]
-    try:
-        yield made
-    finally:
-        made.enough = made.rounds + 40  # some more after the change, then each ends with the operation it is in
-        await asyncio.gather(*tasks)
-    assert made.wrong == []
-
-
-async def assert_all_told(client: RingClient, told: dict[str, int | None]) -> None:
-    """Everything that was acknowledged is there, and nothing that was deleted."""
-    found = {one.key: one.value async for one in client.iterate() if str(one.key).startswith("load-")}
-    assert found == {key: value for key, value in told.items() if value is not None}
 
 
 def test_adding_and_removing_a_node_moves_exactly_what_must_move_while_clients_work(running: RingServers) -> None:
@@ -150,6 +108,135 @@ def test_a_mover_killed_in_any_phase_is_resumed_by_another(running: RingServers,
     run(test())
 
 
+def killed_at(nodes: Nodes, request: int) -> None:
+    """Have whoever works with these nodes end at this request to a node or the store, and do nothing ever after."""
+    asked = 0
+
+    def before(answer: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def counted(operation: Any, *more: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            if asked > request:
+                getattr(operation, "close", lambda: None)()
+                raise MoverKilledError
+            return await answer(operation, *more)
+
+        return counted
+
+    for one in (*(nodes[name] for name in FOUR), nodes.membership):
+        owner: Any = one
+        name = "answer" if hasattr(owner, "answer") else "_answer"
+        setattr(owner, name, before(getattr(owner, name)))
+
+
+@pytest.mark.full
+def test_a_mover_killed_at_any_request_is_resumed_by_another(running: RingServers) -> None:
+    """The first to the last request to a node or the store: what it leaves is right, and another finishes it."""
+
+    async def test() -> None:
+        expected: dict[Key, object] = {f"key-{n}": n for n in range(30)}
+        async with ring(running, virtual_nodes=2) as client:
+            await client.put_many(expected.items())
+            request, finished = 0, False
+            while not finished:
+                after = THREE if "n4" in client.view.ring.weights else FOUR
+                doomed = Nodes(running.settings())
+                await doomed.refresh()
+                killed_at(doomed, request)
+                try:
+                    mover = Mover(doomed)
+                    await mover.begin(after)
+                    await mover.run()
+                    finished = True
+                except MoverKilledError:
+                    pass
+                finally:
+                    await doomed.close()
+                await client.nodes.refresh()
+                changed = f"key-{request % 30}"
+                await client.put(changed, f"changed at {request}")
+                expected[changed] = f"changed at {request}"
+                assert {one.key: one.value for one in await client.get_many(expected)} == expected, request
+                with running.admin(STORE) as store:
+                    store[DATABASE].leases.delete_many({})  # as a minute does
+                if client.view.move:
+                    await Mover(client.nodes).run()
+                assert client.view.move is None
+                assert_equal_copies(running, client)
+                assert {one.key: one.value async for one in client.iterate()} == expected, request
+                request += 1
+            assert request > 40, "a move asks the nodes and the store more often than that"
+
+    async def bounded() -> None:
+        async with asyncio.timeout(600):
+            await test()
+
+    asyncio.run(bounded())
+
+
+def test_what_a_copy_lost_is_found_before_the_old_copies_go(running: RingServers) -> None:
+    async def test() -> None:
+        async with ring(running) as client:
+            await client.put_many((f"key-{n}", n) for n in range(300))
+            lost: list[str] = []
+
+            def lose(phase: str, done: int, total: int) -> None:
+                if phase == "copy" and done == total:
+                    lost.extend(list(running.records("n4"))[:5])
+                    with running.admin("n4") as admin:
+                        admin[DATABASE].records.delete_many({"_id": {"$in": lost}})
+
+            mover = Mover(client.nodes, lose)
+            await mover.begin(FOUR)
+            done = await mover.run()
+            assert len(lost) == 5
+            assert done.mended >= 5
+            assert set(lost) <= set(running.records("n4"))
+            assert_equal_copies(running, client)
+
+    run(test())
+
+
+@pytest.mark.parametrize("copies", [1, 3, 4])
+def test_a_ring_keeps_as_many_copies_as_it_is_told_also_when_a_node_leaves(running: RingServers, copies: int) -> None:
+    async def test() -> None:
+        async with ring(running, *running.names, copies=copies) as client:
+            assert len((await client.put("one", 0)).nodes) == copies
+            await client.put_many((f"key-{n}", n) for n in range(200))
+            await client.delete("key-0")
+            assert_equal_copies(running, client)
+            if copies < 4:
+                await move(client, THREE)
+            else:
+                with pytest.raises(ChangeRefusedError, match="4 copies on 3 nodes"):
+                    await Mover(client.nodes).begin(THREE)
+            assert sum(len(running.records(name)) for name in running.names) == 201 * copies
+            assert_equal_copies(running, client)
+            assert {one.value async for one in client.iterate()} == set(range(200))
+
+    run(test())
+
+
+@pytest.mark.full
+def test_a_move_may_take_longer_than_a_declared_ring_waits_for_servers(
+    running: RingServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves_at_once = Mover.run
+
+    async def slow(self: Mover) -> Moved:
+        await asyncio.sleep(5.5)
+        return await moves_at_once(self)
+
+    monkeypatch.setattr(Mover, "run", slow)
+
+    async def test() -> None:
+        async with ring(running) as client:
+            (said,) = await declared.converge(client.nodes.settings, declared.Declared(FOUR, virtual_nodes=64), 5.0)
+            assert said.startswith("change the nodes from n1, n2, n3 to n1, n2, n3, n4: ")
+
+    run(test())
+
+
 def test_a_client_with_an_old_ring_is_told_and_reads_it_anew(running: RingServers) -> None:
     async def test() -> None:
         async with ring(running) as client:
@@ -160,14 +247,35 @@ def test_a_client_with_an_old_ring_is_told_and_reads_it_anew(running: RingServer
                 await move(client, FOUR)
                 stale = old.view
                 assert stale.epoch < client.view.epoch
-                moved = next(f"key-{n}" for n in range(300) if client.view.holders(f"key-{n}")[0] == "n4")
-                found = await old.get(moved)
+                moved = [f"key-{n}" for n in range(300) if client.view.holders(f"key-{n}")[0] == "n4"]
+                group = next(g for n in range(100) if client.view.holders(Grouped(g := f"g-{n}", ""))[0] == "n4")
+                await client.put(Grouped(group, "line"), "in a group")
+                found = await client.get(moved[4])
                 assert found
-                assert old.view.epoch == client.view.epoch
-                old.nodes._view = stale
-                done = await old.put(moved, "written")
-                assert set(done.nodes) == set(client.view.holders(moved))
-                assert_equal_copies(running, client)
+
+                async def everything() -> None:
+                    assert len([one async for one in old.iterate()]) >= 299
+
+                operations: dict[str, Callable[[], Awaitable[object]]] = {
+                    "get": lambda: old.get(moved[0]),
+                    "get_many": lambda: old.get_many(moved),
+                    "get_group": lambda: old.get_group(group),
+                    "iterate": everything,
+                    "put": lambda: old.put(moved[1], "written"),
+                    "put_many": lambda: old.put_many([(moved[2], "written")]),
+                    "delete": lambda: old.delete(moved[3]),
+                    "put on condition": lambda: old.put(moved[4], "written", expect=found.version),
+                    "delete_many": lambda: old.delete_many([moved[5]]),
+                }
+                for name, operation in operations.items():
+                    old.nodes._view = stale
+                    await operation()
+                    assert old.view.epoch == client.view.epoch, name
+                    assert_equal_copies(running, client)
+                assert [one.value for one in await old.get_group(group)] == ["in a group"]
+                values = {one.key: one.value for one in await client.get_many(moved[:6])}
+                written = dict.fromkeys((moved[1], moved[2], moved[4]), "written")
+                assert values == {moved[0]: int(moved[0].removeprefix("key-"))} | written
 
     run(test())
 

@@ -83,7 +83,7 @@ def test_a_client_whose_clock_is_behind_writes_over_what_one_ahead_wrote(
     async def test() -> None:
         async with ring(running) as client:
             ahead = await client.put("key", "ahead")
-            monkeypatch.setattr("shardmart.ring.client.clock", lambda: 7)
+            monkeypatch.setattr("shardmart.ring.writing.clock", lambda: 7)
             behind = await client.put("key", "behind")
             assert behind.version > ahead.version
             deleted = await client.delete("key")
@@ -236,7 +236,15 @@ def test_a_group_is_read_as_one(running: RingServers) -> None:
 def test_a_value_too_large_with_its_envelope_is_refused_before_the_first_copy(running: RingServers) -> None:
     async def test() -> None:
         async with ring(running, timeout_seconds=30.0) as client:
-            await client.put("fits", b"x" * (MAX_RECORD_BYTES - 300))
+            fits = b"x" * (MAX_RECORD_BYTES - 300)
+            await client.put("fits", fits)
+            owner, backup = client.view.holders("fits")
+            (other,) = {"n1", "n2", "n3"} - {owner, backup}
+            (record,) = await client.nodes[owner].read_many(["fits"], client.view.epoch)
+            await client.nodes[other].hint(record, backup, client.view.epoch)  # it fits wherever it may have to go
+            await client.nodes[backup].forget([record])
+            await client.upkeep.deliver()
+            assert running.records(backup) == {"fits": fits}
             with pytest.raises(ValueTooLargeError):
                 await client.put("large", b"x" * MAX_RECORD_BYTES)
             assert all("large" not in running.records(name) for name in running.names)

@@ -140,6 +140,7 @@ def test_a_shard_is_added_filled_and_removed(cluster: EmbeddedCluster, things: A
     )
     spare = declared.members[0].name
     admin.command("balancerStop")  # it would move the same chunks at the same time
+    stream = things.watch([{"$match": {"operationType": "insert"}}], max_await_time_ms=500)
     cluster.processes[spare] = wider.processes[spare]  # ended with the cluster
     wider.start(spare)
     wider.form(declared)
@@ -148,6 +149,15 @@ def test_a_shard_is_added_filled_and_removed(cluster: EmbeddedCluster, things: A
     admin.command("moveChunk", name, bounds=[first["min"], first["max"]], to="spare", _waitForDelete=True)
     assert things.count_documents({}) == 200
     assert "spare" in {c["shard"] for c in chunks(things.database.client, name)}
+    with stream:  # opened before the shard was there
+        for number in range(1000, 1040):
+            things.insert_one({"_id": number})
+        assert [stream.next()["documentKey"]["_id"] for _ in range(40)] == list(range(1000, 1040))
+    with connect(declared.members[0].address, cluster.members_credentials) as there:
+        assert there[things.database.name].things.count_documents({"_id": {"$gte": 1000}}), (
+            "no event was the new shard's"
+        )
+    things.delete_many({"_id": {"$gte": 1000}})
 
     failing(70, lambda: admin.command("removeShard", "nowhere"))
     assert admin.command("removeShard", "spare")["state"] == "started"

@@ -192,7 +192,8 @@ def test_two_hundred_streams_leave_room_for_others(cluster: EmbeddedCluster, thi
     with cluster.client(maxPoolSize=250) as many, ThreadPoolExecutor(200) as pool:
         database = many[things.database.name]
         opening = {"aggregate": "things", "pipeline": [{"$changeStream": {}}], "cursor": {}}
-        cursors = [database.command(opening)["cursor"]["id"] for _ in range(200)]
+        # Every one has its own comment: streams that ask for the same would be read as one.
+        cursors = [database.command({**opening, "comment": n})["cursor"]["id"] for n in range(200)]
         more = {"collection": "things", "maxTimeMS": 20_000}
         waiting = [pool.submit(database.command, "getMore", Int64(cursor), **more) for cursor in cursors]
         wait_until(lambda: sum(future.running() for future in waiting) == 200, "all streams to wait")
@@ -205,18 +206,73 @@ def test_two_hundred_streams_leave_room_for_others(cluster: EmbeddedCluster, thi
         database.command("killCursors", "things", cursors=[Int64(cursor) for cursor in cursors])
 
 
+def opened(things: Any) -> int:
+    """How many cursors of change streams the members have open on a collection, idle or in use."""
+    stage = {"$currentOp": {"allUsers": True, "idleCursors": True}}
+    here = {"$match": {"cursor.originatingCommand.aggregate": "things", "ns": things.full_name}}
+    return len(list(things.database.client.admin.aggregate([stage, here])))
+
+
+def cursors_of(streams: int, request: pytest.FixtureRequest) -> int:
+    """How many cursors the members of two shards have for streams that ask for the same."""
+    return 2 * streams if "mongos" in request.node.name else 2
+
+
+def test_streams_that_ask_for_the_same_have_one_cursor_on_each_shard(
+    things: Any, request: pytest.FixtureRequest
+) -> None:
+    streams = [things.watch(max_await_time_ms=200) for _ in range(10)]
+    read: list[list[int]] = [[] for _ in streams]
+    numbers = iter(range(10_000))
+    expected = cursors_of(10, request)
+
+    def shared() -> bool:
+        things.insert_one({"_id": next(numbers)})
+        take(streams, read)
+        return opened(things) == expected
+
+    wait_until(shared, "all streams to be read as one")
+    resumed = things.watch(resume_after=streams[3].resume_token, max_await_time_ms=200)
+    streams, read = [*streams, resumed], [*read, list(read[3])]
+    last = next(numbers)
+    things.insert_one({"_id": last})
+    wait_until(lambda: all(numbers[-1] == last for numbers in take(streams, read)), "the last event")
+    assert all(numbers == list(range(last + 1)) for numbers in read)
+    for stream in streams[:-1]:
+        stream.close()  # the last one reads on
+    things.insert_one({"_id": last + 1})
+    assert resumed.next()["documentKey"]["_id"] == last + 1
+    resumed.close()
+    wait_until(lambda: opened(things) == 0, "the cursors to be closed", 60)
+
+
+def take(streams: list[Any], read: list[list[int]]) -> list[list[int]]:
+    """Read what each stream has; returns what was read in all."""
+    for stream, numbers in zip(streams, read, strict=True):
+        while event := stream.try_next():
+            numbers.append(event["documentKey"]["_id"])
+    return read
+
+
+def test_a_stream_that_others_have_left_far_behind_misses_nothing(things: Any, request: pytest.FixtureRequest) -> None:
+    with things.watch(max_await_time_ms=200) as quick, things.watch(max_await_time_ms=200) as slow:
+        read: list[list[int]] = [[], []]
+        things.insert_one({"_id": 0})
+        expected = cursors_of(2, request)
+        wait_until(lambda: all(take([quick, slow], read)) and opened(things) == expected, "both to be one")
+        for number in range(1, 31):
+            things.insert_one({"_id": number, "pad": "x" * 900_000})
+            take([quick], read[:1])
+        wait_until(lambda: take([quick], read[:1])[0][-1] == 30, "the quick one")
+        wait_until(lambda: take([slow], read[1:])[0][-1] == 30, "the slow one")
+    assert read == [list(range(31))] * 2
+
+
 def test_the_cursors_of_a_dead_client_are_closed(cluster: EmbeddedCluster, things: Any) -> None:
-    admin = things.database.client.admin
-
-    def opened() -> int:
-        stage = {"$currentOp": {"allUsers": True, "idleCursors": True}}
-        here = {"$match": {"cursor.originatingCommand.aggregate": "things", "ns": things.full_name}}
-        return len(list(admin.aggregate([stage, here])))
-
     dying = cluster.client()
     dying[things.database.name].command(
         {"aggregate": "things", "pipeline": [{"$changeStream": {}}], "cursor": {"batchSize": 0}}
     )
-    wait_until(lambda: opened() == 2, "the stream's cursors")
+    wait_until(lambda: opened(things) == 2, "the stream's cursors")
     dying.close()
-    wait_until(lambda: opened() == 0, "the cursors to be closed", 60)
+    wait_until(lambda: opened(things) == 0, "the cursors to be closed", 60)

@@ -97,7 +97,7 @@ def test_nodes_run_with_the_parameters_of_the_embedded_platform(tmp_path: Path, 
 
 def test_the_data_folder_is_made_with_the_options_of_the_embedded_platform() -> None:
     script = (ROOT / "helm" / "fragments" / "files" / "start-node.sh").read_text()
-    made = (ROOT / "src" / "shardmart" / "platforms" / "postgres.py").read_text()
+    made = (ROOT / "src" / "shardmart" / "platforms" / "postgres" / "servers.py").read_text()
     for option in ("--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"):
         assert f'"{option}"' in made
         assert option in script

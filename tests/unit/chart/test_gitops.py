@@ -67,6 +67,56 @@ def test_the_shop_comes_after_the_cluster_it_is_made_for(environment: str) -> No
     assert shop["cluster"]["tls"]["enabled"] == cluster["tls"]["enabled"]
 
 
+@pytest.mark.parametrize("part", CHARTS)
+@pytest.mark.parametrize("environment", TOPOLOGIES)
+def test_an_application_heals_prunes_and_tries_again_with_what_git_has_by_then(environment: str, part: str) -> None:
+    (application,) = documents(GITOPS / "argocd" / f"{environment}{part}.yaml")
+    policy = application["spec"]["syncPolicy"]
+    assert policy["automated"] == {"prune": True, "selfHeal": True}
+    assert (policy["retry"]["limit"], policy["retry"]["refresh"]) == (-1, True)
+    assert "ServerSideApply=true" in policy["syncOptions"]
+    # Without it StatefulSets are OutOfSync for ever, by what the API server fills in.
+    options = application["metadata"]["annotations"]["argocd.argoproj.io/compare-options"]
+    assert options == "ServerSideDiff=true"
+    assert "finalizers" not in application["metadata"], "deleting the Application may not delete the data's cluster"
+    assert "ignoreDifferences" not in application["spec"]
+
+
+def test_every_application_is_the_projects_and_comes_from_its_repository() -> None:
+    (project,) = documents(GITOPS / "argocd" / "project.yaml")
+    (kustomization,) = documents(GITOPS / "argocd" / "kustomization.yaml")
+    (flux,) = documents(GITOPS / "flux" / "kustomization.yaml")
+    names = {f"{environment}{part}.yaml" for environment in TOPOLOGIES for part in CHARTS}
+    assert set(kustomization["resources"]) == names | {"project.yaml"}
+    assert set(flux["resources"]) == names | {"source.yaml"}
+    repository = documents(GITOPS / "flux" / "source.yaml")[0]
+    assert project["spec"]["sourceRepos"] == [repository["spec"]["url"]]
+    for name in names:
+        (application,) = documents(GITOPS / "argocd" / name)
+        assert application["spec"]["project"] == project["metadata"]["name"]
+        assert [application["spec"]["source"]["repoURL"]] == project["spec"]["sourceRepos"]
+        assert application["spec"]["source"]["targetRevision"] == repository["spec"]["ref"]["branch"]
+
+
+def test_the_examples_of_secrets_bring_the_one_that_production_waits_for() -> None:
+    wanted = values("production")["auth"]["existingSecret"]
+    namespace = documents(GITOPS / "flux" / "production.yaml")[0]["metadata"]["name"]
+    (external,) = documents(GITOPS / "secrets" / "external-secret.yaml")
+    assert external["metadata"]["namespace"] == namespace
+    # Made once, and never taken away or changed under a running cluster.
+    assert external["spec"]["target"] == {"name": wanted, "creationPolicy": "Orphan"}
+    assert external["spec"]["refreshInterval"] == "0"
+    (flux,) = documents(GITOPS / "secrets" / "flux.yaml")
+    (rules,) = documents(GITOPS / "secrets" / "sops.yaml")
+    (rule,) = rules["creation_rules"]
+    encrypted = f"{flux['spec']['path'].removeprefix('./')}/auth.yaml"
+    assert re.search(rule["path_regex"], encrypted), "Flux looks where SOPS' rule encrypts"
+    assert f"> {encrypted}" in (GITOPS / "secrets" / "sops.yaml").read_text()
+    assert all(re.search(rule["encrypted_regex"], key) for key in ("data", "stringData"))
+    assert not re.search(rule["encrypted_regex"], "metadata")
+    assert flux["spec"]["prune"] is False
+
+
 def test_the_project_allows_what_the_charts_have_and_nothing_more() -> None:
     (project,) = documents(GITOPS / "argocd" / "project.yaml")
     found = [path for chart in CHARTS.values() for path in chart.rglob("templates/**/*.yaml")]

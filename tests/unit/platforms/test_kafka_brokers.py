@@ -17,6 +17,7 @@ from shardmart.platforms.embedded_shop import configuration
 from shardmart.platforms.embedded_shop.configuration import EVENT_SERVICES, Secrets, broker_passwords
 from shardmart.platforms.embedded_shop.files import ShopFiles
 from shardmart.platforms.embedded_shop.processes import broker_processes
+from shardmart.platforms.maven import MissingError
 from shardmart.shop.settings import Kafka
 
 TOPOLOGIES = Path(__file__).parents[3] / "inventories" / "topologies"
@@ -100,7 +101,7 @@ def test_a_missing_java_is_one_line_that_says_what_to_do(
     monkeypatch.delenv("JAVA_HOME", raising=False)
     if home:
         monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
-    with pytest.raises(programs.MissingError, match=r"^Kafka needs Java, .*event_log: mongodb\)$"):
+    with pytest.raises(MissingError, match=r"^Kafka needs Java, .*event_log: mongodb\)$"):
         programs.java()
 
 
@@ -110,7 +111,7 @@ def test_a_java_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     old.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    with pytest.raises(programs.MissingError, match=r"needs Java 17, and .* is 11"):
+    with pytest.raises(MissingError, match=r"needs Java 17, and .* is 11"):
         programs.java()
 
 

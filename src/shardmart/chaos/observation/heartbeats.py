@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +25,7 @@ class Beat:
         return json.dumps(asdict(self)) + "\n"
 
 
-def beats(folder: Path) -> Iterable[Beat]:
+def beats(folder: Path) -> list[Beat]:
     """The heartbeats written so far."""
     try:
         lines = (folder / FILE).read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Many runs in one table: what was proved, how long writes stood still, what was lost."""
+"""Many runs in one table: what was proved, how long nothing was acknowledged, what was lost."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..observation import heartbeats
+from ..observation import answers, heartbeats
 from .runs import SUMMARY, events_of, measured, read_summary
 
 
@@ -43,10 +44,8 @@ def _row(title: str, folders: list[Path]) -> Row:
     verdicts = [s["verdict"] or {} for s in summaries]
     gaps = []
     for folder, summary in zip(folders, summaries, strict=True):
-        line_events = [e for e in events_of(folder, summary) if e["event"] == "fault-started"]
-        if line_events:
-            found = heartbeats.outages(folder, min(e["at"] for e in line_events), summary["ended"])
-            gaps.append(max((outage.seconds for outage in found.values()), default=0.0))
+        if (gap := _without_acknowledgement(folder, summary)) is not None:
+            gaps.append(gap)
     proofs = [[m for m in s["measured"] if m["name"].startswith("proof")] for s in summaries]
     return Row(
         title=title,
@@ -62,11 +61,21 @@ def _row(title: str, folders: list[Path]) -> Row:
     )
 
 
+def _without_acknowledgement(folder: Path, summary: dict[str, Any]) -> float | None:
+    """The longest time, seconds: of a shard by its heartbeats, of a client where there are none; None: not measured."""
+    faults = [event["at"] for event in events_of(folder, summary) if event["event"] == "fault-started"]
+    since = min(faults, default=summary["started"])
+    if heartbeats.beats(folder):
+        found = heartbeats.outages(folder, since, summary["ended"]) if faults else {}
+        return max((outage.seconds for outage in found.values()), default=None)
+    return answers.longest_without(folder / "ledger", since, summary["ended"])
+
+
 def markdown(rows: list[Row]) -> str:
     """The table for people and for documents."""
     lines = [
-        "| experiment | runs passed | proof of fault (last run) | without writes, median (s) | worst (s) | acknowledged"
-        " | lost | doubled |",
+        "| experiment | runs passed | proof of fault (last run) | nothing acknowledged for, median (s) | worst (s)"
+        " | acknowledged | lost | doubled |",
         "|---|--:|---|--:|--:|--:|--:|--:|",
     ]
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC
@@ -46,7 +47,9 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except (ConnectionFailure, ConfigurationError) as error:
-        raise UnreachableError(f"MongoDB does not answer: {' '.join(str(error).split())[:300]}: `make up`") from None
+        # PyMongo appends its settings and the whole topology.
+        said = re.split(r",? ?\(?configured timeouts|, Timeout: |, Topology Description", str(error))[0]
+        raise UnreachableError(f"MongoDB does not answer: {' '.join(said.split())[:300]}: `make up`") from None
     except OperationFailure as error:
         raise RefusedError(f"MongoDB: {error.details.get('errmsg', error) if error.details else error}") from None
     except PyMongoError as error:

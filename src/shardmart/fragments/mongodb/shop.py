@@ -144,7 +144,7 @@ class MongoShop:
     def rename_customer(self, region: str, customer_id: str, name: str) -> Row:
         """See Store."""
         here = {"region": region, "_id": customer_id}
-        with one_line():
+        with self._of(region):
             done = self._database.customers.update_one(here, {"$set": {"customer_name": name}})
         if not done.matched_count:
             raise store.missing_customer(region, customer_id)
@@ -192,7 +192,7 @@ class MongoShop:
             if self._database.orders.find_one({"region": region, "customer_id": customer_id}, session=session):
                 raise store.has_orders(customer_id)
 
-        with one_line():
+        with self._of(region):
             self._transaction(delete)
 
     def place_order(self, region: str, customer_id: str, items: Mapping[str, int], method: str = "card") -> Row:
@@ -258,8 +258,8 @@ class MongoShop:
     def names(self, region: str | None, prefix: str) -> list[tuple[str, str]]:
         """See Store."""
         query: Document = {"customer_name": {"$gte": prefix, "$lt": prefix + "\U0010ffff"}}
-        with one_line():
-            found = self._database.customers.find(query | ({"region": region} if region else {}))
+        with self._of(region):
+            found = self._database.customers.find(query | ({} if region is None else {"region": region}))
             ordered = found.sort([("customer_name", 1), ("region", 1)])
             return [(each["region"], each["customer_name"]) for each in ordered]
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import psycopg
 from psycopg import errors
 
-from shardmart.errors import RefusedError
+from shardmart.errors import BadUseError, RefusedError
 
 from ..configuration import Configuration, Node
 from ..connection import Connection, administrator, rows
@@ -54,9 +54,14 @@ def repair(
     keep_tombstones_days: float = KEEP_TOMBSTONES_DAYS,
     settle_seconds: float = 10,
 ) -> Repair:
-    """Mend the subscriptions and make the rows of these nodes (all that answer when none is named) equal."""
+    """Mend the subscriptions and make the rows of these nodes (all that answer when none is named) equal.
+
+    BadUseError for a node that there is not, or one alone: it has nobody to be equal to.
+    """
     done = Repair()
-    wanted = [configuration.node(name) for name in names] or list(configuration.nodes)
+    wanted = [configuration.node(name) for name in dict.fromkeys(names)] or list(configuration.nodes)
+    if len(wanted) < 2:
+        raise BadUseError(f"a repair is between two nodes or more, and {wanted[0].name} alone is named")
     answers = subscriptions.reachable(configuration)
     there = tuple(node for node in wanted if answers[node] is None)
     done.away = [node.name for node in wanted if answers[node] is not None]

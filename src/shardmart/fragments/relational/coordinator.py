@@ -57,10 +57,11 @@ class Committed:
 
 @dataclass
 class Recovered:
-    """What `recover` did, and what is left: gid → why."""
+    """What `recover` did, what is left (gid → why), and which nodes could not be asked what they hold."""
 
     changes: list[str] = field(default_factory=list)
     in_doubt: dict[str, str] = field(default_factory=dict)
+    away: list[str] = field(default_factory=list)
 
 
 def commit(
@@ -220,7 +221,7 @@ def recover(configuration: Configuration, *, abandoned_seconds: float = ABANDONE
             # Prepared first: a row that is gone when we look for it then was there to see, or was finished.
             prepared[node.name] = in_doubt(configuration, node)
         except ShardmartError:
-            continue
+            done.away.append(node.name)
     participants: dict[str, list[str]] = {}
     for name in prepared:
         logs[name] = _read_log(configuration, configuration.node(name), abandoned_seconds, participants, done)

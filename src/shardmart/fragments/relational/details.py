@@ -45,7 +45,9 @@ def get_customers_detail_name(
 
 def _ask(configuration: Configuration, query: str, region: str | None, **values: object) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for node in [configuration.node(region)] if region else sorted(configuration.nodes, key=lambda node: node.name):
+    for node in (
+        [configuration.node(region)] if region is not None else sorted(configuration.nodes, key=lambda node: node.name)
+    ):
         with application(configuration, node) as connection, connection.cursor(row_factory=dict_row) as cursor:
             found += cursor.execute(query.encode(), values).fetchall()
     return found

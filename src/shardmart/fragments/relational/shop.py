@@ -235,7 +235,7 @@ class RelationalShop:
 
     def names(self, region: str | None, prefix: str) -> list[tuple[str, str]]:
         """See Store: asked of one node, which knows the customers of every region."""
-        where, values = ("region = %s AND ", [region]) if region else ("", [])
+        where, values = ("", []) if region is None else ("region = %s AND ", [self._configuration.node(region).name])
         query = f"""SELECT region, customer_name FROM Customer_Region
             WHERE {where}customer_name >= %s AND customer_name < %s AND NOT deleted ORDER BY customer_name, region"""  # noqa: S608
         with application(self._configuration, self._any) as connection:

@@ -1,32 +1,18 @@
 """The pins of Kafka: what Maven is asked for, and each file that comes with its SHA-256.
 
-Python, because Ansible carries modules to where they run as code alone.  To raise a version: change it in POM, run
-`mvn dependency:copy-dependencies -DoutputDirectory=jars` on that text as pom.xml, and JARS is what `sha256sum` says.
+Python, because Ansible carries modules to where they run as code alone.  To raise a version: change it in ARTIFACTS,
+run `mvn dependency:copy-dependencies -DoutputDirectory=jars` on what `maven.project` makes of them as pom.xml, and JARS
+is what `sha256sum` says.
 """
 
 from __future__ import annotations
 
-POM = """\
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>shardmart</groupId>
-  <artifactId>kafka</artifactId>
-  <version>1</version>
-  <packaging>pom</packaging>
-  <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka_2.13</artifactId>
-      <version>4.4.0</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId>
-      <artifactId>log4j-slf4j-impl</artifactId>
-      <version>2.25.5</version>
-    </dependency>
-  </dependencies>
-</project>
-"""
+from ..maven import Artifact
+
+ARTIFACTS = [
+    Artifact("org.apache.kafka", "kafka_2.13", "4.4.0"),
+    Artifact("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.5"),
+]
 """Kafka, and the logger for slf4j 1.7 that it logs to."""
 
 JARS: dict[str, str] = {

@@ -1,8 +1,4 @@
-"""Where Kafka's programs are: Java of this machine, and Kafka's jars, fetched by Maven and held to their hashes.
-
-Maven fetches from wherever this machine's settings say.  A jar that is not the pinned one is an error, never a reason
-to look elsewhere; the jars may be put into their folder by hand, too.
-"""
+"""Where Kafka's programs are: Java of this machine, and Kafka's jars, fetched by Maven and held to their hashes."""
 
 from __future__ import annotations
 
@@ -17,16 +13,13 @@ from functools import cache
 from pathlib import Path
 
 from ...cluster.errors import ClusterError
-from .pins import JARS, POM
+from .. import maven
+from ..maven import MissingError
+from .pins import ARTIFACTS, JARS
 
 JAVA_VERSION = 17
 """Kafka 4 brokers need it (its documentation, "Compatibility")."""
 FETCH_SECONDS = 900
-PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
-
-
-class MissingError(ClusterError):
-    """What Kafka needs of this machine is not there, or cannot be fetched; the message says what to do."""
 
 
 def java() -> str:
@@ -77,7 +70,8 @@ def fetch(binaries: Path, *, check_mode: bool = False) -> Jars:
         binaries.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=binaries, prefix=".fetching-") as temporary:
             partial = Path(temporary) / "jars"
-            _run_maven(Path(temporary), partial, place)
+            by_hand = f"or put the {len(JARS)} jars of pins.py into {place}"
+            maven.fetch(ARTIFACTS, partial, name="Kafka's jars", instead=by_hand, seconds=FETCH_SECONDS)
             verify(partial)
             try:
                 partial.rename(place)
@@ -95,29 +89,4 @@ def verify(place: Path) -> None:
     if strangers := sorted(set(found) - set(expected)):
         raise ClusterError(f"{place} has {', '.join(strangers)}, which pins.py does not name: remove them")
     for name, digest in expected.items():
-        with found[name].open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        if sha256 != digest:
-            raise ClusterError(f"{found[name]}: sha256 is {sha256}, expected {digest}; it is not used")
-
-
-def _run_maven(folder_of_pom: Path, destination: Path, place: Path) -> None:
-    by_hand = f"or put the {len(JARS)} jars of pins.py into {place}"
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise MissingError(f"Kafka's jars are fetched by Maven, and mvn is not on PATH: install it, {by_hand}")
-    pom = folder_of_pom / "pom.xml"
-    pom.write_text(POM)
-    command = [maven, "--batch-mode", "--quiet", "--file", str(pom), PLUGIN]
-    try:
-        subprocess.run(  # noqa: S603
-            [*command, "-DincludeScope=runtime", f"-DoutputDirectory={destination}"],
-            check=True, capture_output=True, text=True, timeout=FETCH_SECONDS, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except subprocess.CalledProcessError as error:
-        said = [line for line in error.stdout.splitlines() if "ERROR" in line] or ["it said nothing"]
-        raise MissingError(f"Maven cannot fetch Kafka's jars: {said[0][:300]}; {by_hand}") from None
-    except subprocess.TimeoutExpired:
-        raise MissingError(
-            f"Maven did not fetch Kafka's jars within {FETCH_SECONDS} s; run it again, {by_hand}"
-        ) from None
+        maven.verify(found[name], digest)

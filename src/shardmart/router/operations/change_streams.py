@@ -1,20 +1,15 @@
-"""Change streams: the events of all shards in one order, none before those that may still come from another shard.
+"""Change streams, as a client sees them: what it has read, where it resumes, and what is done with an event here.
 
-`clusterGetMore` on a change stream ends mongod 6.0.5, so the router merges itself: every shard gets the stream as
-mongos would send it (`fromMongos`, `needsMerge`), and an event is released once each shard's mark
-(`postBatchResumeToken`) has passed it.  A shard where nothing is written gets a note in its oplog, or its mark would
-stay.  The config servers' stream of `config.shards` is merged too, so that a new shard is watched from the moment
-it is there.  Source: MongoDB 6.0 manual, "Change Streams"; verified on mongod 6.0.5.
+The events come from a feed (`feeds`), which streams that ask for the same share once each has what it needs next.
+`updateLookup` is done here, and the client's stages after it by a member.  Source: MongoDB 6.0 manual, "Change
+Streams"; drivers' specification "Change Streams"; verified on mongod 6.0.5.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import random
 import re
 import time
-from collections import deque
 from typing import Any
 
 from bson import Int64, Timestamp
@@ -22,25 +17,19 @@ from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
-from ..routing.member import Member
 from .cluster_aggregation import pipeline_of
 from .context import Context, Reply
 from .cursors import Cursor
+from .feeds import STARTS, Feed, check_token, time_of, token_of
 from .reads import find
 from .send import ask, checked, everywhere
 from .service import Service
 
 AWAIT_SECONDS = 1.0  # how long a getMore waits that does not say
-# How long a shard's getMore waits: its mark is told at the end of it, and holds the others' events until then.
-STEP_SECONDS, STEP_SECONDS_A_STREAM, STEP_SECONDS_AT_MOST = 0.08, 0.001, 0.25
 FIRST_BATCH = 101
 BATCH_BYTES = 15 * 1024 * 1024
-_STARTS = ("resumeAfter", "startAfter", "startAtOperationTime")
-_SORT_KEY = frozenset({b"$sortKey"})
 # A token of an event: after its time, the token's version 2 and a type that is not 0, that of a mark.
 _EVENT = re.compile("82[0-9A-F]{16}2B02(?!29)")
-# Events that shards tell routers: a collection has its first chunk on a shard. All are watched from the beginning.
-_FOR_ROUTERS = ("kNewShardDetected", "migrateChunkToNewShard")
 _LABELLED = ("ResumableChangeStreamError",)
 # Errors after which a driver opens the stream again where it was (MongoDB 6.0, `isResumableChangeStreamError`).
 RESUMABLE = frozenset({
@@ -57,208 +46,130 @@ def is_change_stream(context: Context) -> bool:
     return bool(pipeline) and "$changeStream" in pipeline[0]
 
 
-def time_of(token: str) -> Timestamp:
-    """The cluster time in a resume token's `_data`."""
-    try:
-        return Timestamp(int(token[2:10], 16), int(token[10:18], 16))
-    except ValueError:
-        raise RouterError(Code.UnreadableResumeToken, f"resume token {token!r} cannot be read") from None
-
-
-def _token(value: Any) -> str:
-    data = value.get("_data") if isinstance(value, dict) else None
-    if not isinstance(data, str):
-        raise RouterError(Code.UnreadableResumeToken, "a resume token has a string _data")
-    return data
-
-
-class Part:
-    """One replica set's share of a stream."""
-
-    def __init__(self, name: str, member: Member, namespace: str, reply: bytes) -> None:
-        self.name = name  # of the shard; "config" for the stream that tells of new shards
-        self.member = member
-        self.namespace = namespace
-        self.events: deque[tuple[str, bytes]] = deque()
-        self.mark = ""
-        self.asking: asyncio.Task[wire.Message] | None = None
-        self.noted = Timestamp(0, 0)
-        self.take(reply)
-
-    def take(self, reply: bytes) -> None:
-        """Take the events and the mark of a reply."""
-        cursor = rawbson.head(rawbson.head(reply)["cursor"])
-        self.id = int(cursor["id"])
-        for document in cursor.get("nextBatch", cursor.get("firstBatch", ())):
-            event = rawbson.raw(document)
-            key = rawbson.find(event, _SORT_KEY).get(b"$sortKey")
-            token = rawbson.value_of(event, key) if key else None
-            token = token[0] if isinstance(token, list) and token else token
-            self.events.append((_token(token), event))
-        if "postBatchResumeToken" in cursor:
-            self.mark = _token(rawbson.decode(cursor["postBatchResumeToken"]))
-
-    def ask(self, seconds: float, gossip: dict[str, Any]) -> None:
-        """Send getMore, unless one is on its way or events are waiting."""
-        if self.asking is None and not self.events and self.id:
-            database, _, collection = self.namespace.partition(".")
-            command = {"getMore": Int64(self.id), "collection": collection, "maxTimeMS": int(seconds * 1000)}
-            data = wire.command({**command, **gossip, "$db": database})
-            self.asking = asyncio.ensure_future(self.member.call(data, waits=True))
-
-    def heard(self) -> None:
-        """Take the answer if it has come; raises RouterError."""
-        if self.asking and self.asking.done():
-            task, self.asking = self.asking, None
-            self.take(checked(task.result()).body)
-
-    @property
-    def reached(self) -> str:
-        """The token up to which everything of this set is known."""
-        return self.events[0][0] if self.events else self.mark
-
-    async def close(self) -> None:
-        """Close the cursor on the member."""
-        if self.asking:
-            self.asking.cancel()
-        identity, self.id = self.id, 0
-        if identity:
-            database, _, collection = self.namespace.partition(".")
-            with contextlib.suppress(RouterError):
-                command = {"killCursors": collection, "cursors": [Int64(identity)], "$db": database}
-                await self.member.command(command, 5.0)
-
-
 class StreamCursor(Cursor):
     """A change stream merged from the streams of all shards."""
 
-    waits = True
-
     def __init__(self, context: Context, namespace: str, fields: dict[str, Any]) -> None:
         super().__init__(context, random.getrandbits(62) | 1, namespace)
-        self.fields = fields
         stage, *stages = fields["pipeline"]
-        self.looks_up = stage["$changeStream"].get("fullDocument") == "updateLookup"
+        options = dict(stage["$changeStream"])
+        self.looks_up = options.get("fullDocument") == "updateLookup"
         self.stages: list[Any] = []  # to be run here, on events whose documents were looked up
         if self.looks_up:
-            self.stages = stages
-            without = {k: v for k, v in stage["$changeStream"].items() if k != "fullDocument"}
-            self.fields = {**fields, "pipeline": [{"$changeStream": without}]}
-        self.parts: list[Part] = []
-        self.after = ""  # events up to this token were delivered before
-        self.looking_for = ""  # the event a client resumes after, which has to be there
+            self.stages, stages = stages, []
+            del options["fullDocument"]
+        self.fields = fields
+        self._options, self._rest = options, stages
+        lasting = {k: v for k, v in options.items() if k not in STARTS}
+        what = {**fields, "pipeline": [{"$changeStream": lasting}, *stages], "preference": context.read_preference()}
+        self.key = rawbson.encode({**what, "of": namespace, "looks_up": self.looks_up})
+        begin = options.get("startAtOperationTime")
+        resumed = token_of(options["resumeAfter" if "resumeAfter" in options else "startAfter"]) if not begin else ""
+        self.position = f"82{begin.time:08X}{begin.inc:08X}" if begin else resumed  # events up to here were read
+        if resumed:
+            time_of(resumed)
+        # The event a client resumes after, which has to be there.
+        self.looking_for = resumed if _EVENT.match(resumed) and "resumeAfter" in options else ""
         self.last = ""
+        self.told = resumed  # the newest mark that was given to the client
         self.over = False
+        self.feed: Feed
 
     async def open(self, context: Context) -> None:
-        """Open the stream on every shard and on the config servers; raises RouterError."""
-        shards = sorted(await context.service.catalog.load_shards())
-        try:
-            await everywhere(self._open_part(context, shard, self.fields) for shard in [*shards, "config"])
-            if self.looks_up:
+        """Join a feed that others read from, or open one; raises RouterError."""
+        shared = context.service.feeds.get(self.key)
+        if shared and self._fits(shared) and not any(True for _ in shared.after(self.position)):
+            self._join(shared)
+        else:
+            await self._open_feed(context, self._options)
+        self.told = max(self.told, self.feed.mark)
+        if self.looks_up:
+            try:
                 await self._staged(context, [])  # a wrong stage is refused at once
+            except BaseException:
+                self._leave(context.service)
+                raise
+
+    async def _open_feed(self, context: Context, options: dict[str, Any]) -> None:
+        fields = {**self.fields, "pipeline": [{"$changeStream": options}, *self._rest]}
+        feed = Feed(context, self.key, self.namespace, fields, start=self.told, checks=not self.looks_up)
+        try:
+            await feed.open()
         except BaseException:
-            context.service.in_background(self.kill(context.service))
+            context.service.in_background(feed.close())
             raise
+        self._join(feed)
 
-    async def _open_part(self, context: Context, shard: str, fields: dict[str, Any]) -> None:
-        db = context.db
-        if shard == "config":
-            start = {"startAtOperationTime": self.start_of(fields), "allowToRunOnConfigDB": True}
-            stage = {"$changeStream": start}
-            fields = {**fields, "aggregate": "shards", "pipeline": [stage, {"$match": {"operationType": "insert"}}]}
-            db = "config"
-        collection = fields["aggregate"]
-        replica_set = await context.service.catalog.shard(shard)
-        mode, tags = context.read_preference()
-        send = {**fields, "fromMongos": True, "needsMerge": True, "readConcern": {"level": "majority"}}
-        send |= {**context.service.clock.gossip(), "$db": db, "$readPreference": {"mode": mode, "tags": tags}}
-        if not tags:
-            send["$readPreference"] = {"mode": mode}
-        member = await replica_set.readable(mode, tags)
-        reply = checked(await member.call(wire.command(send)))
-        name = f"{db}.$cmd.aggregate" if collection == 1 else f"{db}.{collection}"
-        self.parts.append(Part(shard, member, name, reply.body))
+    def _fits(self, shared: Feed) -> bool:
+        """Whether a feed has what this stream needs next."""
+        return not (self.looking_for or shared.over or shared.failure) and shared.begun <= self.position <= shared.mark
 
-    @staticmethod
-    def start_of(fields: dict[str, Any]) -> Timestamp:
-        """The cluster time a stream begins at."""
-        options = fields["pipeline"][0]["$changeStream"]
-        if "startAtOperationTime" in options:
-            return Timestamp(options["startAtOperationTime"].time, options["startAtOperationTime"].inc)
-        return time_of(_token(options.get("resumeAfter", options.get("startAfter"))))
+    def _join(self, feed: Feed) -> None:
+        self.feed = feed
+        feed.readers.add(self)
 
-    async def _new_shard(self, context: Context, event: bytes, token: str) -> None:
-        name = rawbson.decode(event)["documentKey"]["_id"]
-        if any(part.name == name for part in self.parts):
-            return
-        await context.service.catalog.load_shards()
-        options = {k: v for k, v in self.fields["pipeline"][0]["$changeStream"].items() if k not in _STARTS}
-        stage = {"$changeStream": {**options, "startAtOperationTime": time_of(token)}}
-        await self._open_part(context, name, {**self.fields, "pipeline": [stage, *self.fields["pipeline"][1:]]})
+    def _leave(self, service: Service) -> None:
+        feed = self.feed
+        feed.readers.discard(self)
+        if not feed.readers:
+            if service.feeds.get(self.key) is feed:
+                del service.feeds[self.key]
+            service.in_background(feed.close())
+
+    async def _settle(self, context: Context) -> None:
+        """Read from the feed that others read from, as soon as that is possible.  Raises RouterError."""
+        feeds = context.service.feeds
+        if self.feed.begun > self.position:  # others were far ahead, and what comes next here is no longer kept
+            self._leave(context.service)
+            lasting = {k: v for k, v in self._options.items() if k not in STARTS}
+            await self._open_feed(context, {**lasting, "resumeAfter": {"_data": self.told}})
+        shared = feeds.get(self.key)
+        if shared is None or shared.over or shared.failure:
+            feeds[self.key] = self.feed
+        elif shared is not self.feed and self._fits(shared):
+            self._leave(context.service)
+            self._join(shared)
 
     async def collect(self, context: Context, size: int, seconds: float) -> list[RawBSONDocument]:
         """The next events, at most `size`; waits for the first until `seconds` have passed.  Raises RouterError."""
         deadline = time.monotonic() + seconds
         try:
             while True:
-                for part in self.parts:
-                    part.heard()
-                batch = await self._release(context, size)
+                await self._settle(context)
+                batch = self._take(size)
                 if batch and self.looks_up:
                     batch = await self._staged(context, await self._looked_up(context, batch))
                 left = deadline - time.monotonic()
                 if batch or self.over or left <= 0 or not size:
                     return batch
-                streams = context.service.cursors.streams()
-                step = min(STEP_SECONDS_AT_MOST, STEP_SECONDS + streams * STEP_SECONDS_A_STREAM, left)
-                for part in self.parts:
-                    part.ask(max(step, 0.001), context.service.clock.gossip())
-                self._note_idle(context)
-                asked = [part.asking for part in self.parts if part.asking]
-                if not asked:
-                    return batch
-                await asyncio.wait(asked, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if self.feed.failure:
+                    raise self.feed.failure
+                await self.feed.moved(left)
         except RouterError as error:
             labels = (*error.labels, *(_LABELLED if error.code in RESUMABLE else ()))
             raise RouterError(error.code, error.message, name=error.name, labels=labels, extra=error.extra) from None
 
-    async def _release(self, context: Context, size: int) -> list[RawBSONDocument]:
+    def _take(self, size: int) -> list[RawBSONDocument]:
+        if self.looking_for:
+            if any(token == self.looking_for for token, _ in self.feed.events):
+                self.looking_for = ""
+            elif self.feed.mark > self.looking_for:
+                raise RouterError(Code.ChangeStreamFatalError, "cannot resume stream; the resume token was not found.")
         batch: list[RawBSONDocument] = []
         total = 0
-        while len(batch) < size and total < BATCH_BYTES and not self.over:
-            waiting = [part for part in self.parts if part.events]
-            reached = min(part.reached for part in self.parts)
-            part = min(waiting, key=lambda p: p.events[0][0], default=None)
-            if part is None or part.events[0][0] > reached:
-                # All is known up to here; a shard whose stream has ended for good ends the whole there.
-                self.over = any(not p.id and not p.events and p.mark <= reached for p in self.parts)
-                self._check_resumed(reached)
+        for token, event in self.feed.after(self.position):
+            if len(batch) >= size or total >= BATCH_BYTES:
                 break
-            token, event = part.events.popleft()
-            if part.name == "config":
-                await self._new_shard(context, event, token)
-                continue
-            if token == self.looking_for:
-                self.looking_for = ""
-            if token <= self.after:
-                continue
-            self._check_resumed(token)
-            self.last = token
-            kind = RawBSONDocument(event).get("operationType")
-            if kind in _FOR_ROUTERS:
-                continue
-            document = rawbson.without(event, _SORT_KEY)
-            if not self.looks_up:
-                _check_token(document, {token})
-            total += len(document)
-            batch.append(RawBSONDocument(document))
-            self.over = kind == "invalidate"
+            total += len(event)
+            batch.append(RawBSONDocument(event))
+            self.position = self.last = token
+        self.feed.forget_read()
+        self.over = self.feed.over and self._drained
         return batch
 
-    def _check_resumed(self, reached: str) -> None:
-        if self.looking_for and reached > self.looking_for:
-            raise RouterError(Code.ChangeStreamFatalError, "cannot resume stream; the resume token was not found.")
+    @property
+    def _drained(self) -> bool:
+        return not any(True for _ in self.feed.after(self.position))
 
     async def _looked_up(self, context: Context, events: list[RawBSONDocument]) -> list[RawBSONDocument]:
         """The events with the documents as they are now; null where there is none any more."""
@@ -284,31 +195,13 @@ class StreamCursor(Cursor):
         source = {"$documents": {"$literal": events} if events else []}
         fields = {"aggregate": 1, "pipeline": [source, *self.stages], "cursor": {"batchSize": 2**31 - 1}}
         fields |= {k: v for k, v in self.fields.items() if k in ("collation", "let")} | {"$db": context.db}
-        member = await (await context.service.catalog.shard(self.parts[0].name)).primary()
+        member = await (await context.service.catalog.shard(self.feed.parts[0].name)).primary()
         reply = rawbson.head(checked(await member.call(wire.command(fields))).body)
         results: list[RawBSONDocument] = list(rawbson.head(reply["cursor"])["firstBatch"])
-        tokens = {_token(rawbson.decode(event["_id"])) for event in events}
+        tokens = {token_of(rawbson.decode(event["_id"])) for event in events}
         for result in results:
-            _check_token(rawbson.raw(result), tokens)
+            check_token(rawbson.raw(result), tokens)
         return results
-
-    def _note_idle(self, context: Context) -> None:
-        """Write a note where nothing is written, so that the others' events can be released."""
-        held = [part.events[0][0] for part in self.parts if part.events]
-        if not held:
-            return
-        wanted = time_of(min(held))
-        wanted = Timestamp(wanted.time, wanted.inc + 1)
-        for part in self.parts:
-            if not part.events and part.mark < min(held) and part.noted < wanted:
-                part.noted = wanted
-                context.service.in_background(_note(context.service, part.name, wanted))
-
-    def mark(self) -> dict[str, Any]:
-        """The token a client resumes from when nothing else has come."""
-        reached = min(part.reached for part in self.parts) if self.parts else ""
-        held = any(part.events and part.events[0][0] <= reached for part in self.parts)
-        return {"_data": self.last if held or not reached else max(reached, self.last, self.after)}
 
     async def more(self, context: Context) -> Reply:
         """The next batch."""
@@ -317,37 +210,20 @@ class StreamCursor(Cursor):
         return self.reply(context, "nextBatch", batch)
 
     def reply(self, context: Context, name: str, batch: list[RawBSONDocument]) -> Reply:
-        """The reply of an aggregate or getMore."""
+        """The reply of an aggregate or getMore, with the token a client resumes from when nothing else has come."""
+        self.told = max(self.told, self.last, self.feed.mark if self._drained else "")
+        self.position = max(self.position, self.told)
         if self.over:
+            self.told = self.last or self.told
             context.service.cursors.forget(self)
             context.service.in_background(self.kill(context.service))
         identity = Int64(0 if self.over else self.id)
-        token = {"_data": self.last} if self.over and self.last else self.mark()
-        cursor = {name: batch, "id": identity, "ns": self.namespace, "postBatchResumeToken": token}
+        cursor = {name: batch, "id": identity, "ns": self.namespace, "postBatchResumeToken": {"_data": self.told}}
         return {"cursor": cursor, "ok": 1.0}
 
     async def kill(self, service: Service) -> None:
-        """Close it on every member."""
-        await asyncio.gather(*(part.close() for part in self.parts))
-
-
-def _check_token(document: bytes, tokens: set[str]) -> None:
-    found = rawbson.find(document, frozenset({b"_id"})).get(b"_id")
-    value = rawbson.value_of(document, found) if found else None
-    if not isinstance(value, dict) or value.get("_data") not in tokens:
-        raise RouterError(
-            Code.ChangeStreamFatalError,
-            "Encountered an event whose _id field, which contains the resume token, was modified by the pipeline."
-            " Modifying the _id field of an event makes it impossible to resume the stream from that point."
-            " Only transformations that retain the unmodified _id field are allowed.",
-        )
-
-
-async def _note(service: Service, shard: str, wanted: Timestamp) -> None:
-    replica_set = await service.catalog.shard(shard)
-    command = {"appendOplogNote": 1, "maxClusterTime": wanted, "data": {"msg": "change stream of the router"}}
-    with contextlib.suppress(RouterError):  # StaleClusterTime: something was written there in the meantime
-        await replica_set.command({**command, **service.clock.gossip(), "$db": "admin"}, seconds=2.0)
+        """Close the feed on every member, unless others read from it."""
+        self._leave(service)
 
 
 async def open_stream(context: Context) -> Reply:
@@ -362,7 +238,7 @@ async def open_stream(context: Context) -> Reply:
         raise RouterError(
             Code.InvalidNamespace, f"$changeStream may not be opened on the internal {context.db} database"
         )
-    if sum(name in options for name in _STARTS) > 1:
+    if sum(name in options for name in STARTS) > 1:
         raise RouterError(
             Code.SeveralResumeOptions, "Only one type of resume option is allowed, but multiple were found."
         )
@@ -370,16 +246,12 @@ async def open_stream(context: Context) -> Reply:
         ask(context, shard, {"ping": 1}, session=False) for shard in sorted(await context.service.catalog.load_shards())
     )
     now = context.service.clock.latest or Timestamp(int(time.time()), 0)
-    if not any(name in options for name in _STARTS):
+    if not any(name in options for name in STARTS):
         options["startAtOperationTime"] = Timestamp(now.time, now.inc + 1)
     kept = {k: v for k, v in context.options().items() if k not in ("pipeline", "cursor", "maxTimeMS", "explain")}
     fields = {"aggregate": collection, "pipeline": stages, "cursor": {"batchSize": 0}, **kept}
     namespace = f"{context.db}.$cmd.aggregate" if collection == 1 else context.namespace
     stream = StreamCursor(context, namespace, fields)
-    for name in ("resumeAfter", "startAfter"):
-        if name in options:
-            stream.after = _token(options[name])
-            stream.looking_for = stream.after if _EVENT.match(stream.after) and name == "resumeAfter" else ""
     await stream.open(context)
     cursor = rawbson.decode(context.head["cursor"])
     size = int(cursor.get("batchSize", FIRST_BATCH))

@@ -57,9 +57,7 @@ class Descending:
 
 
 class Cursor:
-    """An open cursor. `session_id` is the client's logical session, if it has one; `waits`: a change stream."""
-
-    waits = False
+    """An open cursor. `session_id` is the client's logical session, if it has one."""
 
     def __init__(self, context: Context, identity: int, namespace: str) -> None:
         self.id = identity
@@ -284,10 +282,6 @@ class Cursors:
     def forget(self, cursor: Cursor) -> None:
         """The cursor is exhausted or dead."""
         self.open.pop(cursor.id, None)
-
-    def streams(self) -> int:
-        """How many change streams are open."""
-        return sum(cursor.waits for cursor in self.open.values())
 
     def take_session(self) -> Binary:
         """A logical session id of the router's own, not used by any other open cursor."""

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
 
@@ -21,7 +21,11 @@ from ..routing.member import Credentials
 from ..routing.replica_set import ReplicaSet
 from .authorization import Users
 from .cursors import Cursors
+from .marks import Marks
 from .transactions import Transactions
+
+if TYPE_CHECKING:
+    from .feeds import Feed
 
 log = logging.getLogger("router")
 
@@ -42,6 +46,8 @@ class Service:
         self.users = Users(config, enabled=credentials.key is not None, localhost_exception=exception)
         self.cursors = Cursors()
         self.transactions = Transactions(self)
+        self.marks = Marks(self)
+        self.feeds: dict[bytes, Feed] = {}
         self.clients: set[Peer] = set()
         self.options = options
         self.started = time.time()

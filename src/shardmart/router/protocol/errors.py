@@ -54,6 +54,7 @@ class Code(IntEnum):
     PrimarySteppedDown = 189
     NetworkInterfaceExceededTimeLimit = 202
     MultipleErrorsOccurred = 206
+    StaleClusterTime = 209
     TransactionTooOld = 225
     RetryChangeStream = 234
     SnapshotTooOld = 239

@@ -178,16 +178,26 @@ class Catalog:
 
         async def load() -> None:
             documents = await self.read_config("shards", {})
-            for document in documents:
-                name, seeds = parse_connection_string(document["host"])
-                known = self.shards.get(document["_id"])
-                if known is None or known.name != name:
-                    self.shards[document["_id"]] = ReplicaSet(name, seeds, self._credentials)
+            self._take_shards(documents)
             for gone in set(self.shards) - {document["_id"] for document in documents}:
                 self.shards.pop(gone).close()
 
         await self._once("shards", load)
         return self.shards
+
+    def _take_shards(self, documents: list[dict[str, Any]]) -> None:
+        for document in documents:
+            name, seeds = parse_connection_string(document["host"])
+            known = self.shards.get(document["_id"])
+            if known is None or known.name != name:
+                self.shards[document["_id"]] = ReplicaSet(name, seeds, self._credentials)
+
+    async def shards_at(self, time: Timestamp, gossip: dict[str, Any]) -> dict[str, Timestamp]:
+        """When each shard was added, of those that were there at cluster time `time` or later."""
+        concern = {"level": "majority", "afterClusterTime": time}
+        documents = await self.read_config("shards", {}, readConcern=concern, **gossip)
+        self._take_shards(documents)
+        return {document["_id"]: document.get("topologyTime", Timestamp(0, 0)) for document in documents}
 
     async def shard(self, name: str) -> ReplicaSet:
         """The replica set of shard `name`, which may be given by its name or connection string; RouterError 70."""

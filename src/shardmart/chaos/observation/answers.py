@@ -1,0 +1,30 @@
+"""How long a client of the workload was without an answer, read from the ledger's journals.
+
+For what has no shards, and so no heartbeats of writes: rings, regions, services.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+from shardmart.ledger import journal
+
+
+def longest_without(ledger: Path, since: float, until: float) -> float | None:
+    """The longest time in seconds between two operations of one client that were acknowledged, any client's.
+
+    Between two moments (wall clock); None when the folder has no journal.  JournalError for a journal that was changed.
+    """
+    try:
+        run = journal.Run.read(ledger)
+    except journal.JournalError:  # the workload never began
+        return None
+    longest = None
+    for workload in run.workloads:
+        for path in journal.journals(ledger, workload):
+            ends = [run.wall(one.end) for one in journal.read(path) if one.outcome == "ok" and one.end is not None]
+            before = [end for end in ends if end <= since][-1:] or [max(since, run.started_wall)]
+            points = [*before, *(end for end in ends if since < end <= until), until]
+            longest = max(longest or 0.0, *(later - earlier for earlier, later in pairwise(points)))
+    return longest
