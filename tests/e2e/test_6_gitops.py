@@ -102,6 +102,7 @@ def test_a_commit_that_changes_the_shops_memory_replaces_its_pods_and_no_other(
     assert pods("shardmart") == cluster
 
 
+@pytest.mark.full  # two to three minutes
 def test_the_cluster_is_never_out_of_sync_in_five_minutes_of_rest(gitops: GitOps) -> None:
     """Git changes meanwhile, but not the cluster's files; they begin with the end of the first sync."""
     states = gitops.rest.states(REST_SECONDS)
@@ -160,6 +161,7 @@ def test_a_commit_that_adds_a_shard_grows_the_cluster(gitops: GitOps, site: InNa
     site.wait_until_well()
 
 
+@pytest.mark.full  # two to three minutes
 def test_a_commit_that_changes_the_members_memory_loses_no_write(
     gitops: GitOps, site: InNamespace, ledger: LedgerPod
 ) -> None:
@@ -223,6 +225,7 @@ def test_a_commit_that_no_schema_allows_is_refused_and_nothing_is_touched(gitops
     assert "replicas" in said
 
 
+@pytest.mark.full  # two to three minutes
 def test_a_commit_that_removes_a_shard_is_refused_and_the_next_good_one_goes_through(
     gitops: GitOps, site: InNamespace, ledger: LedgerPod
 ) -> None:

@@ -31,11 +31,10 @@ from .peers import status as statuses
 from .peers import subscriptions, timer
 from .relational import coordinator, plans, schema, seeding, verification
 from .rows import Shop
-from .shop_commands import EPILOG, File, crud
+from .shop_commands import File, crud
 
 app = typer.Typer(
     help="The shop in fragments and regions, on PostgreSQL and on MongoDB (docs/fragments.md).",
-    epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -47,7 +46,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Check = Annotated[bool, typer.Option("--check", help="Change nothing: say what would be changed.")]
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def apply(
     configuration: File = None,
     wait: Annotated[
@@ -71,7 +70,7 @@ def apply(
     _done({"changes": changes}, changes, as_json=as_json)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def seed(
     configuration: File = None,
     seed: Annotated[int, typer.Option(min=0, help="Which data set: that of `shardmart load --seed`.")] = 1,
@@ -109,7 +108,7 @@ def seed(
     _done(document, changes, as_json=as_json)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def status(
     configuration: File = None,
     compare: Annotated[bool, typer.Option(help="Compare the rows of Customer_Region on all nodes.")] = True,
@@ -132,7 +131,7 @@ def status(
     raise typer.Exit(FAILED if facts["problems"] else 0)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def repair(
     configuration: File = None,
     node: Annotated[list[str] | None, typer.Option(help="Only between these nodes: name two or more.")] = None,
@@ -201,7 +200,7 @@ def _repair_every(configuration: Path | None, every: float, lock: Path | None) -
         raise typer.Exit(INTERRUPTED)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def recover(
     configuration: File = None,
     abandoned: Annotated[
@@ -224,7 +223,7 @@ def recover(
         raise typer.Exit(FAILED)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def verify(configuration: File = None, as_json: Json = False) -> None:
     """Look up what has to hold of fragments, row by row.
 
@@ -239,7 +238,7 @@ def verify(configuration: File = None, as_json: Json = False) -> None:
         raise typer.Exit(FAILED)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def explain(
     query: Annotated[str, typer.Argument(help="A SELECT.")],
     configuration: File = None,
@@ -268,7 +267,7 @@ def explain(
         print("\n".join(f"{key}: {_plain(value)}" for key, value in document.items() if value not in (None, [])))
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def layout(
     catch_all: Annotated[bool, typer.Option(help="With a fragment for prices outside every band.")] = False,
 ) -> None:
