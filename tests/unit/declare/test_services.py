@@ -163,7 +163,7 @@ def test_a_description_of_version_2_is_still_read() -> None:
         ),
         (
             "services: {}\nbackends: {catalogue: postgres, cache: redis-cluster}\n",
-            "backends: `catalogue: postgres` reads stock from Redis: it needs `cache: redis`",
+            "backends: `cache: redis-cluster` cannot be with `catalogue: postgres`, which reads stock from Redis: say",
         ),
         (
             "services: {}\nbackends: {kafka_brokers: 3}\n",

@@ -53,7 +53,7 @@ def _view(connection: Connection) -> View:
     for line in str(connection("CLUSTER", "NODES")).splitlines():
         id_, _, flags, primary, _, _, _, _, *slots = line.split()
         if "myself" not in flags:
-            if "handshake" not in flags and "noaddr" not in flags:
+            if "handshake" not in flags:  # one without an address, whose place another took, is known still
                 view.known.add(id_)
             continue
         view.id, view.primary = id_, None if primary == "-" else primary
