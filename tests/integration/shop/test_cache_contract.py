@@ -18,6 +18,7 @@ from shardmart.shop.adapters.memory.state import Memory
 from shardmart.shop.adapters.memory.store import MemoryStore
 from shardmart.shop.domain.stock import Stock
 from shardmart.shop.services.inventory import LOW_STOCK_CHANNEL, CacheKeeper
+from shardmart.tasks import cancel
 from tests.support.caches import SECONDS, RunningCache, running_cache
 from tests.support.shops import wait_until
 
@@ -80,9 +81,7 @@ async def kept(cache: RunningCache, available: int, version: int) -> AsyncIterat
         await until(made.agrees, "the cache to be filled")
         yield made
     finally:
-        working.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await working
+        await cancel(working)
 
 
 def test_an_older_value_never_replaces_a_newer_one(cache: RunningCache) -> None:
@@ -146,6 +145,7 @@ async def _tells(shop: Kept, products: set[str], available: int) -> bool:
     return await shop.client.stocks(PRODUCTS) == dict.fromkeys(products, available)
 
 
+@pytest.mark.full
 def test_a_cluster_is_formed_once_and_a_node_without_its_folder_joins_anew(cluster: RunningCache) -> None:
     assert cluster.converge() == []
     assert cluster.converge(check_mode=True) == []
@@ -165,6 +165,7 @@ def test_a_cluster_is_formed_once_and_a_node_without_its_folder_joins_anew(clust
     cluster.must_be_whole()
 
 
+@pytest.mark.full
 def test_a_slot_moves_while_it_is_read_and_written(cluster: RunningCache) -> None:
     product = PRODUCTS[3]
     slot, giver = key_slot(f"stock:{product}".encode()), cluster.holder(product)
