@@ -189,8 +189,9 @@ class Settings(Part):
     than it says; null: carts are in MongoDB."""
     kafka: Kafka | None = None
     """Where events are followed; null: in the store."""
-    cache: Literal["redis", "memory"] = "memory"
+    cache: Literal["redis", "redis-cluster", "memory"] = "memory"
     redis_url: str | None = None
+    """Of a cluster with the addresses of its nodes: redis://USER:PASSWORD@HOST:PORT,HOST:PORT,…"""
     tokens: Tokens
     urls: Urls = Urls()
     instances: dict[str, tuple[Url, ...]] = {}

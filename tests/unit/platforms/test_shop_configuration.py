@@ -126,11 +126,35 @@ def test_of_a_store_on_postgresql_each_service_has_its_own_user_and_only_who_nee
 def test_a_cache_that_stock_is_read_from_keeps_it_and_one_that_is_a_copy_does_not(state: Path) -> None:
     assert SHOP is not None
     secrets = configuration.Secrets(state / "secrets")
-    copy = configuration.cache_configuration(SHOP, secrets, state).splitlines()
+    (node,) = SHOP.caches
+    copy = configuration.cache_configuration(node, SHOP, secrets, state).splitlines()
     source = replace(SHOP, backends=replace(SHOP.backends, catalogue="postgres"))
-    kept = configuration.cache_configuration(source, secrets, state).splitlines()
+    kept = configuration.cache_configuration(node, source, secrets, state).splitlines()
     assert {"appendonly no", "maxmemory-policy allkeys-lru"} <= set(copy)
     assert {"appendonly yes", "maxmemory-policy noeviction"} <= set(kept)
+
+
+def test_of_a_cache_that_is_a_cluster_services_know_every_node_and_not_what_forms_it(state: Path) -> None:
+    cluster = load(Path(__file__).parents[3] / "inventories" / "topologies" / "shop-redis-cluster.yml").resolve()
+    assert cluster.shop is not None
+    secret = "forms-the-cluster".ljust(40, "x")
+    (state / "secrets" / "shop-cache-cluster.password").write_text(secret)
+    for service in SERVICES:
+        text = configuration.settings(service, cluster, state, data=state / "data")
+        assert secret not in text
+        read = json.loads(text)
+        if service in configuration.CACHE_READERS:
+            assert read["cache"] == "redis-cluster"
+            assert read["redis_url"].endswith("@127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381/0")
+        else:
+            assert "redis_url" not in read
+    secrets = configuration.Secrets(state / "secrets")
+    ports = []
+    for node in cluster.shop.caches:
+        lines = configuration.cache_configuration(node, cluster.shop, secrets, state).splitlines()
+        assert {"cluster-enabled yes", "cluster-require-full-coverage no", "bind 127.0.0.1"} <= set(lines)
+        ports.append([line.split()[1] for line in lines if line.startswith(("port ", "cluster-port "))])
+    assert ports == [["6379", "6389"], ["6380", "6390"], ["6381", "6391"]]
 
 
 def test_only_what_reads_may_be_sent_twice() -> None:

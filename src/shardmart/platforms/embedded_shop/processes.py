@@ -23,20 +23,14 @@ ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
 """glibc's default of eight arenas a core costs an instance some 15 MB for nothing."""
 
 
-def cache_process(shop: Shop, files: ShopFiles, program: str) -> Process:
-    """The cache server."""
-    if shop.cache is None:
-        raise ValueError("this shop has no cache server")
-    name = shop.cache.name
-    file = files.configuration(f"{name}.conf")
-    return _process(
-        shop.cache,
-        files,
-        (program, str(file)),
-        file,
-        cache_configuration(shop, Secrets(files.state / "secrets"), files.data(name)),
-        data=True,
-    )
+def cache_processes(shop: Shop, files: ShopFiles, program: str) -> list[Process]:
+    """The cache server, or the nodes of its cluster."""
+    made, secrets = [], Secrets(files.state / "secrets")
+    for node in shop.caches:
+        file = files.configuration(f"{node.name}.conf")
+        text = cache_configuration(node, shop, secrets, files.data(node.name))
+        made.append(_process(node, files, (program, str(file)), file, text, data=True))
+    return made
 
 
 def broker_processes(cluster: Cluster, files: ShopFiles) -> list[Process]:
