@@ -53,7 +53,7 @@ def test_the_shop_with_a_clustered_cache_converges_survives_a_node_and_goes_back
     assert again.code == 0, again.output
     assert site.shardmart("status", timeout=180).returncode == 0
 
-    site.write(backends={"cache_port": site.document["backends"]["cache_port"]})
+    site.write(backends={key: site.document["backends"][key] for key in ("cache_port", "mail")})
     back = site.play("playbooks/shop.yml")
     assert back.code == 0, back.output
     must_confirm_an_order(site)
