@@ -152,6 +152,7 @@ def _shop(facts: dict[str, Any]) -> Table:
         table.add_column(column, no_wrap=True)
     rows = [(s["name"], s["url"], one) for s in facts["services"] for one in s["instances"]]
     rows += [("cache", "", one) for one in ([facts["cache"]] if facts["cache"] else facts["cache_nodes"])]
+    rows += [("mail", "", facts["mail"])] if facts["mail"] else []
     before = ""
     for service, url, one in rows:
         first, before = service != before, service

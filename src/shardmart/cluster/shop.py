@@ -91,7 +91,8 @@ class Shop:
     """The shop of a cluster.  `cache` is the one server of the backend `redis`, `cache_nodes` are those of
     `redis-cluster`, primaries first; `load_balancer` is None where Kubernetes spreads.
 
-    `kafka` are the brokers with the events, none where they are followed in MongoDB.
+    `kafka` are the brokers with the events, none where they are followed in MongoDB.  `mail` is the mail server of this
+    machine that keeps what it takes, None where there is none.
     `postgres` is the server with the store or the catalogue's products, None where both are in MongoDB; it may run as
     another user, and so is none of `processes`.
     """
@@ -102,6 +103,7 @@ class Shop:
     load_balancer: Instance | None = None
     postgres: Instance | None = None
     kafka: tuple[Instance, ...] = ()
+    mail: Instance | None = None
     cache_nodes: tuple[Instance, ...] = ()
 
     @property
@@ -116,8 +118,8 @@ class Shop:
 
     @property
     def processes(self) -> tuple[Instance, ...]:
-        """All that runs: the cache, the brokers, the instances, the load balancer."""
-        return tuple(one for one in (*self.caches, *self.kafka, *self.instances, self.load_balancer) if one)
+        """All that runs: the cache, the brokers, the mail server, the instances, the load balancer."""
+        return tuple(one for one in (*self.caches, *self.kafka, self.mail, *self.instances, self.load_balancer) if one)
 
     def service(self, name: str) -> Service | None:
         """The service called `name`, None when there is none."""
@@ -140,6 +142,7 @@ class Shop:
             "load_balancer": self.load_balancer.as_document() if self.load_balancer else None,
             "postgres": self.postgres.as_document() if self.postgres else None,
             "kafka": [broker.as_document() for broker in self.kafka],
+            "mail": self.mail.as_document() if self.mail else None,
             "cache_nodes": [node.as_document() for node in self.cache_nodes],
         }
 
@@ -158,6 +161,7 @@ def parse(document: Mapping[str, Any] | None) -> Shop | None:
         load_balancer=_instance(document["load_balancer"]) if document.get("load_balancer") else None,
         postgres=_instance(document["postgres"]) if document.get("postgres") else None,
         kafka=tuple(map(_instance, document.get("kafka", ()))),
+        mail=_instance(document["mail"]) if document.get("mail") else None,
         cache_nodes=tuple(map(_instance, document.get("cache_nodes", ()))),
     )
 

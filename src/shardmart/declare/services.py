@@ -20,7 +20,7 @@ MAX_INSTANCES = 10
 
 INSTANCES_FROM = {name: 30_000 + MAX_INSTANCES * n for n, name in enumerate(BALANCED)}
 """Port of a service's first instance: below the ports that Linux gives to outgoing connections (32768 and up)."""
-CACHE_PORT, POSTGRES_PORT, KAFKA_PORT = 6379, 5432, 9092
+CACHE_PORT, POSTGRES_PORT, KAFKA_PORT, MAIL_PORT = 6379, 5432, 9092, 3025
 LOOPBACK = "127.0.0.1"
 MONGODB = "mongodb"
 CARTS = "carts"
@@ -99,6 +99,10 @@ class Backends(_Strict):
     """Of the first node of a cluster; the others follow, and among themselves they speak ten ports above."""
     cache_replicas: Literal[0, 1] = 0
     """Of each of the three nodes of a cluster; without one, a node that is gone takes its part of the stocks along."""
+    mail: Literal["server", "none"] = "server"
+    """Where e-mail goes: a mail server on this machine that keeps what it takes, or nowhere.  On Kubernetes the chart's
+    values say it."""
+    mail_port: Port = MAIL_PORT
     carts: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] | None = None
     """The ring that has the carts, or `mongodb`; by default the ring `carts` where the topology has one."""
     catalogue: Literal["mongodb", "postgres"] = "mongodb"
@@ -161,6 +165,8 @@ class Backends(_Strict):
         """Every port with the key that gives it."""
         if self.cache == "redis":
             yield "backends.cache_port", self.cache_port
+        if self.mail == "server":
+            yield "backends.mail_port", self.mail_port
         for n in range(self.cache_nodes):
             yield "backends.cache_port", self.cache_port + n
             yield "backends.cache_port", self.cache_port + n + CACHE_BUS_PORTS
@@ -213,6 +219,7 @@ def describe(services: Services, backends: Backends, carts: str = MONGODB) -> sh
         kafka=tuple(instance(f"kafka-{n + 1}", backends.kafka_port + n) for n in range(backends.kafka_brokers))
         if backends.event_log == "kafka"
         else (),
+        mail=instance("mail-1", backends.mail_port) if backends.mail == "server" else None,
         # It has a port for each service; the first stands for it.
         load_balancer=instance("load-balancer-1", services.port(BALANCED[0])),
     )

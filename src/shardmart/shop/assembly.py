@@ -255,7 +255,7 @@ def _notification(instance: Instance) -> FastAPI:
     if settings.smtp:
         from .adapters.mail import MailChannel
 
-        channels.append(MailChannel(settings.smtp.host, settings.smtp.port, settings.smtp.sender))
+        channels.append(MailChannel(settings.smtp))
     if settings.webhook:
         from .adapters.webhook import WebhookChannel
 

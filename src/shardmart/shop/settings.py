@@ -140,6 +140,11 @@ class Smtp(Part):
     sender: str = "shop@shop.example"
     operator: str = "operator@shop.example"
     """Who is told that stock is low."""
+    user: str | None = None
+    """Who logs in; null: nobody has to."""
+    password: Secret | None = None
+    security: Literal["none", "starttls"] = "none"
+    """`starttls`: the server's certificate is checked, and nothing is sent without it."""
 
 
 class Webhook(Part):
@@ -197,6 +202,8 @@ class Settings(Part):
     """The folder with the records of faults on this machine.  Read by the console only."""
     provider: Provider | None = None
     smtp: Smtp | None = None
+    mailbox: Path | None = None
+    """The folder where a mail server of this machine keeps what it takes.  Read by commands only."""
     webhook: Webhook | None = None
     low_stock_threshold: int = Field(default=5, ge=0)
     reservation_seconds: float = Field(default=900, gt=0)

@@ -47,6 +47,15 @@ def test_a_shop_without_a_cache_server_has_none(tmp_path: Path) -> None:
     assert shop.cache is None
 
 
+def test_a_shop_keeps_its_mail_on_this_machine_unless_it_is_told_not_to(tmp_path: Path) -> None:
+    found = {}
+    for text in ("{}", "{mail_port: 2525}", "{mail: none, mail_port: 3001}"):
+        shop = load(written(tmp_path, f"services: {{}}\nbackends: {text}\n")).resolve().shop
+        assert shop is not None
+        found[text] = shop.mail.address if shop.mail in shop.processes and shop.mail else None
+    assert list(found.values()) == ["127.0.0.1:3025", "127.0.0.1:2525", None]
+
+
 def test_the_polyglot_topology_has_postgresql_and_reads_back_the_same() -> None:
     cluster = load(ROOT / "inventories" / "topologies" / "polyglot.yml").resolve()
     assert cluster.shop is not None
@@ -176,6 +185,10 @@ def test_a_description_of_version_2_is_still_read() -> None:
         (
             "services: {}\nbackends: {event_log: kafka, kafka_port: 6369}\n",
             "backends.cache_port and backends.kafka_port: port 6379 is used twice",
+        ),
+        (
+            "services: {}\nbackends: {mail_port: 3001}\n",
+            "services.order.port and backends.mail_port: port 3001 is used twice",
         ),
         (
             "services: {}\nbackends: {store: excel}\n",

@@ -14,17 +14,19 @@ from shardmart.declare import access
 from shardmart.declare.topology import load
 from shardmart.platforms.embedded_shop import configuration, envoy
 from shardmart.shop import settings
+from shardmart.shop.mail import server as mail
 
 CLUSTER = load(Path(__file__).parents[3] / "inventories" / "topologies" / "shop.yml").resolve()
 SHOP = CLUSTER.shop
 assert SHOP is not None
 SERVICES = [service.name for service in SHOP.services]
+SECRETS = [*access.load("ecommerce", shop=True).as_variable("ecommerce")["passwords"], "shop-mail.password"]
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     (tmp_path / "secrets").mkdir()
-    for name in access.load("ecommerce", shop=True).as_variable("ecommerce")["passwords"]:
+    for name in SECRETS:
         (tmp_path / "secrets" / name).write_text(f"secret-of-{name.removesuffix('.password')}".ljust(40, "x"))
     return tmp_path
 
@@ -52,16 +54,37 @@ def test_each_service_holds_the_secrets_it_uses_and_no_others(state: Path) -> No
     held = {}
     for service in SERVICES:
         text = configuration.settings(service, CLUSTER, state, data=state / "data")
-        names = access.load("ecommerce", shop=True).as_variable("ecommerce")["passwords"]
-        held[service] = {n.removesuffix(".password") for n in names if f"secret-of-{n[:-9]}" in text}
+        held[service] = {n.removesuffix(".password") for n in SECRETS if f"secret-of-{n[:-9]}" in text}
     assert held == {
         "catalogue": {"shop-tokens", "shop-catalogue", "shop-cache"},
         "order": {"shop-tokens", "shop-order"},
         "inventory": {"shop-tokens", "shop-inventory", "shop-cache"},
         "payment": {"shop-tokens", "shop-payment", "shop-provider", "shop-webhook"},
-        "notification": {"shop-tokens", "shop-notification", "shop-cache"},
+        "notification": {"shop-tokens", "shop-notification", "shop-cache", "shop-mail"},
         "provider": {"shop-tokens", "shop-provider", "shop-webhook"},
         "console": {"shop-tokens", "monitor"},
+    }
+
+
+def test_who_tells_customers_logs_in_to_the_mail_server_and_commands_know_where_it_keeps_what_it_took(
+    state: Path,
+) -> None:
+    assert SHOP is not None
+    file = state / "mail-1.json"
+    write_whole(file, configuration.mail_configuration(SHOP, configuration.Secrets(state / "secrets"), state / "kept"))
+    server = mail.load(file)
+    assert (server.host, server.port, server.mailbox) == ("127.0.0.1", 3025, state / "kept")
+    told = {}
+    for shop in (SHOP, replace(SHOP, mail=None)):
+        for service in SERVICES:
+            write_whole(file, configuration.settings(service, replace(CLUSTER, shop=shop), state, data=state / "data"))
+            told[service, shop.mail is not None] = settings.load(file)
+    smtp = told["notification", True].smtp
+    assert smtp is not None
+    assert (smtp.host, smtp.port, smtp.user, smtp.password) == (server.host, server.port, server.user, server.password)
+    assert [key for key, one in told.items() if one.smtp] == [("notification", True)]
+    assert {key: one.mailbox for key, one in told.items() if one.mailbox} == {
+        ("order", True): state / "shop" / "data" / "mail-1"
     }
 
 

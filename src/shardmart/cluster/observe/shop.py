@@ -111,7 +111,7 @@ def gather(shop: Shop) -> dict[str, Any]:
             through = ask(service.host, service.port)
             if not through.ready and any(row["state"] == READY for row in rows):
                 problems.append(f"{service.name} is not served at {service.url}: {through.reason}")
-    document: dict[str, Any] = {"services": services, "cache": None, "cache_nodes": [], "problems": problems}
+    document: dict[str, Any] = {"services": services, "cache": None, "cache_nodes": [], "mail": None, "problems": problems}
     if shop.cache:
         health = ask_cache(shop.cache)
         document["cache"] = {"name": shop.cache.name, "address": shop.cache.address, "state": health.state}
@@ -131,6 +131,11 @@ def gather(shop: Shop) -> dict[str, Any]:
     for broker in shop.kafka:
         if reason := _refusal(broker):
             problems.append(f"{broker.name} is {DOWN}: {reason}; {_without(shop)}")
+    if shop.mail:
+        reason = _refusal(shop.mail)
+        document["mail"] = {"name": shop.mail.name, "address": shop.mail.address, "state": DOWN if reason else READY}
+        if reason:
+            problems.append(f"{shop.mail.name} is {DOWN}: {reason}; customers are told when it is back")
     if shop.postgres and (reason := _refusal(shop.postgres)):
         problems.append(f"{shop.postgres.name} is {DOWN}: {reason}; {_without_postgres(shop)}")
     return document

@@ -16,6 +16,7 @@ from ..embedded_kafka import brokers
 from ..embedded_ring import settings_of
 from ..platform import PlatformError
 from ..state import uri_of
+from .files import ShopFiles
 
 DATABASE_USERS = ("catalogue", "order", "inventory", "payment", "notification")
 """Services with a database user of their own, `shop-NAME`."""
@@ -31,6 +32,7 @@ NODE_TIMEOUT_MS = 5000
 """A node of the cache that is silent for so long is taken for gone, and its replica is elected."""
 KAFKA = "shop-kafka"
 POSTGRES = "shop-postgres"
+MAIL, MAIL_USER = "shop-mail", "shop"
 CATALOGUE_POSTGRES = "shop-catalogue-postgres"
 MONITOR = "monitor"
 """Secrets that are no database user's (declare/access.yml)."""
@@ -79,6 +81,12 @@ def cache_configuration(node: Instance, shop: Shop, secrets: Secrets, data: Path
     )
 
 
+def mail_configuration(shop: Shop, secrets: Secrets, data: Path) -> str:
+    """The mail server's, JSON (`shardmart.shop.mail.server`); `data` is the folder for what it takes."""
+    if shop.mail is None:
+        raise ValueError("this shop has no mail server")
+    place = {"host": shop.mail.host, "port": shop.mail.port, "mailbox": str(data)}
+    return json.dumps(place | {"user": MAIL_USER, "password": secrets.get(MAIL)}, indent=1) + "\n"
 def _of_cache_cluster(node: Instance, secrets: Secrets) -> list[str]:
     """What a node of a cluster is told beside; `embedded_shop.cache_cluster` forms it."""
     password = secrets.get(CACHE_CLUSTER)
@@ -133,6 +141,12 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
     if service in EVENT_SERVICES and shop.backends.store == "postgres":
         password = secrets.get(f"{POSTGRES}-{service}")
         found["store"] = _postgres(shop) | {"user": f"shop_{service}", "password": password}
+    if service == "notification" and shop.mail:
+        place = {"host": shop.mail.host, "port": shop.mail.port}
+        found["smtp"] = place | {"user": MAIL_USER, "password": secrets.get(MAIL)}
+    if service == "order" and shop.mail:
+        # By these settings commands place an order, and show what its customer was sent.
+        found["mailbox"] = str(ShopFiles(state).data(shop.mail.name))
     if service in ("payment", "provider"):
         found["provider"] = {
             "url": urls["provider"],

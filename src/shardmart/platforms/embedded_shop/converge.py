@@ -28,6 +28,7 @@ from .processes import (
     left_over,
     load_balancer_files,
     load_balancer_process,
+    mail_process,
     service_processes,
 )
 
@@ -71,7 +72,7 @@ def restart(process: Process, shop: Shop, state: Path, deadline: Deadline) -> No
 
 
 def part_of(name: str) -> str:
-    """The part that a process of this name belongs to."""
+    """The part that a process of this name belongs to; the mail server to the services, one of which sends to it."""
     parts = {"cache": CACHE, "kafka": EVENT_LOG, "load-balancer": LOAD_BALANCER}
     return parts.get(name.rpartition("-")[0], SERVICES)
 
@@ -109,7 +110,7 @@ def _converged(
     processes.wait_until_listening(begun, deadline)
     instances = {one.name: one for one in shop.instances}
     if part == SERVICES:
-        wait_until_ready([instances[process.name] for process in idle], deadline)
+        wait_until_ready([instances[process.name] for process in idle if process.name in instances], deadline)
     for process in outdated:
         _restart(process, instances.get(process.name), files, deadline)
     if part == CACHE:
@@ -152,7 +153,7 @@ def _store_settings(cluster: Cluster, files: ShopFiles, *, check_mode: bool) -> 
 
 def _declared(part: str, cluster: Cluster, shop: Shop, files: ShopFiles) -> Sequence[Process]:
     if part == SERVICES:
-        return service_processes(cluster, files)
+        return [*([mail_process(shop, files)] if shop.mail else []), *service_processes(cluster, files)]
     if part == EVENT_LOG:
         return broker_processes(cluster, files)
     if part == CACHE:

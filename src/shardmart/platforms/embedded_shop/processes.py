@@ -16,7 +16,7 @@ from ...cluster.shop import Instance, Shop
 from ..embedded_kafka import brokers
 from ..platform import PlatformError
 from . import envoy
-from .configuration import Secrets, broker_passwords, cache_configuration, settings
+from .configuration import Secrets, broker_passwords, cache_configuration, mail_configuration, settings
 from .files import FOLDER, ShopFiles
 
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
@@ -56,6 +56,17 @@ def format_brokers(idle: Sequence[Process], files: ShopFiles, deadline: Deadline
         for process in idle:
             write_configuration(process)
         brokers.format_folders(idle, files.kafka_jars, files.folder / "data" / "kafka-cluster-id", deadline)
+
+
+def mail_process(shop: Shop, files: ShopFiles) -> Process:
+    """The mail server."""
+    if shop.mail is None:
+        raise ValueError("this shop has no mail server")
+    name = shop.mail.name
+    file = files.configuration(f"{name}.json")
+    command = (sys.executable, "-m", "shardmart.shop", "mail-server", "--config", str(file))
+    text = mail_configuration(shop, Secrets(files.state / "secrets"), files.data(name))
+    return _process(shop.mail, files, command, file, text)
 
 
 def service_processes(cluster: Cluster, files: ShopFiles) -> list[Process]:
