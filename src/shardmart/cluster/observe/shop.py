@@ -111,7 +111,13 @@ def gather(shop: Shop) -> dict[str, Any]:
             through = ask(service.host, service.port)
             if not through.ready and any(row["state"] == READY for row in rows):
                 problems.append(f"{service.name} is not served at {service.url}: {through.reason}")
-    document: dict[str, Any] = {"services": services, "cache": None, "cache_nodes": [], "mail": None, "problems": problems}
+    document: dict[str, Any] = {
+        "services": services,
+        "cache": None,
+        "cache_nodes": [],
+        "mail": None,
+        "problems": problems,
+    }
     if shop.cache:
         health = ask_cache(shop.cache)
         document["cache"] = {"name": shop.cache.name, "address": shop.cache.address, "state": health.state}
