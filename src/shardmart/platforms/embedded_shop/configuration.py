@@ -87,6 +87,8 @@ def mail_configuration(shop: Shop, secrets: Secrets, data: Path) -> str:
         raise ValueError("this shop has no mail server")
     place = {"host": shop.mail.host, "port": shop.mail.port, "mailbox": str(data)}
     return json.dumps(place | {"user": MAIL_USER, "password": secrets.get(MAIL)}, indent=1) + "\n"
+
+
 def _of_cache_cluster(node: Instance, secrets: Secrets) -> list[str]:
     """What a node of a cluster is told beside; `embedded_shop.cache_cluster` forms it."""
     password = secrets.get(CACHE_CLUSTER)
