@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
-from bson import Binary, Int64, Timestamp
+from bson import Binary, Int64, MaxKey, MinKey, ObjectId, Timestamp
 
 from shardmart.router.client import Client
+from shardmart.router.operations import writes
 from shardmart.router.operations.context import Context
 from shardmart.router.operations.service import Service
 from shardmart.router.protocol import rawbson, wire
-from shardmart.router.protocol.errors import RouterError
+from shardmart.router.protocol.errors import Code, RouterError
 from shardmart.router.routing.catalog import Database, Routing
 from shardmart.router.routing.member import Credentials
 from shardmart.router.routing.replica_set import ReplicaSet
@@ -92,3 +94,43 @@ def test_the_first_shard_that_wrote_tells_the_outcome(service: Service) -> None:
     assert service.transactions.recovery_token(context) == {"recoveryToken": {}}
     transaction.wrote |= {"three", "two"}
     assert service.transactions.recovery_token(context) == {"recoveryToken": {"recoveryShardId": "two"}}
+
+
+def two_shards() -> Routing:
+    """`shop.things` by {n: 1}: below 0 on shard "one", the rest on shard "two"."""
+    table = Routing("shop.things", Database("shop", "one", {}))
+    whole = {"key": {"n": 1}, "uuid": Binary(bytes(16), 4), "lastmodEpoch": ObjectId(), "timestamp": Timestamp(1, 0)}
+    bounds = [(MinKey(), 0, "one"), (0, MaxKey(), "two")]
+    chunks = [{"min": {"n": a}, "max": {"n": b}, "shard": s, "lastmod": Timestamp(1, 0)} for a, b, s in bounds]
+    table.load(whole, chunks)
+    return table
+
+
+def test_a_batch_that_begins_a_transaction_begins_anew_with_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One shard did its part, the other refused because the router was stale: the abort undoes the part that was done.
+    sent: list[tuple[str, int]] = []
+
+    async def ask(_: Context, shard: str, __: Any, sequences: dict[str, list[bytes]], **___: Any) -> Any:
+        sent.append((shard, len(sequences["documents"])))
+        if shard == "two" and len(sent) == 2:
+            raise RouterError(Code.StaleConfig, "moved")
+        return None, wire.Message(1, 0, rawbson.encode({"n": len(sequences["documents"]), "ok": 1.0}))
+
+    async def given(*_: Any) -> Any:
+        return two_shards()
+
+    monkeypatch.setattr(writes, "ask", ask)
+    monkeypatch.setattr(service.catalog, "routing", given)
+    monkeypatch.setattr(service.catalog, "create_database", given)
+    fields = {"insert": "things", "documents": [{"n": -1}, {"n": -2}, {"n": 1}], "$db": "shop"}
+    body = {**fields, "lsid": LSID, "txnNumber": Int64(1), "autocommit": False, "startTransaction": True}
+    context = Context(service, Client(service), wire.Message(1, 0, rawbson.encode(body)))
+    service.transactions.begin(context)
+
+    async def write() -> Any:
+        return await writes.write(context)
+
+    assert asyncio.run(write())["n"] == 3
+    assert sent == [("one", 2), ("two", 1), ("one", 2), ("two", 1)]

@@ -47,6 +47,14 @@ class Batch:
         """The number members know statement `index` by."""
         return self.statement_ids[index] if self.statement_ids else self.first_statement_id + index
 
+    def begin_anew(self) -> list[int]:
+        """Forget what was done; returns all statements."""
+        self.n = self.modified = 0
+        self.concern_error = None
+        for done in (self.upserted, self.errors, self.retried, self.labels):
+            done.clear()
+        return list(range(len(self.statements)))
+
     def take(self, reply: dict[str, Any], indexes: list[int], *, broadcast: bool) -> list[int]:
         """Merge the reply of one shard; returns the statements it refused because the router was stale."""
         self.n += int(reply.get("n", 0))
@@ -203,8 +211,10 @@ async def _run(batch: Batch, name: str) -> None:
         left = sorted(stale)
         if left:
             catalog.forget(context.namespace)
-            if context.in_transaction and not await context.service.transactions.restart(context):
-                raise RouterError(Code.StaleConfig, f"{context.namespace} moved during the transaction")
+            if context.in_transaction:
+                if not await context.service.transactions.restart(context):
+                    raise RouterError(Code.StaleConfig, f"{context.namespace} moved during the transaction")
+                left = batch.begin_anew()  # what other shards had done was undone with the transaction's beginning
             if time.monotonic() > deadline:
                 batch.fail(
                     left,
