@@ -122,7 +122,8 @@ def status(
     """
     stores = configurations.find(configuration)
     if mend:
-        for line in _repaired(stores).changes:
+        done = _repaired(stores)
+        for line in (*done.changes, *done.failed):
             print(f"shardmart fragments: {line}", file=sys.stderr)
     facts = statuses.status(stores, compare=compare)
     if as_json:
@@ -149,7 +150,7 @@ def repair(
 ) -> None:
     """Mend subscriptions, and make the rows of the nodes equal.
 
-    Those that stopped are started, lost ones made anew; rows are compared.
+    Those that stopped are started, lost ones made anew; rows are compared.  Exit 1 where something could not be mended.
     """
     if every is not None:
         if node or as_json:
@@ -163,12 +164,15 @@ def repair(
         "rows_different": done.different,
         "rows_written": done.rows,
         "tombstones_removed": done.tombstones,
+        "failed": done.failed,
         "away": done.away,
     }
+    for line in done.failed:
+        print(f"shardmart fragments: {line}", file=sys.stderr)
     for name in done.away:
         print(f"shardmart fragments: {name} does not answer: repair again when it is back", file=sys.stderr)
     _done(document, done.changes, as_json=as_json)
-    if done.away:
+    if done.away or done.failed:
         raise typer.Exit(FAILED)
 
 
