@@ -31,7 +31,7 @@ from .peers import status as statuses
 from .peers import subscriptions, timer
 from .relational import coordinator, plans, schema, seeding, verification
 from .rows import Shop
-from .shop_commands import EPILOG, File, crud
+from .shop_commands import EPILOG, File, On, Which, crud
 
 app = typer.Typer(
     help="The shop in fragments and regions, on PostgreSQL and on MongoDB (docs/fragments.md).",
@@ -245,7 +245,14 @@ def verify(configuration: File = None, as_json: Json = False) -> None:
 
 @app.command(epilog=EPILOG)
 def explain(
-    query: Annotated[str, typer.Argument(help="A SELECT.")],
+    query: Annotated[
+        str,
+        typer.Argument(
+            help="A SELECT; of MongoDB a find or an aggregate as JSON, such as "
+            '{"find": "products", "filter": {"price_cents": 1999}}.'
+        ),
+    ],
+    store: On = Which.postgres,
     configuration: File = None,
     node: Annotated[str | None, typer.Option(help="On which node.  [default: the first]")] = None,
     run: Annotated[bool, typer.Option("--run", help="Run it, too: rows touched and time.")] = False,
@@ -253,8 +260,11 @@ def explain(
 ) -> None:
     """Which fragments and indexes a query touches.
 
-    And what is sent to other nodes.
+    And what is sent to other nodes; of MongoDB, which shards are asked.
     """
+    if store is Which.mongodb:
+        _explain_mongodb(query, configuration, with_node_or_run=bool(node or run), as_json=as_json)
+        return
     if not query.lstrip().lower().startswith("select"):
         raise BadUseError("explain takes a SELECT")
     stores = configurations.find(configuration)
@@ -270,6 +280,19 @@ def explain(
         print(json.dumps(document, indent=2))
     else:
         print("\n".join(f"{key}: {_plain(value)}" for key, value in document.items() if value not in (None, [])))
+
+
+def _explain_mongodb(query: str, configuration: Path | None, *, with_node_or_run: bool, as_json: bool) -> None:
+    from .mongodb import aggregations
+    from .mongodb import connection as mongodb
+
+    if with_node_or_run:
+        raise BadUseError("--node and --run go with PostgreSQL")
+    collection, question = aggregations.parse(query)
+    client = mongodb.connect(configurations.find(configuration))
+    with mongodb.one_line(), client:
+        shards = sorted(aggregations.shards_of(mongodb.database(client), collection, question))
+    print(json.dumps({"shards": shards}, indent=2) if as_json else f"shards: {', '.join(shards)}")
 
 
 @app.command(epilog=EPILOG)

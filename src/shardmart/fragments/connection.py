@@ -82,7 +82,8 @@ def connect(
         password=configuration.password(user),
         dbname=database,
         connect_timeout=CONNECT_SECONDS,
-        options=f"-c lock_timeout={LOCK_SECONDS}s{administers}",
+        # A server looks now and then whether who asked is still there: given up, a statement ends and gives back its locks.
+        options=f"-c lock_timeout={LOCK_SECONDS}s -c client_connection_check_interval=10s{administers}",
         application_name="shardmart-fragments",
         autocommit=autocommit,
     )

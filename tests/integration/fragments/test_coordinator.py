@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -34,6 +35,14 @@ STEPS = {
 """Every step, and what has become of the transaction when the coordinator dies right after it."""
 
 
+WITHOUT_GUARD = {step: what for step, what in STEPS.items() if step != "guarded"}
+
+
+def killed_after(nodes: RegionNodes, step: str, operation: str, *arguments: object) -> None:
+    command = [sys.executable, str(VICTIM), str(nodes.file), step, operation, json.dumps(arguments)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+
+
 def left(nodes: RegionNodes) -> dict[str, list[str]]:
     """What coordinators left on the nodes: prepared transactions and rows of the log."""
     found = {}
@@ -60,8 +69,7 @@ def test_killed_after_any_step_the_product_is_in_exactly_one_fragment(nodes: Reg
     product = f"victim-{step}"
     shop = RelationalShop(nodes.configuration)
     shop.create_product(product, "Kettle", "Home", "20.00", 3)
-    done = subprocess.run([sys.executable, str(VICTIM), str(nodes.file), product, "300.00", step], check=False)
-    assert done.returncode == -signal.SIGKILL
+    killed_after(nodes, step, "change_price", product, "300.00")
     recovered = coordinator.recover(nodes.configuration, abandoned_seconds=0)
     assert recovered.in_doubt == {}
     moved = STEPS[step] == "commit"
@@ -138,8 +146,7 @@ def left_on(nodes: RegionNodes, name: str) -> list[str]:
 
 def test_a_prepared_transaction_is_in_doubt_while_its_home_is_away(nodes: RegionNodes) -> None:
     RelationalShop(nodes.configuration).create_product("doubt", "Kettle", "Home", "20.00", 3)
-    command = [sys.executable, str(VICTIM), str(nodes.file), "doubt", "300.00", "prepared:LATAM"]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    killed_after(nodes, "prepared:LATAM", "change_price", "doubt", "300.00")
     nodes.kill("APJ")
     away = coordinator.recover(nodes.configuration, abandoned_seconds=0)
     assert [why for why in away.in_doubt.values() if "its coordinator's log is on APJ, which is away" in why]
@@ -240,6 +247,50 @@ def person(nodes: RegionNodes, region: str, key: str) -> None:
     address = {"street": "Main 1", "postcode": "1000", "city": "Rome", "country": "IT"}
     row = {"region": region, "customer_id": key, "customer_name": "Ada", "email": "ada@example.com"} | address
     RelationalShop(nodes.configuration).create_customer(row | {"created_at": datetime(2026, 1, 2, tzinfo=UTC)})
+
+
+def recovered(nodes: RegionNodes) -> None:
+    assert coordinator.recover(nodes.configuration, abandoned_seconds=0).in_doubt == {}
+    assert left(nodes) == {}
+    assert verification.verify(nodes.configuration)[1] == []
+
+
+def orders(nodes: RegionNodes, region: str, customer: str) -> list[str]:
+    with administrator(nodes.configuration, nodes.node(region)) as connection:
+        return [order for (order,) in rows(connection, "SELECT order_id FROM Orders WHERE customer_id = %s", customer)]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("step", WITHOUT_GUARD)
+def test_an_order_whose_coordinator_was_killed_is_whole_or_nowhere(nodes: RegionNodes, step: str) -> None:
+    shop, buyer = RelationalShop(nodes.configuration), f"buyer-{step}"
+    person(nodes, "APJ", buyer)
+    items = {f"near-{step}": 1, f"far-{step}": 2}
+    for product, price in zip(items, ("20.00", "300.00"), strict=True):
+        shop.create_product(product, "Kettle", "Home", price, 3)
+    killed_after(nodes, step, "place_order", "APJ", buyer, items)
+    recovered(nodes)
+    placed = WITHOUT_GUARD[step] == "commit"
+    assert [(shop.product(product) or {})["stock"] for product in items] == ([2, 1] if placed else [3, 3])
+    assert len(orders(nodes, "APJ", buyer)) == placed
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("step", WITHOUT_GUARD)
+def test_a_customer_whose_move_was_killed_is_in_one_region_with_all_that_is_his(nodes: RegionNodes, step: str) -> None:
+    shop, mover = RelationalShop(nodes.configuration), f"mover-{step}"
+    person(nodes, "APJ", mover)
+    shop.create_product(f"souvenir-{step}", "Kettle", "Home", "20.00", 3)
+    order = shop.place_order("APJ", mover, {f"souvenir-{step}": 1})["order_id"]
+    killed_after(nodes, step, "move_customer", "APJ", mover, "LATAM")
+    recovered(nodes)
+    here, there = ("LATAM", "APJ") if WITHOUT_GUARD[step] == "commit" else ("APJ", "LATAM")
+    assert (shop.customer(here, mover) or {})["region"] == here
+    assert shop.customer(there, mover) is None
+    assert (orders(nodes, here, mover), orders(nodes, there, mover)) == ([order], [])
+    found = shop.order(here, order)
+    assert found
+    assert [len(found[part]) for part in ("items", "payments", "shipments")] == [1, 1, 1]
 
 
 def waiting_for_a_lock(nodes: RegionNodes) -> bool:

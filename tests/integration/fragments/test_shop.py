@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pymongo.errors import OperationFailure
 from shardmart.cluster.converge import sharding, users
 from shardmart.cluster.protocol.connection import Deadline, connect
 from shardmart.errors import BadUseError, RefusedError
-from shardmart.fragments import money
+from shardmart.fragments import cli, money
 from shardmart.fragments.configuration import PASSWORDS, Configuration
 from shardmart.fragments.money import PriceError
 from shardmart.fragments.mongodb import aggregations
@@ -381,6 +382,24 @@ def test_aggregations_with_a_region_are_targeted_and_without_are_not(configurati
         assert asked[kind, "LATAM"] == {"shard2ReplSet"}
         assert asked[kind, None] == {"shard1ReplSet", "shard2ReplSet"}
     mongodb.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "shards"),
+    [
+        ('{"find": "products", "filter": {"price_cents": 49900}}', ["shard2ReplSet"]),
+        ('{"find": "products"}', ["shard1ReplSet", "shard2ReplSet"]),
+        ('{"aggregate": "customers", "pipeline": [{"$match": {"region": "APJ"}}]}', ["shard1ReplSet"]),
+    ],
+)
+def test_explain_says_which_shards_mongodb_asks(
+    configuration: Configuration, nodes: RegionNodes, capsys: pytest.CaptureFixture[str], query: str, shards: list[str]
+) -> None:
+    assert configuration.mongodb
+    file = nodes.folder / "both.json"
+    file.write_text(json.dumps(json.loads(nodes.file.read_text()) | {"mongodb": {"address": configuration.mongodb[0]}}))
+    assert cli.main(["explain", "--store=mongodb", "--json", f"--configuration={file}", query]) == 0
+    assert json.loads(capsys.readouterr().out) == {"shards": shards}
 
 
 def test_aggregations_say_what_the_relational_store_says(configuration: Configuration) -> None:

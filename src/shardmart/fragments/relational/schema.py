@@ -22,6 +22,8 @@ from . import products
 
 THING = re.compile(r"^-- thing: (\w+) (\w+)(?: ON (\w+))?\n", re.MULTILINE)
 FILES = ("shop.sql", "peers.sql", "coordinator.sql")
+INDEX_SECONDS = 1800.0
+"""The longest that one statement of the schema may take: an index that was lost is made anew over all rows."""
 WRITTEN = (
     "Customer", "Orders", "OrderItems", "Payments", "Shipments", "Products", "Customer_Region", "Coordinator_Log",
     "Seedings",
@@ -109,6 +111,7 @@ def converge(configuration: Configuration, node: Node, *, check: bool = False) -
             else:
                 return changes
     with administrator(configuration, node) as connection:
+        connection.answer_seconds = INDEX_SECONDS
         changes += products.converge_servers(configuration, node, connection, check=check)
         changes += products.drop_undeclared(configuration, node, connection, check=check)
         missing = [thing for thing in declared(configuration, node) if not thing.is_there(connection)]
