@@ -21,8 +21,8 @@ from .configuration import ADMIN, APPLICATION, DATABASE, Configuration, Node
 T = TypeVar("T")
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60.0
-"""The longest that one answer may take.  A server that is stopped (SIGSTOP) still has its packets acknowledged by its
-kernel, so no time-out of TCP ends this wait."""
+"""The longest silence before an answer, or within it.  A server that is stopped (SIGSTOP) still has its packets
+acknowledged by its kernel, so no time-out of TCP ends this wait."""
 LOCK_SECONDS = 10
 """The longest that a statement waits for a lock.  Two transactions that wait for each other on two nodes are a
 deadlock that no node sees; a prepared transaction keeps its locks until `recover`."""
@@ -39,7 +39,7 @@ class UnknownOutcomeError(ShardmartError):
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that gives up, and is closed, when an answer takes longer than `answer_seconds`."""
+    """A connection that gives up, and is closed, when nothing comes for `answer_seconds` of what it waits for."""
 
     answer_seconds: float | None = None
     """ANSWER_SECONDS unless somebody says otherwise."""
@@ -55,7 +55,9 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                if not ready and time.monotonic() > end:
+                if ready:
+                    end = time.monotonic() + seconds
+                elif time.monotonic() > end:
                     self.pgconn.finish()  # or the rollback would wait as long
                     raise psycopg.OperationalError(f"no answer for {seconds:g} s")
                 wanted = gen.send(ready)
@@ -82,7 +84,7 @@ def connect(
         password=configuration.password(user),
         dbname=database,
         connect_timeout=CONNECT_SECONDS,
-        # A server looks now and then whether who asked is still there: given up, a statement ends and gives back its locks.
+        # A server looks now and then whether who asked is still there: a statement that was given up ends there, too.
         options=f"-c lock_timeout={LOCK_SECONDS}s -c client_connection_check_interval=10s{administers}",
         application_name="shardmart-fragments",
         autocommit=autocommit,

@@ -302,8 +302,11 @@ def waiting_for_a_lock(nodes: RegionNodes) -> bool:
     return False
 
 
-def test_two_orders_of_the_same_products_from_two_regions_never_wait_for_each_other(nodes: RegionNodes) -> None:
+def test_two_orders_of_the_same_products_from_two_regions_never_wait_for_each_other(
+    nodes: RegionNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each has its first product when the other begins with its own: only one order of nodes for both lets both end."""
+    monkeypatch.setattr(connections, "LOCK_SECONDS", 60)
     shop = RelationalShop(nodes.configuration)
     for product, price in (("here", "20.00"), ("there", "120.00")):
         shop.create_product(product, "Kettle", "Home", price, 2)
@@ -346,8 +349,11 @@ def test_who_waits_for_the_locks_of_a_dead_coordinator_is_refused_and_not_kept(
     assert shop.change_price("kept", "21.00")["price_cents"] == 2_100
 
 
-def test_a_connection_lost_while_it_commits_leaves_the_outcome_unknown(nodes: RegionNodes) -> None:
+def test_a_connection_lost_while_it_commits_leaves_the_outcome_unknown(
+    nodes: RegionNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever is told "does not answer" tries again, and has two orders."""
+    monkeypatch.setattr(connections, "LOCK_SECONDS", 60)
     person(nodes, "APJ", "unsure")
     RelationalShop(nodes.configuration).create_product("slow", "Kettle", "Home", "20.00", 3)
     hold = """CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from shardmart.errors import RefusedError, UnreachableError
+from shardmart.fragments import connection as connections
 from shardmart.fragments.configuration import ADMIN, APPLICATION, PEER
 from shardmart.fragments.connection import Connection, administrator, application, connect, rows, scalar
 from shardmart.fragments.money import BANDS
@@ -265,7 +266,8 @@ def waits_for_a_lock(nodes: RegionNodes, name: str) -> bool:
         return bool(scalar(connection, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
 
 
-def test_the_catch_all_can_be_switched_on(nodes: RegionNodes) -> None:
+def test_the_catch_all_can_be_switched_on(nodes: RegionNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LOCK_SECONDS", 60)
     text = nodes.file.read_text()
     nodes.file.write_text(text.replace('"version": 1', '"version": 1, "catch_all": true'))
     try:

@@ -93,7 +93,8 @@ def parse(query: str) -> tuple[str, Pipeline | Document]:
     except ValueError as error:
         raise BadUseError(f"{query!r} is not JSON: {error}; {EXAMPLE}") from None
     if isinstance(command, dict):
-        filtered, pipeline = command.get("filter", {}), command.get("pipeline")
+        filtered: Any = command.get("filter", {})
+        pipeline: Any = command.get("pipeline")
         if command.keys() <= {"find", "filter"} and isinstance(command.get("find"), str) and isinstance(filtered, dict):
             return command["find"], filtered
         stages = isinstance(pipeline, list) and all(isinstance(stage, dict) for stage in pipeline)

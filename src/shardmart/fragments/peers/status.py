@@ -20,8 +20,8 @@ LAGGING_BYTES = 16 * 2**20
 """More than this untold is worth a line."""
 KEPT_BYTES = 128 * 2**20
 """So is more than this of log that is kept for a node, though it was told: a transaction is open, or was prepared."""
-CONNECTING_SECONDS = 5.0
-"""A peer that comes back is connected to within this time, or something keeps it from it."""
+SETTLE_SECONDS = 10.0
+"""What was written is told, and a peer that comes back is connected to, within this time, or something is wrong."""
 
 COUNTS = """SELECT count(*) FILTER (WHERE NOT deleted), count(*) FILTER (WHERE deleted),
         count(*) FILTER (WHERE version_time > (extract(epoch FROM clock_timestamp()) + %s) * 1000000)
@@ -34,8 +34,11 @@ SUBSCRIPTION = """SELECT s.subenabled, t.pid IS NOT NULL, coalesce(x.apply_error
     LEFT JOIN pg_stat_subscription_stats x ON x.subid = s.oid WHERE s.subname = %s"""
 
 
-def status(configuration: Configuration, *, compare: bool = True, settle_seconds: float = 5) -> dict[str, Any]:
+def status(
+    configuration: Configuration, *, compare: bool = True, settle_seconds: float = SETTLE_SECONDS
+) -> dict[str, Any]:
     """Nodes, peers and differences as plain data; `problems` are lines, empty when all is well."""
+    end = time.monotonic() + settle_seconds
     problems: list[str] = []
     nodes = [_node(configuration, node, problems) for node in configuration.nodes]
     up = tuple(node for node, facts in zip(configuration.nodes, nodes, strict=True) if facts["up"])
@@ -51,7 +54,7 @@ def status(configuration: Configuration, *, compare: bool = True, settle_seconds
             "everything_told": not waiting,
         }
         differ = _different(found, settled=not waiting)
-    peers = _peers(configuration, up, problems)
+    peers = _peers(configuration, up, problems, end)
     states = {(peer["to"], peer["from"]): peer["state"] for peer in peers}
     problems += [
         f"{node.name} was not told within {settle_seconds:g} s all that {other.name} has written"
@@ -91,9 +94,8 @@ def _different(found: comparison.Comparison, *, settled: bool) -> list[str]:
     return [f"{len(found.different)} rows differ between {among}, such as {some}{hint}: `shardmart fragments repair`"]
 
 
-def _peers(configuration: Configuration, up: tuple[Node, ...], problems: list[str]) -> list[dict[str, Any]]:
-    """Who is told by whom; looked at again for a while where one is connecting."""
-    end = time.monotonic() + CONNECTING_SECONDS
+def _peers(configuration: Configuration, up: tuple[Node, ...], problems: list[str], end: float) -> list[dict[str, Any]]:
+    """Who is told by whom; looked at again until `end` while one is connecting."""
     while True:
         said: list[str] = []
         pairs = subscriptions.pairs(configuration.nodes)
