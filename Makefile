@@ -1,4 +1,4 @@
-# Thin: each target is one line of the real command. `make help` lists them.
+# Thin: each target is one line of the real command. `make help` lists them by what a person does: ## [GROUP] TEXT.
 .DEFAULT_GOAL := help
 .PHONY: help install up shop polyglot ring down destroy fragments fragments-down status test test-full unit integration integration-full molecule scenario mutants e2e \
         lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential compatibility
@@ -31,8 +31,13 @@ endif
 # Where tests find the servers, and keep what they had to fetch.
 export SHARDMART_BINARIES ?= $(abspath .shardmart/binaries)
 
-help: ## This list
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+# Targets by what a person does; what is no target stands here.
+## [start] .venv/bin/ansible-playbook site.yml | The cluster on a throw-away Kubernetes: docs/kind.md
+## [look] .venv/bin/shardmart --help | Every command: load, ledger, chaos, ring, fragments, shop
+## [break] .venv/bin/shardmart chaos run chaos/kill-primary.json | A fault, its proof, the ledger's verdict; the others: docs/chaos.md
+## [break] .venv/bin/shardmart chaos heal | End every fault that is active
+help:
+	@python3 .ci/make_help.py $(firstword $(MAKEFILE_LIST))
 
 # A Python of this folder, with the tool that installs the rest.
 $(INSTALLER): .ci/installer.lock
@@ -45,7 +50,7 @@ $(INSTALLER): .ci/installer.lock
 
 OURS = $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 
-install: $(STAMP) ## Install what the lock file pins into .venv: shop, faults, Kubernetes, tests
+install: $(STAMP) ## [start] Install what the lock file pins into .venv: what the shop, faults, Kubernetes and tests need
 $(STAMP): requirements.lock pyproject.toml $(INSTALLER)
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
 	$(OURS)
@@ -57,73 +62,73 @@ $(UP): .ci/up.lock pyproject.toml $(INSTALLER)
 	$(OURS)
 	@touch $@
 
-up: $(UP) ## A seeded, verified sharded cluster on this machine
+up: $(UP) ## [start] A seeded, verified sharded cluster on this machine; a shop that runs is stopped, `make shop` keeps it
 	$(PLAY) site.yml $(ARGS)
 
-ring: $(UP) ## The rings of the topology: consistent hashing over standalone servers
+ring: $(UP) ## [start] The rings of the topology: consistent hashing over standalone servers, with or without a cluster
 	$(PLAY) playbooks/ring.yml $(ARGS)
 
 # The order at the end shows that it works, and is no part of what converges.
-shop: $(STAMP) ## The cluster and the shop on it, and one order before your eyes
+shop: $(STAMP) ## [start] The cluster and the shop on it, and one order before your eyes
 	$(PLAY) site.yml -e topology=inventories/topologies/shop.yml $(ARGS)
 	$(BIN)/shardmart shop order --config $${SHARDMART_STATE:-.shardmart}/shop/config/order-1.json
 
-polyglot: $(STAMP) ## The same with a catalogue merged from PostgreSQL, MongoDB and Redis, and a look into each
+polyglot: $(STAMP) ## [start] The same with a catalogue merged from PostgreSQL, MongoDB and Redis, and a look into each
 	$(PLAY) site.yml -e topology=inventories/topologies/polyglot.yml $(ARGS)
 	state=$${SHARDMART_STATE:-.shardmart}; $(BIN)/shardmart shop sources --config $$state/shop/config/catalogue-1.json --secrets $$state/secrets
 
-down: $(UP) ## Stop the cluster and the shop, keep the data
+down: $(UP) ## [stop] Stop what runs of the cluster, the shop, the rings and the fragments; keep the data
 	$(PLAY) playbooks/destroy.yml $(ARGS)
 
-destroy: $(UP) ## Stop the cluster and remove its data
+destroy: $(UP) ## [stop] The same, and remove data, configuration, logs and secrets
 	$(PLAY) playbooks/destroy.yml -e destroy_data=true $(ARGS)
 
-fragments: $(STAMP) ## The relational store in fragments and regions, beside the cluster
+fragments: $(STAMP) ## [start] The relational store in fragments and regions, beside a cluster that runs
 	$(PLAY) playbooks/fragments.yml $(ARGS)
 
-fragments-down: $(STAMP) ## Stop its servers, keep their data (-e destroy_data=true removes it)
+fragments-down: $(STAMP) ## [stop] Stop the fragments alone, keep their data (ARGS="-e destroy_data=true" removes it)
 	$(PLAY) playbooks/fragments-destroy.yml $(ARGS)
 
-status: $(UP) ## Sets, members, lag, chunks and documents
+status: $(UP) ## [look] Sets, members, lag, chunks and documents; the instances of a shop
 	$(BIN)/shardmart status
 
-test: $(STAMP) lint unit ## Everything that needs no container engine
+test: $(STAMP) lint unit ## [test] lint, unit, integration and molecule: all that needs no container engine
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line integration molecule
 
-test-full: $(STAMP) lint unit integration-full molecule ## The same, and what takes minutes more
+test-full: $(STAMP) lint unit integration-full molecule ## [test] The same, and the tests on real servers that take minutes more
 
-unit: $(STAMP) ## Unit tests
+unit: $(STAMP) ## [test] Unit tests, without servers
 	$(BIN)/pytest tests/unit -n 2
 
 # Three workers: half of a test on real servers is waiting for them. A module stays on one worker, with its cluster.
 INTEGRATION = $(BIN)/pytest tests/integration -n 3 --dist loadscope --no-loadscope-reorder
-integration: $(STAMP) ## Tests on real servers
+integration: $(STAMP) ## [test] Tests on real servers of this machine
 	$(INTEGRATION)
 
-differential: $(STAMP) ## Random commands through the router and on one server, new seeds: ARGS="--seconds 3600"
+differential: $(STAMP) ## [test] Random commands through the router and on one server, new seeds: ARGS="--seconds 3600"
 	$(BIN)/python benchmarks/differential.py $(ARGS)
 
-integration-full: $(STAMP) ## The same with more kills
+integration-full: $(STAMP) ## [test] Tests on real servers, with those that take minutes more
 	$(INTEGRATION) --full
 
 # One cluster goes through all of them, in the order in which the playbooks use the roles (.config/molecule/shared.yml).
 ROLES := secrets mongodb_binaries members replica_set users shards collections seed verification status certificates
-molecule: $(STAMP) ## Role tests
+molecule: $(STAMP) ## [test] Tests of the Ansible roles, one after the other on one cluster
 	$(BIN)/molecule -c .config/molecule/config.yml -c .config/molecule/shared.yml test $(ROLES:%=-s %)
 
-scenario: $(STAMP) ## One role test on a cluster of its own: make scenario ROLE=users
+scenario: $(STAMP) ## [test] One of them on a cluster of its own: make scenario ROLE=users
 	$(BIN)/molecule test -s $(ROLE)
 
-mutants: $(STAMP) ## One-line mistakes in the modules that judge: nine of ten must be noticed by the unit tests
+mutants: $(STAMP) ## [test] One-line mistakes in the modules that judge: nine of ten must be noticed by the unit tests
 	$(BIN)/python -m tests.support.mutants $(ARGS)
 
-compatibility: $(STAMP) ## Make docs/compatibility.md: what of MongoDB the code uses, in which versions it is known
+compatibility: $(STAMP) ## [maintain] Make docs/compatibility.md: what of MongoDB the code uses, in which versions it is known
 	$(BIN)/python -m tests.support.compatibility --write $(ARGS)
 
-e2e: $(STAMP) ## Tests on a real kind cluster (needs a container engine and kind)
+e2e: $(STAMP) ## [test] Tests on a kind cluster (needs docker, kind, kubectl, Helm)
 	$(BIN)/pytest tests/e2e $(ARGS)
 
-lint: $(STAMP) ## ruff, mypy --strict, import-linter, yamllint, ansible-lint
+lint: $(STAMP) ## [test] ruff, mypy --strict, import-linter, yamllint, ansible-lint
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-python lint-yaml
 
 lint-python:
@@ -139,7 +144,7 @@ SCHEMAS := 'helm/schemas/{{ .ResourceKind }}{{ .KindSuffix }}.json'
 # Environments of k8s/gitops, each with the topology that its cluster.yaml and shop.yaml are made from.
 ENVIRONMENTS := staging=inventories/topologies/shop.yml production=inventories/topologies/production.yml
 CHARTS := helm/sharded-mongodb helm/shop helm/ring helm/fragments
-lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubeconform (needs Helm)
+lint-chart: $(STAMP) ## [test] The charts: helm lint, helm-unittest, kubeconform (needs these three)
 	$(BIN)/shardmart render declared --check helm/sharded-mongodb/files/declared.json
 	helm lint --strict $(CHARTS)
 	if command -v helm3 >/dev/null; then helm3 lint --strict $(CHARTS); fi
@@ -156,30 +161,30 @@ lint-chart: $(STAMP) ## helm lint with every Helm there is, helm-unittest, kubec
 	  k8s/gitops/argocd k8s/gitops/flux k8s/gitops/secrets/external-secret.yaml k8s/gitops/secrets/flux.yaml
 	$(BIN)/python helm/values_table.py --check
 
-format: $(STAMP) ## Format the Python code
+format: $(STAMP) ## [maintain] Format the Python code, and mend what ruff can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure the start of the default cluster
+bench: $(STAMP) ## [test] Measure the start of the default cluster
 	$(BIN)/python benchmarks/bootstrap.py
 
 # One lock for this machine, and for each image the part of it that the image installs.
 COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --universal
-lock: ## Resolve the lock files anew
+lock: ## [maintain] Resolve all lock files anew, to the newest versions that pyproject.toml allows (needs package registries)
 	$(COMPILE) --all-extras --upgrade -o requirements.lock pyproject.toml
 	$(COMPILE) -o .ci/installer.lock .ci/installer.in
 	$(COMPILE) --extra operate --extra loader --extra router --extra fragments -c requirements.lock -o .ci/up.lock pyproject.toml
 	$(MAKE) lock-images lock-npm
 
-lock-images: ## Take from the lock what each image installs
+lock-images: ## [maintain] Take from the lock what each image installs
 	$(COMPILE) --extra router -c requirements.lock -o k8s/images/database/requirements.lock pyproject.toml
 	$(COMPILE) --extra toolbox -c requirements.lock -o k8s/images/toolbox/requirements.lock pyproject.toml
 	$(COMPILE) --extra loader -c requirements.lock -o loader/requirements.lock pyproject.toml
 	for extra in shop cache postgres; do $(COMPILE) --extra $$extra -c requirements.lock -o k8s/images/$$extra/requirements.lock pyproject.toml || exit 1; done
 
-lock-npm: ## Resolve anew what the database image's mongosh is made of
+lock-npm: ## [maintain] Resolve anew what the database image's mongosh is made of (needs npm)
 	npm install --prefix k8s/images/database/mongosh --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
-render: $(STAMP) ## Write what is made from declarations: the chart's copy of users and secrets' holders, k8s/gitops' clusters and shops
+render: $(STAMP) ## [maintain] Write what is made from declarations: the chart's copy of users and secrets' holders, k8s/gitops' clusters and shops
 	$(BIN)/shardmart render declared > helm/sharded-mongodb/files/declared.json.new
 	mv helm/sharded-mongodb/files/declared.json.new helm/sharded-mongodb/files/declared.json
 	for pair in $(ENVIRONMENTS); do { echo "---"; echo "# Made from $${pair#*=} by make render; what else differs stands in values.yaml."; \

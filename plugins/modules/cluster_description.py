@@ -14,6 +14,7 @@ description:
   - Fails, and names the key of the topology, when the file describes this same cluster with what cannot change while
     there is data, addresses of members and names of sets; and when TLS is switched on or off for servers of this
     machine that run.
+  - Fails, and names the folder and what lies there, when it holds another cluster.
 attributes:
   check_mode: {support: full, description: Says whether it would be written.}
   diff_mode: {support: full, description: Shows the change.}
@@ -40,6 +41,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.shardmart.cluster import description
 from ansible.module_utils.shardmart.cluster.converge import unchangeable
 from ansible.module_utils.shardmart.cluster.errors import ClusterError
+from ansible.module_utils.shardmart.cluster.host import occupant
 from ansible.module_utils.shardmart.cluster.host.files import write_whole
 from ansible.module_utils.shardmart.platforms import embedded
 from ansible.module_utils.shardmart.platforms.platform import PlatformError
@@ -59,6 +61,7 @@ def main():
     file = Path(module.params["path"])
     header = {"before_header": str(file), "after_header": str(file)}
     try:
+        occupant.refuse_another(file.parent, cluster)
         before = file.read_text() if file.exists() else ""
         if there := known(before):
             unchangeable.refuse_changes(there, cluster)

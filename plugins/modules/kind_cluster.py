@@ -15,14 +15,22 @@ description:
   - A creation that was killed left a note beside the kubeconfig with the ids of the containers that it had made. The
     next run removes the unfinished cluster and begins anew if it consists of these and no others; a cluster of that
     name that somebody made since is refused.
+  - C(forgotten) removes the kubeconfig of a cluster that somebody deleted (C(kind delete cluster)), so that nothing is
+    asked of it any more; a cluster that is there keeps it.
 attributes:
   check_mode: {support: full, description: Says what would be done.}
   diff_mode: {support: none, description: A cluster is there or not.}
 options:
   name: {description: Name of the cluster., type: str, required: true}
-  state: {description: Whether it is there., type: str, choices: [present, absent], default: present}
+  state: {description: Whether it is there., type: str, choices: [present, absent, forgotten], default: present}
   config: {description: Configuration file of kind., type: path}
   image: {description: "Node image; default: kind's own.", type: str}
+  pull:
+    description: >-
+      Whether kind may pull the image. Without it docker has to have the one that is named, or else exactly one node
+      image, which is taken.
+    type: bool
+    default: true
   kubeconfig: {description: File to write the kubeconfig to., type: path, required: true}
   wait_seconds: {description: How long to wait for the API of a cluster that is there., type: int, default: 180}
 author: Shardmart
@@ -42,6 +50,7 @@ nodes: {description: Names of the nodes., type: list, returned: when present}
 
 import contextlib
 import json
+import re
 import subprocess
 import tempfile
 import time
@@ -54,6 +63,7 @@ from ansible.module_utils.shardmart.platforms.kubernetes_commands import Command
 LABEL = "shardmart/made-by=site.yml"
 KIND_LABEL = "io.x-k8s.kind.cluster"
 """Label of kind's containers; its value is the cluster's name."""
+NODE_IMAGE = re.compile(r"(^|/)(kindest/node|[^/]*kind-node):(?!<none>)")
 NOTE_SECONDS = 0.2
 """A container is noted within about this time."""
 
@@ -63,9 +73,10 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "forgotten"], "default": "present"},
             "config": {"type": "path"},
             "image": {"type": "str"},
+            "pull": {"type": "bool", "default": True},
             "kubeconfig": {"type": "path", "required": True},
             "wait_seconds": {"type": "int", "default": 180},
         },
@@ -82,6 +93,11 @@ def main():
     name = module.params["name"]
     kubeconfig = Path(module.params["kubeconfig"])
     exists = name in clusters(module)
+    if module.params["state"] == "forgotten":
+        gone = not exists and kubeconfig.exists()
+        if gone and not module.check_mode:
+            kubeconfig.unlink()
+        module.exit_json(changed=gone)
     begun = kubeconfig.with_name(f"{kubeconfig.name}.{name}-begun")
     unfinished = exists and made_by_a_killed_run(module, name, begun)
     wanted = refuse_foreign(module, name) if exists and not unfinished else None
@@ -94,6 +110,7 @@ def main():
     if exists and not unfinished:
         changed = keep_kubeconfig(module, wanted, kubeconfig)
         module.exit_json(changed=changed, nodes=nodes(module, name))
+    image = module.params["image"] if module.params["pull"] else image_that_is_here(module)
     if module.check_mode:
         module.exit_json(changed=True, nodes=[])
     kubeconfig.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,12 +118,28 @@ def main():
         delete(module, name, kubeconfig)
     kubeconfig.unlink(missing_ok=True)
     command = ["kind", "create", "cluster", "--name", name, "--config", module.params["config"]]
+    command += ["--image", image] if image else []
     command += ["--kubeconfig", str(kubeconfig)]
-    if module.params["image"]:
-        command += ["--image", module.params["image"]]
     create(module, name, command, begun)
     kubeconfig.chmod(0o600)
     module.exit_json(changed=True, nodes=nodes(module, name))
+
+
+def image_that_is_here(module):
+    """The node image that docker has: the one that is named, else the only one; fails in one line for none."""
+    named = module.params["image"]
+    if named and not module.run_command(["docker", "image", "inspect", named])[0]:
+        return named
+    images = run(module, ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"])[0].split()
+    here = sorted({image for image in images if NODE_IMAGE.search(image)})
+    if not named and len(here) == 1:
+        return here[0]
+    wrong = f"docker has no image {named}" if named else "no image of kind's nodes is named"
+    return module.fail_json(
+        msg=f"{wrong}, and nothing is pulled with this inventory: have one in docker (docker load, or docker pull "
+        "kindest/node:TAG where a registry can be reached) and name it, export KIND_NODE_IMAGE=NAME:TAG; docker has "
+        f"{', '.join(here) or 'none'}"
+    )
 
 
 def create(module, name, command, begun):

@@ -90,13 +90,13 @@ def body(module):
     if arguments["state"] == "stopped":
         return stopped([*embedded.left_over(declared, state), *declared], arguments["wait_seconds"], module.check_mode)
     deadline = Deadline(arguments["wait_seconds"])
-    live = {process.name: process.running() for process in declared}
-    idle = [process for process in declared if not live[process.name]]
+    live = processes.live(declared)
+    idle = [process for process in declared if process.name not in live]
     leaving = [process for process in embedded.left_over(declared, state) if process.data_folder is None]
     outdated = [
         process
         for process in declared
-        if (it := live[process.name]) and (process.configuration_change() or process.arguments_change(it))
+        if (it := live.get(process.name)) and (process.configuration_change() or process.arguments_change(it))
     ]
     embedded.refuse_switched_tls(outdated)
     changes = [f"start {process.name}" for process in idle]
@@ -104,7 +104,7 @@ def body(module):
     changes += [f"stop {router.name}: the topology has it no more" for router in leaving]
     diff = [configuration_diff(process) for process in declared if process.configuration_change()]
     if not module.check_mode:
-        running = [process for process in declared if live[process.name]]
+        running = [process for process in declared if process.name in live]
         rotated = processes.rotate_logs(running, larger_than=arguments["rotate_logs_above_mb"] << 20)
         changes += [f"rotate the log of {name}" for name in rotated]
         # A router listens only once the config servers have a primary, which the bootstrap gives them.
@@ -131,7 +131,7 @@ def configuration_diff(process):
 
 def stopped(declared, wait_seconds, check_mode):
     """Have none run."""
-    running = [process.name for process in declared if process.running()]
+    running = list(processes.live(declared))
     if not check_mode:
         embedded.stop_in_order(declared, wait_seconds=wait_seconds)
     return {"changed": bool(running), "changes": [f"stop {name}" for name in running]}

@@ -12,11 +12,13 @@ description:
   - C(absent) removes configuration, data, logs, pid files, secrets, certificates and the description of the cluster
     from a folder with the marker, then the marker. Servers that were fetched, reports of experiments and files of
     others stay.
+  - With C(cluster), a folder that holds another cluster is refused.
 attributes:
   check_mode: {support: full, description: Says what would be made or removed; refuses as it would.}
   diff_mode: {support: none, description: Names only.}
 options:
   path: {description: The folder., type: path, required: true}
+  cluster: {description: The cluster as the inventory describes it., type: dict}
   state: {description: Whether our part of it is there., type: str, choices: [present, absent], default: present}
 author: Shardmart
 """
@@ -34,13 +36,15 @@ changes: {description: What was or would be changed., type: list, returned: alwa
 import shutil
 from pathlib import Path
 
-from ansible.module_utils.shardmart.cluster.host import ownership
-from ansible.module_utils.shardmart.cluster.module import run
+from ansible.module_utils.shardmart.cluster.host import occupant, ownership
+from ansible.module_utils.shardmart.cluster.module import cluster_of, run
 
 
 def body(module):
     """Have it, or remove what is ours."""
     folder = Path(module.params["path"])
+    if module.params["cluster"]:
+        occupant.refuse_another(folder, cluster_of(module))
     if module.params["state"] == "present":
         changes = ownership.take(folder, check_mode=module.check_mode)
         return {"changed": bool(changes), "changes": changes}
@@ -60,7 +64,11 @@ def body(module):
 def main():
     """Be the module."""
     run(
-        {"path": {"type": "path", "required": True}, "state": {"choices": ["present", "absent"], "default": "present"}},
+        {
+            "path": {"type": "path", "required": True},
+            "cluster": {"type": "dict"},
+            "state": {"choices": ["present", "absent"], "default": "present"},
+        },
         body,
     )
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import FAILED, INTERRUPTED, UNREACHABLE, BadUseError, ShardmartError
+from .errors import FAILED, INTERRUPTED, UNREACHABLE, BadUseError, ShardmartError, exit_codes
 
 if TYPE_CHECKING:
     import typer
@@ -31,6 +31,7 @@ def run_app(app: typer.Typer, command: str, arguments: list[str], *, os_error: i
     """
 
     forget_other_servers()
+    say_exit_codes(app, command)
 
     def body() -> Any:
         import typer  # here: the router starts without it
@@ -48,6 +49,17 @@ def run_app(app: typer.Typer, command: str, arguments: list[str], *, os_error: i
             raise BadUseError(f"{message} (see --help)" if message else "") from None
 
     return ending(command, body, os_error=os_error)
+
+
+def say_exit_codes(app: typer.Typer, command: str) -> None:
+    """Have `--help` of a command line and of every command in it end with its exit codes (`errors.EXIT_CODES`)."""
+    app.info.epilog = exit_codes(command) or None
+    for one in app.registered_commands:
+        name = one.name or (one.callback.__name__.replace("_", "-") if one.callback else "")
+        one.epilog = exit_codes(f"{command} {name}") or exit_codes(command) or None
+    for group in app.registered_groups:
+        if group.typer_instance:
+            say_exit_codes(group.typer_instance, command)
 
 
 def forget_other_servers() -> None:

@@ -1,7 +1,4 @@
-"""`shardmart status`: sets, members, state, lag, uptime, chunks and documents per shard and collection; the shop.
-
-Exit codes: 0 healthy, 1 something is not as it should be (each problem is a line), 2 wrong arguments, 3 no cluster.
-"""
+"""`shardmart status`: sets, members, state, lag, uptime, chunks and documents per shard and collection; the shop."""
 
 from __future__ import annotations
 
@@ -27,14 +24,13 @@ from shardmart.platforms.platform import Platform, PlatformError, last_line
 from shardmart.platforms.state import State
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-EPILOG = "Exit codes: 0 healthy, 1 something is not as it should be, 2 wrong arguments, 3 no cluster, 130 interrupted."
 WIDTH_OF_A_PIPE = 160
 """Nobody resizes a log: rich's 80 columns would cut the table of a cluster with many shards."""
 THERE_SECONDS = 60
 STATE_COLOURS = {"PRIMARY": "bold green", "SECONDARY": "green", "ROUTER": "green", "DOWN": "bold red"}
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def status(
     state: Annotated[Path | None, typer.Option(help="State folder (default: $SHARDMART_STATE or .shardmart).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,

@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shardmart.platforms.maven import MissingError
+from tests.support import postgres_tls_image
 from tests.support.kind_site import KindSite
 
 NAME = "shardmart-tls"
@@ -52,6 +55,23 @@ while not over.is_set():
 found = MongoClient(uri).renewal.writes.count_documents({})
 print(json.dumps({"written": written, "found": found, "errors": errors}), flush=True)
 """
+
+NODES = '''
+import json, psycopg
+from shardmart.fragments import configuration
+from shardmart.fragments.connection import administrator, rows
+stores, found = configuration.find(), {}
+for node in stores.nodes:
+    with administrator(stores, node) as connection:
+        query = """SELECT backend_type, ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+            WHERE client_addr IS NOT NULL"""
+        found[node.name] = {"connections": rows(connection, query)}
+    try:
+        psycopg.connect(host=node.host, port=node.port, user="postgres", password="x", sslmode="disable")
+    except psycopg.OperationalError as error:
+        found[node.name]["plaintext"] = str(error)
+print(json.dumps(found))
+'''
 
 pytestmark = [
     pytest.mark.timeout(1500),
@@ -137,3 +157,32 @@ def test_certificate_that_is_due_is_renewed_without_a_restart_or_a_failed_write(
         assert [c["restartCount"] for c in now["status"]["containerStatuses"]] == [
             c["restartCount"] for c in pod["status"]["containerStatuses"]
         ]
+
+
+def fragments(site: KindSite, *words: str) -> Any:
+    """What `shardmart fragments` says on this machine, which has no way to the nodes."""
+    return json.loads(site.run("shardmart", "fragments", *words, accept=(0, 1)))
+
+
+@pytest.mark.timeout(1800)
+def test_fragments_beside_it_speak_tls_only_and_a_second_run_changes_nothing(site: KindSite, tmp_path: Path) -> None:
+    try:
+        image = postgres_tls_image.loaded(site, tmp_path / "image")
+    except MissingError as error:
+        pytest.skip(str(error))
+    for changes_nothing in (False, True):
+        played = site.play(
+            "playbooks/fragments.yml", *MADE_BY_THE_CHART, "-e", json.dumps({"fragments_chart_image": image})
+        )
+        assert played.code == 0, f"{played.output}\n{site.kubectl('get', 'pods,events', accept=(0, 1))}"
+        assert (set(played.changed.values()) == {0}) is changes_nothing, played.output
+    facts = fragments(site, "status", "--json")
+    assert facts["problems"] == []
+    found = json.loads(site.kubectl("exec", f"deploy/{NAME}-fragments-repair", "--", "python3", "-c", NODES))
+    assert set(found) == {"APJ", "EMEA", "LATAM"}
+    for about in found.values():
+        assert "no encryption" in about["plaintext"]
+        assert {encrypted for _, encrypted in about["connections"]} == {True}
+        assert [kind for kind, _ in about["connections"]].count("walsender") == 2, "both peers are told"
+    between = ("crud", "products-between", "10.00", "501.00")
+    assert fragments(site, *between, "--store=mongodb") == fragments(site, *between, "--store=postgres") != []

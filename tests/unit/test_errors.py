@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import inspect
 import pkgutil
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ import typer
 
 import shardmart
 from shardmart import command
-from shardmart.errors import BAD_USE, FAILED, INTERRUPTED, REFUSED, UNREACHABLE, ShardmartError
+from shardmart.cli import COMMANDS
+from shardmart.errors import BAD_USE, EXIT_CODES, FAILED, INTERRUPTED, REFUSED, UNREACHABLE, ShardmartError
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(shardmart.__file__).parent
@@ -116,7 +119,49 @@ def test_a_defect_keeps_its_traceback() -> None:
 
 
 def test_the_codes_of_every_command_stand_in_the_manual() -> None:
-    from shardmart.cli import COMMANDS
-
     table = (ROOT / "docs" / "operating.md").read_text()
-    assert {name for name in COMMANDS if f"| `shardmart {name}" not in table} == set()
+    rows = {}
+    for line in re.findall(r"^\| `shardmart ([a-z ]+)` \|(.*)\|$", table, re.MULTILINE):
+        cells = [cell.strip() for cell in line[1].split("|")]
+        rows[line[0]] = dict(zip((0, FAILED, BAD_USE, UNREACHABLE, REFUSED, INTERRUPTED), cells, strict=False))
+    found = {name: {code: words for code, words in row.items() if words} for name, row in rows.items()}
+    assert found == EXIT_CODES
+
+
+def test_every_command_has_exit_codes() -> None:
+    assert {name.split()[0] for name in EXIT_CODES} == set(COMMANDS)
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every command, and every command in it, by its words."""
+    for name, (module, _) in COMMANDS.items():
+        yield name, []
+        module = {"shardmart.fragments_pods": "shardmart.fragments.cli"}.get(module, module)
+        app = getattr(importlib.import_module(module), "app", None)
+        yield from ((name, words) for words in below(app) if words)
+
+
+def below(app: typer.Typer | None) -> Iterator[list[str]]:
+    if app is None or len(app.registered_commands) == 1:
+        return
+    for one in app.registered_commands:
+        assert one.callback
+        yield [one.name or one.callback.__name__.replace("_", "-")]
+    for group in app.registered_groups:
+        assert group.typer_instance
+        yield from ([str(group.name), *words] for words in ([], *below(group.typer_instance)))
+
+
+@pytest.mark.parametrize(("name", "words"), list(commands()), ids=lambda part: "-".join(part) or "all")
+def test_help_ends_with_the_exit_codes(
+    name: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    monkeypatch.setenv("SHARDMART_STATE", "/nowhere")
+    with contextlib.suppress(SystemExit):
+        importlib.import_module(COMMANDS[name][0]).main([*words, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    codes = EXIT_CODES.get(" ".join([name, *words])) or EXIT_CODES.get(name, {})
+    expected = " ".join(f"{code} {text}," for code, text in codes.items()).removesuffix(",")
+    assert said.endswith(f"Exit codes: {expected}." if codes else "")

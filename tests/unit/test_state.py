@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from shardmart.cluster.description import TlsSettings
-from shardmart.declare import topology
+from shardmart.declare import chart, release, topology
 from shardmart.platforms.state import State, StateError, resolve_uri
 
 ROOT = Path(__file__).parents[2]
@@ -80,3 +80,35 @@ def test_cluster_is_found_from_a_folder_below_it(state: Path, monkeypatch: pytes
     assert State.find().folder == below / ".shardmart", "somebody else's is not taken"
     monkeypatch.setenv("SHARDMART_STATE", str(state / "other"))
     assert State.find().folder == state / "other"
+
+
+def test_hint_names_the_command_of_the_cluster_that_is_there(state: Path) -> None:
+    """Plain `make up` would stop the shop, and make processes beside the pods."""
+    with pytest.raises(StateError, match=r"no password of admin in .*: run `make up`$"):
+        State(state).password("admin")
+    with pytest.raises(StateError, match=r"no password of shop-cache in .*: run `make shop`, or `make up` with the"):
+        State(state).password("shop-cache")
+
+    shop = topology.load(ROOT / "inventories" / "topologies" / "shop.yml")
+    (state / "cluster.json").write_text(shop.resolve().dumps())
+    with pytest.raises(StateError, match=r"no password of admin in .*: run `make shop`, or"):
+        State(state).password("admin")
+
+    place = release.Release("shardmart", "shardmart", fullname="shardmart")
+    pods = release.describe(chart.document(chart.chart_values(shop, "cluster.local"), place))
+    for kubeconfig, inventory in ((None, "kind"), ("/theirs", "kubernetes")):
+        (state / "cluster.json").write_text(pods.reached_by(kubeconfig, "context").dumps())
+        with pytest.raises(StateError, match=rf"run `ansible-playbook -i inventories/{inventory} site.yml`"):
+            State(state).password("admin")
+
+
+def test_no_hint_of_the_shop_says_make_up_alone() -> None:
+    """`make up` without the shop's topology stops it: who reads a message of the shop is told what brings it back."""
+    said = [
+        f"{file.relative_to(ROOT)}: {line.strip()}"
+        for folder in ("shop", "platforms/embedded_shop", "platforms/embedded_kafka", "ledger/shop", "ledger/workloads")
+        for file in (ROOT / "src" / "shardmart" / folder).rglob("*.py")
+        for line in file.read_text().splitlines()
+        if "make up" in line and "topology" not in line
+    ]
+    assert said == []

@@ -14,7 +14,7 @@ if [[ ${TLS:-} == 1 ]]; then
   # Copies, because a coprocess's own descriptors are closed in pipelines.
   exec {from}<&"${TUNNEL[0]}" {to}>&"${TUNNEL[1]}" || exit 1
   # Waited for too: an orphan's parent would be the pod's first process, a mongod, and reaps nobody.
-  trap 'kill $TUNNEL_PID; wait $TUNNEL_PID' EXIT
+  trap '[[ -z ${TUNNEL_PID:-} ]] || { kill "$TUNNEL_PID"; wait "$TUNNEL_PID"; }' EXIT
 else
   exec 3<>"/dev/tcp/127.0.0.1/$PORT" || exit 1
   from=3 to=3

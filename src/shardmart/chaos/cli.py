@@ -1,8 +1,4 @@
-"""`shardmart chaos`: run experiments, heal, engine, reports.
-
-Exit codes: 0 passed or done, 1 an experiment failed (or passed, with --expect-failure), 2 bad use, 3 the cluster or a
-file failed, 4 this cluster cannot do an experiment and nothing was started, 130 interrupted.
-"""
+"""`shardmart chaos`: run experiments, heal, engine, reports."""
 
 from __future__ import annotations
 

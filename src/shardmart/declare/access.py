@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from shardmart.declare import yaml_files
 from shardmart.errors import BadUseError
 
 DEFAULT_FILE = Path(__file__).with_name("access.yml")
@@ -130,7 +129,7 @@ def load(database: str, path: Path = DEFAULT_FILE, *, shop: bool = False) -> Acc
 
     Raises AccessError by the key that is wrong.
     """
-    document = yaml.safe_load(path.read_text())
+    document = yaml_files.read(path)
     holders = tuple(document["holders"])
     keyfile = _known(holders, document["keyfile"]["held_by"], f"{path.name}: keyfile.held_by")
     users = tuple(

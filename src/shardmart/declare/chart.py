@@ -13,7 +13,8 @@ from typing import Any
 from ..cluster.description import REQUIRE_TLS
 from . import shop_chart
 from .release import DNS_LABEL, FRAGMENTS_SUFFIX, PORT, SHOP_SUFFIX, VERSION, Release
-from .topology import ReplicaSet, Shard, Topology, TopologyError
+from .replica_sets import ReplicaSet, Shard
+from .topology import Topology, TopologyError
 
 ROUTERS = shop_chart.ROUTERS
 CONFIG_SERVERS = "configsvr"

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from shardmart.declare import yaml_files
 from shardmart.errors import BadUseError
 
 DEFAULT_FILE = Path(__file__).with_name("data_model.yml")
@@ -111,7 +110,7 @@ def load(path: Path = DEFAULT_FILE, *, shop: bool = False) -> DataModel:
 
     Schemas are looked up in `schemas/` beside it.
     """
-    document = yaml.safe_load(path.read_text())
+    document = yaml_files.read(path)
     regions = tuple(document["regions"])
     collections = []
     for i, entry in enumerate(document["collections"]):

@@ -1,8 +1,4 @@
-"""`shardmart render`: what Helm is given, made from what is declared; nothing is installed and no cluster is asked.
-
-Exit codes: 0 printed, or nothing differs; 1 with `--check`, something differs, a line each; 2 wrong arguments or files;
-3 the output could not be written.
-"""
+"""`shardmart render`: what Helm is given, made from what is declared; nothing is installed and no cluster is asked."""
 
 from __future__ import annotations
 
@@ -20,9 +16,10 @@ from shardmart.cluster.host import generated
 from shardmart.command import run_app
 from shardmart.declare import access, data_model
 from shardmart.declare.chart import chart_values
+from shardmart.declare.replica_sets import Member
 from shardmart.declare.ring_chart import ring_values
 from shardmart.declare.shop_chart import shop_values
-from shardmart.declare.topology import Member, TopologyError, load
+from shardmart.declare.topology import TopologyError, load
 from shardmart.errors import UNREACHABLE, BadUseError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)

@@ -105,28 +105,41 @@ class Backends(_Strict):
     @model_validator(mode="after")
     def _what_the_catalogue_needs(self) -> Self:
         if self.catalogue == "postgres" and self.cache != "redis":
-            raise ValueError("`catalogue: postgres` reads stock from Redis: it needs `cache: redis`")
+            raise ValueError(
+                f"`cache: {self.cache}` cannot be with `catalogue: postgres`, which reads stock from Redis: "
+                "say `cache: redis`, or `catalogue: mongodb`"
+            )
         if self.postgres_flavour == "cockroach" and self.catalogue == "postgres":
-            raise ValueError("`postgres_flavour: cockroach` is for `store: postgres` alone: not for the catalogue")
+            raise ValueError(
+                "`postgres_flavour: cockroach` cannot be with `catalogue: postgres`, whose flavours are plain and citus"
+            )
         return self
 
     @model_validator(mode="after")
     def _what_postgresql_is_for(self) -> Self:
         if self.postgres_flavour != "plain" and self.postgres_host is None:
             raise ValueError(
-                f"`postgres_flavour: {self.postgres_flavour}` needs `postgres_host`: "
-                "what is started here is plain PostgreSQL"
+                f"`postgres_flavour: {self.postgres_flavour}` needs `postgres_host`, the address of such a server: "
+                "what is started here is PostgreSQL, `postgres_flavour: plain`"
             )
         if "mongodb" == self.catalogue == self.store and (named := sorted(self.model_fields_set & POSTGRES_KEYS)):
-            raise ValueError(f"`{named[0]}` has no use: it needs `catalogue: postgres` or `store: postgres`")
+            raise ValueError(
+                f"`{named[0]}` has no use while `catalogue` and `store` are mongodb: leave it out, or say "
+                "`catalogue: postgres` or `store: postgres`"
+            )
         if self.store == "postgres" and "event_log" in self.model_fields_set:
-            raise ValueError("`event_log` has no choice with `store: postgres`: events are followed where the store is")
+            raise ValueError(
+                f"`event_log: {self.event_log}` has no use with `store: postgres`, where events are followed in "
+                "the store: leave it out"
+            )
         return self
 
     @model_validator(mode="after")
     def _kafka_is_asked_for(self) -> Self:
         if self.event_log != "kafka" and (named := sorted(self.model_fields_set & KAFKA_KEYS)):
-            raise ValueError(f"`{named[0]}` has no use: it needs `event_log: kafka`")
+            raise ValueError(
+                f"`{named[0]}` has no use with `event_log: {self.event_log}`: leave it out, or say `event_log: kafka`"
+            )
         return self
 
     def ports(self) -> Iterator[tuple[str, int]]:

@@ -11,137 +11,34 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from shardmart.cluster import description
 from shardmart.cluster.description import DISABLED, LOOPBACK, ROUTERS, Cluster, Node, Role, TlsSettings
-from shardmart.declare import versions
+from shardmart.declare import versions, yaml_files
 from shardmart.declare.data_model import DataModel
 from shardmart.declare.data_model import load as load_data_model
+from shardmart.declare.replica_sets import MIN_CACHE_MB, Election, Name, Port, ReplicaSet, Routers, Shard, Strict
 from shardmart.declare.rings import Ring
 from shardmart.declare.services import CARTS, MONGODB, Backends, Services
 from shardmart.declare.services import describe as describe_shop
 from shardmart.errors import BadUseError
 
-MAX_VOTING_MEMBERS = 7
-"""MongoDB manual, "Replica Set Members": at most 7 members vote (and at most 50 members in all)."""
-
-MIN_CACHE_MB = 256
-"""The smallest `storage.wiredTiger.engineConfig.cacheSizeGB` a mongod accepts is 0.25 (manual, 6.0)."""
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
 ServerName = Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9:]([A-Za-z0-9.:-]*[A-Za-z0-9])?$", max_length=253)]
-MemberPattern = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*\{n\}[A-Za-z0-9-]*$", max_length=60)]
-Port = Annotated[int, Field(ge=1024, le=65535)]
 
 
 class TopologyError(BadUseError):
     """The topology file cannot be used; every line of the message names the key that is wrong."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Member(_Strict):
-    """What sets one member apart from its set's defaults."""
-
-    priority: float = Field(1, ge=0, le=1000)
-    votes: Literal[0, 1] = 1
-    hidden: bool = False
-    tags: dict[str, str] = {}
-    cache_mb: int | None = Field(None, ge=MIN_CACHE_MB)
-
-    @model_validator(mode="after")
-    def _electable_only_with_a_vote(self) -> Self:
-        if self.votes == 0 and self.priority != 0:
-            raise ValueError("a member without a vote needs `priority: 0`")
-        if self.hidden and self.priority != 0:
-            raise ValueError("a hidden member needs `priority: 0`")
-        return self
-
-
-class ReplicaSet(_Strict):
-    """A replica set: its name and its members, as a count or as a list of members that differ."""
-
-    name: Name
-    members: list[Member] = Field(max_length=50)
-    member_name: MemberPattern | None = None
-    port: Port | None = None
-    cache_mb: int | None = Field(None, ge=MIN_CACHE_MB)
-
-    @field_validator("members", mode="before")
-    @classmethod
-    def _count_to_members(cls, value: object) -> object:
-        """`members: 3` means three members of the default kind."""
-        if isinstance(value, bool) or not isinstance(value, int | list):
-            raise ValueError(  # noqa: TRY004  pydantic reports ValueError, not TypeError
-                f"expected a count or a list of members, found {value!r}"
-            )
-        if isinstance(value, list):
-            return value
-        if value > 50:
-            raise ValueError(f"{value} members: a replica set has at most 50")
-        return [{}] * value
-
-    def member_names(self) -> list[str]:
-        """`shard1-1`, `shard1-2`, … unless `member_name` says otherwise."""
-        pattern = self.member_name or self.name.removesuffix("ReplSet") + "-{n}"
-        return [pattern.replace("{n}", str(n)) for n in range(1, len(self.members) + 1)]
-
-    @model_validator(mode="after")
-    def _members_can_elect(self) -> Self:
-        if not self.members:
-            raise ValueError("`members` must be at least 1: a replica set without members holds nothing")
-        votes = sum(member.votes for member in self.members)
-        if votes > MAX_VOTING_MEMBERS:
-            raise ValueError(f"`members` has {votes} votes: at most {MAX_VOTING_MEMBERS} members may vote")
-        if votes % 2 == 0:
-            raise ValueError(f"`members` has {votes} votes: an even number cannot break a tie, use an odd one")
-        if not any(member.priority > 0 for member in self.members):
-            raise ValueError("`members` has no member with a priority above 0: nobody could become primary")
-        return self
-
-
-class Shard(ReplicaSet):
-    """A shard and the zones it serves."""
-
-    zones: list[Name] = []
-
-
-class Routers(_Strict):
-    """The routers (mongos)."""
-
-    count: int = Field(1, ge=1, le=50)
-    member_name: MemberPattern = "mongos{n}"
-    port: Port = 27017
-
-    def member_names(self) -> list[str]:
-        """`mongos1`, `mongos2`, …"""
-        return [self.member_name.replace("{n}", str(n)) for n in range(1, self.count + 1)]
-
-
-class Election(_Strict):
-    """How soon a set notices that its primary is gone, milliseconds. Shorter recovers faster and errs sooner."""
-
-    timeout_ms: int = Field(10_000, ge=500, le=120_000)
-    heartbeat_ms: int = Field(2_000, ge=100, le=60_000)
-
-    @model_validator(mode="after")
-    def _heartbeats_fit_the_timeout(self) -> Self:
-        if self.heartbeat_ms * 2 > self.timeout_ms:
-            raise ValueError("`timeout_ms` must be at least twice `heartbeat_ms`, or one late heartbeat elects")
-        return self
-
-
-class Tls(_Strict):
+class Tls(Strict):
     """Whether servers and clients speak TLS, and how long a server certificate lives, days."""
 
     mode: Literal["disabled", "requireTLS"] = "disabled"
-    names: list[ServerName] = []
+    names: list[ServerName] = Field(default_factory=list)
     validity_days: int = Field(90, ge=1, le=825)
     renew_days: int = Field(30, ge=0)
 
@@ -155,7 +52,7 @@ class Tls(_Strict):
         return self
 
 
-class MongoDB(_Strict):
+class MongoDB(Strict):
     """Which MongoDB the members run; without a version, the first of versions.yml."""
 
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+(-[a-z0-9]+)?$")] = Field(
@@ -163,7 +60,7 @@ class MongoDB(_Strict):
     )
 
 
-class Fragments(_Strict):
+class Fragments(Strict):
     """The relational store in fragments (docs/fragments.md): a PostgreSQL server for each region of the data model.
 
     With `catch_all` products outside every price band have a fragment of their own; without it they are refused.
@@ -184,7 +81,7 @@ class Fragments(_Strict):
         return {"servers": servers, "catch_all": self.catch_all, "tls": self.tls}
 
 
-class Topology(_Strict):
+class Topology(Strict):
     """A cluster as its topology file declares it."""
 
     name: Name = "shardmart"
@@ -196,7 +93,7 @@ class Topology(_Strict):
     config_servers: ReplicaSet
     shards: list[Shard] = Field(min_length=1)
     routers: Routers = Routers()
-    rings: list[Ring] = []
+    rings: list[Ring] = Field(default_factory=list)
     fragments: Fragments = Fragments()
     services: Services | None = None
     backends: Backends = Backends()
@@ -228,11 +125,17 @@ class Topology(_Strict):
         for i, zone in enumerate(self.zones):
             if zone not in served:
                 key = f"zones[{i}]" if named else "shards"
-                raise ValueError(f"{key}: no shard serves zone {zone!r}, its documents would have no home")
+                raise ValueError(
+                    f"{key}: no shard serves zone {zone!r}, its documents would have no home: add it to "
+                    "the `zones` of one"
+                )
         if self.services is None and "backends" in self.model_fields_set:
-            raise ValueError("backends: there are no `services` that would use them")
+            raise ValueError(
+                "backends: there are no `services` that would use them: add `services: {}`, or leave it out"
+            )
         if self.backends.carts not in (None, MONGODB, *(ring.name for ring in self.rings)):
-            raise ValueError(f"backends.carts: there is no ring {self.backends.carts!r} in `rings`; or say {MONGODB}")
+            known = ", ".join([*(ring.name for ring in self.rings), MONGODB])
+            raise ValueError(f"backends.carts: there is no ring {self.backends.carts!r} in `rings`, it may be {known}")
         _refuse_duplicates("port", self._ports())
         names = ((f"{key}.name", name) for key, name, _ in self._ring_servers())
         _refuse_duplicates("member name", chain(self._member_names(), names))
@@ -334,7 +237,7 @@ def load(path: Path) -> Topology:
 
 def _document(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml_files.read(path)
     except OSError as error:
         raise TopologyError(f"{path}: cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
@@ -390,10 +293,21 @@ def _line(source: str, fault: Any) -> str:
             key += f".{part}" if key else str(part)
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        message = "unknown key"
+        message = f"unknown key, there {_keys(fault['loc'][:-1])}"
     elif not fault["type"].endswith(("value_error", "missing")):
         message += f", found {fault['input']!r}"
     return f"{source}: {key}: {message}" if key else f"{source}: {message}"
+
+
+def _keys(place: tuple[int | str, ...]) -> str:
+    """Which keys there are at a place of a topology."""
+    model: Any = Topology
+    for part in place:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            models = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type)]
+            model = next(one for one in models if issubclass(one, BaseModel))
+    return f"are {', '.join(model.model_fields)}"
 
 
 def _refuse_duplicates(what: str, pairs: Iterator[tuple[str, Any]]) -> None:

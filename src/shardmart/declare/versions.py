@@ -11,9 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from shardmart.cluster.host.binaries import Source, Tarball, Wheel
+from shardmart.declare import yaml_files
 
 DEFAULT_FILE = Path(__file__).with_name("versions.yml")
 
@@ -69,7 +68,7 @@ class Versions:
 @cache
 def load(path: Path = DEFAULT_FILE) -> Versions:
     """Read the pins."""
-    document = yaml.safe_load(path.read_text())
+    document = yaml_files.read(path)
     return Versions(
         mongodb_image=document["mongodb"]["image"],
         servers=tuple(_server(entry) for entry in document["mongodb"]["servers"]),

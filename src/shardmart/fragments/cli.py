@@ -31,11 +31,10 @@ from .peers import status as statuses
 from .peers import subscriptions, timer
 from .relational import coordinator, plans, schema, seeding, verification
 from .rows import Shop
-from .shop_commands import EPILOG, File, On, Which, crud
+from .shop_commands import File, On, Which, crud
 
 app = typer.Typer(
     help="The shop in fragments and regions, on PostgreSQL and on MongoDB (docs/fragments.md).",
-    epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -47,7 +46,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Check = Annotated[bool, typer.Option("--check", help="Change nothing: say what would be changed.")]
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def apply(
     configuration: File = None,
     wait: Annotated[
@@ -71,7 +70,7 @@ def apply(
     _done({"changes": changes}, changes, as_json=as_json)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def seed(
     configuration: File = None,
     seed: Annotated[int, typer.Option(min=0, help="Which data set: that of `shardmart load --seed`.")] = 1,
@@ -109,7 +108,7 @@ def seed(
     _done(document, changes, as_json=as_json)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def status(
     configuration: File = None,
     compare: Annotated[bool, typer.Option(help="Compare the rows of Customer_Region on all nodes.")] = True,
@@ -133,7 +132,7 @@ def status(
     raise typer.Exit(FAILED if facts["problems"] else 0)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def repair(
     configuration: File = None,
     node: Annotated[list[str] | None, typer.Option(help="Only between these nodes: name two or more.")] = None,
@@ -205,7 +204,7 @@ def _repair_every(configuration: Path | None, every: float, lock: Path | None) -
         raise typer.Exit(INTERRUPTED)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def recover(
     configuration: File = None,
     abandoned: Annotated[
@@ -228,7 +227,7 @@ def recover(
         raise typer.Exit(FAILED)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def verify(configuration: File = None, as_json: Json = False) -> None:
     """Look up what has to hold of fragments, row by row.
 
@@ -243,7 +242,7 @@ def verify(configuration: File = None, as_json: Json = False) -> None:
         raise typer.Exit(FAILED)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def explain(
     query: Annotated[
         str,
@@ -295,7 +294,7 @@ def _explain_mongodb(query: str, configuration: Path | None, *, with_node_or_run
     print(json.dumps({"shards": shards}, indent=2) if as_json else f"shards: {', '.join(shards)}")
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def layout(
     catch_all: Annotated[bool, typer.Option(help="With a fragment for prices outside every band.")] = False,
 ) -> None:

@@ -20,13 +20,8 @@ from shardmart.errors import BadUseError
 from . import configuration as configurations
 from .store import COUNTRY, Store
 
-EPILOG = (
-    "Exit codes: 0 done or well, 1 something is not as it should be, 2 wrong arguments, 3 a store does not answer, "
-    "4 a store refused, 130 interrupted."
-)
 crud = typer.Typer(
     help="Products, customers and orders, on either store. Each command prints what is there afterwards as JSON.",
-    epilog=EPILOG,
     no_args_is_help=True,
 )
 
@@ -96,7 +91,7 @@ def operation(work: Callable[..., Any]) -> Callable[..., None]:
     command.__name__, command.__doc__ = work.__name__, work.__doc__
     command.__signature__ = inspect.Signature([*own, *where])  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *where)}
-    return crud.command(epilog=EPILOG)(command)
+    return crud.command()(command)
 
 
 def _country(code: str) -> str:

@@ -27,11 +27,9 @@ from .system import Examination, Target
 from .workloads import WORKLOADS, Workload, connected
 
 NOT_CLEAN = 1
-EPILOG = "Exit codes: 0 done or clean, 1 not clean, 2 wrong arguments, 3 the cluster or a file failed, 130 interrupted."
 
 app = typer.Typer(
     help="Run a workload that remembers every acknowledged operation, and check what became of each.",
-    epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -60,7 +58,7 @@ def _workloads(names: list[str]) -> list[Workload]:
     return [WORKLOADS[name] for name in dict.fromkeys(wanted)]
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def run(
     journal: Annotated[Path, typer.Option(help="Folder for the journals; must not hold a run yet.")],
     workload: Chosen = ["all"],  # noqa: B006
@@ -168,7 +166,7 @@ class _Progress:
             print(text, file=sys.stderr, flush=True)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def check(
     journal: Annotated[Path, typer.Argument(help="Folder of the journals.")],
     offline: Annotated[bool, typer.Option(help="Judge by the final documents an earlier check kept.")] = False,
@@ -248,7 +246,7 @@ def show(verdict: Verdict, out: Console) -> None:
     out.print(f"[{colour}]{verdict.sentence()}[/]", highlight=False, soft_wrap=True)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def clean(
     run_id: Annotated[str | None, typer.Argument(help="Run to delete; all runs if not given.")] = None,
     workload: Chosen = ["all"],  # noqa: B006

@@ -37,15 +37,11 @@ MAXIMUM_PRODUCTS = 1_000_000
 MAXIMUM_BATCH = 20_000
 """An order has 260 bytes; MongoDB takes messages of 48,000,000 bytes."""
 
-EPILOG = (
-    "Exit codes: 0 done, 2 wrong arguments, 3 cluster unreachable (or not bootstrapped), 4 verification failed,"
-    " 130 interrupted. Whatever ends a load: the same command again finishes it."
-)
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def load(
     users: Annotated[int, typer.Option(min=0, max=identity.MAXIMUM_USERS, help="Customers.")] = 10,
     orders_per_user: Annotated[
@@ -86,7 +82,10 @@ def load(
     ] = 120,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Fill the database with users, products and orders: exactly those of a seed, and never twice."""
+    """Fill the database with users, products and orders: exactly those of a seed, and never twice.
+
+    Whatever ends a load: the same command again finishes it.
+    """
     if sum((drop, merge, check, dry_run)) > 1:
         raise BadUseError("--drop, --merge, --check and --dry-run exclude each other")
     counts = Counts(users, orders_per_user, products)

@@ -56,7 +56,7 @@ def survey(client: MongoClient[Document], model: DataModel, seed: int) -> Survey
     if absent:
         names = ", ".join(f"{model.database}.{name}" for name in COLLECTIONS if name in absent)
         raise UnreachableError(
-            f"{names}: no such collection; bootstrap the cluster first (`make up` or playbooks/bootstrap.yml)"
+            f"{names}: no such collection; bootstrap the cluster first (playbooks/bootstrap.yml with its topology)"
         )
     others: set[int] = set()
     empty: set[str] = set()

@@ -18,10 +18,10 @@ import yaml
 
 from ..cluster.description import REQUIRE_TLS, Cluster, Member, Node, Role
 from ..cluster.errors import ClusterError
-from ..cluster.host.processes import Process, recorded, start, stop, wait_until_listening
+from ..cluster.host.processes import Process, live, recorded, start, stop, wait_until_listening
 from ..cluster.protocol.connection import Deadline, Tls
 from .embedded_shop.files import ShopFiles
-from .platform import PlatformError, Way, chosen, way
+from .platform import PlatformError, Way, chosen, play_of, way
 
 if TYPE_CHECKING:
     from .state import State
@@ -97,16 +97,16 @@ class EmbeddedPlatform:
         """The process of a server, running or not, as it was started last; PlatformError when it never was."""
         if node.role is Role.SERVICE:
             return self.shop_process(node.name)
-        return self._recorded(self.pid_file(node), "make ring" if node.role is Role.RING else "make up")
+        return self._recorded(self.pid_file(node), "`make ring`" if node.role is Role.RING else play_of(self.cluster))
 
     def shop_process(self, name: str) -> Process:
         """The same of a process of the shop."""
-        return self._recorded(ShopFiles(self.state_folder).pid(name), "make shop")
+        return self._recorded(ShopFiles(self.state_folder).pid(name), play_of(self.cluster, shop=True))
 
     def _recorded(self, pid_file: Path, command: str) -> Process:
         if (found := recorded(pid_file)) is None:
             folder = self.state_folder
-            raise PlatformError(f"no record of how {pid_file.stem} was started in {folder}: run `{command}`")
+            raise PlatformError(f"no record of how {pid_file.stem} was started in {folder}: run {command}")
         return found
 
     def _processes(self, names: Iterable[str]) -> list[Process]:
@@ -204,9 +204,11 @@ def refuse_switched_tls(declared: Iterable[Process]) -> None:
 
     A member that speaks only TLS and one that speaks none cannot be of one set, so there is no rolling switch.
     """
-    for process in declared:
-        change = process.configuration_change()  # a development router has none: its members' change decides
-        if not change or process.running() is None:
+    # A development router has no configuration: its members' change decides.
+    changes = [(process, change) for process in declared if (change := process.configuration_change())]
+    running = live(process for process, _ in changes)
+    for process, change in changes:
+        if process.name not in running:
             continue
         before, after = ("\n  tls:" in text for text in change)
         if before != after:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..cluster.host.files import write_whole
-from ..cluster.host.processes import stop
+from ..cluster.host.processes import Process, stop
 from ..ring.declared import Declared
 from ..ring.declared import converge as have
 from ..ring.settings import FILE, Settings
@@ -28,6 +28,17 @@ TIMEOUT_SECONDS = 2.0
 def settings_of(state: Path, ring: str) -> Path:
     """The file of a ring's settings in a state folder."""
     return state / "rings" / ring / FILE
+
+
+def left_over(state: Path, declared: Iterable[str]) -> dict[str, list[Process]]:
+    """The servers that run of each ring in a state folder that is not among `declared`: an earlier topology's."""
+    known = set(declared)
+    found = {}
+    for folder in sorted((state / "rings").glob("*/run")):
+        if (ring := folder.parent).name not in known:
+            processes = [Standalone(file.stem, 0).process(ring, "mongod") for file in sorted(folder.glob("*.pid"))]
+            found[ring.name] = [process for process in processes if process.running()]
+    return {name: running for name, running in found.items() if running}
 
 
 @dataclass(frozen=True)

@@ -108,3 +108,16 @@ def last_line(text: bytes) -> str:
 def last_words(process: subprocess.Popen[bytes]) -> str:
     """What a process that has ended said last on standard error; nothing while it runs."""
     return last_line(process.stderr.read()) if process.stderr and process.poll() is not None else ""
+
+
+def play_of(cluster: Cluster, *, shop: bool = False) -> str:
+    """What a person runs to have a cluster as it is declared; plain `make up` would stop its shop.
+
+    With `shop` it is to have the shop, though the description does not say so.
+    """
+    if there := cluster.kubernetes:
+        inventory = "inventories/kubernetes" if there.kubeconfig else "inventories/kind"
+        return f"`ansible-playbook -i {inventory} site.yml`, with the topology that made it"
+    if cluster.shop or shop:
+        return "`make shop`, or `make up` with the topology that has its services"
+    return "`make up`"

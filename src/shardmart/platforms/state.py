@@ -17,6 +17,7 @@ from ..cluster import description
 from ..cluster.description import Cluster
 from ..declare import release
 from ..errors import UnreachableError
+from .platform import play_of
 
 DESCRIPTION = "cluster.json"
 DEFAULT_FOLDER = ".shardmart"
@@ -56,7 +57,8 @@ class State:
             with suppress(FileNotFoundError):
                 return read(self.folder / file)
         raise StateError(
-            f"no cluster in {self.folder}: run `make up` first, or say where it is (--state, or SHARDMART_STATE)"
+            f"no cluster in {self.folder}: run `make up` (or `make shop`) first, or say where it is (--state, or "
+            "SHARDMART_STATE)"
         )
 
     def describes_a_cluster(self) -> bool:
@@ -77,7 +79,7 @@ class State:
             return None
         file = self.folder / "tls" / "ca.pem"
         if not file.exists():
-            raise StateError(f"the cluster speaks TLS and {file} is missing: run `make up`")
+            raise StateError(f"the cluster speaks TLS and {file} is missing: run {play_of(self.description())}")
         return file
 
     def password(self, user: str) -> str:
@@ -85,7 +87,8 @@ class State:
         try:
             return (self.folder / "secrets" / f"{user}.password").read_text().strip()
         except FileNotFoundError:
-            raise StateError(f"no password of {user} in {self.folder / 'secrets'}: run `make up`") from None
+            again = play_of(self.description(), shop=user.startswith("shop-"))
+            raise StateError(f"no password of {user} in {self.folder / 'secrets'}: run {again}") from None
 
     def uri(self, user: str) -> str:
         """A connection string for `user` through every router. It holds the password: never print it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -47,11 +47,13 @@ class Settings:
         if not self.nodes:
             raise SettingsError("nodes: a ring needs at least one node")
         if self.timeout_seconds <= 0:
-            raise SettingsError(f"timeout_seconds: {self.timeout_seconds} is no time to wait")
+            raise SettingsError(f"timeout_seconds: expected seconds, more than 0, found {self.timeout_seconds!r}")
         uris: dict[str, str] = {}
         for node, uri in self.nodes.items():
             if uri in uris:
-                raise SettingsError(f"nodes: {uris[uri]} and {node} are one server")
+                raise SettingsError(
+                    f"nodes: {uris[uri]} and {node} are one server, each needs a connection string of its own"
+                )
             uris[uri] = node
 
 
@@ -66,10 +68,14 @@ def read(path: Path) -> Settings:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}; `make ring` writes it") from None
     except json.JSONDecodeError as error:
         raise SettingsError(f"{path}: is not JSON: {error}") from None
-    except TypeError:
+    except (TypeError, AttributeError):
+        given = set(document) if isinstance(document, dict) else set()
+        expected = {one.name for one in fields(Settings)}
+        odd = [f"{key} is missing" for key in ("name", "nodes", "store") if key not in given]
+        odd += [f"{key} is unknown" for key in sorted(given - expected)]
         raise SettingsError(
-            f"{path}: expected name, nodes (name to connection string), store, and if need be timeout_seconds and "
-            "required_copies"
+            f"{path}: {', '.join(odd) or 'a value is of another type'}; expected name, nodes (name to connection "
+            "string), store, and if need be timeout_seconds, required_copies"
         ) from None
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
@@ -99,6 +105,10 @@ def find(folder: Path, ring: str | None = None) -> Path:
         return folder / ring / FILE
     known = sorted(folder.glob(f"*/{FILE}"))
     if len(known) != 1:
-        names = ", ".join(one.parent.name for one in known) or "none"
-        raise SettingsError(f"which ring? there are {names} in {folder}: say which, or run `make ring`")
+        names = ", ".join(one.parent.name for one in known)
+        raise SettingsError(
+            f"there are several rings in {folder}: name one of {names} (--ring NAME)"
+            if known
+            else f"there is no ring in {folder}: `make ring` starts those of the topology, or name a file of settings"
+        )
     return known[0]

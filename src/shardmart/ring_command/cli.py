@@ -27,7 +27,12 @@ from shardmart.ring.node.nodes import Nodes
 from . import checks, demonstrations, users
 from .play import Json, add_to, progress
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app = typer.Typer(
+    help="A consistent-hash ring of standalone servers (docs/ring.md).",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
 add_to(app)
 Answer = TypeVar("Answer")
 

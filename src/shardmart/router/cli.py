@@ -28,7 +28,10 @@ log = logging.getLogger("router")
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     result = argparse.ArgumentParser(
-        prog="router", description=f"{NOTICE} It serves clusters whose members run MongoDB 6.0.", allow_abbrev=False
+        prog="router",
+        description=f"{NOTICE} It serves clusters whose members run MongoDB 6.0.",
+        allow_abbrev=False,
+        epilog="Exit codes: 0 stopped by a signal, 1 it could not listen, 2 wrong arguments or files.",
     )
     result.add_argument("--version", action="version", version=f"development router for MongoDB {MEMBER_VERSION}")
     result.add_argument("--configdb", required=True, metavar="SET/host:port,...", help="the config servers")

@@ -18,8 +18,6 @@ from . import settings
 from .ports import StoreError
 from .settings import PORTS, SERVICES
 
-EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong arguments or file, 3 store unreachable, 130 interrupted."
-
 CONSUMERS = ("order", "inventory", "payment", "notification")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
@@ -27,7 +25,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 Config = Annotated[Path, typer.Option("--config", help="JSON file of mode 0600 (src/shardmart/shop/README.md).")]
 
 
-@app.command("run", epilog=EPILOG)
+@app.command("run")
 def run_instance(
     service: Annotated[str, typer.Argument(help=", ".join(SERVICES), metavar="SERVICE")],
     config: Config,
@@ -51,7 +49,7 @@ def run_instance(
     serve(made, host, PORTS[service] if port is None else port, options.drain_seconds)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def token(
     config: Config,
     operator: Annotated[bool, typer.Option("--operator", help="For an operator.")] = False,
@@ -67,7 +65,7 @@ def token(
     print(issue(keys, OPERATOR if operator else f"customer:{customer}", hours * 3600))
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def order(
     config: Config,
     customer: Annotated[str | None, typer.Option(help="Who orders, REGION.USER; anybody otherwise.")] = None,
@@ -88,7 +86,7 @@ Service = Annotated[str, typer.Argument(help=", ".join(CONSUMERS), metavar="SERV
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def replay(
     service: Service,
     config: Config,
@@ -121,7 +119,7 @@ def replay(
         typer.echo("done")
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def parked(
     service: Service,
     config: Config,
@@ -147,7 +145,7 @@ def parked(
         typer.echo("nothing is parked")
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def seed(
     config: Config,
     administrator: Annotated[str, typer.Option(help="Who makes tables and user in PostgreSQL.")] = "postgres",
@@ -175,7 +173,7 @@ def seed(
     typer.echo(f"{done.read} products: {done.metadata} got metadata{also}")
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def migrate(
     config: Config,
     secrets: Annotated[Path, typer.Option(help="Folder with shop-postgres.password and the services' passwords.")],
@@ -196,7 +194,7 @@ def migrate(
         typer.echo(line)
 
 
-@app.command(epilog=EPILOG)
+@app.command()
 def sources(
     config: Config,
     secrets: Annotated[Path | None, typer.Option(help="Folder with the passwords, to name their files.")] = None,

@@ -25,6 +25,7 @@ from .web.tokens import issue
 
 POLL_SECONDS = 0.1
 ENDED = ("confirmed", "cancelled")
+SEED = "seed the database: `make shop` does, on Kubernetes site.yml with the shop's topology"
 
 
 class OrderFailedError(ShardmartError):
@@ -57,7 +58,7 @@ def somebody(settings: Settings) -> str:
         except PyMongoError as error:
             raise UnreachableError(f"the store does not answer: {error}") from None
     if found is None:
-        raise UnreachableError("the store has no customer: seed the database (make up does)")
+        raise UnreachableError(f"the store has no customer: {SEED}")
     return f"{found['region']}.{found['_id']}"
 
 
@@ -84,7 +85,7 @@ async def _follow(
     listed = products if isinstance(products, list) else products.get("items", [])
     product = next((one for one in listed if int(one.get("stock") or 0) > 0), None)
     if product is None:
-        raise OrderFailedError("the catalogue has no product with stock: seed the database (make up does)")
+        raise OrderFailedError(f"the catalogue has no product with stock: {SEED}")
     begun = time.monotonic()
     body = {"items": [{"product_id": str(product["id"]), "quantity": 1}]}
     key = {"Idempotency-Key": str(uuid.uuid4())}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -182,13 +183,29 @@ def test_6_the_console_in_chromium_shows_the_members_and_documents_of_the_cluste
         browser.close()
 
 
-def test_7_a_topology_without_services_stops_the_shop_and_keeps_the_cluster(site: Site) -> None:
+def test_7_a_topology_without_services_stops_the_shop_says_so_and_keeps_the_cluster(site: Site) -> None:
     shop = shop_of(site)
-    del site.document["services"], site.document["backends"]
+    del site.document["services"], site.document["backends"], site.document["rings"]
     site.write()
     played = site.play("site.yml")
     assert played.code == 0, played.output
+    told = " ".join(played.output[played.output.rindex("Say what runs no more") :].split())
+    names = re.search("stopped, because this topology does not have it: ([^.]+)[.] .* `make shop`", told)
+    assert names, told
+    assert {one.name for one in shop.processes} <= set(names[1].split(", "))
+    assert "running, though this topology does not have it: ring carts." in " ".join(played.output.split())
     assert [one.name for one in shop.instances if observe.ask(one.host, one.port).state != observe.DOWN] == []
     assert site.cluster().description.shop is None
     with site.cluster().client("loader") as client:
         assert client.ecommerce.events.count_documents({}) > 0, "what the shop wrote stays"
+
+
+def test_8_destroy_stops_the_ring_that_the_topology_has_no_more(site: Site) -> None:
+    def servers() -> list[str]:
+        lines = subprocess.run(["ps", "axww", "-o", "args="], capture_output=True, text=True, check=True).stdout
+        return [line for line in lines.splitlines() if f"{site.state}/rings/" in line]
+
+    assert servers(), "the ring of the earlier topology runs"
+    played = site.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+    assert played.code == 0, played.output
+    assert servers() == []

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from shardmart.cluster.description import Member, Role
 from shardmart.cluster.observe.facts import certificate_problems, set_facts, sharding_facts
 
@@ -78,7 +80,8 @@ class Listed(list[dict[str, Any]]):
     def sort(self, *_: Any) -> Listed:  # type: ignore[override]
         return self
 
-    def aggregate(self, _: Any) -> list[dict[str, Any]]:
+    def aggregate(self, _: Any, **options: Any) -> list[dict[str, Any]]:
+        self.options = options
         return []
 
 
@@ -92,3 +95,19 @@ def test_collection_that_8_0_lists_without_being_sharded_is_not_told_as_sharded(
 
     client: Any = Client(shop={"orders": Listed(), "notes": Listed()})
     assert [one["namespace"] for one in sharding_facts(client)["collections"]] == ["shop.orders"]
+
+
+@pytest.mark.parametrize(("whole", "options"), [(True, {}), (False, {"maxTimeMS": 3000})])
+def test_counts_are_given_up_soon_where_a_shard_is_known_to_have_no_primary(
+    whole: bool, options: dict[str, int]
+) -> None:
+    """A router looks for a primary for 20 s, and whoever asks for the status knows already that there is none."""
+    orders = Listed()
+
+    class Client(dict[str, Any]):
+        config = SimpleNamespace(chunks=Listed(), collections=Listed([{"_id": "shop.orders", "key": {}, "uuid": 1}]))
+        admin = SimpleNamespace(command=lambda name: {"shards": [{"_id": "one"}], "mode": "full"})
+
+    client: Any = Client(shop={"orders": orders})
+    sharding_facts(client, whole=whole)
+    assert orders.options == options

@@ -95,14 +95,14 @@ def test_a_shard_too_many_and_one_too_few_are_differences(
         (["values", "absent.yml"], "absent.yml: cannot be read: No such file or directory"),
         (["values", TOPOLOGY, "--check", "absent.yaml"], "absent.yaml: cannot be read: No such file or directory"),
         (["values", TOPOLOGY, "--check", __file__], "is not YAML"),
-        (["values", "{here}/small-cache.yml"], "cache_mb"),
+        (["values", "{here}/small-cache.yml"], "small-cache.yml: cache_mb: "),
         (["values", "{here}/name.yml"], "name.yml: name: 'UPPER' names a namespace"),
     ],
 )
 def test_wrong_files_are_one_line_and_exit_code_2(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "small-cache.yml").write_text("cache_mb: 1\n" + Path(TOPOLOGY).read_text().replace("cache_mb", "# "))
+    (tmp_path / "small-cache.yml").write_text(Path(TOPOLOGY).read_text().replace("cache_mb: 256", "cache_mb: 1"))
     (tmp_path / "name.yml").write_text(Path(TOPOLOGY).read_text().replace("name: shardmart", "name: UPPER"))
     assert render.main([word.replace("{here}", str(tmp_path)) for word in arguments]) == 2
     said = capsys.readouterr()

@@ -117,23 +117,23 @@ def test_a_description_of_version_2_is_still_read() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("services: {orders: {}}\n", "services.orders: unknown key"),
+        ("services: {orders: {}}\n", "services.orders: unknown key, there are catalogue, order, inventory, paym"),
         ("services: {order: {instances: 0}}\n", "services.order.instances: Input should be greater than or equal to 1"),
         ("services: {order: {port: 3000}}\n", "services.catalogue.port and services.order.port: port 3000 is used"),
         ("services: {order: {port: 27017}}\n", "routers.port and services.order.port: port 27017 is used twice"),
         ("services:\n", "services: expected a mapping of services; `services: {}` is every one"),
-        ("backends: {cache: memory}\n", "backends: there are no `services` that would use them"),
+        ("backends: {cache: memory}\n", "backends: there are no `services` that would use them: add `services: {}`"),
         (
             "services: {}\nbackends: {catalogue: postgres, cache: memory}\n",
-            "backends: `catalogue: postgres` reads stock from Redis: it needs `cache: redis`",
+            "backends: `cache: memory` cannot be with `catalogue: postgres`, which reads stock from Redis: say `ca",
         ),
         (
             "services: {}\nbackends: {catalogue: postgres, postgres_flavour: citus}\n",
-            "backends: `postgres_flavour: citus` needs `postgres_host`",
+            "backends: `postgres_flavour: citus` needs `postgres_host`, the address of such a server",
         ),
         (
             "services: {}\nbackends: {postgres_port: 5433}\n",
-            "backends: `postgres_port` has no use: it needs `catalogue: postgres` or `store: postgres`",
+            "backends: `postgres_port` has no use while `catalogue` and `store` are mongodb: leave it out, or say `cat",
         ),
         (
             "services: {}\nbackends: {catalogue: postgres, postgres_port: 3000}\n",
@@ -141,11 +141,11 @@ def test_a_description_of_version_2_is_still_read() -> None:
         ),
         (
             "services: {}\nbackends: {carts: nowhere}\n",
-            "backends.carts: there is no ring 'nowhere' in `rings`; or say mongodb",
+            "backends.carts: there is no ring 'nowhere' in `rings`, it may be carts, mongodb",
         ),
         (
             "services: {}\nbackends: {kafka_brokers: 3}\n",
-            "backends: `kafka_brokers` has no use: it needs `event_log: kafka`",
+            "backends: `kafka_brokers` has no use with `event_log: mongodb`: leave it out, or say `event_log: kafka`",
         ),
         (
             "services: {}\nbackends: {event_log: kafka, kafka_brokers: 2}\n",
@@ -161,7 +161,7 @@ def test_a_description_of_version_2_is_still_read() -> None:
         ),
         (
             "services: {}\nbackends: {store: postgres, event_log: kafka}\n",
-            "backends: `event_log` has no choice with `store: postgres`",
+            "backends: `event_log: kafka` has no use with `store: postgres`, where events are followed in the store: l",
         ),
         (
             "services: {}\nbackends: {store: postgres, postgres_flavour: cockroach}\n",
@@ -169,7 +169,7 @@ def test_a_description_of_version_2_is_still_read() -> None:
         ),
         (
             "services: {}\nbackends: {catalogue: postgres, postgres_host: db, postgres_flavour: cockroach}\n",
-            "backends: `postgres_flavour: cockroach` is for `store: postgres` alone",
+            "backends: `postgres_flavour: cockroach` cannot be with `catalogue: postgres`, whose flavours are plain an",
         ),
     ],
 )

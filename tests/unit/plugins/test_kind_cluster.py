@@ -30,6 +30,8 @@ exit 0
 DOCKER = """#!/bin/bash
 case "$1" in
   ps) cat containers ;;
+  images) cat images ;;
+  image) grep -qx "$3" images ;;
   inspect) echo false ;;
 esac
 """
@@ -50,8 +52,8 @@ class Machine:
         (folder / "calls").touch()
 
     def kind_cluster(self, **arguments: Any) -> dict[str, Any]:
-        given = {"name": "shop", "config": "/dev/null", "kubeconfig": str(self.kubeconfig), "wait_seconds": 1}
-        return run_module("kind_cluster", **given | arguments)
+        given: dict[str, Any] = {"name": "shop", "config": "/dev/null", "wait_seconds": 1}
+        return run_module("kind_cluster", **given | {"kubeconfig": str(self.kubeconfig)} | arguments)
 
     def calls(self, words: str) -> int:
         """How often kind was called with these words first."""
@@ -115,3 +117,47 @@ def test_failed_creation_that_left_nothing_leaves_no_note(machine: Machine) -> N
     (machine.folder / "fails").touch()
     assert "no space left" in machine.kind_cluster()["msg"]
     assert not list(machine.kubeconfig.parent.glob("*-begun"))
+
+
+def test_cluster_that_somebody_deleted_is_forgotten_and_one_that_is_there_is_not(machine: Machine) -> None:
+    machine.kind_cluster()
+    assert machine.kind_cluster(state="forgotten")["changed"] is False
+    assert machine.kubeconfig.exists()
+    (machine.folder / "containers").write_text("")
+    assert machine.kind_cluster(state="forgotten")["changed"]
+    assert not machine.kubeconfig.exists()
+    assert machine.calls("delete") == 0
+
+
+@pytest.mark.parametrize(
+    ("named", "there", "taken"),
+    [
+        (None, ["python:3.11", "node:22", "lab/kind-node:v1.34.4"], "lab/kind-node:v1.34.4"),
+        ("mine/node:1", ["mine/node:1", "kindest/node:v1.34.0", "kindest/node:v1.33.0"], "mine/node:1"),
+    ],
+)
+def test_where_nothing_is_pulled_an_image_that_docker_has_is_taken(
+    machine: Machine, named: str | None, there: list[str], taken: str
+) -> None:
+    (machine.folder / "images").write_text("\n".join(there) + "\n")
+    assert machine.kind_cluster(image=named, pull=False)["changed"]
+    (created,) = [call for call in (machine.folder / "calls").read_text().splitlines() if call.startswith("create")]
+    assert f"--image {taken}" in created
+
+
+@pytest.mark.parametrize(
+    ("named", "there", "said"),
+    [
+        (None, [], "no image of kind's nodes is named, and nothing is pulled"),
+        (None, ["kindest/node:v1.34.0", "kindest/node:v1.33.0"], "; docker has kindest/node:v1.33.0, kindest/node:v1."),
+        ("kindest/node:v9", ["lab/kind-node:v1"], "docker has no image kindest/node:v9, and nothing is pulled"),
+    ],
+)
+def test_where_nothing_is_pulled_an_image_that_is_missing_is_one_line_before_anything_is_made(
+    machine: Machine, named: str | None, there: list[str], said: str
+) -> None:
+    (machine.folder / "images").write_text("\n".join(there) + "\n")
+    message = machine.kind_cluster(image=named, pull=False)["msg"]
+    assert said in message
+    assert "export KIND_NODE_IMAGE=NAME:TAG" in message
+    assert machine.calls("create") == 0

@@ -53,3 +53,47 @@ def test_a_file_without_one_has_its_passwords_in_it(tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text(json.dumps({"name": "carts", "nodes": {"n1": "mongodb://a:b@one"}, "store": "mongodb://a:b@store"}))
     assert settings_file.read(file).nodes == {"n1": "mongodb://a:b@one"}
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (
+            {"name": "carts", "nodez": {}, "store": "x"},
+            "nodes is missing, nodez is unknown; expected name, nodes (name to",
+        ),
+        ([], "name is missing, nodes is missing, store is missing; expected"),
+        ({"name": "carts", "nodes": ["x"], "store": "x"}, "a value is of another type; expected"),
+        (
+            {"name": "carts", "nodes": {"a": "x", "b": "x"}, "store": "x"},
+            "nodes: a and b are one server, each needs a con",
+        ),
+        (
+            {"name": "carts", "nodes": {"a": "x"}, "store": "x", "timeout_seconds": 0},
+            "timeout_seconds: expected seconds, more than 0, found 0",
+        ),
+    ],
+)
+def test_wrong_file_is_refused_by_the_key_what_it_has_and_what_is_expected(
+    document: object, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps(document))
+    with pytest.raises(SettingsError) as refused:
+        settings_file.read(file)
+    assert str(refused.value).startswith(f"{file}: {said}")
+
+
+def test_ring_that_is_not_named_is_the_only_one_or_the_choice_is_said(tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^there is no ring in .*: `make ring` starts those of the topology, or name"
+    ):
+        settings_file.find(tmp_path)
+    for name in ("carts", "others"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "settings.json").touch()
+    with pytest.raises(
+        SettingsError, match=r"^there are several rings in .*: name one of carts, others \(--ring NAME\)$"
+    ):
+        settings_file.find(tmp_path)
+    assert settings_file.find(tmp_path, "others") == tmp_path / "others" / "settings.json"

@@ -44,3 +44,39 @@ def test_home_folder_that_is_not_there_is_replaced(tmp_path: Path) -> None:
 def test_parts_of_the_tests_never_run_side_by_side_and_the_linters_may() -> None:
     assert ".NOTPARALLEL:" in variables("help")[""]
     assert ".NOTPARALLEL:" not in variables("lint-python", "lint-yaml")[""]
+
+
+def help_groups() -> dict[str, list[str]]:
+    """What `make help` says: the commands of each group."""
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    blocks = [block.splitlines() for block in done.stdout.strip().split("\n\n")]
+    return {
+        title: [re.split(r"  +", line.strip())[0] for line in lines if line[:3] != "   "] for title, *lines in blocks
+    }
+
+
+def test_help_has_every_target_once_by_what_a_person_does() -> None:
+    text = (ROOT / "Makefile").read_text()
+    parts = {"help", "lint-python", "lint-yaml"}  # what is asked for by itself, and what `lint` is made of
+    targets = set(re.findall(r"^([a-z0-9-]+):(?!=)", text, re.MULTILINE)) - parts
+    found = help_groups()
+    assert list(found) == ["Start", "Look", "Break", "Stop", "Test", "Maintain"]
+    told = [command for commands in found.values() for command in commands]
+    # The longest name leaves one space before its text.
+    assert sorted({line.split()[1] for line in told if line.startswith("make ")}) == sorted(targets)
+    assert len(told) == len(set(told))
+    (phony,) = re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert set(phony.replace("\\\n", " ").split()) >= targets
+
+
+def test_help_names_commands_that_there_are() -> None:
+    from shardmart.chaos.cli import app
+    from shardmart.cli import COMMANDS
+
+    said = [
+        c.split()[1:] for commands in help_groups().values() for c in commands if c.startswith(".venv/bin/shardmart")
+    ]
+    chaos = {one.name or one.callback.__name__ for one in app.registered_commands if one.callback}
+    assert [words for words in said if words[0] != "--help" and words[0] not in COMMANDS] == []
+    assert [words for words in said if words[0] == "chaos" and words[1] not in chaos] == []
+    assert [file for words in said for file in words if file.endswith(".json") and not (ROOT / file).exists()] == []

@@ -18,6 +18,10 @@ from ..errors import ChaosError
 PASSED, FAILED, COMPLETED = "passed", "failed", "completed"
 STOPPED = ("interrupted", "aborted")
 """Chaos Toolkit's words for an experiment that did not come to its end."""
+NO_FAULT = "NO FAULT: "
+CONSEQUENCES = ("'", '"', "probe ")
+"""How a problem begins that what was broken may have: a probe, no proof, that did not come out or was not within its
+tolerance."""
 PROOF = "proof"
 """How the name of a probe begins that says whether the fault is real."""
 
@@ -51,7 +55,7 @@ def judge(activity: Mapping[str, Any], run: Mapping[str, Any], within: Within) -
         return Judged(None)
     if "tolerance" not in activity or within(activity["tolerance"], run.get("output")):
         return Judged(None, met=True)
-    no_fault = "NO FAULT: " if name.startswith(PROOF) else ""
+    no_fault = NO_FAULT if name.startswith(PROOF) else ""
     expected = json.dumps(activity["tolerance"])
     return Judged(f"{no_fault}{name!r} is {run.get('output')!r}, expected {expected}", met=False)
 
@@ -102,16 +106,18 @@ def expected_failure(experiment: Mapping[str, Any]) -> str | None:
 
 
 def failed_as_expected(expected: str, summary: Mapping[str, Any] | None) -> str | None:
-    """None when a run failed by the expected problem; else what it did instead, in words.
+    """None when a run failed by the expected problem, and its fault was real; else what it did instead, in words.
 
-    `summary` is what the run left, None when it left nothing.  A control that failed by something else proves nothing.
+    `summary` is what the run left, None when it left nothing.  A control that failed by something else proves nothing,
+    and neither does one whose fault was not there (an action failed, a proof did not hold), or that found more.
     """
     if summary is None:
         return "it never began"
     problems = summary.get("problems") or []
-    if any(re.match(expected, problem) for problem in problems):
+    others = [problem for problem in problems if not re.match(expected, problem)]
+    if len(others) < len(problems) and all(problem.startswith(CONSEQUENCES) for problem in others):
         return None
-    return f"it failed otherwise: {'; '.join(problems)}" if problems else "it found nothing wrong"
+    return f"it failed otherwise: {'; '.join(others)}" if problems else "it found nothing wrong"
 
 
 def final_status(status: str, problems: Sequence[str]) -> str:

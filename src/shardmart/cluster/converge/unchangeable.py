@@ -16,18 +16,10 @@ from ..errors import ClusterError
 def refuse_changes(before: Cluster, after: Cluster) -> None:
     """ClusterError, a line for each key of the topology, when `after` cannot be reached from the cluster that is there.
 
-    Descriptions of two clusters (another platform, another release) are not compared.
+    Both are of one cluster: `host.occupant` refuses another one.
     """
-    if _place(before) != _place(after):
-        return
     if faults := list(_faults(before, after)):
         raise ClusterError("\n".join(faults))
-
-
-def _place(cluster: Cluster) -> tuple[str | None, ...]:
-    """Which cluster a description is about."""
-    there = cluster.kubernetes
-    return (cluster.platform, *((there.release, there.namespace, there.context) if there else ()))
 
 
 def _faults(before: Cluster, after: Cluster) -> Iterator[str]:

@@ -49,25 +49,19 @@ class Process:
 
     def running(self) -> psutil.Process | None:
         """The live process, by its pid file or else by its command line; None when it does not run."""
+        return live([self]).get(self.name)
+
+    def noted(self) -> psutil.Process | None:
+        """The live process that the pid file names.  Under that pid a wrapper may have become it."""
         try:
             process = psutil.Process(int(self.pid_file.read_text().split()[0]))
-            if self._is(process):
-                return process
+            return process if self.is_told(_words(process)) and process.status() != psutil.STATUS_ZOMBIE else None
         except (OSError, ValueError, IndexError, psutil.Error):
-            pass
-        # Whoever started it may have been killed before the pid file was written.
-        return next((process for process in psutil.process_iter() if self._is(process, same_program=True)), None)
+            return None
 
-    def _is(self, process: psutil.Process, *, same_program: bool = False) -> bool:
-        """Whether a live process is this server.  Under the pid that was noted a wrapper may have become it; anybody
-        else has to be the same program, or a debugger that started it would be taken for it."""
-        try:
-            words = tuple(process.cmdline())
-            if self._own_file not in pairwise(words) or process.status() == psutil.STATUS_ZOMBIE:
-                return False
-        except psutil.Error:
-            return False
-        return not same_program or _program(words) == _program(self.command)
+    def is_told(self, words: Sequence[str]) -> bool:
+        """Whether a command line tells somebody of this server's own file."""
+        return self._own_file in pairwise(words)
 
     @property
     def _own_file(self) -> tuple[str, str]:
@@ -101,6 +95,29 @@ class Process:
         except OSError:
             return f"no log at {self.log_file}"
         return "\n".join(lines)
+
+
+def live(processes: Iterable[Process]) -> dict[str, psutil.Process]:
+    """Those that run, by name: by their pid files, and the rest by one look at the command lines of this machine."""
+    wanted = list(processes)
+    found = {process.name: it for process in wanted if (it := process.noted())}
+    # Whoever started one may have been killed before the pid file was written.
+    unnoted = [process for process in wanted if process.name not in found]
+    for candidate in psutil.process_iter() if unnoted else ():
+        try:
+            words = _words(candidate)
+            # Not under the pid that was noted, so it has to be the same program, or a debugger that started it would be
+            # taken for it.
+            same = [one for one in unnoted if one.is_told(words) and _program(words) == _program(one.command)]
+            if same and same[0].name not in found and candidate.status() != psutil.STATUS_ZOMBIE:
+                found[same[0].name] = candidate
+        except psutil.Error:
+            continue
+    return {process.name: found[process.name] for process in wanted if process.name in found}
+
+
+def _words(process: psutil.Process) -> tuple[str, ...]:
+    return tuple(process.cmdline())
 
 
 def _program(command: Sequence[str]) -> tuple[str, ...]:
@@ -140,7 +157,9 @@ def start(processes: Iterable[Process]) -> list[Started]:
 
     Raises ClusterError when a port is held by another program, which it names.
     """
-    idle = [process for process in processes if process.running() is None]
+    wanted = list(processes)
+    running = live(wanted)
+    idle = [process for process in wanted if process.name not in running]
     for process in idle:
         if holder := holder_of(process.host, process.port):
             raise ClusterError(
@@ -249,12 +268,14 @@ def stop(processes: Iterable[Process], *, wait_seconds: float = 60) -> list[str]
 
     A process that is still there at the deadline is reported, not killed: it may be writing. Raises ClusterError.
     """
-    running = [(process, found) for process in processes if (found := process.running()) is not None]
+    asked = list(processes)
+    alive = live(asked)
+    running = [(process, alive[process.name]) for process in asked if process.name in alive]
     for _, found in running:
         found.send_signal(signal.SIGTERM)
     deadline = Deadline(wait_seconds)
-    while alive := [process.name for process, found in running if not has_ended(found)]:
-        deadline.pause(f"{', '.join(alive)} to end; still there, see their logs (nothing was killed)")
+    while left := [process.name for process, found in running if not has_ended(found)]:
+        deadline.pause(f"{', '.join(left)} to end; still there, see their logs (nothing was killed)")
     for process, _ in running:
         process.pid_file.unlink(missing_ok=True)
     return [process.name for process, _ in running]

@@ -17,6 +17,7 @@ from ..description import Cluster, Node
 from ..protocol.connection import Client, Credentials, Document, connect, describe
 
 TIMEOUT_SECONDS = 3
+"""Of a connection; and of what a router is asked of a shard that has no primary, which it would wait for, for 20 s."""
 CHUNKS_PER_SHARD = [
     {"$group": {"_id": {"uuid": "$uuid", "shard": "$shard"}, "chunks": {"$sum": 1}}},
 ]
@@ -41,15 +42,15 @@ def gather(cluster: Cluster, *, router: Credentials, members: Credentials) -> Do
     servers = [member for facts in sets for member in facts["members"]] + routers
     problems += certificate_problems(servers, cluster.tls.renew_days)
     sharding = None
-    for facts in routers:
-        if "error" in facts:
+    for answer in routers:
+        if "error" in answer:
             continue
-        with connect(facts["address"], router, timeout_seconds=TIMEOUT_SECONDS) as client:
+        with connect(answer["address"], router, timeout_seconds=TIMEOUT_SECONDS) as client:
             try:
-                sharding = sharding_facts(client)
+                sharding = sharding_facts(client, whole=all(facts["primary"] for facts in sets))
                 break
             except PyMongoError as error:
-                problems.append(f"router {facts['name']}: {describe(error)}")
+                problems.append(f"router {answer['name']}: {describe(error)}")
     if sharding is not None:
         problems += _sharding_problems(cluster, sharding)
     return {"name": cluster.name, "sets": sets, "routers": routers, "sharding": sharding, "problems": problems}
@@ -128,11 +129,13 @@ def _own_view(answer: Mapping[str, Any]) -> Document:
     return next((dict(member) for member in members if member.get("self")), {})
 
 
-def sharding_facts(client: Client) -> Document:
+def sharding_facts(client: Client, *, whole: bool = True) -> Document:
     """Shards with zones, balancer, and for each sharded collection its key and chunks and documents per shard.
 
     Documents are the shards' own counts: exact at rest, and while chunks move they include what is being moved.
+    Unless the cluster is `whole` a shard is known to have no primary: then a count is given up after TIMEOUT_SECONDS.
     """
+    patience: Document = {} if whole else {"maxTimeMS": TIMEOUT_SECONDS * 1000}
     shards = client.admin.command("listShards")["shards"]
     balancer = client.admin.command("balancerStatus")["mode"] != "off"
     chunks: dict[Any, dict[str, int]] = {}
@@ -144,7 +147,7 @@ def sharding_facts(client: Client) -> Document:
     for entry in client.config.collections.find(sharded).sort("_id", 1):
         database, name = entry["_id"].split(".", 1)
         documents: dict[str, int] = {shard["_id"]: 0 for shard in shards}
-        for row in client[database][name].aggregate([{"$collStats": {"count": {}}}]):
+        for row in client[database][name].aggregate([{"$collStats": {"count": {}}}], **patience):
             documents[row["shard"]] = row["count"]
         collections.append(
             {

@@ -49,7 +49,9 @@ def one_line() -> Iterator[None]:
     except (ConnectionFailure, ConfigurationError) as error:
         # PyMongo appends its settings and the whole topology.
         said = re.split(r",? ?\(?configured timeouts|, Timeout: |, Topology Description", str(error))[0]
-        raise UnreachableError(f"MongoDB does not answer: {' '.join(said.split())[:300]}: `make up`") from None
+        raise UnreachableError(
+            f"MongoDB does not answer: {' '.join(said.split())[:300]}: is the cluster up? `make status`"
+        ) from None
     except OperationFailure as error:
         raise RefusedError(f"MongoDB: {error.details.get('errmsg', error) if error.details else error}") from None
     except PyMongoError as error:

@@ -80,7 +80,8 @@ class ShopClient(Client[ShopSystem]):
         self._customers, self._products = known.customers(), known.products(PRODUCTS)
         if not self._customers or len(self._products) < PRODUCTS:
             raise PrepareError(
-                f"the store has no customer, or fewer than {PRODUCTS} products: seed it (make shop does)"
+                f"the store has no customer, or fewer than {PRODUCTS} products: seed it: `make shop` "
+                "does, on Kubernetes site.yml with the shop's topology"
             )
         pieces = known.pieces()
         self._first = {product: pieces[product] for product in self._products}

@@ -151,4 +151,7 @@ def _is_formatted(data: Path) -> bool:
 def refuse_missing(jars: Path) -> None:
     """PlatformError unless the jars are there."""
     if not jars.exists():
-        raise PlatformError(f"Kafka's jars are not in {jars}: run `make shop`")
+        raise PlatformError(
+            f"Kafka's jars are not in {jars}: run the playbook that "
+            'started the shop, with its topology (`make shop ARGS="-e topology=inventories/topologies/shop-kafka.yml"`)'
+        )

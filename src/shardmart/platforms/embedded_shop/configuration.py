@@ -44,7 +44,7 @@ class Secrets:
         try:
             return file.read_text().strip()
         except FileNotFoundError:
-            raise PlatformError(f"{file} is missing: run `make shop`") from None
+            raise PlatformError(f"{file} is missing: run `make shop`, or `make up` with the shop's topology") from None
 
 
 def broker_passwords(secrets: Secrets) -> dict[str, str]:

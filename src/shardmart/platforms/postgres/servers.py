@@ -122,7 +122,10 @@ class Server:
                 self.folder / AUTHORITY: (made / "ca.pem").read_text(),
             }
         except OSError as error:
-            raise ClusterError(f"{error.filename}: {error.strerror}: `make up` makes the certificate") from None
+            raise ClusterError(
+                f"{error.filename}: {error.strerror}: the cluster's playbook makes the "
+                "certificate (`make up`, with the topology that it has)"
+            ) from None
 
     def outdated(self) -> list[Path]:
         """The configuration files that say something else."""
