@@ -138,7 +138,7 @@ WRONG: dict[str, Callable[[Store], object]] = {
     "a nameless customer": lambda shop: shop.create_customer(person("APJ", "odd", "")),
     "a country in small letters": lambda shop: shop.create_customer(person("APJ", "odd") | {"country": "it"}),
     "a name that is taken away": lambda shop: shop.rename_customer("APJ", "odd-one", ""),
-    "a move to where the id is": lambda shop: shop.move_customer("APJ", "odd-one", "EMEA"),
+    "a move to where the id is": lambda shop: shop.move_customer("APJ", "odd-one", "LATAM"),
     "a way to pay": lambda shop: shop.place_order("APJ", "odd-one", {"odd": 1}, "barter"),
     "too many pieces": lambda shop: shop.place_order("APJ", "odd-one", {"odd": 2**31}),
 }
@@ -148,7 +148,7 @@ WRONG: dict[str, Callable[[Store], object]] = {
 def test_both_stores_refuse_the_same_in_the_same_words(configuration: Configuration, what: str) -> None:
     said = []
     for shop in (RelationalShop(configuration), MongoShop.connect(configuration)):
-        for region in ("APJ", "EMEA"):
+        for region in ("APJ", "LATAM"):  # on two shards: one shard of MongoDB holds an _id once
             if not shop.customer(region, "odd-one"):
                 shop.create_customer(person(region, "odd-one"))
         with pytest.raises(RefusedError, match="nothing was changed") as refused:

@@ -176,6 +176,8 @@ class MongoShop:
         with one_line():
             try:
                 self._transaction(move)
+            except DuplicateKeyError:
+                raise store.taken("customer", customer_id) from None
             except BulkWriteError as error:
                 if all(each["code"] == DUPLICATE_KEY for each in error.details["writeErrors"]):
                     raise store.taken("customer", customer_id) from None

@@ -6,6 +6,7 @@ replication origin of its own, so that nothing it writes is told to the peers ag
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -24,6 +25,9 @@ DAY_SECONDS = 86_400
 KEEP_TOMBSTONES_DAYS = 7.0
 """A tombstone ends when it is older than this AND every node is there, was told everything, and has it: no absent node
 outlives one, however long it is away."""
+
+WATCH_SECONDS = 3.0
+"""A worker that fails is started again every second, and is gone for a part of each; one that is slow never is."""
 
 INSERT = f"INSERT INTO Customer_Region ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"  # noqa: S608
 TIME, NODE = COLUMNS.index("version_time"), COLUMNS.index("version_node")
@@ -99,12 +103,20 @@ def _restart_the_stuck(configuration: Configuration, nodes: tuple[Node, ...], fa
 
 
 def _is_stuck(configuration: Configuration, node: Node, other: Node) -> bool:
+    query = """SELECT s.pid IS NULL, t.apply_error_count FROM pg_stat_subscription s
+        JOIN pg_stat_subscription_stats t USING (subid) WHERE s.subname = %s AND s.worker_type = 'apply'"""
     with administrator(configuration, node) as connection:
-        query = """SELECT s.pid IS NULL AND t.apply_error_count > 0 FROM pg_stat_subscription s
-            JOIN pg_stat_subscription_stats t USING (subid) WHERE s.subname = %s AND s.worker_type = 'apply'"""
-        found = connection.execute(query, (subscriptions.subscription(other),)).fetchone()
-        # One that is only cut off has errors, too; it goes on by itself, and could not be made anew now.
-        return bool(found and found[0]) and subscriptions.reaches(connection, other)
+        end = time.monotonic() + WATCH_SECONDS
+        while True:
+            found = connection.execute(query, (subscriptions.subscription(other),)).fetchone()
+            if not found or not found[1]:
+                return False
+            if found[0]:
+                # One that is only cut off has errors, too; it goes on by itself, and could not be made anew now.
+                return subscriptions.reaches(connection, other)
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
 
 
 def _winner(by_node: dict[Node, Row | None]) -> Row:
