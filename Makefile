@@ -114,10 +114,10 @@ integration-full: $(STAMP) ## [test] Tests on real servers, with those that take
 # One cluster goes through all of them, in the order in which the playbooks use the roles (.config/molecule/shared.yml).
 ROLES := secrets mongodb_binaries members replica_set users shards collections seed verification status certificates
 molecule: $(STAMP) ## [test] Tests of the Ansible roles, one after the other on one cluster
-	$(BIN)/molecule -c .config/molecule/config.yml -c .config/molecule/shared.yml test $(ROLES:%=-s %)
+	$(BIN)/python -m tests.support.molecule -c .config/molecule/config.yml -c .config/molecule/shared.yml test $(ROLES:%=-s %)
 
 scenario: $(STAMP) ## [test] One of them on a cluster of its own: make scenario ROLE=users
-	$(BIN)/molecule test -s $(ROLE)
+	$(BIN)/python -m tests.support.molecule test -s $(ROLE)
 
 mutants: $(STAMP) ## [test] One-line mistakes in the modules that judge: nine of ten must be noticed by the unit tests
 	$(BIN)/python -m tests.support.mutants $(ARGS)

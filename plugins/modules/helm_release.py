@@ -12,8 +12,11 @@ description:
     (a scaled StatefulSet, an edited ConfigMap) is put back.
   - kubernetes.core.helm 6.2 calls Helm 4 with arguments it no longer has; this module asks which Helm it is.
   - Values go through a file descriptor, never on the command line.
-  - A release that a killed run left locked (C(pending-upgrade) and its like) is freed, when nobody has worked on it for
-    a minute, by removing the revision that was never finished, and then upgraded. Helm itself would refuse for ever.
+  - A release that a killed run left locked (C(pending-upgrade) and its like) is freed by removing the revision that was
+    never finished, and then upgraded. Helm itself would refuse for ever.
+  - Whether a run was killed says its Lease beside the release, which a run of this module renews while it lives. A
+    release without one, that Helm alone works on, is left to it for as long as this module would take itself.
+  - One that somebody works on is waited for, as long, and then named.
   - A release of this name that is of another chart is refused.
   - Uses the kubeconfig and context given and no other, whatever KUBECONFIG or HELM_KUBE* say in the environment.
 attributes:
@@ -56,12 +59,13 @@ from functools import cached_property
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.shardmart.platforms import release_holder
 from ansible.module_utils.shardmart.platforms.kubernetes_commands import Commands
 
 LOCKED = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
 """States in which Helm refuses to work on a release; a run that ends leaves none of them."""
 GRACE_SECONDS = 60
-"""A release that somebody began to work on less than this ago is left to them."""
+"""A release on which work began less than this ago is left to whoever began it."""
 POLL_SECONDS = 2
 
 
@@ -129,12 +133,35 @@ class Helm:
                 "it is not ours; give this one another name"
             )
 
+    def work(self):
+        """A context in which this run is the one that works on the release."""
+        return release_holder.Held(self.place)
+
+    @cached_property
+    def place(self):
+        """The release, for those who ask what is beside it."""
+        return release_holder.Release(self.commands, self.namespace, self.release)
+
     def freed(self, stored):
-        """The release as stored once no unfinished work locks it; None when there is none then."""
+        """The release as stored once nobody works on it and no unfinished work locks it; None when there is none then.
+
+        Fails, and names who works on it, when that takes longer than this run would.
+        """
+        watched = release_holder.Watched(self.place)
+        most = self.module.params["timeout_seconds"] + GRACE_SECONDS
+        deadline = time.monotonic() + most
         while stored and stored["status"] in LOCKED:
-            left = GRACE_SECONDS - seconds_since(stored["since"])
-            if left > 0:  # perhaps a run that is alive
-                time.sleep(min(left, POLL_SECONDS))
+            holder = watched.holder()
+            # Without a Lease it is Helm alone, or a run that has not written it yet, or an earlier version's.
+            age = seconds_since(stored["since"])
+            alone = age < (GRACE_SECONDS if watched.was_held else most)
+            if holder or alone:  # perhaps a run that is alive
+                if time.monotonic() > deadline:
+                    self.module.fail_json(
+                        msg=f"release {self.release} is {stored['status']} since {stored['since']}, and "
+                        f"{holder or 'perhaps somebody'} works on it: wait for the end of that run, then run this again"
+                    )
+                time.sleep(POLL_SECONDS)
             elif stored["status"] == "uninstalling":
                 self.helm("uninstall", self.release, "--timeout", f"{self.module.params['timeout_seconds']}s", "--wait")
             else:
@@ -230,7 +257,8 @@ def main():
         helm.refuse_foreign()
     if module.params["state"] == "absent":
         if stored and not module.check_mode:
-            helm.helm("uninstall", helm.release, "--timeout", f"{module.params['timeout_seconds']}s", "--wait")
+            with helm.work():
+                helm.helm("uninstall", helm.release, "--timeout", f"{module.params['timeout_seconds']}s", "--wait")
         module.exit_json(changed=bool(stored))
     locked = bool(stored) and stored["status"] in LOCKED
     if locked and module.check_mode:  # Helm renders nothing while it is
@@ -245,7 +273,8 @@ def main():
     same = stored and stored["status"] == "deployed" and stored["values"] == module.params["values"]
     changed = locked or not same or lines(stored["manifest"]) != lines(manifest) or bool(drift)
     if changed and not module.check_mode:
-        helm.upgrade()
+        with helm.work():
+            helm.upgrade()
         stored = helm.stored()
     module.exit_json(changed=changed, revision=(stored or {}).get("revision"), diff={"prepared": drift})
 

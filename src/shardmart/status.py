@@ -151,7 +151,8 @@ def _shop(facts: dict[str, Any]) -> Table:
     for column in ("Service", "Callers find it at", "Instance", "Address", "State"):
         table.add_column(column, no_wrap=True)
     rows = [(s["name"], s["url"], one) for s in facts["services"] for one in s["instances"]]
-    rows += [("cache", "", facts["cache"])] if facts["cache"] else []
+    rows += [("cache", "", one) for one in ([facts["cache"]] if facts["cache"] else facts["cache_nodes"])]
+    rows += [("mail", "", facts["mail"])] if facts["mail"] else []
     before = ""
     for service, url, one in rows:
         first, before = service != before, service

@@ -61,6 +61,18 @@ class RunningKafka:
             if process:
                 process.wait(30)
 
+    def pause(self) -> None:
+        """SIGSTOP all: they take what is sent to them, and do nothing with it."""
+        for process in self.processes.values():
+            if found := process.running():
+                found.suspend()
+
+    def resume(self) -> None:
+        """Let all go on."""
+        for process in self.processes.values():
+            if found := process.running():
+                found.resume()
+
     def empty(self) -> None:
         """Remove what they keep; only while none runs."""
         for process in self.processes.values():

@@ -25,7 +25,7 @@ from shardmart.cluster.shop import Instance as Place
 from shardmart.platforms import postgres
 from shardmart.platforms.embedded_shop import configuration, programs
 from shardmart.platforms.embedded_shop.files import ShopFiles
-from shardmart.platforms.embedded_shop.processes import cache_process
+from shardmart.platforms.embedded_shop.processes import cache_processes
 from tests.support.clusters import EmbeddedCluster, free_ports
 from tests.support.postgres_home import postgres_home
 from tests.support.shops import Instance
@@ -56,7 +56,7 @@ class Polyglot:
         )
         files = ShopFiles(self.folder)
         files.make()
-        self.cache = cache_process(shop, files, programs.cache_server())
+        (self.cache,) = cache_processes(shop, files, programs.cache_server())
         self.redis_url = f"redis://shop:{self.secret(configuration.CACHE)}@127.0.0.1:{cache_port}/0"
         self.config = self.folder / "catalogue.json"
         self.instance = Instance("catalogue", "catalogue-1", port, self.config, self.folder / "catalogue.log")

@@ -15,9 +15,10 @@ def declared(*ports_of: str, spare: int = 0, **backends: str) -> dict[str, Any]:
     """The topology's `services` and `backends`, with a free port for the cache and each key of `ports_of`.
 
     One instance of each, so that a test needs no more of the machine than it must.  `spare` ports behind the last one
-    are free, too.
+    are free, too.  A mail server there is where `mail_port` is among the keys.
     """
     keys = ("cache_port", *ports_of)
+    backends.setdefault("mail", "server" if "mail_port" in keys else "none")
     ports = iter(free_ports(2 * len(BALANCED) + 2 + len(keys) + spare))
     services: dict[str, Any] = {
         name: {"port": next(ports), "instances": 1, "instances_from": next(ports)} for name in BALANCED

@@ -95,6 +95,11 @@ spec:
       ports:
         - {port: {{ $root.Values.ring.port }}, protocol: TCP}
     {{- end }}
+    {{- if and (eq .component "notification") $root.Values.mail.host }}
+    # The mail server, wherever it is: a policy knows no host names.
+    - ports:
+        - {port: {{ $root.Values.mail.port }}, protocol: TCP}
+    {{- end }}
     {{- with $root.Values.networkPolicy.extraEgress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

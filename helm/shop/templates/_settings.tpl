@@ -54,6 +54,12 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
 {{- if has .component (list "payment" "provider") -}}
 {{- $_ := set $file "provider" (dict "url" (include "shop.url" (dict "root" $root "component" "provider")) "api_key" "{secret:shop-provider}" "webhook_secret" "{secret:shop-webhook}") -}}
 {{- end -}}
+{{- if and (eq .component "notification") $root.Values.mail.host -}}
+{{- $mail := $root.Values.mail -}}
+{{- $smtp := dict "host" $mail.host "port" $mail.port "security" $mail.security "sender" $mail.sender "operator" $mail.operator -}}
+{{- if $mail.user }}{{ $_ := set $smtp "user" $mail.user }}{{ $_ := set $smtp "password" "{secret:mail}" }}{{ end -}}
+{{- $_ := set $file "smtp" $smtp -}}
+{{- end -}}
 {{- if eq .component "provider" }}{{ $_ := set $file "data_folder" "/data" }}{{ end -}}
 {{- if eq .component "console" -}}
 {{- $instances := dict -}}
@@ -82,6 +88,12 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
             {{- range (include "shop.secrets" . | fromJsonArray) }}
             - {key: {{ . }}.password, path: secrets/{{ . }}.password}
             {{- end }}
+      {{- if and (eq .component "notification") .root.Values.mail.host .root.Values.mail.user }}
+      - secret:
+          name: {{ .root.Values.mail.secret }}
+          items:
+            - {key: password, path: secrets/mail.password}
+      {{- end }}
       {{- if has .component (include "shop.cartServices" .root | fromJsonArray) }}
       # What helm/ring gives to its clients; it follows the ring's nodes without a new pod.
       - configMap:

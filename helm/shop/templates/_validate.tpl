@@ -7,7 +7,7 @@
 {{- end -}}
 {{- $own := include "shop.ownLabels" . | fromJsonArray -}}
 {{- $labels := dict "commonLabels" .Values.commonLabels "pod.podLabels" .Values.pod.podLabels "cache.podLabels" .Values.cache.podLabels -}}
-{{- $taken := list "secrets_folder" "tokens" "urls" "mongodb" "cache" "redis_url" "ring_settings" "provider" "data_folder" "instances" "drain_seconds" -}}
+{{- $taken := list "secrets_folder" "tokens" "urls" "mongodb" "cache" "redis_url" "ring_settings" "smtp" "provider" "data_folder" "instances" "drain_seconds" -}}
 {{- $settings := dict "pod" .Values.pod.settings -}}
 {{- range $name, $service := .Values.services -}}
   {{- $_ := set $labels (printf "services.%s.podLabels" $name) $service.podLabels -}}
@@ -19,6 +19,9 @@
   {{- if and $merged.autoscaling.enabled (gt (int $merged.autoscaling.minReplicas) (int $merged.autoscaling.maxReplicas)) -}}
     {{- $problems = append $problems (printf "services.%s: autoscaling.minReplicas is more than maxReplicas" $name) -}}
   {{- end -}}
+{{- end -}}
+{{- if ne (empty .Values.mail.user) (empty .Values.mail.secret) -}}
+  {{- $problems = append $problems "mail.user and mail.secret go together: who logs in, and the Secret with that one's password" -}}
 {{- end -}}
 {{- range $key, $found := $labels -}}
   {{- range $label, $_ := ($found | default dict) -}}

@@ -18,6 +18,8 @@ SINGLE = ("provider", "console")
 
 CONTROLLER_PORTS = 10
 """A Kafka broker is a controller, too, and that listens so many ports above."""
+CACHE_BUS_PORTS = 10
+"""The nodes of a Redis Cluster speak with each other so many ports above those of their clients."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,17 @@ class Backends:
     """Whether PostgreSQL is started and stopped with the shop, or was there before."""
     carts: str = "mongodb"
     """The ring that has the carts, or `mongodb`."""
+    cache_replicas: int = 0
+    """Of each primary of the cache's cluster."""
 
 
 @dataclass(frozen=True)
 class Shop:
-    """The shop of a cluster.  `cache` is None for the backend `memory`; `load_balancer` where Kubernetes spreads.
+    """The shop of a cluster.  `cache` is the one server of the backend `redis`, `cache_nodes` are those of
+    `redis-cluster`, primaries first; `load_balancer` is None where Kubernetes spreads.
 
-    `kafka` are the brokers with the events, none where they are followed in MongoDB.
+    `kafka` are the brokers with the events, none where they are followed in MongoDB.  `mail` is the mail server of this
+    machine that keeps what it takes, None where there is none.
     `postgres` is the server with the store or the catalogue's products, None where both are in MongoDB; it may run as
     another user, and so is none of `processes`.
     """
@@ -97,6 +103,13 @@ class Shop:
     load_balancer: Instance | None = None
     postgres: Instance | None = None
     kafka: tuple[Instance, ...] = ()
+    mail: Instance | None = None
+    cache_nodes: tuple[Instance, ...] = ()
+
+    @property
+    def caches(self) -> tuple[Instance, ...]:
+        """The servers of the cache, one or a cluster's; none where there is no cache."""
+        return (self.cache,) if self.cache else self.cache_nodes
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -105,8 +118,8 @@ class Shop:
 
     @property
     def processes(self) -> tuple[Instance, ...]:
-        """All that runs: the cache, the brokers, the instances, the load balancer."""
-        return tuple(one for one in (self.cache, *self.kafka, *self.instances, self.load_balancer) if one)
+        """All that runs: the cache, the brokers, the mail server, the instances, the load balancer."""
+        return tuple(one for one in (*self.caches, *self.kafka, self.mail, *self.instances, self.load_balancer) if one)
 
     def service(self, name: str) -> Service | None:
         """The service called `name`, None when there is none."""
@@ -129,6 +142,8 @@ class Shop:
             "load_balancer": self.load_balancer.as_document() if self.load_balancer else None,
             "postgres": self.postgres.as_document() if self.postgres else None,
             "kafka": [broker.as_document() for broker in self.kafka],
+            "mail": self.mail.as_document() if self.mail else None,
+            "cache_nodes": [node.as_document() for node in self.cache_nodes],
         }
 
 
@@ -146,6 +161,8 @@ def parse(document: Mapping[str, Any] | None) -> Shop | None:
         load_balancer=_instance(document["load_balancer"]) if document.get("load_balancer") else None,
         postgres=_instance(document["postgres"]) if document.get("postgres") else None,
         kafka=tuple(map(_instance, document.get("kafka", ()))),
+        mail=_instance(document["mail"]) if document.get("mail") else None,
+        cache_nodes=tuple(map(_instance, document.get("cache_nodes", ()))),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shardmart.cluster import shop
-from shardmart.cluster.shop import BALANCED, CONTROLLER_PORTS, SINGLE, Instance
+from shardmart.cluster.shop import BALANCED, CACHE_BUS_PORTS, CONTROLLER_PORTS, SINGLE, Instance
 from shardmart.shop.settings import PORTS
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
@@ -20,7 +20,7 @@ MAX_INSTANCES = 10
 
 INSTANCES_FROM = {name: 30_000 + MAX_INSTANCES * n for n, name in enumerate(BALANCED)}
 """Port of a service's first instance: below the ports that Linux gives to outgoing connections (32768 and up)."""
-CACHE_PORT, POSTGRES_PORT, KAFKA_PORT = 6379, 5432, 9092
+CACHE_PORT, POSTGRES_PORT, KAFKA_PORT, MAIL_PORT = 6379, 5432, 9092, 3025
 LOOPBACK = "127.0.0.1"
 MONGODB = "mongodb"
 CARTS = "carts"
@@ -79,6 +79,9 @@ class Services(_Strict):
 
 POSTGRES_KEYS = frozenset({"postgres_host", "postgres_port", "postgres_flavour"})
 KAFKA_KEYS = frozenset({"kafka_brokers", "kafka_port"})
+REDIS_CLUSTER = "redis-cluster"
+CACHE_PRIMARIES = 3
+"""Fewer can not agree on who is gone."""
 
 
 class Backends(_Strict):
@@ -91,8 +94,15 @@ class Backends(_Strict):
     """With three, one may be lost and no event with it."""
     kafka_port: Port = KAFKA_PORT
     """Of the first broker; the others follow, and their controllers listen ten ports above."""
-    cache: Literal["redis", "memory"] = "redis"
+    cache: Literal["redis", "redis-cluster", "memory"] = "redis"
     cache_port: Port = CACHE_PORT
+    """Of the first node of a cluster; the others follow, and among themselves they speak ten ports above."""
+    cache_replicas: Literal[0, 1] = 0
+    """Of each of the three nodes of a cluster; without one, a node that is gone takes its part of the stocks along."""
+    mail: Literal["server", "none"] = "server"
+    """Where e-mail goes: a mail server on this machine that keeps what it takes, or nowhere.  On Kubernetes the chart's
+    values say it."""
+    mail_port: Port = MAIL_PORT
     carts: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] | None = None
     """The ring that has the carts, or `mongodb`; by default the ring `carts` where the topology has one."""
     catalogue: Literal["mongodb", "postgres"] = "mongodb"
@@ -140,12 +150,26 @@ class Backends(_Strict):
             raise ValueError(
                 f"`{named[0]}` has no use with `event_log: {self.event_log}`: leave it out, or say `event_log: kafka`"
             )
+        if self.cache != REDIS_CLUSTER and "cache_replicas" in self.model_fields_set:
+            raise ValueError(
+                f"`cache_replicas` has no use with `cache: {self.cache}`: leave it out, or say `cache: {REDIS_CLUSTER}`"
+            )
         return self
+
+    @property
+    def cache_nodes(self) -> int:
+        """How many nodes the cache's cluster has; 0 where there is none."""
+        return CACHE_PRIMARIES * (1 + self.cache_replicas) if self.cache == REDIS_CLUSTER else 0
 
     def ports(self) -> Iterator[tuple[str, int]]:
         """Every port with the key that gives it."""
         if self.cache == "redis":
             yield "backends.cache_port", self.cache_port
+        if self.mail == "server":
+            yield "backends.mail_port", self.mail_port
+        for n in range(self.cache_nodes):
+            yield "backends.cache_port", self.cache_port + n
+            yield "backends.cache_port", self.cache_port + n + CACHE_BUS_PORTS
         if "postgres" in (self.catalogue, self.store) and self.postgres_host is None:
             yield "backends.postgres_port", self.postgres_port
         if self.event_log == "kafka":
@@ -185,14 +209,17 @@ def describe(services: Services, backends: Backends, carts: str = MONGODB) -> sh
             backends.postgres_flavour,
             postgres_is_ours=backends.postgres_host is None,
             carts=carts,
+            cache_replicas=backends.cache_replicas,
         ),
         cache=instance("cache-1", backends.cache_port) if backends.cache == "redis" else None,
+        cache_nodes=tuple(instance(f"cache-{n + 1}", backends.cache_port + n) for n in range(backends.cache_nodes)),
         postgres=Instance("shop-postgres", backends.postgres_host or LOOPBACK, backends.postgres_port)
         if "postgres" in (backends.catalogue, backends.store)
         else None,
         kafka=tuple(instance(f"kafka-{n + 1}", backends.kafka_port + n) for n in range(backends.kafka_brokers))
         if backends.event_log == "kafka"
         else (),
+        mail=instance("mail-1", backends.mail_port) if backends.mail == "server" else None,
         # It has a port for each service; the first stands for it.
         load_balancer=instance("load-balancer-1", services.port(BALANCED[0])),
     )

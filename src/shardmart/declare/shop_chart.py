@@ -11,7 +11,7 @@ from typing import Any
 from ..cluster.shop import BALANCED, SINGLE
 from . import data_model, ring_chart
 from .release import PORT, SHOP_SUFFIX
-from .services import MONGODB
+from .services import MONGODB, REDIS_CLUSTER
 from .topology import Topology, TopologyError
 
 ROUTERS = "mongos"
@@ -81,3 +81,5 @@ def _refuse(topology: Topology) -> None:
     for key in ("store", "event_log", "catalogue"):
         if getattr(topology.backends, key) != "mongodb":
             raise TopologyError(f"backends.{key}: on Kubernetes the shop has mongodb only")
+    if topology.backends.cache == REDIS_CLUSTER:
+        raise TopologyError("backends.cache: on Kubernetes the shop has redis or memory")

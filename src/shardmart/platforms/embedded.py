@@ -33,6 +33,9 @@ RINGS = "rings"
 """The folder of the rings in a state folder; each has one of its own there."""
 JOURNAL_MB = 8
 """Size of one journal file (docs/decisions/052): with WiredTiger's default of 100 MB a new member takes 301 MB."""
+NO_DIAGNOSTICS = {"diagnosticDataCollectionEnabled": False}
+"""No full time diagnostic data capture, which is for MongoDB's support: all counters of a server every second, 0.6 %
+of a core and up to 200 MB of disk, for each of the many on one machine (docs/decisions/159)."""
 CONFIG_ROLE, SHARD_ROLE = "configsvr", "shardsvr"
 NO_WARNING_ABOUT_CLIENTS = {"suppressNoTLSPeerCertificateWarning": True}
 """Clients have no certificate of their own here; without this every connection is a warning in the log."""
@@ -273,6 +276,7 @@ def member_process(member: Member, state: Path, mongod: str, *, speaks_tls: bool
             # mongos holds back a change stream until every set has passed its events' time, a quiet one by this note.
             "periodicNoopIntervalSecs": 1,
         }
+        | NO_DIAGNOSTICS
         | (NO_WARNING_ABOUT_CLIENTS if speaks_tls else {}),
     }
     configuration["security"]["authorization"] = "enabled"

@@ -19,7 +19,7 @@ from ..cluster.description import REQUIRE_TLS
 from ..cluster.host.processes import Process, start, stop, wait_until_listening
 from ..cluster.protocol import codes
 from ..cluster.protocol.connection import Deadline
-from .embedded import JOURNAL_MB, NO_WARNING_ABOUT_CLIENTS, SHUTDOWN_MILLISECONDS, as_yaml
+from .embedded import JOURNAL_MB, NO_DIAGNOSTICS, NO_WARNING_ABOUT_CLIENTS, SHUTDOWN_MILLISECONDS, as_yaml
 from .platform import PlatformError
 
 LOOPBACK = "127.0.0.1"
@@ -79,6 +79,7 @@ class Standalone:
                 "logRotate": "reopen",
             },
             "setParameter": {"shutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS}
+            | NO_DIAGNOSTICS
             | (NO_WARNING_ABOUT_CLIENTS if self.tls else {}),
         }
         return Process(

@@ -216,8 +216,8 @@ def _inventory(instance: Instance) -> FastAPI:
     stores, settings = Stores(instance), instance.settings
     handlers = InventoryHandlers(stores.store, settings.low_stock_threshold, settings.reservation_seconds)
     stores.consume(instance, handlers, app)
-    if settings.cache == "redis":
-        keeper = CacheKeeper(stores.store, _cache(settings))
+    if cache := _cache(instance):
+        keeper = CacheKeeper(stores.store, cache)
         instance.tasks.append(keeper.run)
         instance.cache_is_away = lambda: keeper.away
         app.state.rebuild.append(keeper.refill)
@@ -255,7 +255,7 @@ def _notification(instance: Instance) -> FastAPI:
     if settings.smtp:
         from .adapters.mail import MailChannel
 
-        channels.append(MailChannel(settings.smtp.host, settings.smtp.port, settings.smtp.sender))
+        channels.append(MailChannel(settings.smtp))
     if settings.webhook:
         from .adapters.webhook import WebhookChannel
 
@@ -283,7 +283,7 @@ def _catalogue(instance: Instance) -> FastAPI:
 
         inventory = HttpInventory(settings.urls.inventory)
         instance.closing.append(inventory.close)
-        stocks = CachedStocks(_cache(settings) if settings.cache == "redis" else None, inventory)
+        stocks = CachedStocks(_cache(instance), inventory)
         mongo = MongoCatalogue(stores.database(instance))
         catalogue = Catalogue(mongo, mongo, stocks, settings.catalogue_fresh_seconds)
     carts = _carts(instance, stores, tends=False)
@@ -343,9 +343,18 @@ def _provider_options(settings: Settings) -> Provider:
     return settings.provider
 
 
-def _cache(settings: Settings) -> Cache:
-    from .adapters.redis_cache import RedisCache
-
+def _cache(instance: Instance) -> Cache | None:
+    settings = instance.settings
+    if settings.cache == "memory":
+        return None
     if settings.redis_url is None:
-        raise BadUseError("`cache` is redis and the file has no `redis_url`")
-    return RedisCache(settings.redis_url)
+        raise BadUseError(f"`cache` is {settings.cache} and the file has no `redis_url`")
+    if settings.cache == "redis":
+        from .adapters.redis_cache import RedisCache
+
+        return RedisCache(settings.redis_url)
+    from .adapters.redis_cluster import RedisClusterCache
+
+    cluster = RedisClusterCache(settings.redis_url)
+    instance.closing.append(cluster.close)
+    return cluster

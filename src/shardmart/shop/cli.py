@@ -82,6 +82,41 @@ def order(
         print(json.dumps(done.as_document()))
 
 
+@app.command()
+def mail(
+    config: Config,
+    about: Annotated[str | None, typer.Argument(help="Show whole those about this order or product.")] = None,
+    last: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show the e-mails that this machine's mail server took, the latest last.
+
+    One that came again, under the same Message-ID, is shown once and says how often it came.
+    """
+    from .mail.maildir import about as those_about
+    from .mail.maildir import letters
+
+    folder = settings.load(config).mailbox
+    if folder is None:
+        raise BadUseError(f"{config} has no `mailbox`: no mail server here, or not an order service's settings")
+    found = (letters(folder) if about is None else those_about(folder, about))[-last:]
+    if as_json:
+        typer.echo(json.dumps([letter.as_document() for letter in found]))
+        return
+    for letter in found:
+        typer.echo(letter.as_line() if about is None else letter.as_text())
+    if not found:
+        typer.echo("no e-mail")
+
+
+@app.command("mail-server")
+def mail_server(config: Config) -> None:
+    """Run the mail server of a shop on this machine, which keeps what it takes, until SIGTERM."""
+    from .mail.server import load, serve
+
+    asyncio.run(serve(load(config)))
+
+
 Service = Annotated[str, typer.Argument(help=", ".join(CONSUMERS), metavar="SERVICE")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

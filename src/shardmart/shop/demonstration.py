@@ -19,7 +19,9 @@ from pymongo.errors import PyMongoError
 
 from shardmart.errors import BadUseError, ShardmartError, UnreachableError
 
-from .domain.notification import QUEUED
+from .domain.events import ORDER_CONFIRMED
+from .domain.notification import QUEUED, SENT, SUBJECTS
+from .mail.maildir import about
 from .settings import Settings
 from .web.tokens import issue
 
@@ -41,6 +43,8 @@ class Followed:
     confirmed_seconds: float = 0.0
     notified_seconds: float = 0.0
     notification: str = ""
+    mail: dict[str, Any] | None = None
+    """What the customer was sent, where a mail server of this machine took it."""
 
     def as_document(self) -> dict[str, Any]:
         """Plain data."""
@@ -104,13 +108,22 @@ async def _follow(
     say(f"confirmed  after {found.confirmed_seconds:.2f} s: stock reserved, payment captured")
     while True:
         told = (await _get(session, f"{urls.notification}/notifications/{found.order}"))["items"]
-        ended = [one for one in told if one["type"] == "order-confirmed" and one["state"] != QUEUED]
+        ended = [one for one in told if one["type"] == ORDER_CONFIRMED and one["state"] != QUEUED]
         if ended:
             found.notification = str(ended[0]["state"])
             break
         await _or_late(begun, deadline_seconds, "the customer to be told")
     found.notified_seconds = round(time.monotonic() - begun, 3)
     say(f"notified   after {found.notified_seconds:.2f} s ({found.notification})")
+    if settings.mailbox and found.notification == SENT:
+        letters = await asyncio.to_thread(about, settings.mailbox, found.order)
+        letter = next((one for one in letters if one.subject == SUBJECTS[ORDER_CONFIRMED]), None)
+        if letter is None:
+            raise OrderFailedError(f"the e-mail about {found.order} was sent, and {settings.mailbox} has none")
+        found.mail = letter.as_document()
+        say(f"e-mail     to {letter.to}, Message-ID {letter.message_id}")
+        for line in letter.text.splitlines():
+            say(f"           | {line}")
     return found
 
 

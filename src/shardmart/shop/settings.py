@@ -140,6 +140,11 @@ class Smtp(Part):
     sender: str = "shop@shop.example"
     operator: str = "operator@shop.example"
     """Who is told that stock is low."""
+    user: str | None = None
+    """Who logs in; null: nobody has to."""
+    password: Secret | None = None
+    security: Literal["none", "starttls"] = "none"
+    """`starttls`: the server's certificate is checked, and nothing is sent without it."""
 
 
 class Webhook(Part):
@@ -184,8 +189,9 @@ class Settings(Part):
     than it says; null: carts are in MongoDB."""
     kafka: Kafka | None = None
     """Where events are followed; null: in the store."""
-    cache: Literal["redis", "memory"] = "memory"
+    cache: Literal["redis", "redis-cluster", "memory"] = "memory"
     redis_url: str | None = None
+    """Of a cluster with the addresses of its nodes: redis://USER:PASSWORD@HOST:PORT,HOST:PORT,…"""
     tokens: Tokens
     urls: Urls = Urls()
     instances: dict[str, tuple[Url, ...]] = {}
@@ -196,6 +202,8 @@ class Settings(Part):
     """The folder with the records of faults on this machine.  Read by the console only."""
     provider: Provider | None = None
     smtp: Smtp | None = None
+    mailbox: Path | None = None
+    """The folder where a mail server of this machine keeps what it takes.  Read by commands only."""
     webhook: Webhook | None = None
     low_stock_threshold: int = Field(default=5, ge=0)
     reservation_seconds: float = Field(default=900, gt=0)

@@ -11,7 +11,7 @@ import pytest
 from shardmart.chaos.errors import ChaosError
 from shardmart.chaos.faults.regions import CutRegion, KillRegion, PauseRegion, WithoutRule
 from shardmart.chaos.packets.flows import OUTSIDE, Owners
-from shardmart.chaos.targets import regions
+from shardmart.chaos.targets import databases, regions
 from shardmart.chaos.targets.selectors import Targets
 from shardmart.chaos.toolkit import regions as toolkit
 from shardmart.cluster.host.processes import has_ended, stop
@@ -53,7 +53,7 @@ def test_regions_are_found_by_name_and_others_are_refused(targets: Targets) -> N
 def test_a_killed_region_has_no_process_left_and_comes_back(nodes: RegionNodes, targets: Targets) -> None:
     fault = KillRegion(targets, regions.named(targets.state, "EMEA"), 5)
     fault.prepare()
-    before = regions.family(targets.state, fault.servers[0])
+    before = databases.family(regions.process(targets.state, fault.servers[0]))
     fault.begin()
     assert fault.is_gone()
     assert [process for process in before if not has_ended(process)] == []
@@ -74,7 +74,7 @@ def test_a_paused_region_is_silent_with_all_its_processes_and_goes_on(nodes: Reg
     fault.begin()
     try:
         assert fault.is_stopped()
-        stopped = [process.status() for process in regions.family(targets.state, fault.servers[0])]
+        stopped = [process.status() for process in databases.family(regions.process(targets.state, fault.servers[0]))]
         assert len(stopped) > 5
         assert set(stopped) == {psutil.STATUS_STOPPED}
     finally:

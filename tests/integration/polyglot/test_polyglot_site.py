@@ -63,7 +63,7 @@ def test_the_polyglot_shop_converges_and_is_stopped_with_its_data_kept(site: Sit
     server = postgres.Server("shop-postgres", 0, "postgres", Path(), postgres.Host(site.state), peers=False)
     assert server.running()
     wanted = dict(site.document["backends"])
-    site.write(backends={"cache_port": wanted["cache_port"]})
+    site.write(backends={key: wanted[key] for key in ("cache_port", "mail")})
     without = site.play("playbooks/shop.yml")
     assert without.code == 0, without.output
     assert not server.running(), "the topology has it no more"

@@ -25,7 +25,7 @@ from shardmart.cluster.shop import Instance, Service, Shop
 from shardmart.platforms.embedded_shop import programs
 from shardmart.platforms.embedded_shop.envoy import taken_out
 from shardmart.platforms.embedded_shop.files import ShopFiles
-from shardmart.platforms.embedded_shop.processes import cache_process, load_balancer_files, load_balancer_process
+from shardmart.platforms.embedded_shop.processes import cache_processes, load_balancer_files, load_balancer_process
 from tests.support.clusters import free_ports
 
 pytestmark = pytest.mark.integration
@@ -219,7 +219,7 @@ def test_the_cache_lets_nobody_in_without_the_password(tmp_path: Path) -> None:
     files.make()
     (port,) = free_ports(1)
     shop = Shop((), cache=Instance("cache-1", "127.0.0.1", port))
-    process = cache_process(shop, files, programs.cache_server())
+    (process,) = cache_processes(shop, files, programs.cache_server())
     processes.wait_until_listening(processes.start([process]), Deadline(SECONDS))
     try:
         assert shop.cache

@@ -10,6 +10,7 @@ import pytest
 
 from shardmart.shop.adapters.mail import MailChannel
 from shardmart.shop.domain.notification import Notification
+from shardmart.shop.settings import Smtp
 from tests.support.shop_in_memory import MemoryShop, until
 from tests.support.shops import Mailbox
 
@@ -24,7 +25,7 @@ def mailbox() -> Iterator[Mailbox]:
 @pytest.fixture
 def selling(tmp_path: Path, mailbox: Mailbox) -> MemoryShop:
     made = MemoryShop(tmp_path)
-    made.channel = MailChannel("127.0.0.1", mailbox.port, "shop@shop.example", 30)  # type: ignore[assignment]
+    made.channel = MailChannel(Smtp(port=mailbox.port), 30)  # type: ignore[assignment]
     return made
 
 

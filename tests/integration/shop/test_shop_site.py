@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from shardmart.cluster.observe import shop as observe
 from shardmart.cluster.shop import Shop
@@ -41,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made = Site(tmp_path_factory.mktemp("shop"))
     # Two nodes, because what is claimed of three is tests/integration/ring's.
     ring = {"name": "carts", "nodes": 2, "port": free_ports(3)[0], "virtual_nodes": 64}
-    made.write(**declared(), rings=[ring])
+    made.write(**declared("mail_port"), rings=[ring])
     yield made
     made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
 
@@ -62,6 +63,26 @@ def test_2_an_order_is_confirmed_and_its_customer_told(site: Site) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["notification"] == "sent"
+
+
+@pytest.mark.full  # until it has been seen to pass
+def test_2_an_order_ends_with_an_e_mail_that_one_can_read(site: Site) -> None:
+    config = ShopFiles(site.state).configuration("order-1.json")
+    customer = somebody(settings.load(config))
+    done = site.shardmart("shop", "order", "--json", "--customer", customer, "--config", str(config))
+    assert done.returncode == 0, done.stderr
+    ordered = json.loads(done.stdout)
+    assert ordered["notification"] == "sent"
+    with site.cluster().client("loader") as client:
+        region, _, user = customer.partition(".")
+        person = client.ecommerce.users.find_one({"region": region, "_id": ObjectId(user)})
+        assert person is not None
+    shown = site.shardmart("shop", "mail", ordered["order"], "--json", "--config", str(config))
+    assert shown.returncode == 0, shown.stderr
+    (letter,) = json.loads(shown.stdout)
+    assert letter == ordered["mail"]
+    assert (letter["to"], letter["subject"]) == (person["email"], "Your order is confirmed")
+    assert f"Total: {ordered['total_cents'] / 100:.2f}" in letter["text"]
 
 
 def test_2_a_cart_lies_on_the_ring_and_is_ordered_once(site: Site) -> None:

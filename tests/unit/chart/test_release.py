@@ -24,6 +24,7 @@ EMBEDDED_ONLY = {
     FOLDER / "polyglot.yml": "catalogue",
     FOLDER / "shop-kafka.yml": "event_log",
     FOLDER / "shop-postgresql.yml": "store",
+    FOLDER / "shop-redis-cluster.yml": "cache",
 }
 """The key that Kubernetes refuses in each."""
 TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted(set(FOLDER.glob("*.yml")) - set(EMBEDDED_ONLY))]
@@ -61,7 +62,9 @@ def test_kubernetes_and_embedded_differ_only_in_where_servers_are(file: Path) ->
 
 @pytest.mark.parametrize(("file", "key"), EMBEDDED_ONLY.items(), ids=lambda one: getattr(one, "stem", one))
 def test_a_topology_that_only_processes_serve_is_refused_by_its_key(file: Path, key: str) -> None:
-    with pytest.raises(topology.TopologyError, match=rf"^backends\.{key}: on Kubernetes the shop has mongodb only$"):
+    with pytest.raises(
+        topology.TopologyError, match=rf"^backends\.{key}: on Kubernetes the shop has (mongodb only|redis or memory)$"
+    ):
         laptop(topology.load(file))
 
 

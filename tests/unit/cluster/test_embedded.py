@@ -17,6 +17,7 @@ from shardmart.cluster.host import processes
 from shardmart.cluster.host.processes import Process
 from shardmart.declare import topology
 from shardmart.platforms import embedded, repair_timer
+from shardmart.platforms.standalone import Standalone
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = topology.load(ROOT / "inventories" / "topology.yml").resolve()
@@ -45,6 +46,13 @@ def test_localhost_exception_is_open_on_config_servers_only() -> None:
 def test_a_quiet_set_notes_the_time_every_second() -> None:
     for member in ("configsvr1", "shard1-1"):
         assert configuration(member)["setParameter"]["periodicNoopIntervalSecs"] == 1
+
+
+def test_no_member_counts_everything_every_second_for_the_vendor() -> None:
+    standalone = Standalone("node", 1).process(Path("/ring"), "/m/mongod").configuration
+    assert standalone
+    for document in (configuration("configsvr1"), configuration("shard2-3"), yaml.safe_load(standalone)):
+        assert document["setParameter"]["diagnosticDataCollectionEnabled"] is False
 
 
 def test_cache_comes_from_the_topology() -> None:

@@ -47,6 +47,15 @@ def test_a_shop_without_a_cache_server_has_none(tmp_path: Path) -> None:
     assert shop.cache is None
 
 
+def test_a_shop_keeps_its_mail_on_this_machine_unless_it_is_told_not_to(tmp_path: Path) -> None:
+    found = {}
+    for text in ("{}", "{mail_port: 2525}", "{mail: none, mail_port: 3001}"):
+        shop = load(written(tmp_path, f"services: {{}}\nbackends: {text}\n")).resolve().shop
+        assert shop is not None
+        found[text] = shop.mail.address if shop.mail in shop.processes and shop.mail else None
+    assert list(found.values()) == ["127.0.0.1:3025", "127.0.0.1:2525", None]
+
+
 def test_the_polyglot_topology_has_postgresql_and_reads_back_the_same() -> None:
     cluster = load(ROOT / "inventories" / "topologies" / "polyglot.yml").resolve()
     assert cluster.shop is not None
@@ -103,6 +112,16 @@ def test_the_topology_with_kafka_has_three_brokers_and_reads_back_the_same() -> 
     assert description.parse(cluster.as_document()) == cluster
 
 
+@pytest.mark.parametrize(("replicas", "nodes"), [(0, 3), (1, 6)])
+def test_a_cache_may_be_a_cluster_of_three_nodes_with_a_replica_each(tmp_path: Path, replicas: int, nodes: int) -> None:
+    text = f"services: {{}}\nbackends: {{cache: redis-cluster, cache_replicas: {replicas}, cache_port: 7000}}\n"
+    cluster = load(written(tmp_path, text)).resolve()
+    assert cluster.shop is not None
+    assert [(one.name, one.port) for one in cluster.shop.caches] == [(f"cache-{n + 1}", 7000 + n) for n in range(nodes)]
+    assert set(cluster.shop.caches) <= set(cluster.shop.processes)
+    assert description.parse(cluster.as_document()) == cluster
+
+
 def test_a_description_with_the_shop_reads_back_the_same() -> None:
     cluster = load(SHOP).resolve()
     assert description.parse(cluster.as_document()) == cluster
@@ -144,6 +163,18 @@ def test_a_description_of_version_2_is_still_read() -> None:
             "backends.carts: there is no ring 'nowhere' in `rings`, it may be carts, mongodb",
         ),
         (
+            "services: {}\nbackends: {cache_replicas: 1}\n",
+            "backends: `cache_replicas` has no use with `cache: redis`: leave it out, or say `cache: redis-cluster`",
+        ),
+        (
+            "services: {}\nbackends: {cache: redis-cluster, cache_port: 2990}\n",
+            "services.catalogue.port and backends.cache_port: port 3000 is used twice",
+        ),
+        (
+            "services: {}\nbackends: {catalogue: postgres, cache: redis-cluster}\n",
+            "backends: `cache: redis-cluster` cannot be with `catalogue: postgres`, which reads stock from Redis: say",
+        ),
+        (
             "services: {}\nbackends: {kafka_brokers: 3}\n",
             "backends: `kafka_brokers` has no use with `event_log: mongodb`: leave it out, or say `event_log: kafka`",
         ),
@@ -154,6 +185,10 @@ def test_a_description_of_version_2_is_still_read() -> None:
         (
             "services: {}\nbackends: {event_log: kafka, kafka_port: 6369}\n",
             "backends.cache_port and backends.kafka_port: port 6379 is used twice",
+        ),
+        (
+            "services: {}\nbackends: {mail_port: 3001}\n",
+            "services.order.port and backends.mail_port: port 3001 is used twice",
         ),
         (
             "services: {}\nbackends: {store: excel}\n",

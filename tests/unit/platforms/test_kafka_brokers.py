@@ -30,7 +30,7 @@ assert SHOP is not None
 def state(tmp_path: Path) -> Path:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "monitor.password").write_text("m" * 40)
-    for name in ("tokens", "cache", "provider", "webhook", "kafka", "catalogue"):
+    for name in ("tokens", "cache", "provider", "webhook", "kafka", "catalogue", "mail"):
         (tmp_path / "secrets" / f"shop-{name}.password").write_text(f"secret-of-{name}".ljust(40, "x"))
     for service in EVENT_SERVICES:
         (tmp_path / "secrets" / f"shop-kafka-{service}.password").write_text(f"kafka-of-{service}".ljust(40, "x"))

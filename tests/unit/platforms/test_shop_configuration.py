@@ -14,17 +14,19 @@ from shardmart.declare import access
 from shardmart.declare.topology import load
 from shardmart.platforms.embedded_shop import configuration, envoy
 from shardmart.shop import settings
+from shardmart.shop.mail import server as mail
 
 CLUSTER = load(Path(__file__).parents[3] / "inventories" / "topologies" / "shop.yml").resolve()
 SHOP = CLUSTER.shop
 assert SHOP is not None
 SERVICES = [service.name for service in SHOP.services]
+SECRETS = [*access.load("ecommerce", shop=True).as_variable("ecommerce")["passwords"], "shop-mail.password"]
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     (tmp_path / "secrets").mkdir()
-    for name in access.load("ecommerce", shop=True).as_variable("ecommerce")["passwords"]:
+    for name in SECRETS:
         (tmp_path / "secrets" / name).write_text(f"secret-of-{name.removesuffix('.password')}".ljust(40, "x"))
     return tmp_path
 
@@ -52,16 +54,37 @@ def test_each_service_holds_the_secrets_it_uses_and_no_others(state: Path) -> No
     held = {}
     for service in SERVICES:
         text = configuration.settings(service, CLUSTER, state, data=state / "data")
-        names = access.load("ecommerce", shop=True).as_variable("ecommerce")["passwords"]
-        held[service] = {n.removesuffix(".password") for n in names if f"secret-of-{n[:-9]}" in text}
+        held[service] = {n.removesuffix(".password") for n in SECRETS if f"secret-of-{n[:-9]}" in text}
     assert held == {
         "catalogue": {"shop-tokens", "shop-catalogue", "shop-cache"},
         "order": {"shop-tokens", "shop-order"},
         "inventory": {"shop-tokens", "shop-inventory", "shop-cache"},
         "payment": {"shop-tokens", "shop-payment", "shop-provider", "shop-webhook"},
-        "notification": {"shop-tokens", "shop-notification", "shop-cache"},
+        "notification": {"shop-tokens", "shop-notification", "shop-cache", "shop-mail"},
         "provider": {"shop-tokens", "shop-provider", "shop-webhook"},
         "console": {"shop-tokens", "monitor"},
+    }
+
+
+def test_who_tells_customers_logs_in_to_the_mail_server_and_commands_know_where_it_keeps_what_it_took(
+    state: Path,
+) -> None:
+    assert SHOP is not None
+    file = state / "mail-1.json"
+    write_whole(file, configuration.mail_configuration(SHOP, configuration.Secrets(state / "secrets"), state / "kept"))
+    server = mail.load(file)
+    assert (server.host, server.port, server.mailbox) == ("127.0.0.1", 3025, state / "kept")
+    told = {}
+    for shop in (SHOP, replace(SHOP, mail=None)):
+        for service in SERVICES:
+            write_whole(file, configuration.settings(service, replace(CLUSTER, shop=shop), state, data=state / "data"))
+            told[service, shop.mail is not None] = settings.load(file)
+    smtp = told["notification", True].smtp
+    assert smtp is not None
+    assert (smtp.host, smtp.port, smtp.user, smtp.password) == (server.host, server.port, server.user, server.password)
+    assert [key for key, one in told.items() if one.smtp] == [("notification", True)]
+    assert {key: one.mailbox for key, one in told.items() if one.mailbox} == {
+        ("order", True): state / "shop" / "data" / "mail-1"
     }
 
 
@@ -103,11 +126,35 @@ def test_of_a_store_on_postgresql_each_service_has_its_own_user_and_only_who_nee
 def test_a_cache_that_stock_is_read_from_keeps_it_and_one_that_is_a_copy_does_not(state: Path) -> None:
     assert SHOP is not None
     secrets = configuration.Secrets(state / "secrets")
-    copy = configuration.cache_configuration(SHOP, secrets, state).splitlines()
+    (node,) = SHOP.caches
+    copy = configuration.cache_configuration(node, SHOP, secrets, state).splitlines()
     source = replace(SHOP, backends=replace(SHOP.backends, catalogue="postgres"))
-    kept = configuration.cache_configuration(source, secrets, state).splitlines()
+    kept = configuration.cache_configuration(node, source, secrets, state).splitlines()
     assert {"appendonly no", "maxmemory-policy allkeys-lru"} <= set(copy)
     assert {"appendonly yes", "maxmemory-policy noeviction"} <= set(kept)
+
+
+def test_of_a_cache_that_is_a_cluster_services_know_every_node_and_not_what_forms_it(state: Path) -> None:
+    cluster = load(Path(__file__).parents[3] / "inventories" / "topologies" / "shop-redis-cluster.yml").resolve()
+    assert cluster.shop is not None
+    secret = "forms-the-cluster".ljust(40, "x")
+    (state / "secrets" / "shop-cache-cluster.password").write_text(secret)
+    for service in SERVICES:
+        text = configuration.settings(service, cluster, state, data=state / "data")
+        assert secret not in text
+        read = json.loads(text)
+        if service in configuration.CACHE_READERS:
+            assert read["cache"] == "redis-cluster"
+            assert read["redis_url"].endswith("@127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381/0")
+        else:
+            assert "redis_url" not in read
+    secrets = configuration.Secrets(state / "secrets")
+    ports = []
+    for node in cluster.shop.caches:
+        lines = configuration.cache_configuration(node, cluster.shop, secrets, state).splitlines()
+        assert {"cluster-enabled yes", "cluster-require-full-coverage no", "bind 127.0.0.1"} <= set(lines)
+        ports.append([line.split()[1] for line in lines if line.startswith(("port ", "cluster-port "))])
+    assert ports == [["6379", "6389"], ["6380", "6390"], ["6381", "6391"]]
 
 
 def test_only_what_reads_may_be_sent_twice() -> None:

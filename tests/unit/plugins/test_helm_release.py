@@ -5,6 +5,7 @@ Helm and kubectl are stand-ins that keep what Helm would store in a file.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -16,10 +17,14 @@ import pytest
 
 from tests.support.modules import run_module
 
+release_holder = importlib.import_module("ansible.module_utils.shardmart.platforms.release_holder")
+"""As the module has it."""
+
 PROGRAM = """#!{python}
 import json, sys
 from pathlib import Path
 store, log = Path({folder!r}) / "release.json", Path({folder!r}) / "calls"
+lease, seen = store.with_name("lease.json"), store.with_name("lease-of-the-upgrade.json")
 program, words = sys.argv[0].rsplit("/")[-1], [w for w in sys.argv[1:] if not w.startswith("--")]
 with log.open("a") as calls:
     print(program, *words, file=calls)
@@ -37,7 +42,14 @@ elif "--dry-run=server" in sys.argv:
     print(json.dumps({{"manifest": "deployed"}}))
 elif words[0] == "version":
     print("v4.0.0")
+elif words[:2] == ["get", "lease"] and lease.exists():
+    print(lease.read_text())
+elif words[:2] == ["delete", "lease"]:
+    lease.unlink()
+elif words[0] == "apply":
+    lease.write_text(sys.stdin.read())
 elif words[0] == "upgrade":
+    seen.write_text(lease.read_text())
     now = {{"status": "deployed", "chart": "sharded-mongodb"}}
     store.write_text(json.dumps((there or {{"revision": 0, "since": ""}}) | now))
 elif words[0] == "uninstall":
@@ -61,6 +73,11 @@ class Helm:
         since = (datetime.now(UTC) - timedelta(seconds=age_s)).strftime("%Y-%m-%dT%H:%M:%S.%f789Z")
         document = {"status": status, "revision": revision, "since": since, "chart": chart}
         (self.folder / "release.json").write_text(json.dumps(document))
+
+    def lease(self, *, age_s: float, holder: str = "another") -> None:
+        renewed = (datetime.now(UTC) - timedelta(seconds=age_s)).strftime(release_holder.FORMAT)
+        document = {"spec": {"holderIdentity": holder, "renewTime": renewed}}
+        (self.folder / "lease.json").write_text(json.dumps(document))
 
     def stored(self) -> dict[str, Any] | None:
         file = self.folder / "release.json"
@@ -93,7 +110,7 @@ def test_release_that_a_killed_run_left_locked_is_finished(helm: Helm, status: s
     planned = helm.module(check=True)
     assert planned["changed"]
     assert status in planned["diff"]["prepared"]
-    assert not any("delete" in call for call in helm.calls())
+    assert not any("delete secret" in call for call in helm.calls())
     done = helm.module()
     assert done["changed"], done
     stored = helm.stored()
@@ -117,7 +134,67 @@ def test_release_that_somebody_works_on_now_is_left_to_them(helm: Helm, monkeypa
     helm.store("pending-upgrade", age_s=5)
     monkeypatch.setattr("time.sleep", lambda _seconds: helm.store("deployed"))
     helm.module()
-    assert not any("delete" in call for call in helm.calls())
+    assert not any("delete secret" in call for call in helm.calls())
+
+
+def test_run_that_lives_is_left_to_its_work_however_long_it_takes(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ring's Job moves data for an hour; Helm says no more than that the release is pending since then."""
+    helm.store("pending-upgrade", age_s=3600)
+    helm.lease(age_s=5)
+    monkeypatch.setattr("time.sleep", lambda _seconds: helm.store("deployed"))
+    helm.module()
+    assert not any("delete secret" in call for call in helm.calls())
+
+
+def test_run_that_lives_on_a_machine_of_another_time_is_known_by_renewing(
+    helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helm.store("pending-upgrade", age_s=3600)
+    helm.lease(age_s=7200)
+    looks = iter(range(7199, 7190, -1))
+
+    def later(_seconds: float) -> None:
+        if (age := next(looks)) == 7195:
+            helm.store("deployed")
+        helm.lease(age_s=age)
+
+    monkeypatch.setattr("time.sleep", later)
+    helm.module()
+    assert not any("delete secret" in call for call in helm.calls())
+
+
+def test_run_that_works_for_longer_than_this_one_would_wait_is_named(helm: Helm) -> None:
+    helm.store("pending-upgrade", age_s=3600)
+    helm.lease(age_s=5, holder="laptop-77")
+    refused = helm.module(timeout_seconds=-60)
+    assert "release shop is pending-upgrade since" in refused["msg"]
+    assert "and laptop-77 works on it: wait for the end of that run, then run this again" in refused["msg"]
+    assert not any("delete secret" in call for call in helm.calls())
+
+
+def test_lease_of_a_run_that_was_killed_holds_nothing(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    helm.store("pending-upgrade", age_s=100)
+    helm.lease(age_s=100)
+    monkeypatch.setattr(release_holder, "LOOKED_AT_SECONDS", 0)
+    assert helm.module()["changed"]
+    assert "kubectl delete secret sh.helm.release.v1.shop.v3" in helm.calls()
+
+
+def test_release_without_a_lease_is_left_to_helm_for_as_long_as_a_run_may_take(
+    helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helm.store("pending-upgrade", age_s=100)
+    monkeypatch.setattr("time.sleep", lambda _seconds: helm.store("deployed"))
+    helm.module()
+    assert not any("delete secret" in call for call in helm.calls())
+
+
+def test_run_keeps_a_lease_while_it_works_and_none_afterwards(helm: Helm) -> None:
+    helm.store("deployed", chart="sharded-mongodb")
+    assert helm.module(values={"routers": {"replicas": 2}})["changed"]
+    spec = json.loads((helm.folder / "lease-of-the-upgrade.json").read_text())["spec"]
+    assert (spec["holderIdentity"].split("-")[-2], spec["leaseDurationSeconds"]) == (str(os.getpid()), 60)
+    assert not (helm.folder / "lease.json").exists()
 
 
 @pytest.mark.parametrize("state", ["present", "absent"])

@@ -24,11 +24,11 @@ class Faults:
 
 
 def _of_processes(targets: Targets) -> Faults:
-    from . import disk, loopback, processes, regions, shop
+    from . import disk, loopback, postgres, processes, regions, shop
 
     del targets
     own: tuple[type[Fault], ...] = (processes.Kill, processes.EmptyFolder, processes.Pause)
-    own += (loopback.Network, disk.SlowWrites, *regions.KINDS, *shop.KINDS)
+    own += (loopback.Network, disk.SlowWrites, postgres.KillStore, *regions.KINDS, *shop.KINDS)
     return Faults(
         database.KINDS | {fault.kind: fault for fault in own},
         {"drain": "processes of one machine have no node to drain"},
@@ -49,7 +49,8 @@ def _of_pods(targets: Targets) -> Faults:
             "emptyfolder": "a pod's data folder is its volume: nothing here removes one",
         }
         | dict.fromkeys(
-            ("provider", "rolling"), "the shop can be broken as processes of one machine only, not as pods"
+            ("provider", "rolling", "store-kill"),
+            "the shop can be broken as processes of one machine only, not as pods",
         ),
         environment,
     )

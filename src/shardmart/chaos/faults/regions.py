@@ -1,28 +1,22 @@
-"""Faults on the region servers of the fragments, and on the rule by which they agree.
-
-A PostgreSQL server is a family of processes, one for each connection: what hits it has to hit all of them.
-"""
+"""Faults on the region servers of the fragments, and on the rule by which they agree."""
 
 from __future__ import annotations
 
 import contextlib
-import signal
-import time
 
 import psutil
 
+from shardmart.cluster.description import Node
 from shardmart.cluster.host import processes
-from shardmart.cluster.protocol.connection import Deadline
 from shardmart.fragments.connection import administrator
 from shardmart.platforms import postgres, repair_timer
 
-from ..errors import ChaosError
 from ..packets.flows import Endpoint
 from ..targets import regions
 from ..targets.selectors import Targets
 from .fault import Fault
 from .loopback import Network
-from .processes import RESTART_SECONDS, await_death
+from .postgres import KillPostgres, OnPostgres
 
 RULE = "customer_region_apply"
 """The trigger that decides between a row and what a peer says of it."""
@@ -33,7 +27,7 @@ def missing(targets: Targets) -> str | None:
     return None if regions.exist(targets.state) else "there are no region servers here: run `make fragments`"
 
 
-class _OfRegions(Fault):
+class _OfRegions(OnPostgres):
     """A fault that needs region servers, and finds them running."""
 
     @classmethod
@@ -41,37 +35,15 @@ class _OfRegions(Fault):
         """See Fault."""
         return missing(targets)
 
-    def prepare(self) -> None:
-        """See that every target runs."""
-        if down := [server.name for server in self.servers if not regions.family(self.targets.state, server)]:
-            raise ChaosError(f"{', '.join(down)} does not run: nothing to break")
-
-    def _families(self) -> list[psutil.Process]:
-        return [process for server in self.servers for process in regions.family(self.targets.state, server)]
+    def process(self, server: Node) -> postgres.Server:
+        """See OnPostgres."""
+        return regions.process(self.targets.state, server)
 
 
-class KillRegion(_OfRegions):
+class KillRegion(_OfRegions, KillPostgres):
     """SIGKILL to every process of the targets; at the end they are started again, and recover from their logs."""
 
     kind = "region-kill"
-
-    def begin(self) -> None:
-        """Kill, and wait until they are gone."""
-        victims = self._families()
-        self.begun = time.time()
-        for victim in victims:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                victim.send_signal(signal.SIGKILL)
-        await_death(victims)
-
-    def end(self) -> None:
-        """Start what does not run."""
-        servers = [regions.process(self.targets.state, server) for server in self.servers]
-        postgres.converge(servers, Deadline(RESTART_SECONDS))
-
-    def is_gone(self) -> bool:
-        """See Fault."""
-        return not self._families()
 
 
 class PauseRegion(_OfRegions):
@@ -82,7 +54,7 @@ class PauseRegion(_OfRegions):
     def begin(self) -> None:
         """Stop the one that makes the others first, so that no new one escapes."""
         stopped: set[int] = set()
-        while new := [process for process in self._families() if process.pid not in stopped]:
+        while new := [process for process in self.families() if process.pid not in stopped]:
             for process in new:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.suspend()
@@ -90,13 +62,13 @@ class PauseRegion(_OfRegions):
 
     def end(self) -> None:
         """Let them go on."""
-        for process in self._families():
+        for process in self.families():
             with contextlib.suppress(psutil.Error):
                 process.resume()
 
     def is_stopped(self) -> bool:
         """See Fault."""
-        states = {process.status() for process in self._families()}
+        states = {process.status() for process in self.families()}
         return states == {psutil.STATUS_STOPPED} and not any(regions.answers(server) for server in self.servers)
 
 

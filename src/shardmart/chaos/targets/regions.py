@@ -10,8 +10,6 @@ import socket
 import struct
 from collections.abc import Iterable, Sequence
 
-import psutil
-
 from shardmart.cluster.description import Node, Role
 from shardmart.fragments import configuration as configurations
 from shardmart.fragments.configuration import ADMIN, PASSWORDS, Configuration
@@ -65,15 +63,6 @@ def process(state: State, server: Node) -> postgres.Server:
     stores, host = configuration(state), postgres.Host(state.folder)
     password = stores.secrets / PASSWORDS[ADMIN]
     return postgres.Server(server.name, server.port, ADMIN, password, host, tls=stores.tls is not None)
-
-
-def family(state: State, server: Node) -> list[psutil.Process]:
-    """The server's processes, the one that starts the others first; empty when it is down."""
-    found = process(state, server).running()
-    try:
-        return [found, *found.children(recursive=True)] if found else []
-    except psutil.Error:
-        return []
 
 
 def answers(server: Node, timeout_s: float = 1) -> bool:

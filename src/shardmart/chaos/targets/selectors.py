@@ -9,7 +9,7 @@ Actions, probes and the engine resolve their selectors here, against the descrip
     primary:config              the config servers' primary         outside       everybody else (network peers only)
     payment-1                   a process of the shop by name       service:NAME  every instance of a service
     cache, load-balancer        what stands beside the services     shop          every process of the shop
-    brokers, kafka-2            Kafka's, where events are on it
+    brokers, kafka-2            Kafka's, where events are on it    store         PostgreSQL, where the store is in it
     carts-2                     one server of a ring by name        ring:carts    the nodes of a ring, not its store
 
 It asks members as `__system`, the way `targets.access` says, and only reads.
@@ -31,7 +31,7 @@ from shardmart.platforms.platform import Platform
 from shardmart.platforms.state import State
 
 from ..errors import ChaosError
-from . import regions, shop
+from . import databases, regions, shop
 from .access import Access, DirectAccess, ToolboxAccess
 
 OUTSIDE = "outside"
@@ -110,7 +110,7 @@ class Targets:
 
     def server(self, name: str) -> Node:
         """The server, region node or process of the shop called `name`; ChaosError that lists the names there are."""
-        for server in (*self.everybody, *regions.servers(self.state)):
+        for server in (*self.everybody, *databases.stores(self.cluster), *regions.servers(self.state)):
             if server.name == name:
                 return server
         raise ChaosError(f"no server {name!r}; there are {', '.join(s.name for s in self.everybody)}")
@@ -130,6 +130,8 @@ class Targets:
     def _resolve_one(self, word: str, wait_seconds: float) -> Sequence[Node]:
         if (found := shop.select(self.cluster, word)) is not None:
             return found
+        if word == databases.STORE and (stores := databases.stores(self.cluster)):
+            return stores
         groups: dict[str, set[Role]] = {
             "all": {Role.CONFIG, Role.SHARD, Role.ROUTER},
             "members": {Role.CONFIG, Role.SHARD},

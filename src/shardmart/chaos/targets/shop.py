@@ -10,6 +10,7 @@ from shardmart.cluster.shop import Instance
 from ..errors import ChaosError
 
 SHOP, CACHE, BROKERS, LOAD_BALANCER, SERVICE = "shop", "cache", "brokers", "load-balancer", "service"
+NO_CACHE_CLUSTER = "the cache of this shop is no cluster: start it with inventories/topologies/shop-redis-cluster.yml"
 NO_BROKERS = "the events of this shop are in MongoDB: start it with inventories/topologies/shop-kafka.yml"
 
 
@@ -41,15 +42,18 @@ def select(cluster: Cluster, word: str) -> Sequence[Node] | None:
         if not shop.kafka:
             raise ChaosError(NO_BROKERS)
         return [_node(cluster, one) for one in shop.kafka]
-    part = shop.cache if kind == CACHE else shop.load_balancer
-    if part is None:
+    parts = shop.caches if kind == CACHE else tuple(one for one in (shop.load_balancer,) if one)
+    if not parts:
         raise ChaosError(f"this shop has no {kind}")
-    return [_node(cluster, part)]
+    return [_node(cluster, one) for one in parts]
 
 
 def lacking(cluster: Cluster, selector: str) -> str | None:
-    """Why there is nothing that a selector with brokers in it means; None where there is, or where it has none."""
+    """Why there are none of the brokers or nodes of the cache that a selector names; None where it names none."""
     words = [word.strip() for word in selector.split(",")]
+    nodes_of_cache = [one.name for one in cluster.shop.cache_nodes] if cluster.shop else []
+    if any(word.startswith("cache-") and word not in (*nodes_of_cache, "cache-1") for word in words):
+        return NO_CACHE_CLUSTER
     wanted = [word for word in words if word == BROKERS or word.startswith("kafka-")]
     names = [one.name for one in cluster.shop.kafka] if cluster.shop else []
     if wanted and not names:

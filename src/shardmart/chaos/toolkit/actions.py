@@ -35,6 +35,7 @@ __all__ = [
     "fill_connections",
     "heal",
     "kill",
+    "kill_store",
     "latency",
     "move_chunks",
     "packet_loss",
@@ -160,6 +161,12 @@ def kill(targets: Selector, duration_s: Seconds = 15, how: str | Mapping[str, st
         if each not in {"sigkill", "delete"}:
             raise ActivityFailed(f"how is sigkill or delete, not {each!r}")
     return _begin("kill", "kill", targets, duration_s, how=how)
+
+
+@_needs("store-kill")
+def kill_store(duration_s: Seconds = 15) -> Evidence:
+    """SIGKILL to every process of the PostgreSQL that has the shop's store; it is started again after `duration_s`."""
+    return _begin("store-kill", "kill-store", "store", duration_s)
 
 
 @_needs("emptyfolder")

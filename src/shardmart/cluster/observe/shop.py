@@ -111,7 +111,7 @@ def gather(shop: Shop) -> dict[str, Any]:
             through = ask(service.host, service.port)
             if not through.ready and any(row["state"] == READY for row in rows):
                 problems.append(f"{service.name} is not served at {service.url}: {through.reason}")
-    document: dict[str, Any] = {"services": services, "cache": None, "problems": problems}
+    document: dict[str, Any] = {"services": services, "cache": None, "cache_nodes": [], "mail": None, "problems": problems}
     if shop.cache:
         health = ask_cache(shop.cache)
         document["cache"] = {"name": shop.cache.name, "address": shop.cache.address, "state": health.state}
@@ -120,9 +120,22 @@ def gather(shop: Shop) -> dict[str, Any]:
                 "the catalogue has no stock" if shop.backends.catalogue == "postgres" else "answers come from the store"
             )
             problems.append(f"{shop.cache.name} is {health.state}: {health.reason}; {instead}")
+    for node in shop.cache_nodes:
+        health = ask_cache(node)
+        document["cache_nodes"].append({"name": node.name, "address": node.address, "state": health.state})
+        if not health.ready:
+            instead = (
+                "its replica serves" if shop.backends.cache_replicas else "answers of its part come from the store"
+            )
+            problems.append(f"{node.name} is {health.state}: {health.reason}; {instead}")
     for broker in shop.kafka:
         if reason := _refusal(broker):
             problems.append(f"{broker.name} is {DOWN}: {reason}; {_without(shop)}")
+    if shop.mail:
+        reason = _refusal(shop.mail)
+        document["mail"] = {"name": shop.mail.name, "address": shop.mail.address, "state": DOWN if reason else READY}
+        if reason:
+            problems.append(f"{shop.mail.name} is {DOWN}: {reason}; customers are told when it is back")
     if shop.postgres and (reason := _refusal(shop.postgres)):
         problems.append(f"{shop.postgres.name} is {DOWN}: {reason}; {_without_postgres(shop)}")
     return document

@@ -31,7 +31,10 @@ class NoShopError(UnreachableError):
 
 @dataclass(frozen=True)
 class ShopPlace:
-    """Addresses and secrets.  `urls` are the load balancer's; `cache_url` is None without a cache server."""
+    """Addresses and secrets.  `urls` are the load balancer's; `cache_url` is None without a cache server.
+
+    Of a Redis Cluster it has the addresses of all nodes, with commas.
+    """
 
     urls: Mapping[str, str]
     token_key: str
@@ -48,7 +51,8 @@ class ShopPlace:
         if shop is None:
             raise NoShopError(f"the cluster in {state.folder} has no shop: `make shop` starts one")
         model = data_model.load(shop=True)
-        cache = f"redis://{CACHE_USER}:{state.password('shop-cache')}@{shop.cache.address}/0" if shop.cache else None
+        nodes = ",".join(node.address for node in shop.caches)
+        cache = f"redis://{CACHE_USER}:{state.password('shop-cache')}@{nodes}/0" if nodes else None
         return cls(
             dict(shop.urls()),
             state.password("shop-tokens"),

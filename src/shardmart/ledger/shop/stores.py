@@ -179,14 +179,30 @@ class Stores:
             raise BadUseError("to read the shop's cache: pip install 'shardmart[shop]'") from None
         products = sorted(stock)
         try:
-            with redis.Redis.from_url(self._place.cache_url, decode_responses=True, socket_timeout=5) as cache:
-                values: list[Any] = cache.mget([f"stock:{product}" for product in products]) if products else []
+            values = _of_cache(redis, self._place.cache_url, [f"stock:{product}" for product in products])
         except redis.RedisError as error:
             raise UnreachableError(f"the shop's cache does not answer: {type(error).__name__}") from None
         return [
             {"_id": product, "cached": None if value is None else int(value)}
             for product, value in zip(products, values, strict=True)
         ]
+
+
+def _of_cache(driver: Any, url: str, keys: list[str]) -> list[Any]:
+    """The values of these keys, in one server or in a cluster, whose URL has several addresses."""
+    login, _, nodes = url.removesuffix("/0").rpartition("@")
+    addresses = [address.rpartition(":") for address in nodes.split(",")]
+    if not keys:
+        return []
+    if len(addresses) == 1:
+        with driver.Redis.from_url(url, decode_responses=True, socket_timeout=5) as one:
+            return list(one.mget(keys))
+    user, password = login.removeprefix("redis://").split(":")
+    with driver.RedisCluster(
+        startup_nodes=[driver.cluster.ClusterNode(host, int(port)) for host, _, port in addresses],
+        username=user, password=password, decode_responses=True, socket_timeout=5, require_full_coverage=False,
+    ) as cluster:  # fmt: skip
+        return list(cluster.mget_nonatomic(keys))
 
 
 _EVENT = ("_id", "key", "producer", "number", "type")

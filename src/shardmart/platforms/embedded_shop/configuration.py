@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ...cluster.description import LOOPBACK, Cluster
-from ...cluster.shop import Shop
+from ...cluster.shop import CACHE_BUS_PORTS, Instance, Shop
 from ..embedded_kafka import brokers
 from ..embedded_ring import settings_of
 from ..platform import PlatformError
 from ..state import uri_of
+from .files import ShopFiles
 
 DATABASE_USERS = ("catalogue", "order", "inventory", "payment", "notification")
 """Services with a database user of their own, `shop-NAME`."""
@@ -25,8 +26,13 @@ CART_SERVICES = ("catalogue", "order")
 CACHE_USER = "shop"
 CACHE_MB = 64
 TOKENS, CACHE, PROVIDER, WEBHOOK = "shop-tokens", "shop-cache", "shop-provider", "shop-webhook"
+CACHE_ADMINISTRATOR, CACHE_CLUSTER = "administrator", "shop-cache-cluster"
+"""Who forms the cache's cluster and follows as replica; no service is told."""
+NODE_TIMEOUT_MS = 5000
+"""A node of the cache that is silent for so long is taken for gone, and its replica is elected."""
 KAFKA = "shop-kafka"
 POSTGRES = "shop-postgres"
+MAIL, MAIL_USER = "shop-mail", "shop"
 CATALOGUE_POSTGRES = "shop-catalogue-postgres"
 MONITOR = "monitor"
 """Secrets that are no database user's (declare/access.yml)."""
@@ -53,15 +59,13 @@ def broker_passwords(secrets: Secrets) -> dict[str, str]:
     return {brokers.BROKER: secrets.get(KAFKA), **services}
 
 
-def cache_configuration(shop: Shop, secrets: Secrets, data: Path) -> str:
+def cache_configuration(node: Instance, shop: Shop, secrets: Secrets, data: Path) -> str:
     """Valkey's, or Redis': loopback, a user of its own, nothing on disk (what it holds is rebuilt from the store)."""
-    if shop.cache is None:
-        raise ValueError("this shop has no cache server")
     return "\n".join(
         [
             "# Written by Shardmart from the topology; changed there, not here.",
-            f"bind {shop.cache.host}",
-            f"port {shop.cache.port}",
+            f"bind {node.host}",
+            f"port {node.port}",
             f'dir "{data}"',
             'save ""',
             # Where the catalogue reads stock from it alone, it keeps what it has; else it is a copy that is made anew.
@@ -71,9 +75,33 @@ def cache_configuration(shop: Shop, secrets: Secrets, data: Path) -> str:
             f"maxmemory-policy {'noeviction' if shop.backends.catalogue == 'postgres' else 'allkeys-lru'}",
             "user default off",
             f"user {CACHE_USER} on >{secrets.get(CACHE)} ~* &* +@all -@admin -@dangerous +info +ping",
+            *(_of_cache_cluster(node, secrets) if shop.cache_nodes else ()),
             "",
         ]
     )
+
+
+def mail_configuration(shop: Shop, secrets: Secrets, data: Path) -> str:
+    """The mail server's, JSON (`shardmart.shop.mail.server`); `data` is the folder for what it takes."""
+    if shop.mail is None:
+        raise ValueError("this shop has no mail server")
+    place = {"host": shop.mail.host, "port": shop.mail.port, "mailbox": str(data)}
+    return json.dumps(place | {"user": MAIL_USER, "password": secrets.get(MAIL)}, indent=1) + "\n"
+def _of_cache_cluster(node: Instance, secrets: Secrets) -> list[str]:
+    """What a node of a cluster is told beside; `embedded_shop.cache_cluster` forms it."""
+    password = secrets.get(CACHE_CLUSTER)
+    return [
+        "cluster-enabled yes",
+        "cluster-config-file nodes.conf",
+        f"cluster-port {node.port + CACHE_BUS_PORTS}",
+        f"cluster-announce-ip {node.host}",
+        f"cluster-node-timeout {NODE_TIMEOUT_MS}",
+        "cluster-require-full-coverage no",  # a part that is gone takes no other along
+        "cluster-allow-replica-migration no",
+        f"user {CACHE_ADMINISTRATOR} on >{password} ~* &* +@all",
+        f"masteruser {CACHE_ADMINISTRATOR}",
+        f"masterauth {password}",
+    ]
 
 
 def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
@@ -104,14 +132,21 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
         }
         if cluster.tls.spoken:
             found["kafka"]["ca_file"] = str(state / "tls" / "ca.pem")
-    if service in CACHE_READERS and shop.cache:
-        found["cache"] = "redis"
-        found["redis_url"] = f"redis://{CACHE_USER}:{secrets.get(CACHE)}@{shop.cache.address}/0"
+    if service in CACHE_READERS and shop.caches:
+        found["cache"] = shop.backends.cache
+        addresses = ",".join(node.address for node in shop.caches)
+        found["redis_url"] = f"redis://{CACHE_USER}:{secrets.get(CACHE)}@{addresses}/0"
     if service == "catalogue" and shop.backends.catalogue == "postgres":
         found["postgres"] = _postgres(shop) | {"password": secrets.get(CATALOGUE_POSTGRES)}
     if service in EVENT_SERVICES and shop.backends.store == "postgres":
         password = secrets.get(f"{POSTGRES}-{service}")
         found["store"] = _postgres(shop) | {"user": f"shop_{service}", "password": password}
+    if service == "notification" and shop.mail:
+        place = {"host": shop.mail.host, "port": shop.mail.port}
+        found["smtp"] = place | {"user": MAIL_USER, "password": secrets.get(MAIL)}
+    if service == "order" and shop.mail:
+        # By these settings commands place an order, and show what its customer was sent.
+        found["mailbox"] = str(ShopFiles(state).data(shop.mail.name))
     if service in ("payment", "provider"):
         found["provider"] = {
             "url": urls["provider"],

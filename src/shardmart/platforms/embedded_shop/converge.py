@@ -18,16 +18,17 @@ from ...cluster.observe.shop import ask, wait_until_ready
 from ...cluster.protocol.connection import Deadline
 from ...cluster.shop import Instance, Shop
 from ..platform import PlatformError
-from . import envoy, programs
-from .configuration import settings
+from . import cache_cluster, envoy, programs
+from .configuration import CACHE_CLUSTER, Secrets, settings
 from .files import ShopFiles
 from .processes import (
     broker_processes,
-    cache_process,
+    cache_processes,
     format_brokers,
     left_over,
     load_balancer_files,
     load_balancer_process,
+    mail_process,
     service_processes,
 )
 
@@ -71,7 +72,7 @@ def restart(process: Process, shop: Shop, state: Path, deadline: Deadline) -> No
 
 
 def part_of(name: str) -> str:
-    """The part that a process of this name belongs to."""
+    """The part that a process of this name belongs to; the mail server to the services, one of which sends to it."""
     parts = {"cache": CACHE, "kafka": EVENT_LOG, "load-balancer": LOAD_BALANCER}
     return parts.get(name.rpartition("-")[0], SERVICES)
 
@@ -98,7 +99,7 @@ def _converged(
     new = {file: text for file, text in watched.items() if not file.exists() or file.read_text() != text}
     changes += [f"{file.parent.name} takes over its {file.stem}" for file in new if not idle]
     if check_mode:
-        return changes
+        return changes + (_formed(shop, files, deadline, check_mode=True) if part == CACHE and not idle else [])
     files.make()
     for file, text in new.items():
         file.parent.mkdir(exist_ok=True, mode=0o700)
@@ -109,14 +110,23 @@ def _converged(
     processes.wait_until_listening(begun, deadline)
     instances = {one.name: one for one in shop.instances}
     if part == SERVICES:
-        wait_until_ready([instances[process.name] for process in idle], deadline)
+        wait_until_ready([instances[process.name] for process in idle if process.name in instances], deadline)
     for process in outdated:
         _restart(process, instances.get(process.name), files, deadline)
+    if part == CACHE:
+        changes += _formed(shop, files, deadline)
     if part == LOAD_BALANCER:
         _wait_until_served(shop, deadline)
     for process in declared:
         processes.remember(process)
     return changes
+
+
+def _formed(shop: Shop, files: ShopFiles, deadline: Deadline, *, check_mode: bool = False) -> list[str]:
+    if not shop.cache_nodes:
+        return []
+    password, replicas = Secrets(files.state / "secrets").get(CACHE_CLUSTER), shop.backends.cache_replicas
+    return cache_cluster.form(shop.cache_nodes, replicas, password, deadline, check_mode=check_mode)
 
 
 def _store_settings(cluster: Cluster, files: ShopFiles, *, check_mode: bool) -> list[str]:
@@ -143,11 +153,11 @@ def _store_settings(cluster: Cluster, files: ShopFiles, *, check_mode: bool) -> 
 
 def _declared(part: str, cluster: Cluster, shop: Shop, files: ShopFiles) -> Sequence[Process]:
     if part == SERVICES:
-        return service_processes(cluster, files)
+        return [*([mail_process(shop, files)] if shop.mail else []), *service_processes(cluster, files)]
     if part == EVENT_LOG:
         return broker_processes(cluster, files)
     if part == CACHE:
-        return [cache_process(shop, files, programs.cache_server())] if shop.cache else []
+        return cache_processes(shop, files, programs.cache_server()) if shop.caches else []
     return [load_balancer_process(shop, files, programs.envoy())] if shop.load_balancer else []
 
 

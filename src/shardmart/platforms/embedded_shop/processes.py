@@ -16,27 +16,21 @@ from ...cluster.shop import Instance, Shop
 from ..embedded_kafka import brokers
 from ..platform import PlatformError
 from . import envoy
-from .configuration import Secrets, broker_passwords, cache_configuration, settings
+from .configuration import Secrets, broker_passwords, cache_configuration, mail_configuration, settings
 from .files import FOLDER, ShopFiles
 
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
 """glibc's default of eight arenas a core costs an instance some 15 MB for nothing."""
 
 
-def cache_process(shop: Shop, files: ShopFiles, program: str) -> Process:
-    """The cache server."""
-    if shop.cache is None:
-        raise ValueError("this shop has no cache server")
-    name = shop.cache.name
-    file = files.configuration(f"{name}.conf")
-    return _process(
-        shop.cache,
-        files,
-        (program, str(file)),
-        file,
-        cache_configuration(shop, Secrets(files.state / "secrets"), files.data(name)),
-        data=True,
-    )
+def cache_processes(shop: Shop, files: ShopFiles, program: str) -> list[Process]:
+    """The cache server, or the nodes of its cluster."""
+    made, secrets = [], Secrets(files.state / "secrets")
+    for node in shop.caches:
+        file = files.configuration(f"{node.name}.conf")
+        text = cache_configuration(node, shop, secrets, files.data(node.name))
+        made.append(_process(node, files, (program, str(file)), file, text, data=True))
+    return made
 
 
 def broker_processes(cluster: Cluster, files: ShopFiles) -> list[Process]:
@@ -62,6 +56,17 @@ def format_brokers(idle: Sequence[Process], files: ShopFiles, deadline: Deadline
         for process in idle:
             write_configuration(process)
         brokers.format_folders(idle, files.kafka_jars, files.folder / "data" / "kafka-cluster-id", deadline)
+
+
+def mail_process(shop: Shop, files: ShopFiles) -> Process:
+    """The mail server."""
+    if shop.mail is None:
+        raise ValueError("this shop has no mail server")
+    name = shop.mail.name
+    file = files.configuration(f"{name}.json")
+    command = (sys.executable, "-m", "shardmart.shop", "mail-server", "--config", str(file))
+    text = mail_configuration(shop, Secrets(files.state / "secrets"), files.data(name))
+    return _process(shop.mail, files, command, file, text)
 
 
 def service_processes(cluster: Cluster, files: ShopFiles) -> list[Process]:

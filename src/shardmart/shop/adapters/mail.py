@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
+import socket
+import ssl
 from email.message import EmailMessage
 
 from ..domain.notification import SUBJECTS, Notification
+from ..settings import Smtp
 
 
 class MailChannel:
@@ -14,8 +17,9 @@ class MailChannel:
 
     name = "mail"
 
-    def __init__(self, host: str, port: int, sender: str, seconds: float = 5.0) -> None:
-        self._host, self._port, self._sender, self._seconds = host, port, sender, seconds
+    def __init__(self, server: Smtp, seconds: float = 5.0) -> None:
+        """`seconds` is how long each answer of the server may take."""
+        self._server, self._seconds = server, seconds
 
     async def send(self, notification: Notification, to: str | None) -> None:
         """See `ports.Channel`; a customer who has no address is not told."""
@@ -26,7 +30,7 @@ class MailChannel:
         """The mail."""
         message = EmailMessage()
         message["Message-ID"] = notification.message_id
-        message["From"], message["To"] = self._sender, to
+        message["From"], message["To"] = self._server.sender, to
         message["Subject"] = SUBJECTS[notification.type]
         lines = [f"{SUBJECTS[notification.type]}: {notification.key}"]
         if "total_cents" in notification.data:
@@ -41,5 +45,11 @@ class MailChannel:
         return message
 
     def _send(self, message: EmailMessage) -> None:
-        with smtplib.SMTP(self._host, self._port, timeout=self._seconds) as server:
+        to = self._server
+        # By its short name: the full one is asked of a name server, which may take longer than the mail.
+        with smtplib.SMTP(to.host, to.port, local_hostname=socket.gethostname(), timeout=self._seconds) as server:
+            if to.security == "starttls":
+                server.starttls(context=ssl.create_default_context())
+            if to.user and to.password:
+                server.login(to.user, to.password)
             server.send_message(message)

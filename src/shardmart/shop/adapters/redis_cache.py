@@ -19,7 +19,7 @@ from ..ports import StoreError
 
 COMPLETE = "stock:complete"
 # KEYS: value, version … ARGV: value, version …
-_PUT = """
+PUT = """
 for i = 1, #KEYS, 2 do
   local known = redis.call('GET', KEYS[i + 1])
   if not known or tonumber(known) < tonumber(ARGV[i + 1]) then
@@ -50,7 +50,7 @@ class RedisCache:
         self._redis: Any = Redis.from_url(
             url, decode_responses=True, socket_timeout=seconds, socket_connect_timeout=seconds
         )
-        self._put = self._redis.register_script(_PUT)
+        self._put = self._redis.register_script(PUT)
 
     async def stocks(self, products: Sequence[str]) -> dict[str, int]:
         """See `ports.Cache`."""

@@ -10,7 +10,7 @@ from typing import Any
 from ..domain import events
 from ..domain.errors import NotFoundError
 from ..domain.events import Event
-from ..domain.payment import REFUNDING, Payment
+from ..domain.payment import REFUNDING, WORKING, Payment
 from ..ports import Lane, Provider, ProviderAnswer, Store, Unit
 from ..saga.handling import Soon
 from ..telemetry import TRACE
@@ -41,7 +41,13 @@ class Payments:
         return payment
 
     async def hint(self, region: str, order: str) -> None:
-        """The provider says there is news of an order.  One that is not known yet is no mistake: its time comes."""
+        """The provider says there is news of an order.  One that is not known yet is no mistake: its time comes.
+
+        Most often there is nothing to ask any more, because the charge was answered: that needs no transaction.
+        """
+        known = await self._store.get(Payment, region, order)
+        if known is None or known.state not in WORKING:
+            return
 
         async def hint(unit: Unit) -> None:
             payment = await unit.get(Payment, region, order)

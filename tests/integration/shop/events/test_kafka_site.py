@@ -69,7 +69,7 @@ def test_the_shop_on_kafka_converges_and_moves_to_mongodb_and_back(site: Site) -
     must_confirm_an_order(site)
 
     on_kafka = dict(site.document["backends"])
-    site.write(backends={"cache_port": on_kafka["cache_port"]})
+    site.write(backends={key: on_kafka[key] for key in ("cache_port", "mail")})
     moved = site.play("playbooks/shop.yml")
     assert moved.code == 0, moved.output
     must_confirm_an_order(site)

@@ -1,4 +1,4 @@
-"""`make shop` with its store on PostgreSQL: orders are confirmed, the ledger is clean, nothing changes twice."""
+"""`make shop` with its store on PostgreSQL: orders are confirmed, the ledger is clean, its server may be killed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from shardmart.platforms import postgres
 from shardmart.platforms.embedded_shop.files import ShopFiles
 from shardmart.shop.adapters.postgres.tables import RIGHTS
+from tests.support.clusters import ROOT
 from tests.support.plays import Site
 from tests.support.postgres_home import postgres_home
 from tests.support.shop_sites import declared, must_confirm_an_order
@@ -49,6 +50,13 @@ def must_be_clean(site: Site, journal: Path) -> None:
     assert verdict["clean"], verdict
 
 
+def must_survive(site: Site, experiment: str) -> None:
+    """Run an experiment; its report is shown by pytest's -rP."""
+    done = site.shardmart("chaos", "run", str(ROOT / "chaos" / f"{experiment}.json"), timeout=420)
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)
+
+
 def orders_in(server: postgres.Server, site: Site) -> int:
     """How many orders are in PostgreSQL, as `psql` of the administrator counts them."""
     password = (site.state / "secrets" / "shop-postgres.password").read_text().strip()
@@ -69,6 +77,7 @@ def test_the_shop_on_postgresql_converges_and_is_stopped_with_its_data_kept(site
     )
     assert orders_in(server, site) == 1
     must_be_clean(site, tmp_path / "journal")
+    must_survive(site, "kill-store-primary")
     taken = orders_in(server, site)
 
     passwords = {file.name: file for file in (site.state / "secrets").glob("shop-postgres*.password")}

@@ -9,6 +9,7 @@ import pytest
 
 from shardmart.chaos.errors import ChaosError
 from shardmart.chaos.targets.selectors import Targets
+from shardmart.chaos.targets.shop import NO_CACHE_CLUSTER, lacking, select
 from shardmart.cluster.description import Role
 from shardmart.cluster.shop import Instance, Service, Shop
 from shardmart.platforms.embedded_shop.files import ShopFiles
@@ -61,6 +62,15 @@ def test_a_process_of_the_shop_is_known_by_its_own_pid_file(shop_targets: Target
 def test_a_word_that_means_nothing_is_refused(shop_targets: Targets, word: str, message: str) -> None:
     with pytest.raises(ChaosError, match=message):
         shop_targets.resolve(word)
+
+
+def test_one_node_of_the_cache_is_refused_where_the_cache_is_one_server(shop_targets: Targets) -> None:
+    assert lacking(shop_targets.cluster, "cache-2") == NO_CACHE_CLUSTER
+    assert lacking(shop_targets.cluster, "cache") is None
+    nodes = tuple(Instance(f"cache-{n}", "127.0.0.1", 6400 + n) for n in (1, 2, 3))
+    clustered = replace(shop_targets.cluster, shop=replace(SHOP, cache=None, cache_nodes=nodes))
+    assert lacking(clustered, "cache-2") is None
+    assert [node.name for node in select(clustered, "cache") or ()] == ["cache-1", "cache-2", "cache-3"]
 
 
 def test_without_a_shop_its_words_are_refused(targets: Targets, tmp_path: Path) -> None:
