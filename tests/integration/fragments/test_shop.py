@@ -109,6 +109,7 @@ def test_seeding_twice_writes_nothing(configuration: Configuration) -> None:
     assert seed_mongodb(configuration, Shop(1, COUNTS, REGIONS)) == []
 
 
+@pytest.mark.full
 def test_what_was_deleted_after_a_seeding_is_not_brought_back_by_the_next(configuration: Configuration) -> None:
     """Two customers more, without orders: they can be deleted."""
     more = Shop(1, replace(COUNTS, users=COUNTS.users + 2, orders_per_user=0), REGIONS)
@@ -144,6 +145,7 @@ WRONG: dict[str, Callable[[Store], object]] = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("what", WRONG)
 def test_both_stores_refuse_the_same_in_the_same_words(configuration: Configuration, what: str) -> None:
     said = []
@@ -384,6 +386,7 @@ def test_aggregations_with_a_region_are_targeted_and_without_are_not(configurati
     mongodb.close()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("query", "shards"),
     [
