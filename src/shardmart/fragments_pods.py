@@ -25,6 +25,9 @@ from shardmart.fragments.configuration import FILE
 from shardmart.platforms.kubernetes import KubernetesPlatform
 from shardmart.platforms.state import State
 
+ENDED = "command terminated with exit code"
+OWN = ("Error from server", "error: ", "Unable to connect to the server", "The connection to the server", "E0", "E1")
+"""How lines of kubectl begin when it fails itself."""
 HERE = {"--help", "-h", "layout"}
 """Words of commands that ask no store."""
 
@@ -61,8 +64,8 @@ def invocation_beside(arguments: Sequence[str]) -> There | None:
 
 
 def run(there: There) -> int:
-    """Run it, pass on what it says as it says it, and return its exit code.  UnreachableError where there is no such
-    pod."""
+    """Run it, pass on what it says as it says it, and return its exit code.  UnreachableError where kubectl did not
+    get as far as the command."""
     process = subprocess.Popen(  # noqa: S603
         there.words,
         stdin=subprocess.DEVNULL,
@@ -88,9 +91,12 @@ def run(there: There) -> int:
         listener.join(5)
     if code == 1 and any("(NotFound)" in line for line in said):
         raise UnreachableError(f"there is no deployment {there.deployment}: run playbooks/fragments.yml")
-    # kubectl's own last line says the exit code once more.
+    # kubectl's own last line says the exit code once more; where it has none, the command did not end, or never ran.
+    ended = any(line.startswith(ENDED) for line in said)
+    if code and not ended and (own := [line.strip() for line in said if line.startswith(OWN)]):
+        raise UnreachableError(f"kubectl does not get to deployment {there.deployment}: {own[-1]}")
     for line in said:
-        if not line.startswith("command terminated with exit code"):
+        if not line.startswith(ENDED):
             print(line, end="", file=sys.stderr, flush=True)
     return code
 

@@ -76,5 +76,5 @@ def apart(nodes: RegionNodes, first: str, second: str) -> None:
 
 def told(nodes: RegionNodes, node: str, other: str) -> str:
     """How `node` is told by `other`, as the status says it."""
-    facts = status.status(nodes.configuration, compare=False)
+    facts = status.status(nodes.configuration, compare=False, settle_seconds=1)
     return str(next(p["state"] for p in facts["peers"] if (p["from"], p["to"]) == (other, node)))

@@ -31,7 +31,7 @@ from .peers import status as statuses
 from .peers import subscriptions, timer
 from .relational import coordinator, plans, schema, seeding, verification
 from .rows import Shop
-from .shop_commands import File, crud
+from .shop_commands import File, On, Which, crud
 
 app = typer.Typer(
     help="The shop in fragments and regions, on PostgreSQL and on MongoDB (docs/fragments.md).",
@@ -121,7 +121,8 @@ def status(
     """
     stores = configurations.find(configuration)
     if mend:
-        for line in _repaired(stores).changes:
+        done = _repaired(stores)
+        for line in (*done.changes, *done.failed):
             print(f"shardmart fragments: {line}", file=sys.stderr)
     facts = statuses.status(stores, compare=compare)
     if as_json:
@@ -148,7 +149,7 @@ def repair(
 ) -> None:
     """Mend subscriptions, and make the rows of the nodes equal.
 
-    Those that stopped are started, lost ones made anew; rows are compared.
+    Those that stopped are started, lost ones made anew; rows are compared.  Exit 1 where something could not be mended.
     """
     if every is not None:
         if node or as_json:
@@ -162,12 +163,15 @@ def repair(
         "rows_different": done.different,
         "rows_written": done.rows,
         "tombstones_removed": done.tombstones,
+        "failed": done.failed,
         "away": done.away,
     }
+    for line in done.failed:
+        print(f"shardmart fragments: {line}", file=sys.stderr)
     for name in done.away:
         print(f"shardmart fragments: {name} does not answer: repair again when it is back", file=sys.stderr)
     _done(document, done.changes, as_json=as_json)
-    if done.away:
+    if done.away or done.failed:
         raise typer.Exit(FAILED)
 
 
@@ -240,7 +244,14 @@ def verify(configuration: File = None, as_json: Json = False) -> None:
 
 @app.command()
 def explain(
-    query: Annotated[str, typer.Argument(help="A SELECT.")],
+    query: Annotated[
+        str,
+        typer.Argument(
+            help="A SELECT; of MongoDB a find or an aggregate as JSON, such as "
+            '{"find": "products", "filter": {"price_cents": 1999}}.'
+        ),
+    ],
+    store: On = Which.postgres,
     configuration: File = None,
     node: Annotated[str | None, typer.Option(help="On which node.  [default: the first]")] = None,
     run: Annotated[bool, typer.Option("--run", help="Run it, too: rows touched and time.")] = False,
@@ -248,8 +259,11 @@ def explain(
 ) -> None:
     """Which fragments and indexes a query touches.
 
-    And what is sent to other nodes.
+    And what is sent to other nodes; of MongoDB, which shards are asked.
     """
+    if store is Which.mongodb:
+        _explain_mongodb(query, configuration, with_node_or_run=bool(node or run), as_json=as_json)
+        return
     if not query.lstrip().lower().startswith("select"):
         raise BadUseError("explain takes a SELECT")
     stores = configurations.find(configuration)
@@ -265,6 +279,19 @@ def explain(
         print(json.dumps(document, indent=2))
     else:
         print("\n".join(f"{key}: {_plain(value)}" for key, value in document.items() if value not in (None, [])))
+
+
+def _explain_mongodb(query: str, configuration: Path | None, *, with_node_or_run: bool, as_json: bool) -> None:
+    from .mongodb import aggregations
+    from .mongodb import connection as mongodb
+
+    if with_node_or_run:
+        raise BadUseError("--node and --run go with PostgreSQL")
+    collection, question = aggregations.parse(query)
+    client = mongodb.connect(configurations.find(configuration))
+    with mongodb.one_line(), client:
+        shards = sorted(aggregations.shards_of(mongodb.database(client), collection, question))
+    print(json.dumps({"shards": shards}, indent=2) if as_json else f"shards: {', '.join(shards)}")
 
 
 @app.command()

@@ -6,12 +6,13 @@ It never talks to a server.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from bson import ObjectId
 from bson.datetime_ms import DatetimeMS
 
 from shardmart.loader.generation import draws, identity
@@ -29,6 +30,32 @@ SHIPMENT_OF = {"paid": "packed", "shipped": "shipped", "delivered": "delivered",
 """Orders that are not here have no shipment yet."""
 FIRST_PART = 1
 """The order_sequence_id of a seeded order: it is delivered and paid in one part."""
+
+
+@dataclass(frozen=True)
+class Seeding:
+    """A seeding that came to its end: what it wrote and is gone now, somebody deleted."""
+
+    seed: int
+    catch_all: bool
+    users: int
+    orders_per_user: int
+    products: int
+
+    def wrote(self, identifier: str) -> bool:
+        """Whether this customer, product or order was of it."""
+        kind, seed, position, number = identity.parse(ObjectId(identifier))
+        inside = {
+            identity.KINDS["users"]: position < self.users,
+            identity.KINDS["products"]: position < self.products,
+            identity.KINDS["orders"]: position < self.users and number < self.orders_per_user,
+        }
+        return seed == self.seed and inside[kind]
+
+
+def new_rows(part: Iterable[Row], key: str, seedings: Sequence[Seeding]) -> list[Row]:
+    """The rows that none of these seedings wrote."""
+    return [row for row in part if not any(seeding.wrote(row[key]) for seeding in seedings)]
 
 
 @dataclass
@@ -54,6 +81,12 @@ class Shop:
         self.left_out = 0
         """Lines of orders that bought one of them."""
         self._products = list(self._held())
+
+    @property
+    def seeding(self) -> Seeding:
+        """What a store remembers of it when it has all of it."""
+        counts = self.counts
+        return Seeding(self.seed, self._catch_all, counts.users, counts.orders_per_user, counts.products)
 
     def products(self) -> list[Row]:
         """Every product that a fragment holds."""

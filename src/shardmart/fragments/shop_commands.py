@@ -18,7 +18,7 @@ import typer
 from shardmart.errors import BadUseError
 
 from . import configuration as configurations
-from .store import Store
+from .store import COUNTRY, Store
 
 crud = typer.Typer(
     help="Products, customers and orders, on either store. Each command prints what is there afterwards as JSON.",
@@ -33,6 +33,14 @@ class Which(StrEnum):
     mongodb = "mongodb"
 
 
+def _whole(number: str) -> int:
+    """Digits of ASCII, as a price has them; int() would take those of every script."""
+    if not re.fullmatch("-?[0-9]{1,18}", number):
+        raise typer.BadParameter(f"{number!r}: write a whole number")
+    return int(number)
+
+
+Stock = Annotated[int, typer.Argument(help="Pieces.", parser=_whole, metavar="STOCK")]
 On = Annotated[Which, typer.Option("--store", help="Which store.")]
 File = Annotated[
     Path | None,
@@ -88,13 +96,13 @@ def operation(work: Callable[..., Any]) -> Callable[..., None]:
 
 def _country(code: str) -> str:
     """Before any store is asked."""
-    if not re.fullmatch("[A-Z]{2}", code):
+    if not COUNTRY.fullmatch(code):
         raise BadUseError(f"{code!r}: write a country as two capital letters, such as IT")
     return code
 
 
 @operation
-def create_product(shop: Store, product_id: str, name: str, category: str, price: Price, stock: int) -> Any:
+def create_product(shop: Store, product_id: str, name: str, category: str, price: Price, stock: Stock) -> Any:
     """A new product, into the fragment of its price."""
     return shop.create_product(product_id, name, category, price, stock)
 

@@ -6,6 +6,7 @@ hold for both.  Prices come in as people write them and go out as cents.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from typing import Any, Protocol
 from shardmart.errors import RefusedError
 
 Row = dict[str, Any]
+COUNTRY = re.compile("[A-Z]{2}")
+"""As the CHECK of Customer says it."""
 
 
 class Store(Protocol):
@@ -72,9 +75,44 @@ class Store(Protocol):
         """(region, name) of the customers whose names begin so, by name; of one region, or of all when it is None."""
 
 
+LARGEST = 2**31 - 1
+"""Of pieces: what an integer of PostgreSQL holds."""
+METHODS = ("card", "invoice", "wallet")
+
+
+def check_product(product_id: str, name: str, category: str, stock: int) -> None:
+    """RefusedError for what the nodes of PostgreSQL would refuse, so that both stores refuse it."""
+    _check_texts("a product", {"product_id": product_id, "name": name, "category": category}, ("product_id", "name"))
+    if not 0 <= stock <= LARGEST:
+        raise RefusedError(f"a product has a stock of 0 to {LARGEST:,} pieces, found {stock}: nothing was changed")
+
+
+def check_customer(customer: Mapping[str, object]) -> None:
+    """The same of a customer, or of those of his columns that are given."""
+    texts = {key: value for key, value in customer.items() if isinstance(value, str)}
+    _check_texts("a customer", texts, ("customer_id", "customer_name"))
+    if "country" in texts and not COUNTRY.fullmatch(texts["country"]):
+        raise RefusedError(
+            f"a customer's country is two capital letters, such as IT, found {texts['country']!r}: nothing was changed"
+        )
+
+
+def _check_texts(what: str, texts: Mapping[str, str], not_empty: Sequence[str]) -> None:
+    for key, value in texts.items():
+        if "\0" in value or (key in not_empty and not value):
+            raise RefusedError(f"{what} has no {key} {value!r}: nothing was changed")
+
+
+def check_order(items: Mapping[str, int], method: str) -> None:
+    """RefusedError unless something is ordered, of each product at least one piece, and paid as one can pay."""
+    if method not in METHODS:
+        raise RefusedError(f"an order is paid by {', '.join(METHODS)}, found {method!r}: nothing was changed")
+    check_items(items)
+
+
 def check_items(items: Mapping[str, int]) -> None:
     """RefusedError unless something is ordered, and of each product at least one piece."""
-    if not items or any(pieces < 1 for pieces in items.values()):
+    if not items or any(not 1 <= pieces <= LARGEST for pieces in items.values()):
         raise RefusedError(
             f"an order has products with at least one piece each, found {dict(items)}: nothing was changed"
         )

@@ -1,7 +1,8 @@
-"""A coordinator that moves a product to another band, and is killed by SIGKILL right after a step."""
+"""A coordinator that does one operation of the shop, and is killed by SIGKILL right after a step."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -12,14 +13,14 @@ from shardmart.fragments.relational.shop import RelationalShop
 
 
 def main() -> None:
-    """Arguments: configuration, product, new price, step."""
-    file, product, price, step = sys.argv[1:]
+    """Arguments: configuration, step, operation, its arguments as JSON."""
+    file, step, operation, arguments = sys.argv[1:]
 
     def observe(reached: str) -> None:
         if reached == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    RelationalShop(configuration.find(Path(file)), observe).change_price(product, price)
+    getattr(RelationalShop(configuration.find(Path(file)), observe), operation)(*json.loads(arguments))
 
 
 if __name__ == "__main__":

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from shardmart.errors import RefusedError, UnreachableError
-from shardmart.fragments.connection import Connection, administrator, rows, scalar
+from shardmart.fragments import connection as connections
+from shardmart.fragments.connection import Connection, UnknownOutcomeError, administrator, rows, scalar
 from shardmart.fragments.relational import coordinator, verification
 from shardmart.fragments.relational.shop import RelationalShop
-from tests.support.region_nodes import RegionNodes
+from tests.support.region_nodes import RegionNodes, until
 
 VICTIM = Path(__file__).with_name("coordinator_victim.py")
 STEPS = {
@@ -29,6 +33,14 @@ STEPS = {
     "forgotten": "commit",
 }
 """Every step, and what has become of the transaction when the coordinator dies right after it."""
+
+
+WITHOUT_GUARD = {step: what for step, what in STEPS.items() if step != "guarded"}
+
+
+def killed_after(nodes: RegionNodes, step: str, operation: str, *arguments: object) -> None:
+    command = [sys.executable, str(VICTIM), str(nodes.file), step, operation, json.dumps(arguments)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
 
 
 def left(nodes: RegionNodes) -> dict[str, list[str]]:
@@ -57,8 +69,7 @@ def test_killed_after_any_step_the_product_is_in_exactly_one_fragment(nodes: Reg
     product = f"victim-{step}"
     shop = RelationalShop(nodes.configuration)
     shop.create_product(product, "Kettle", "Home", "20.00", 3)
-    done = subprocess.run([sys.executable, str(VICTIM), str(nodes.file), product, "300.00", step], check=False)
-    assert done.returncode == -signal.SIGKILL
+    killed_after(nodes, step, "change_price", product, "300.00")
     recovered = coordinator.recover(nodes.configuration, abandoned_seconds=0)
     assert recovered.in_doubt == {}
     moved = STEPS[step] == "commit"
@@ -135,8 +146,7 @@ def left_on(nodes: RegionNodes, name: str) -> list[str]:
 
 def test_a_prepared_transaction_is_in_doubt_while_its_home_is_away(nodes: RegionNodes) -> None:
     RelationalShop(nodes.configuration).create_product("doubt", "Kettle", "Home", "20.00", 3)
-    command = [sys.executable, str(VICTIM), str(nodes.file), "doubt", "300.00", "prepared:LATAM"]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    killed_after(nodes, "prepared:LATAM", "change_price", "doubt", "300.00")
     nodes.kill("APJ")
     away = coordinator.recover(nodes.configuration, abandoned_seconds=0)
     assert [why for why in away.in_doubt.values() if "its coordinator's log is on APJ, which is away" in why]
@@ -154,7 +164,7 @@ def test_a_refusal_on_one_node_undoes_the_other(nodes: RegionNodes) -> None:
         connection.execute("INSERT INTO Products_251_to_500 VALUES ('refused', 'Kettle', 'Home', 2000, 1)")
 
     with pytest.raises(RefusedError, match=r"LATAM: .*violates"):
-        coordinator.commit(nodes.configuration, {"APJ": write, "LATAM": fail})
+        coordinator.commit(nodes.configuration, [("APJ", write), ("LATAM", fail)])
     assert held(nodes, "refused") == {}
     assert left(nodes) == {}
 
@@ -163,7 +173,7 @@ def test_nothing_begins_while_a_participant_is_away(nodes: RegionNodes) -> None:
     nodes.kill("LATAM")
     try:
         with pytest.raises(UnreachableError, match="LATAM"):
-            coordinator.commit(nodes.configuration, {"APJ": lambda c: None, "LATAM": lambda c: None})
+            coordinator.commit(nodes.configuration, [("APJ", lambda c: None), ("LATAM", lambda c: None)])
     finally:
         nodes.start()
     assert left(nodes) == {}
@@ -231,3 +241,133 @@ def test_of_two_prices_that_are_given_at_once_one_is_refused_by_name(nodes: Regi
     RelationalShop(nodes.configuration, meanwhile).change_price("pulled", "300.00")
     assert held(nodes, "pulled") == {"Products_251_to_500": 30_000}
     assert left(nodes) == {}
+
+
+def person(nodes: RegionNodes, region: str, key: str) -> None:
+    address = {"street": "Main 1", "postcode": "1000", "city": "Rome", "country": "IT"}
+    row = {"region": region, "customer_id": key, "customer_name": "Ada", "email": "ada@example.com"} | address
+    RelationalShop(nodes.configuration).create_customer(row | {"created_at": datetime(2026, 1, 2, tzinfo=UTC)})
+
+
+def recovered(nodes: RegionNodes) -> None:
+    assert coordinator.recover(nodes.configuration, abandoned_seconds=0).in_doubt == {}
+    assert left(nodes) == {}
+    assert verification.verify(nodes.configuration)[1] == []
+
+
+def orders(nodes: RegionNodes, region: str, customer: str) -> list[str]:
+    with administrator(nodes.configuration, nodes.node(region)) as connection:
+        return [order for (order,) in rows(connection, "SELECT order_id FROM Orders WHERE customer_id = %s", customer)]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("step", WITHOUT_GUARD)
+def test_an_order_whose_coordinator_was_killed_is_whole_or_nowhere(nodes: RegionNodes, step: str) -> None:
+    shop, buyer = RelationalShop(nodes.configuration), f"buyer-{step}"
+    person(nodes, "APJ", buyer)
+    items = {f"near-{step}": 1, f"far-{step}": 2}
+    for product, price in zip(items, ("20.00", "300.00"), strict=True):
+        shop.create_product(product, "Kettle", "Home", price, 3)
+    killed_after(nodes, step, "place_order", "APJ", buyer, items)
+    recovered(nodes)
+    placed = WITHOUT_GUARD[step] == "commit"
+    assert [(shop.product(product) or {})["stock"] for product in items] == ([2, 1] if placed else [3, 3])
+    assert len(orders(nodes, "APJ", buyer)) == placed
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("step", WITHOUT_GUARD)
+def test_a_customer_whose_move_was_killed_is_in_one_region_with_all_that_is_his(nodes: RegionNodes, step: str) -> None:
+    shop, mover = RelationalShop(nodes.configuration), f"mover-{step}"
+    person(nodes, "APJ", mover)
+    shop.create_product(f"souvenir-{step}", "Kettle", "Home", "20.00", 3)
+    order = shop.place_order("APJ", mover, {f"souvenir-{step}": 1})["order_id"]
+    killed_after(nodes, step, "move_customer", "APJ", mover, "LATAM")
+    recovered(nodes)
+    here, there = ("LATAM", "APJ") if WITHOUT_GUARD[step] == "commit" else ("APJ", "LATAM")
+    assert (shop.customer(here, mover) or {})["region"] == here
+    assert shop.customer(there, mover) is None
+    assert (orders(nodes, here, mover), orders(nodes, there, mover)) == ([order], [])
+    found = shop.order(here, order)
+    assert found
+    assert [len(found[part]) for part in ("items", "payments", "shipments")] == [1, 1, 1]
+
+
+def waiting_for_a_lock(nodes: RegionNodes) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    for node in nodes.configuration.nodes:
+        with administrator(nodes.configuration, node) as connection:
+            if scalar(connection, query):
+                return True
+    return False
+
+
+def test_two_orders_of_the_same_products_from_two_regions_never_wait_for_each_other(
+    nodes: RegionNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its first product when the other begins with its own: only one order of nodes for both lets both end."""
+    monkeypatch.setattr(connections, "LOCK_SECONDS", 60)
+    shop = RelationalShop(nodes.configuration)
+    for product, price in (("here", "20.00"), ("there", "120.00")):
+        shop.create_product(product, "Kettle", "Home", price, 2)
+    buyers = {"APJ": {"there": 1, "here": 1}, "EMEA": {"here": 1, "there": 1}}
+    begun: set[str] = set()
+
+    def buy(region: str) -> None:
+        def observe(step: str) -> None:
+            if step.startswith("worked:") and region not in begun:
+                begun.add(region)
+                until("the other one to begin or to wait", lambda: len(begun) == 2 or waiting_for_a_lock(nodes))
+
+        RelationalShop(nodes.configuration, observe).place_order(region, "buyer", buyers[region])
+
+    for region in buyers:
+        person(nodes, region, "buyer")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(buy, buyers))
+    assert [(shop.product(product) or {})["stock"] for product in ("here", "there")] == [0, 0]
+    assert left(nodes) == {}
+
+
+def test_who_waits_for_the_locks_of_a_dead_coordinator_is_refused_and_not_kept(
+    nodes: RegionNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LOCK_SECONDS", 1)
+
+    def die(reached: str) -> None:
+        if reached == "prepared:LATAM":
+            raise KeyboardInterrupt
+
+    shop = RelationalShop(nodes.configuration)
+    shop.create_product("kept", "Kettle", "Home", "20.00", 3)
+    monkeypatch.setattr(coordinator, "_abort", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        RelationalShop(nodes.configuration, die).change_price("kept", "300.00")
+    with pytest.raises(RefusedError, match=r"APJ: another transaction holds .* `shardmart fragments recover`"):
+        shop.change_price("kept", "21.00")
+    coordinator.recover(nodes.configuration, abandoned_seconds=0)
+    assert shop.change_price("kept", "21.00")["price_cents"] == 2_100
+
+
+def test_a_connection_lost_while_it_commits_leaves_the_outcome_unknown(
+    nodes: RegionNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is told "does not answer" tries again, and has two orders."""
+    monkeypatch.setattr(connections, "LOCK_SECONDS", 60)
+    person(nodes, "APJ", "unsure")
+    RelationalShop(nodes.configuration).create_product("slow", "Kettle", "Home", "20.00", 3)
+    hold = """CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql
+        AS 'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END'"""
+    late = """CREATE CONSTRAINT TRIGGER late AFTER INSERT ON Orders DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION hold()"""
+    nodes.run("APJ", hold, late)
+    try:
+        with administrator(nodes.configuration, nodes.node("APJ")) as connection, ThreadPoolExecutor(1) as pool:
+            connection.execute("SELECT pg_advisory_lock(7)")
+            buy = pool.submit(RelationalShop(nodes.configuration).place_order, "APJ", "unsure", {"slow": 1})
+            until("the order to commit", lambda: waiting_for_a_lock(nodes))
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            with pytest.raises(UnknownOutcomeError, match="APJ went away while it committed"):
+                buy.result(60)
+    finally:
+        nodes.run("APJ", "DROP FUNCTION hold CASCADE")

@@ -72,7 +72,7 @@ def test_clients_peers_and_foreign_tables_come_by_tls_and_the_shop_goes_on(nodes
             assert [kind for user, kind, _ in found if user == "peer"].count("walsender") == 2, "both peers are told"
             if name != "APJ":
                 assert ("peer", "client backend") in {(user, kind) for user, kind, _ in found}, "a foreign scan of APJ"
-    assert status.status(nodes.configuration)["problems"] == []
+    assert status.status(nodes.configuration, settle_seconds=60)["problems"] == []
 
 
 def test_who_does_not_speak_tls_is_refused(nodes: RegionNodes) -> None:

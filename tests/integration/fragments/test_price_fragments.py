@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 
 from shardmart.errors import RefusedError, UnreachableError
+from shardmart.fragments import connection as connections
 from shardmart.fragments.configuration import ADMIN, APPLICATION, PEER
 from shardmart.fragments.connection import Connection, administrator, application, connect, rows, scalar
 from shardmart.fragments.money import BANDS
@@ -16,7 +18,7 @@ from shardmart.fragments.relational.seeding import insert_random_data
 from shardmart.fragments.relational.shop import BETWEEN_PRICES
 from shardmart.fragments.rows import Shop
 from shardmart.loader.generation.dataset import Counts
-from tests.support.region_nodes import REGIONS, RegionNodes
+from tests.support.region_nodes import REGIONS, RegionNodes, until
 
 COUNTS = Counts(30, 3, 200)
 
@@ -259,7 +261,13 @@ def test_postgres_fdw_refuses_to_prepare(nodes: RegionNodes) -> None:
             connection.execute("PREPARE TRANSACTION 'through-fdw'")
 
 
-def test_the_catch_all_can_be_switched_on(nodes: RegionNodes) -> None:
+def waits_for_a_lock(nodes: RegionNodes, name: str) -> bool:
+    with administrator(nodes.configuration, nodes.node(name)) as connection:
+        return bool(scalar(connection, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+
+
+def test_the_catch_all_can_be_switched_on(nodes: RegionNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LOCK_SECONDS", 60)
     text = nodes.file.read_text()
     nodes.file.write_text(text.replace('"version": 1', '"version": 1, "catch_all": true'))
     try:
@@ -272,7 +280,15 @@ def test_the_catch_all_can_be_switched_on(nodes: RegionNodes) -> None:
         nodes.file.write_text(text)
     with pytest.raises(RefusedError, match="products_other holds 1 products"):
         nodes.apply()
-    with connect(nodes.configuration, nodes.node("LATAM"), autocommit=True) as connection:
+    # Also one that is being written while it is looked for.
+    with connect(nodes.configuration, nodes.node("APJ")) as connection, ThreadPoolExecutor(1) as pool:
         connection.execute("DELETE FROM Products WHERE product_id = 'dear'")
+        connection.execute("INSERT INTO Products VALUES ('dearer', 'Organ', 'Home', 990000, 1)")
+        applied = pool.submit(nodes.apply)
+        until("the removal to wait for the writer", lambda: waits_for_a_lock(nodes, "APJ"))
+        connection.commit()
+        with pytest.raises(RefusedError, match="products_other holds 1 products"):
+            applied.result(60)
+        connection.execute("DELETE FROM Products WHERE product_id = 'dearer'")
     assert {line.split(": ")[1] for line in nodes.apply()} == {"drop table products_other, it is empty"}
     assert nodes.apply() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pymongo.errors import OperationFailure
 from shardmart.cluster.converge import sharding, users
 from shardmart.cluster.protocol.connection import Deadline, connect
 from shardmart.errors import BadUseError, RefusedError
+from shardmart.fragments import cli, money
 from shardmart.fragments.configuration import PASSWORDS, Configuration
 from shardmart.fragments.money import PriceError
 from shardmart.fragments.mongodb import aggregations
@@ -105,6 +107,59 @@ def test_both_stores_hold_the_same_shop(configuration: Configuration) -> None:
 def test_seeding_twice_writes_nothing(configuration: Configuration) -> None:
     assert seed_relational(configuration, Shop(1, COUNTS, REGIONS)).changes == []
     assert seed_mongodb(configuration, Shop(1, COUNTS, REGIONS)) == []
+
+
+@pytest.mark.full
+def test_what_was_deleted_after_a_seeding_is_not_brought_back_by_the_next(configuration: Configuration) -> None:
+    """Two customers more, without orders: they can be deleted."""
+    more = Shop(1, replace(COUNTS, users=COUNTS.users + 2, orders_per_user=0), REGIONS)
+    assert seed_relational(configuration, more).changes == ["customer: 2 rows"]
+    assert seed_mongodb(configuration, more) == ["customers: 2 documents"]
+    [batch] = more.batches(1000)
+    gone, product = batch.customers[-1], more.products()[-1]
+    for store in (RelationalShop(configuration), MongoShop.connect(configuration)):
+        store.delete_customer(gone["region"], gone["customer_id"])
+        store.delete_product(product["product_id"])
+        for shop in (more, Shop(1, COUNTS, REGIONS)):
+            assert seed_relational(configuration, shop).changes == []
+            assert seed_mongodb(configuration, shop) == []
+        assert store.customer(gone["region"], gone["customer_id"]) is None
+        assert store.product(product["product_id"]) is None
+        store.create_product(**{key: product[key] for key in ("product_id", "name", "category", "stock")},
+                             price=money.text(product["price_cents"]))  # fmt: skip
+        store.close()
+
+
+WRONG: dict[str, Callable[[Store], object]] = {
+    "a nameless product": lambda shop: shop.create_product("odd", "", "Home", "20.00", 1),
+    "a product without an id": lambda shop: shop.create_product("", "Kettle", "Home", "20.00", 1),
+    "a byte that is no text": lambda shop: shop.create_product("odd", "Ket\0tle", "Home", "20.00", 1),
+    "less than nothing": lambda shop: shop.create_product("odd", "Kettle", "Home", "20.00", -1),
+    "more than there can be": lambda shop: shop.create_product("odd", "Kettle", "Home", "20.00", 2**31),
+    "a nameless customer": lambda shop: shop.create_customer(person("APJ", "odd", "")),
+    "a country in small letters": lambda shop: shop.create_customer(person("APJ", "odd") | {"country": "it"}),
+    "a name that is taken away": lambda shop: shop.rename_customer("APJ", "odd-one", ""),
+    "a move to where the id is": lambda shop: shop.move_customer("APJ", "odd-one", "LATAM"),
+    "a way to pay": lambda shop: shop.place_order("APJ", "odd-one", {"odd": 1}, "barter"),
+    "too many pieces": lambda shop: shop.place_order("APJ", "odd-one", {"odd": 2**31}),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("what", WRONG)
+def test_both_stores_refuse_the_same_in_the_same_words(configuration: Configuration, what: str) -> None:
+    said = []
+    for shop in (RelationalShop(configuration), MongoShop.connect(configuration)):
+        for region in ("APJ", "LATAM"):  # on two shards: one shard of MongoDB holds an _id once
+            if not shop.customer(region, "odd-one"):
+                shop.create_customer(person(region, "odd-one"))
+        with pytest.raises(RefusedError, match="nothing was changed") as refused:
+            WRONG[what](shop)
+        assert shop.customer("APJ", "odd-one") == person("APJ", "odd-one")
+        assert (shop.product("odd"), shop.customer("APJ", "odd")) == (None, None)
+        said.append(str(refused.value))
+        shop.close()
+    assert said[0] == said[1]
 
 
 WRONG_PRICES = ["NaN", None, "9.995", "\uff11\uff12", "-1.00", 9.99, "9.99", "501.00", "Infinity", "1e2", "", True]
@@ -329,6 +384,25 @@ def test_aggregations_with_a_region_are_targeted_and_without_are_not(configurati
         assert asked[kind, "LATAM"] == {"shard2ReplSet"}
         assert asked[kind, None] == {"shard1ReplSet", "shard2ReplSet"}
     mongodb.close()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("query", "shards"),
+    [
+        ('{"find": "products", "filter": {"price_cents": 49900}}', ["shard2ReplSet"]),
+        ('{"find": "products"}', ["shard1ReplSet", "shard2ReplSet"]),
+        ('{"aggregate": "customers", "pipeline": [{"$match": {"region": "APJ"}}]}', ["shard1ReplSet"]),
+    ],
+)
+def test_explain_says_which_shards_mongodb_asks(
+    configuration: Configuration, nodes: RegionNodes, capsys: pytest.CaptureFixture[str], query: str, shards: list[str]
+) -> None:
+    assert configuration.mongodb
+    file = nodes.folder / "both.json"
+    file.write_text(json.dumps(json.loads(nodes.file.read_text()) | {"mongodb": {"address": configuration.mongodb[0]}}))
+    assert cli.main(["explain", "--store=mongodb", "--json", f"--configuration={file}", query]) == 0
+    assert json.loads(capsys.readouterr().out) == {"shards": shards}
 
 
 def test_aggregations_say_what_the_relational_store_says(configuration: Configuration) -> None:

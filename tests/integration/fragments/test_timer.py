@@ -50,7 +50,7 @@ def test_what_a_node_misses_comes_without_a_command_and_status_says_so(nodes: Re
     assert converge(nodes, 1) == []
     until("the timer to bring the row", lambda: has_row(nodes, "LATAM"))
     until("the nodes to remember the repair", lambda: "timer" in remembered(nodes))
-    facts = status.status(nodes.configuration)
+    facts = status.status(nodes.configuration, settle_seconds=60)
     assert facts["repairs"]["timer"]["every_seconds"] == 1
     assert facts["problems"] == []
     assert "LATAM: 1 rows" in repair_timer.process(nodes.folder, 1).log_file.read_text()
@@ -75,7 +75,7 @@ def test_one_that_was_killed_is_missed(nodes: RegionNodes) -> None:
     running.wait(10)
     for node in nodes.configuration.nodes:
         nodes.run(node.name, "UPDATE Customer_Region_Repairs SET finished_at = finished_at - interval '2 minutes'")
-    problems = status.status(nodes.configuration, compare=False)["problems"]
+    problems = status.status(nodes.configuration, compare=False, settle_seconds=60)["problems"]
     assert len(problems) == 1
     assert problems[0].startswith("the timer has ended no repair for 1")
     assert converge(nodes, 5) == ["start fragments-repair"]

@@ -199,6 +199,28 @@ def test_without_that_pod_it_says_what_to_run(laptop: Path, capsys: pytest.Captu
     assert "run playbooks/fragments.yml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unable to connect to the server: dial tcp 127.0.0.1:6443: connect: connection refused",
+        'Error from server (Forbidden): pods "store" is forbidden: User "x" cannot create resource "pods/exec"',
+        "error: timed out waiting for the condition",
+    ],
+)
+def test_where_kubectl_fails_itself_the_nodes_are_not_reached(
+    laptop: Path, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    """Not 1, which says that the nodes were looked at and are not well."""
+    answers(laptop, f"echo '{said}' >&2; exit 1")
+    assert fragments_pods.main(["status"]) == UnreachableError.exit_code
+    assert said in capsys.readouterr().err
+
+
+def test_what_a_command_says_is_not_taken_for_kubectls_words(laptop: Path) -> None:
+    answers(laptop, "echo 'error: rows differ' >&2; echo command terminated with exit code 1 >&2; exit 1")
+    assert fragments_pods.main(["status"]) == 1
+
+
 @pytest.mark.parametrize("words", [["layout"], ["--help"], ["status", "--configuration=x.json"]])
 def test_what_asks_no_pod_runs_here(laptop: Path, words: list[str]) -> None:
     assert fragments_pods.invocation_beside(words) is None

@@ -70,6 +70,12 @@ def test_command_is_the_operation_on_the_store_that_was_asked_for(
     assert opened == [(Which.postgres, None), (Which.mongodb, tmp_path)]
 
 
+@pytest.mark.parametrize("stock", ["three", "²", "\uff13", "1.5", "1_0", ""])
+def test_a_stock_is_written_in_plain_digits(stock: str, opened: list[tuple[Which, Path | None]]) -> None:
+    assert CliRunner().invoke(crud, ["create-product", "p1", "Lamp", "home", "12.50", stock]).exit_code == 2
+    assert opened == []
+
+
 @pytest.mark.parametrize("item", ["p1", "p1=", "p1=two", "p1=-1", "p1=²"])
 def test_item_without_pieces_is_refused_before_any_store_is_asked(
     item: str, opened: list[tuple[Which, Path | None]]

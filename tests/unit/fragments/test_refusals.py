@@ -76,3 +76,17 @@ def test_what_is_no_select_is_refused_before_a_configuration_is_read(
 ) -> None:
     assert cli.main(["explain", "DELETE FROM Products", f"--configuration={tmp_path / 'none'}"]) == 2
     assert capsys.readouterr().err == "shardmart fragments: explain takes a SELECT\n"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT 1", "[]", '{"find": 1}', '{"find": "products", "sort": {}}', '{"aggregate": "customers"}',
+        '{"aggregate": "customers", "pipeline": [1]}', '{"delete": "products", "filter": {}}',
+    ],
+)  # fmt: skip
+def test_explain_of_mongodb_takes_a_find_or_an_aggregate_alone(
+    file: Path, query: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["explain", "--store=mongodb", f"--configuration={file}", query]) == 2
+    assert 'write {"find": "products"' in capsys.readouterr().err

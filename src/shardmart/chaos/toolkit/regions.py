@@ -81,7 +81,7 @@ def every_region_is_told(wait_s: float = 60) -> bool:
     """Whether every region server answers and is told by every other one, within `wait_s`."""
     end = time.monotonic() + float(wait_s)
     while True:
-        facts = status.status(regions.configuration(State.find()), compare=False)
+        facts = status.status(regions.configuration(State.find()), compare=False, settle_seconds=0)
         if not facts["problems"] and all(peer["state"] == "streaming" for peer in facts["peers"]):
             return True
         if time.monotonic() > end:

@@ -5,13 +5,20 @@ Each is a pipeline that people can paste into mongosh, and a function that runs 
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pymongo.database import Database
 
+from shardmart.errors import BadUseError
+
 from .connection import Document
 
 Pipeline = list[Document]
+EXAMPLE = (
+    'write {"find": "products", "filter": {"price_cents": 1999}}, '
+    'or {"aggregate": "customers", "pipeline": [{"$match": {"region": "APJ"}}]}'
+)
 
 WITH_ORDERS: Pipeline = [
     {
@@ -78,6 +85,24 @@ def get_customers_detail_name(shop: Database[Document], name: str, region: str |
     return list(shop.customers.aggregate(customers_detail_name(name, region)))
 
 
+def parse(query: str) -> tuple[str, Pipeline | Document]:
+    """The collection and the filter or pipeline of a find or an aggregate, written as its command's JSON.
+    BadUseError for anything else."""
+    try:
+        command = json.loads(query)
+    except ValueError as error:
+        raise BadUseError(f"{query!r} is not JSON: {error}; {EXAMPLE}") from None
+    if isinstance(command, dict):
+        filtered: Any = command.get("filter", {})
+        pipeline: Any = command.get("pipeline")
+        if command.keys() <= {"find", "filter"} and isinstance(command.get("find"), str) and isinstance(filtered, dict):
+            return command["find"], filtered
+        stages = isinstance(pipeline, list) and all(isinstance(stage, dict) for stage in pipeline)
+        if command.keys() == {"aggregate", "pipeline"} and isinstance(command["aggregate"], str) and stages:
+            return command["aggregate"], pipeline
+    raise BadUseError(f"{query!r} is neither a find nor an aggregate; {EXAMPLE}")
+
+
 def shards_of(shop: Database[Document], collection: str, pipeline_or_query: Pipeline | Document) -> set[str]:
     """The shards that an aggregation or a find asks, as `explain` says."""
     command: Document = (
@@ -89,7 +114,8 @@ def shards_of(shop: Database[Document], collection: str, pipeline_or_query: Pipe
     if "shards" in said:
         return set(said["shards"])
     if isinstance(pipeline_or_query, list):  # one shard answers the whole of it, and the answer does not name it
-        return shards_of(shop, collection, pipeline_or_query[0].get("$match", {}))
+        first = pipeline_or_query[0] if pipeline_or_query else {}
+        return shards_of(shop, collection, first.get("$match", {}))
     return {str(shard["shardName"]) for shard in _shards(said)}
 
 

@@ -1,20 +1,23 @@
-"""insert_random_data on MongoDB: the same shop as on the relational store, each document exactly once."""
+"""insert_random_data on MongoDB: the same shop as on the relational store, each document exactly once.
+
+What a seeding that came to its end wrote and somebody deleted stays away, as on the relational store.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
 from ..configuration import Configuration
-from ..rows import Batch, Row, Shop
+from ..rows import Batch, Row, Seeding, Shop, new_rows
 from .connection import Document, connect, database, one_line
-from .shop import KEYS, document
+from .shop import DUPLICATE_KEY, KEYS, document
 
 CUSTOMERS_AT_A_TIME = 1000
-DUPLICATE_KEY = 11000
 
 
 def insert_random_data(
@@ -26,31 +29,60 @@ def insert_random_data(
     client = connect(configuration)
     with one_line(), client:
         target = database(client)
-        written["products"] += _write(target, "products", shop.products(), check=check)
+        before = _remembered(target, shop.seeding)
+        products = new_rows(shop.products(), "product_id", before)
+        written["products"] += _write(target, "products", products, check=check)
         for number, batch in enumerate(shop.batches(CUSTOMERS_AT_A_TIME), 1):
-            for collection, part in _documents(target, batch).items():
+            for collection, part in _documents(target, _new_of(batch, before)).items():
                 written[collection] += _write(target, collection, part, check=check)
             if number % 10 == 0:
                 notice(f"{number * CUSTOMERS_AT_A_TIME:,} customers on MongoDB")
+        if not check and shop.seeding not in before:
+            done = asdict(shop.seeding)
+            key = {"_id": "-".join(str(int(value)) for value in done.values())}
+            target.seedings.update_one(key, {"$setOnInsert": done}, upsert=True)
     return [f"{collection}: {count} documents" for collection, count in written.items() if count]
+
+
+def _remembered(target: Database[Document], wanted: Seeding) -> list[Seeding]:
+    """The seedings of this seed, over the same bands, that are here whole."""
+    query = {"seed": wanted.seed, "catch_all": wanted.catch_all}
+    return [Seeding(**found) for found in target.seedings.find(query, {"_id": 0})]
+
+
+def _new_of(batch: Batch, before: Sequence[Seeding]) -> Batch:
+    orders = new_rows(batch.orders, "order_id", before)
+    numbers = {order["order_id"] for order in orders}
+    return Batch(
+        new_rows(batch.customers, "customer_id", before),
+        orders,
+        *(
+            [row for row in part if row["order_id"] in numbers]
+            for part in (batch.items, batch.payments, batch.shipments)
+        ),
+    )
 
 
 def _documents(target: Database[Document], batch: Batch) -> dict[str, list[Row]]:
     """The rows by collection: what belongs to a customer is where he lives by now."""
-    keys = [customer["customer_id"] for customer in batch.customers]
+    keys = list({row["customer_id"] for row in (*batch.customers, *batch.orders)})
     homes = {customer["customer_id"]: customer["region"] for customer in batch.customers}
     homes |= {found["_id"]: found["region"] for found in target.customers.find({"_id": {"$in": keys}}, {"region": 1})}
     lines: dict[str, list[Row]] = defaultdict(list)
     for item in batch.items:
         lines[item["order_id"]].append({key: item[key] for key in ("product_id", "quantity", "unit_price_cents")})
-    region = {order["order_id"]: homes[order["customer_id"]] for order in batch.orders}
+    # Who was deleted gets no order that his seeding did not have.
+    orders = [order for order in batch.orders if order["customer_id"] in homes]
+    region = {order["order_id"]: homes[order["customer_id"]] for order in orders}
     return {
         "customers": batch.customers,
         "orders": [
-            order | {"region": region[order["order_id"]], "items": lines[order["order_id"]]} for order in batch.orders
+            order | {"region": region[order["order_id"]], "items": lines[order["order_id"]]} for order in orders
         ],
-        "payments": [row | {"region": region[row["order_id"]]} for row in batch.payments],
-        "shipments": [row | {"region": region[row["order_id"]]} for row in batch.shipments],
+        "payments": [row | {"region": region[row["order_id"]]} for row in batch.payments if row["order_id"] in region],
+        "shipments": [
+            row | {"region": region[row["order_id"]]} for row in batch.shipments if row["order_id"] in region
+        ],
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from .. import money, store
@@ -22,6 +22,7 @@ from . import aggregations
 from .connection import MAJORITY, Document, connect, database, one_line
 
 T = TypeVar("T")
+DUPLICATE_KEY = 11000
 KEYS = {
     "products": "product_id",
     "customers": "customer_id",
@@ -53,6 +54,7 @@ class MongoShop:
     def create_product(self, product_id: str, name: str, category: str, price: object, stock: int) -> Row:
         """See Store."""
         value = self._price(price, name)
+        store.check_product(product_id, name, category, stock)
         row = {"product_id": product_id, "name": name, "category": category, "price_cents": value, "stock": stock}
 
         def create(session: ClientSession) -> None:
@@ -128,6 +130,7 @@ class MongoShop:
 
     def create_customer(self, customer: Row) -> Row:
         """See Store."""
+        store.check_customer(customer)
         self._configuration.node(customer["region"])
         with one_line():
             try:
@@ -143,6 +146,7 @@ class MongoShop:
 
     def rename_customer(self, region: str, customer_id: str, name: str) -> Row:
         """See Store."""
+        store.check_customer({"customer_name": name})
         here = {"region": region, "_id": customer_id}
         with self._of(region):
             done = self._database.customers.update_one(here, {"$set": {"customer_name": name}})
@@ -170,7 +174,14 @@ class MongoShop:
                 self._carry("shipments", numbers, to, session)
 
         with one_line():
-            self._transaction(move)
+            try:
+                self._transaction(move)
+            except DuplicateKeyError:
+                raise store.taken("customer", customer_id) from None
+            except BulkWriteError as error:
+                if all(each["code"] == DUPLICATE_KEY for each in error.details["writeErrors"]):
+                    raise store.taken("customer", customer_id) from None
+                raise
         return customer | {"region": to}
 
     def _carry(self, collection: str, query: Document, to: str, session: ClientSession) -> None:
@@ -197,7 +208,7 @@ class MongoShop:
 
     def place_order(self, region: str, customer_id: str, items: Mapping[str, int], method: str = "card") -> Row:
         """See Store."""
-        store.check_items(items)
+        store.check_order(items, method)
         self._configuration.node(region)
         prices = {}
         for product_id in items:

@@ -7,8 +7,9 @@ of no matter; a range is one of RANGES classes of keys by their hash.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from ..configuration import Configuration, Node
 from ..connection import Connection, administrator, rows, scalar
@@ -23,12 +24,15 @@ CONTENT = COLUMNS[:9]
 """What has to be equal. What a version was made from only serves to see conflicts."""
 Key = tuple[str, str]
 Row = tuple[object, ...]
+Version = tuple[int, str]
 
 CHECKSUMS = f"""SELECT region, hashtext(customer_id) & {RANGES - 1}, count(*),
         sum(hashtextextended(ROW({", ".join(CONTENT)})::text, 0)::numeric)::text
     FROM Customer_Region GROUP BY 1, 2"""  # noqa: S608  our own names
 ROWS = f"""SELECT {", ".join(COLUMNS)} FROM Customer_Region
     WHERE region = %s AND hashtext(customer_id) & {RANGES - 1} = %s"""  # noqa: S608
+THESE = f"""SELECT {", ".join(COLUMNS)} FROM Customer_Region
+    WHERE (region, customer_id) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"""  # noqa: S608
 
 
 @dataclass
@@ -67,6 +71,37 @@ def compare(configuration: Configuration, nodes: tuple[Node, ...]) -> Comparison
     return found
 
 
+def confirm(configuration: Configuration, found: Comparison) -> None:
+    """Keep of the differences those that no write explains which came between the reading of one node and the next.
+
+    To be called when every node was told (`settle`) all that was written before `found` was read: what was the newest
+    row then is on each of them by now, or a newer one.
+    """
+    keys = [list(part) for part in zip(*found.different, strict=True)] or [[], []]
+    again: dict[Key, dict[Node, Row | None]] = {key: dict.fromkeys(found.nodes) for key in found.different}
+    for node in found.nodes:
+        with administrator(configuration, node) as connection:
+            for row in rows(connection, THESE, *keys):
+                again[row[0], row[1]][node] = row
+    found.different = {
+        key: again[key]
+        for key, before in found.different.items()
+        if _differs(list(again[key].values()), max(_version(row) for row in before.values() if row))
+    }
+
+
+def _differs(now: Sequence[Row | None], newest: Version) -> bool:
+    there = [row for row in now if row is not None]
+    if not there:
+        return False
+    behind = len(there) < len(now) or any(_version(row) < newest for row in there)
+    return behind or len({row[: len(CONTENT)] for row in there}) > len({_version(row) for row in there})
+
+
+def _version(row: Row) -> Version:
+    return cast(Version, (row[COLUMNS.index("version_time")], row[COLUMNS.index("version_node")]))
+
+
 def _per_region(sums: Mapping[tuple[str, int], tuple[int, str]]) -> dict[str, str]:
     totals: dict[str, tuple[int, int]] = {}
     for (region, _), (count, checksum) in sums.items():
@@ -76,10 +111,12 @@ def _per_region(sums: Mapping[tuple[str, int], tuple[int, str]]) -> dict[str, st
 
 
 def settle(configuration: Configuration, nodes: tuple[Node, ...], *, seconds: float) -> bool:
-    """Wait until each of these nodes has been told all that the others have written so far; whether that came to be.
+    """Wait until each of these nodes has been told all that the others have written so far; whether that came to be."""
+    return not untold(configuration, nodes, seconds=seconds)
 
-    A subscription that does not run is not waited for.
-    """
+
+def untold(configuration: Configuration, nodes: tuple[Node, ...], *, seconds: float) -> list[tuple[Node, Node]]:
+    """Wait as `settle` does; the pairs (node, other) of which the node was not told all that the other has written."""
     end = time.monotonic() + seconds
     marks: dict[Node, str] = {}
     for node in nodes:
@@ -88,10 +125,8 @@ def settle(configuration: Configuration, nodes: tuple[Node, ...], *, seconds: fl
     waiting = list(subscriptions.pairs(nodes))
     while True:
         waiting = [(node, other) for node, other in waiting if not _told(configuration, node, other, marks[other])]
-        if not waiting:
-            return True
-        if time.monotonic() > end:
-            return False
+        if not waiting or time.monotonic() > end:
+            return waiting
         time.sleep(0.1)
 
 

@@ -6,6 +6,7 @@ replication origin of its own, so that nothing it writes is told to the peers ag
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -13,10 +14,10 @@ from typing import Any, cast
 import psycopg
 from psycopg import errors
 
-from shardmart.errors import BadUseError, RefusedError
+from shardmart.errors import BadUseError, RefusedError, ShardmartError
 
 from ..configuration import Configuration, Node
-from ..connection import Connection, administrator, rows
+from ..connection import Connection, administrator, is_away, rows
 from . import comparison, subscriptions
 from .comparison import COLUMNS, CONTENT, Row
 
@@ -25,18 +26,24 @@ KEEP_TOMBSTONES_DAYS = 7.0
 """A tombstone ends when it is older than this AND every node is there, was told everything, and has it: no absent node
 outlives one, however long it is away."""
 
+WATCH_SECONDS = 3.0
+"""A worker that fails is started again every second, and is gone for a part of each; one that is slow never is."""
+
 INSERT = f"INSERT INTO Customer_Region ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"  # noqa: S608
 TIME, NODE = COLUMNS.index("version_time"), COLUMNS.index("version_node")
 
 
 @dataclass
 class Repair:
-    """What a repair did: to subscriptions, to rows per node, to tombstones; and which nodes were away."""
+    """What a repair did: to subscriptions, to rows per node, to tombstones; what it could not do; which nodes were
+    away."""
 
     subscriptions: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
     different: int = 0
     tombstones: int = 0
+    failed: list[str] = field(default_factory=list)
+    """Lines: a subscription that could not be mended, a row that a node does not take."""
     away: list[str] = field(default_factory=list)
 
     @property
@@ -65,34 +72,51 @@ def repair(
     answers = subscriptions.reachable(configuration)
     there = tuple(node for node in wanted if answers[node] is None)
     done.away = [node.name for node in wanted if answers[node] is not None]
-    done.subscriptions = subscriptions.converge(configuration, there)
+    # What is wrong with subscriptions keeps nobody from comparing rows: where they do not come, the repair brings them.
+    done.subscriptions = subscriptions.converge(configuration, there, failed=done.failed)
     if not comparison.settle(configuration, there, seconds=settle_seconds):
-        done.subscriptions += _restart_the_stuck(configuration, there)
+        done.subscriptions += _restart_the_stuck(configuration, there, done.failed)
     found = comparison.compare(configuration, there)
     done.different = len(found.different)
     for node in there:
         missing = [winner for by_node in found.different.values() if (winner := _winner(by_node)) != by_node[node]]
         done.rows[node.name] = len(missing)
         if missing:
-            _write(configuration, node, missing)
+            refused = _write(configuration, node, missing)
+            done.rows[node.name] -= len(refused)
+            done.failed += refused
     if not done.away and len(there) == len(configuration.nodes):
         done.tombstones = purge(configuration, there, keep_tombstones_days)
     return done
 
 
-def _restart_the_stuck(configuration: Configuration, nodes: tuple[Node, ...]) -> list[str]:
+def _restart_the_stuck(configuration: Configuration, nodes: tuple[Node, ...], failed: list[str]) -> list[str]:
     """Subscriptions that fail again and again begin anew from now; those that are only slow go on."""
     changes = []
     for node, other in subscriptions.pairs(nodes):
-        with administrator(configuration, node) as connection:
-            query = """SELECT s.pid IS NULL AND t.apply_error_count > 0 FROM pg_stat_subscription s
-                JOIN pg_stat_subscription_stats t USING (subid) WHERE s.subname = %s AND s.worker_type = 'apply'"""
-            found = connection.execute(query, (subscriptions.subscription(other),)).fetchone()
-            # One that is only cut off has errors, too; it goes on by itself, and could not be made anew now.
-            stuck = bool(found and found[0]) and subscriptions.reaches(connection, other)
-        if stuck:
-            changes.append(subscriptions.make_anew(configuration, node, other))
+        try:
+            if _is_stuck(configuration, node, other):
+                changes.append(subscriptions.make_anew(configuration, node, other))
+        except ShardmartError as error:
+            failed.append(subscriptions.not_mended(node, other, error))
     return changes
+
+
+def _is_stuck(configuration: Configuration, node: Node, other: Node) -> bool:
+    query = """SELECT s.pid IS NULL, t.apply_error_count FROM pg_stat_subscription s
+        JOIN pg_stat_subscription_stats t USING (subid) WHERE s.subname = %s AND s.worker_type = 'apply'"""
+    with administrator(configuration, node) as connection:
+        end = time.monotonic() + WATCH_SECONDS
+        while True:
+            found = connection.execute(query, (subscriptions.subscription(other),)).fetchone()
+            if not found or not found[1]:
+                return False
+            if found[0]:
+                # One that is only cut off has errors, too; it goes on by itself, and could not be made anew now.
+                return subscriptions.reaches(connection, other)
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
 
 
 def _winner(by_node: dict[Node, Row | None]) -> Row:
@@ -105,11 +129,27 @@ def _winner(by_node: dict[Node, Row | None]) -> Row:
     return best
 
 
-def _write(configuration: Configuration, node: Node, winners: Sequence[Row]) -> None:
+def _write(configuration: Configuration, node: Node, winners: Sequence[Row]) -> list[str]:
+    """Write rows to a node; lines about those that it does not take, which keep no other from being written."""
     with administrator(configuration, node) as connection:
         _as_peer(connection, node)
-        with connection.transaction(), connection.cursor() as cursor:
-            cursor.executemany(INSERT.encode(), winners)
+        try:
+            with connection.transaction(), connection.cursor() as cursor:
+                cursor.executemany(INSERT.encode(), winners)
+            return []
+        except psycopg.Error as error:
+            if is_away(error):
+                raise
+        refused = []
+        for row in winners:
+            try:
+                connection.execute(INSERT.encode(), row)
+            except psycopg.Error as error:
+                if is_away(error):
+                    raise
+                why = error.diag.message_primary or type(error).__name__
+                refused.append(f"{node.name} does not take {row[0]}/{row[1]}: {why}")
+        return refused
 
 
 def _as_peer(connection: Connection, node: Node) -> None:

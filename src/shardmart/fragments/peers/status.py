@@ -18,6 +18,10 @@ FUTURE_SECONDS = 5
 """A version that is later than the node's clock by more than this was stamped by a clock that is ahead."""
 LAGGING_BYTES = 16 * 2**20
 """More than this untold is worth a line."""
+KEPT_BYTES = 128 * 2**20
+"""So is more than this of log that is kept for a node, though it was told: a transaction is open, or was prepared."""
+SETTLE_SECONDS = 10.0
+"""What was written is told, and a peer that comes back is connected to, within this time, or something is wrong."""
 
 COUNTS = """SELECT count(*) FILTER (WHERE NOT deleted), count(*) FILTER (WHERE deleted),
         count(*) FILTER (WHERE version_time > (extract(epoch FROM clock_timestamp()) + %s) * 1000000)
@@ -30,34 +34,76 @@ SUBSCRIPTION = """SELECT s.subenabled, t.pid IS NOT NULL, coalesce(x.apply_error
     LEFT JOIN pg_stat_subscription_stats x ON x.subid = s.oid WHERE s.subname = %s"""
 
 
-def status(configuration: Configuration, *, compare: bool = True, settle_seconds: float = 5) -> dict[str, Any]:
+def status(
+    configuration: Configuration, *, compare: bool = True, settle_seconds: float = SETTLE_SECONDS
+) -> dict[str, Any]:
     """Nodes, peers and differences as plain data; `problems` are lines, empty when all is well."""
+    end = time.monotonic() + settle_seconds
     problems: list[str] = []
     nodes = [_node(configuration, node, problems) for node in configuration.nodes]
     up = tuple(node for node, facts in zip(configuration.nodes, nodes, strict=True) if facts["up"])
-    peers = [
-        _peer(configuration, node, other, up, problems) for node, other in subscriptions.pairs(configuration.nodes)
-    ]
-    facts: dict[str, Any] = {"nodes": nodes, "peers": peers, "rows_different": None}
+    waiting: list[tuple[Node, Node]] = []
+    compared: dict[str, Any] = {"rows_different": None}
+    differ: list[str] = []
     if compare and up:
-        settled = comparison.settle(configuration, up, seconds=settle_seconds)
-        found = comparison.compare(configuration, up)
-        facts |= {
+        waiting, found = _compared(configuration, up, settle_seconds)
+        compared = {
             "checksums": found.checksums,
             "rows_different": len(found.different),
             "compared": [node.name for node in up],
-            "everything_told": settled,
+            "everything_told": not waiting,
         }
-        if found.different:
-            some = ", ".join(f"{region}/{key}" for region, key in list(found.different)[:3])
-            hint = "" if settled else " (changes are still on their way)"
-            among = ", ".join(node.name for node in up)
-            differ = f"{len(found.different)} rows differ between {among}, such as {some}{hint}"
-            problems.append(f"{differ}: `shardmart fragments repair`")
+        differ = _different(found, settled=not waiting)
+    peers = _peers(configuration, up, problems, end)
+    states = {(peer["to"], peer["from"]): peer["state"] for peer in peers}
+    problems += [
+        f"{node.name} was not told within {settle_seconds:g} s all that {other.name} has written"
+        for node, other in waiting
+        if states[node.name, other.name] == "streaming"  # the others are named already
+    ]
+    facts: dict[str, Any] = {"nodes": nodes, "peers": peers} | compared
+    problems += differ
     facts["repairs"] = timer.last(configuration, up)
     if missed := timer.late(facts["repairs"]):
         problems.append(missed)
     return facts | {"problems": problems}
+
+
+def _compared(
+    configuration: Configuration, nodes: tuple[Node, ...], seconds: float
+) -> tuple[list[tuple[Node, Node]], comparison.Comparison]:
+    """Who was not told everything in time, and on what the nodes differ.
+
+    They are read one after the other: what differs is looked at again when all were told what was there to see.
+    """
+    waiting = comparison.untold(configuration, nodes, seconds=seconds)
+    found = comparison.compare(configuration, nodes)
+    if found.different and not waiting:
+        waiting = comparison.untold(configuration, nodes, seconds=seconds)
+        if not waiting:
+            comparison.confirm(configuration, found)
+    return waiting, found
+
+
+def _different(found: comparison.Comparison, *, settled: bool) -> list[str]:
+    if not found.different:
+        return []
+    some = ", ".join(f"{region}/{key}" for region, key in list(found.different)[:3])
+    hint = "" if settled else " (changes are still on their way)"
+    among = ", ".join(node.name for node in found.nodes)
+    return [f"{len(found.different)} rows differ between {among}, such as {some}{hint}: `shardmart fragments repair`"]
+
+
+def _peers(configuration: Configuration, up: tuple[Node, ...], problems: list[str], end: float) -> list[dict[str, Any]]:
+    """Who is told by whom; looked at again until `end` while one is connecting."""
+    while True:
+        said: list[str] = []
+        pairs = subscriptions.pairs(configuration.nodes)
+        peers = [_peer(configuration, node, other, up, said) for node, other in pairs]
+        if time.monotonic() > end or all(peer["state"] != "connecting" for peer in peers):
+            problems += said
+            return peers
+        time.sleep(0.2)
 
 
 def _node(configuration: Configuration, node: Node, problems: list[str]) -> dict[str, Any]:
@@ -115,9 +161,18 @@ def _peer(
     facts["state"] = _state(node, other, up, subscription, slot)
     if facts["state"] in ("missing", "disabled", "slot missing", "slot lost", "stopped"):
         problems.append(f"{node.name} is not told by {other.name}: {facts['state']}: `shardmart fragments repair`")
+    elif facts["state"] == "connecting":
+        problems.append(
+            f"{node.name} is not told by {other.name}: it does not get through to it: see {node.name}'s log"
+        )
     elif slot and slot[2] is not None and slot[2] > LAGGING_BYTES:
         problems.append(
             f"{node.name} has not been told {slot[2]:,} bytes by {other.name}, which keeps {slot[3]:,} for it"
+        )
+    elif slot and slot[3] is not None and slot[3] > KEPT_BYTES:
+        problems.append(
+            f"{other.name} keeps {slot[3]:,} bytes of log for {node.name}, which was told: a transaction is open for "
+            "long, or `shardmart fragments recover`"
         )
     return facts
 

@@ -44,13 +44,26 @@ def pairs(nodes: Sequence[Node]) -> Iterator[tuple[Node, Node]]:
                 yield node, other
 
 
-def converge(configuration: Configuration, nodes: Sequence[Node] | None = None, *, check: bool = False) -> list[str]:
+def converge(
+    configuration: Configuration,
+    nodes: Sequence[Node] | None = None,
+    *,
+    check: bool = False,
+    failed: list[str] | None = None,
+) -> list[str]:
     """Have publications and subscriptions among `nodes` (all when None): missing ones made, stopped ones started,
     those whose slot is lost made anew.  Returns what was done.
+
+    A subscription that cannot be mended becomes a line in `failed`, and the others are; without it, an error.
     """
     nodes = configuration.nodes if nodes is None else nodes
     with _alone(configuration, nodes):
-        return _converge(configuration, nodes, check=check)
+        return _converge(configuration, nodes, check=check, failed=failed)
+
+
+def not_mended(node: Node, other: Node, error: ShardmartError) -> str:
+    """A line about a subscription that could not be mended."""
+    return f"{node.name}: subscription to {other.name}: not mended: {error}"
 
 
 @contextmanager
@@ -64,6 +77,7 @@ def _alone(configuration: Configuration, nodes: Sequence[Node]) -> Iterator[None
         yield
         return
     with administrator(configuration, nodes[0]) as connection:
+        connection.answer_seconds = LOCK_SECONDS + 10
         connection.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(f"{LOCK_SECONDS}s")))
         try:
             connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
@@ -75,7 +89,9 @@ def _alone(configuration: Configuration, nodes: Sequence[Node]) -> Iterator[None
         yield
 
 
-def _converge(configuration: Configuration, nodes: Sequence[Node], *, check: bool) -> list[str]:
+def _converge(
+    configuration: Configuration, nodes: Sequence[Node], *, check: bool, failed: list[str] | None
+) -> list[str]:
     changes: list[str] = []
     for node in nodes:
         with administrator(configuration, node) as connection:
@@ -90,8 +106,13 @@ def _converge(configuration: Configuration, nodes: Sequence[Node], *, check: boo
                 if not check:
                     connection.execute("SELECT pg_replication_origin_create(%s)", (REPAIR_ORIGIN,))
     for node, other in pairs(nodes):
-        with administrator(configuration, node) as here, administrator(configuration, other) as there:
-            changes += _one(configuration, node, other, here, there, check=check)
+        try:
+            with administrator(configuration, node) as here, administrator(configuration, other) as there:
+                changes += _one(configuration, node, other, here, there, check=check)
+        except ShardmartError as error:
+            if failed is None:
+                raise
+            failed.append(not_mended(node, other, error))
     return changes
 
 

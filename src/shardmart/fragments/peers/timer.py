@@ -58,8 +58,9 @@ def _once(read: Callable[[], Configuration], every_seconds: float) -> str:
     except ShardmartError as error:
         return f"not repaired: {error}"
     changes = "; ".join(done.changes)
-    away = f"not repaired everywhere: {', '.join(done.away)} does not answer" if done.away else ""
-    return "; ".join(part for part in (away, changes) if part)
+    missing = [f"{name} does not answer" for name in done.away] + done.failed
+    failed = f"not repaired everywhere: {'; '.join(missing)}" if missing else ""
+    return "; ".join(part for part in (failed, changes) if part)
 
 
 @contextmanager

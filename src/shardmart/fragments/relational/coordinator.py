@@ -15,17 +15,26 @@ who takes it next sees what the one before did, on every node.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import errors, sql
 
-from shardmart.errors import FAILED, RefusedError, ShardmartError
+from shardmart.errors import RefusedError, ShardmartError
 
 from ..configuration import DATABASE, Configuration, Node
-from ..connection import Connection, administrator, application, connect, one_line, rows, translated
+from ..connection import (
+    Connection,
+    UnknownOutcomeError,
+    administrator,
+    application,
+    connect,
+    one_line,
+    rows,
+    translated,
+)
 
 PREFIX = "shardmart"
 HOME_LAST = "home-last"
@@ -37,14 +46,10 @@ Work = Callable[[Connection], None]
 """What to do on one node: it executes statements and neither commits nor rolls back."""
 Observer = Callable[[str], None]
 """Told after each step: begun, guarded, worked:NODE, prepared:NODE, decided, committed:NODE, forgotten."""
+Part = tuple[str, Work]
+"""The name of a node, and what to do there."""
 Guard = tuple[str, Work]
 """The node that is to be the home, and what is done there before all other work: take a lock, look, perhaps refuse."""
-
-
-class UnknownOutcomeError(ShardmartError):
-    """Nobody knows yet whether it committed; `shardmart fragments recover` finds out and finishes it."""
-
-    exit_code = FAILED
 
 
 @dataclass(frozen=True)
@@ -66,23 +71,27 @@ class Recovered:
 
 def commit(
     configuration: Configuration,
-    work: Mapping[str, Work],
+    work: Sequence[Part],
     *,
     guard: Guard | None = None,
     observe: Observer = lambda step: None,
 ) -> Committed:
-    """Do `work`, by the name of the node and in its order, on all of the nodes or on none.
+    """Do `work` in its order, on all of the nodes or on none; a node may have more than one part of it.
 
-    With a `guard` what it locks on its node is held until all of the nodes have committed.  On one node it is an
-    ordinary transaction.  Raises what a `work` raised, RefusedError or UnreachableError where nothing was changed,
-    UnknownOutcomeError where the home went away in the moment of the decision.
+    Who waits for locks on more than one node takes them in the order of the configuration's nodes, or two wait for
+    each other where no node sees it.  With a `guard` what it locks on its node is held until all of the nodes have
+    committed.  On one node it is an ordinary transaction.  Raises what a `work` raised, RefusedError or
+    UnreachableError where nothing was changed, UnknownOutcomeError where the home (or the one node) went away in the
+    moment of the decision.
     """
-    nodes = [configuration.node(name) for name in dict.fromkeys([*(guard or ())[:1], *work])]
+    names = [name for name, _ in work]
+    nodes = [configuration.node(name) for name in dict.fromkeys([*(guard or ())[:1], *names])]
     if len(nodes) == 1:
         with application(configuration, nodes[0]) as connection:
             if guard:
                 guard[1](connection)
-            work[nodes[0].name](connection)
+            for _, do in work:
+                do(connection)
         return Committed("")
     home = nodes[0]
     gid = f"{PREFIX}:{home.name}:{secrets.token_hex(8)}" + (f":{HOME_LAST}" if guard else "")
@@ -111,7 +120,7 @@ def commit(
 
 def _prepare(
     gid: str,
-    work: Mapping[str, Work],
+    work: Sequence[Part],
     guard: Guard | None,
     connections: list[tuple[Node, Connection]],
     observe: Observer,
@@ -125,7 +134,7 @@ def _prepare(
             guard[1](connection)
         observe("guarded")
     by_name = {node.name: (node, connection) for node, connection in connections}
-    for name, do in work.items():
+    for name, do in work:
         node, connection = by_name[name]
         with one_line(node):
             do(connection)

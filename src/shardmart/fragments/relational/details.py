@@ -12,7 +12,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from ..configuration import Configuration
-from ..connection import application
+from ..connection import reader
 
 LOCATION = """SELECT c.region, c.country, c.city, count(*)::int AS customers, sum(o.orders)::int AS orders,
         sum(o.spent_cents)::bigint AS spent_cents
@@ -48,6 +48,6 @@ def _ask(configuration: Configuration, query: str, region: str | None, **values:
     for node in (
         [configuration.node(region)] if region is not None else sorted(configuration.nodes, key=lambda node: node.name)
     ):
-        with application(configuration, node) as connection, connection.cursor(row_factory=dict_row) as cursor:
+        with reader(configuration, node) as connection, connection.cursor(row_factory=dict_row) as cursor:
             found += cursor.execute(query.encode(), values).fetchall()
     return found

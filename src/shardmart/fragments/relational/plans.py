@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..configuration import Configuration, Node
-from ..connection import Connection, application
+from ..connection import Connection, reader
 
 Plan = dict[str, Any]
 
@@ -65,8 +65,7 @@ class Reading:
 
 def explain(configuration: Configuration, node: Node, query: str, *, run: bool = False) -> Reading:
     """Read the plan of a query on a node; with `run` execute it, too.  RefusedError where it would change something."""
-    with application(configuration, node) as connection:
-        connection.read_only = True
+    with reader(configuration, node) as connection:
         return read(connection, query, run=run)
 
 

@@ -14,7 +14,7 @@ from psycopg import sql
 from shardmart.errors import RefusedError
 
 from ..configuration import APPLICATION, DATABASE, PEER, Configuration, Node
-from ..connection import Connection, scalar
+from ..connection import TCP, Connection, scalar
 from ..money import CATCH_ALL, Band
 
 COLUMNS = ("product_id", "name", "category", "price_cents", "stock")
@@ -103,16 +103,20 @@ def drop_undeclared(configuration: Configuration, node: Node, connection: Connec
     table = CATCH_ALL.table
     if configuration.catch_all or not scalar(connection, "SELECT to_regclass(%s) IS NOT NULL", table):
         return []
-    if CATCH_ALL.region == node.name:
-        held = scalar(connection, f"SELECT count(*) FROM {table}")  # noqa: S608  our own name
-        if held:
-            raise RefusedError(
-                f"{node.name}: {table} holds {held} products and the catch-all is switched off: give them prices that "
-                "a fragment holds, or switch it on"
-            )
-    kind = "TABLE" if CATCH_ALL.region == node.name else "FOREIGN TABLE"
-    if not check:
-        connection.execute(f"DROP {kind} {table}".encode())
+    here = CATCH_ALL.region == node.name
+    with connection.transaction():
+        if here:
+            if not check:
+                # Before it is counted, or a product that is written in between goes with the table.  The whole first,
+                # as those lock it who write through it.
+                connection.execute(f"LOCK TABLE ONLY Products; LOCK TABLE {table}".encode())
+            if held := scalar(connection, f"SELECT count(*) FROM {table}"):  # noqa: S608  our own name
+                raise RefusedError(
+                    f"{node.name}: {table} holds {held} products and the catch-all is switched off: give them prices "
+                    "that a fragment holds, or switch it on"
+                )
+        if not check:
+            connection.execute(f"DROP {'TABLE' if here else 'FOREIGN TABLE'} {table}".encode())
     return [f"{node.name}: drop table {table}, it is empty"]
 
 
@@ -149,15 +153,19 @@ def _mappings(
 
 
 def _server_options(configuration: Configuration, node: Node) -> dict[str, str]:
-    return {
-        "host": node.host,
-        "port": str(node.port),
-        "dbname": DATABASE,
-        "fetch_size": str(FETCH),
-        "batch_size": str(FETCH),
-        "async_capable": "true",
-        "connect_timeout": "5",
-    } | configuration.encrypted(from_node=True)
+    return (
+        {
+            "host": node.host,
+            "port": str(node.port),
+            "dbname": DATABASE,
+            "fetch_size": str(FETCH),
+            "batch_size": str(FETCH),
+            "async_capable": "true",
+            "connect_timeout": "5",
+        }
+        | TCP
+        | configuration.encrypted(from_node=True)
+    )
 
 
 def _options(wanted: dict[str, str], present: list[str]) -> sql.Composable:

@@ -1,7 +1,7 @@
 """The schema of a node: what is missing of it is made, what is there in another text is made anew; a second run does
 nothing.
 
-A table that is there is never altered or dropped.  Roles and their passwords are kept the same way.
+A table that is there keeps its columns, and is never dropped.  Roles and their passwords are kept the same way.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from . import products
 
 THING = re.compile(r"^-- thing: (\w+) (\w+)(?: ON (\w+))?\n", re.MULTILINE)
 FILES = ("shop.sql", "peers.sql", "coordinator.sql")
+INDEX_SECONDS = 1800.0
+"""The longest that one statement of the schema may take: an index that was lost is made anew over all rows."""
 WRITTEN = (
     "Customer", "Orders", "OrderItems", "Payments", "Shipments", "Products", "Customer_Region", "Coordinator_Log",
+    "Seedings",
 )  # fmt: skip
 """What the application reads and writes."""
 READ = (
@@ -34,7 +37,7 @@ READ = (
 
 @dataclass(frozen=True)
 class Thing:
-    """A table, index, view, function or trigger (then with its table), and the SQL that makes it."""
+    """A table, index, view, function, trigger or constraint (these with their table), and the SQL that makes it."""
 
     kind: str
     name: str
@@ -61,6 +64,9 @@ class Thing:
             )
         if self.kind == "trigger":
             query = "SELECT count(*) FROM pg_trigger WHERE tgname = %s AND tgrelid = to_regclass(%s)"
+            return bool(scalar(connection, query, self.name, self.table))
+        if self.kind == "constraint":
+            query = "SELECT count(*) FROM pg_constraint WHERE conname = %s AND conrelid = to_regclass(%s)"
             return bool(scalar(connection, query, self.name, self.table))
         return bool(scalar(connection, "SELECT to_regclass(%s) IS NOT NULL", self.name))
 
@@ -105,6 +111,7 @@ def converge(configuration: Configuration, node: Node, *, check: bool = False) -
             else:
                 return changes
     with administrator(configuration, node) as connection:
+        connection.answer_seconds = INDEX_SECONDS
         changes += products.converge_servers(configuration, node, connection, check=check)
         changes += products.drop_undeclared(configuration, node, connection, check=check)
         missing = [thing for thing in declared(configuration, node) if not thing.is_there(connection)]

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from .. import money, store
 from ..configuration import Configuration
-from ..connection import Connection, application, scalar
+from ..connection import Connection, application, reader, scalar
 from ..money import Band
 from ..store import Row
 from . import coordinator, details
@@ -38,6 +38,7 @@ class RelationalShop:
     def create_product(self, product_id: str, name: str, category: str, price: object, stock: int) -> Row:
         """See Store."""
         band = self._band(price, name)
+        store.check_product(product_id, name, category, stock)
         row = dict(zip(COLUMNS, (product_id, name, category, money.cents(price, name), stock), strict=True))
 
         def put(connection: Connection) -> None:
@@ -47,7 +48,7 @@ class RelationalShop:
                 raise store.taken("product", product_id) from None
 
         guard = self._alone_with(product_id, new=True)
-        coordinator.commit(self._configuration, {band.region: put}, guard=guard, observe=self._observe)
+        coordinator.commit(self._configuration, [(band.region, put)], guard=guard, observe=self._observe)
         return row
 
     def _alone_with(self, product_id: str, *, new: bool = False) -> coordinator.Guard:
@@ -65,12 +66,12 @@ class RelationalShop:
 
     def product(self, product_id: str) -> Row | None:
         """See Store: by its id alone every fragment is asked."""
-        with application(self._configuration, self._any) as connection:
+        with reader(self._configuration, self._any) as connection:
             return _one(connection, "SELECT * FROM Products WHERE product_id = %s", product_id)
 
     def products_between(self, low: object, high: object) -> list[Row]:
         """See Store."""
-        with application(self._configuration, self._any) as connection:
+        with reader(self._configuration, self._any) as connection:
             return _all(connection, BETWEEN_PRICES, money.cents(low), money.cents(high))
 
     def change_price(self, product_id: str, price: object) -> Row:
@@ -105,7 +106,7 @@ class RelationalShop:
             put(connection)
 
         # The catch-all lives beside a fragment.
-        work = {old.region: take_and_put} if old.region == new.region else {old.region: take, new.region: put}
+        work = [(old.region, take_and_put)] if old.region == new.region else [(old.region, take), (new.region, put)]
         coordinator.commit(self._configuration, work, guard=self._alone_with(product_id), observe=self._observe)
         return moved[0]
 
@@ -122,6 +123,7 @@ class RelationalShop:
 
     def create_customer(self, customer: Row) -> Row:
         """See Store."""
+        store.check_customer(customer)
         with application(self._configuration, self._configuration.node(customer["region"])) as connection:
             try:
                 insert(connection, "customer", [customer])
@@ -131,13 +133,14 @@ class RelationalShop:
 
     def customer(self, region: str, customer_id: str) -> Row | None:
         """See Store."""
-        with application(self._configuration, self._configuration.node(region)) as connection:
+        with reader(self._configuration, self._configuration.node(region)) as connection:
             return _one(
                 connection, "SELECT * FROM Customer WHERE region = %s AND customer_id = %s", region, customer_id
             )
 
     def rename_customer(self, region: str, customer_id: str, name: str) -> Row:
         """See Store: the peers are told by the trigger on Customer."""
+        store.check_customer({"customer_name": name})
         statement = "UPDATE Customer SET customer_name = %s WHERE region = %s AND customer_id = %s RETURNING *"
         with application(self._configuration, self._configuration.node(region)) as connection:
             changed = _one(connection, statement, name, region, customer_id)
@@ -166,10 +169,14 @@ class RelationalShop:
             connection.execute("DELETE FROM Customer WHERE region = %s AND customer_id = %s", (region, customer_id))
 
         def put(connection: Connection) -> None:
-            for table in TABLES:
-                insert(connection, table, [row | ({"region": to} if "region" in row else {}) for row in taken[table]])
+            try:
+                for table in TABLES:
+                    moved = [row | ({"region": to} if "region" in row else {}) for row in taken[table]]
+                    insert(connection, table, moved)
+            except errors.UniqueViolation:
+                raise store.taken("customer", customer_id) from None
 
-        coordinator.commit(self._configuration, {region: take, to: put}, observe=self._observe)
+        coordinator.commit(self._configuration, [(region, take), (to, put)], observe=self._observe)
         return taken["customer"][0] | {"region": to}
 
     def delete_customer(self, region: str, customer_id: str) -> None:
@@ -186,42 +193,39 @@ class RelationalShop:
 
     def place_order(self, region: str, customer_id: str, items: Mapping[str, int], method: str = "card") -> Row:
         """See Store.  Prices are read with the stock, in the same transaction."""
-        store.check_items(items)
+        store.check_order(items, method)
         customer = self.customer(region, customer_id) or _raise(store.missing_customer(region, customer_id))
         bands: dict[str, Band] = {}
         for product_id in items:
             found = self.product(product_id) or _raise(store.missing_product(product_id))
             bands[product_id] = self._held_by(found)
         lines: dict[str, Row] = {}
-        regions = [self._configuration.node(region).name, *(band.region for band in bands.values())]
         written: list[dict[str, Any]] = []
 
-        def reserve(connection: Connection, here: str) -> None:
-            for product_id in sorted(product for product, band in bands.items() if band.region == here):
-                lines[product_id] = _reserve(connection, bands[product_id], product_id, items[product_id])
+        def reserve_at(here: str) -> coordinator.Work:
+            def reserve(connection: Connection) -> None:
+                for product_id in sorted(product for product, band in bands.items() if band.region == here):
+                    lines[product_id] = _reserve(connection, bands[product_id], product_id, items[product_id])
 
-        def work_at(here: str) -> coordinator.Work:
-            def work(connection: Connection) -> None:
-                reserve(connection, here)
-                if here == last:
-                    # Every price is known: the rows of the order can be written.
-                    written.append(store.new_order(region, customer, list(lines.values()), method))
-                    _write_order(connection, written[0])
+            return reserve
 
-            return work
+        def write(connection: Connection) -> None:
+            written.append(store.new_order(region, customer, list(lines.values()), method))
+            try:
+                _write_order(connection, written[0])
+            except errors.ForeignKeyViolation:
+                raise store.changed_meanwhile("customer", customer_id) from None
 
-        # Fragments of other nodes first, the customer's region last, as it needs their prices.
-        others = [name for name in dict.fromkeys(regions) if name != regions[0]]
-        last = regions[0]
-        coordinator.commit(
-            self._configuration, {name: work_at(name) for name in [*others, last]}, observe=self._observe
-        )
+        # In one order of nodes for everybody; the order last, when every price is known.
+        held = {band.region for band in bands.values()}
+        work = [(node.name, reserve_at(node.name)) for node in self._configuration.nodes if node.name in held]
+        coordinator.commit(self._configuration, [*work, (region, write)], observe=self._observe)
         order: Row = written[0]["order"]
         return order
 
     def order(self, region: str, order_id: str) -> Row | None:
         """See Store."""
-        with application(self._configuration, self._configuration.node(region)) as connection:
+        with reader(self._configuration, self._configuration.node(region)) as connection:
             found = _one(connection, "SELECT * FROM Orders WHERE order_id = %s", order_id)
             if not found:
                 return None
@@ -238,7 +242,7 @@ class RelationalShop:
         where, values = ("", []) if region is None else ("region = %s AND ", [self._configuration.node(region).name])
         query = f"""SELECT region, customer_name FROM Customer_Region
             WHERE {where}customer_name >= %s AND customer_name < %s AND NOT deleted ORDER BY customer_name, region"""  # noqa: S608
-        with application(self._configuration, self._any) as connection:
+        with reader(self._configuration, self._any) as connection:
             found = _all(connection, query, *values, prefix, prefix + "\U0010ffff")
         return [(row["region"], row["customer_name"]) for row in found]
 

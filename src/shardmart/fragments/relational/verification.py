@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..configuration import Configuration, Node
-from ..connection import Connection, application, rows, scalar
+from ..connection import Connection, reader, rows, scalar
 from ..money import CATCH_ALL
 from . import plans, products
 
@@ -33,7 +33,7 @@ def verify(configuration: Configuration) -> tuple[list[str], list[str]]:
     checked: list[str] = []
     wrong: list[str] = []
     for node in configuration.nodes:
-        with application(configuration, node) as connection:
+        with reader(configuration, node) as connection:
             count = scalar(connection, "SELECT count(*) FROM Shipments")
             _judge(
                 f"{node.name}: the join of both vertical fragments is Shipments, row by row ({count:,} rows)",
@@ -49,7 +49,7 @@ def verify(configuration: Configuration) -> tuple[list[str], list[str]]:
                 f"{node.name}: lines, payment and total of every order agree", rows(connection, TOTALS), checked, wrong
             )
             _fragments(configuration, node, connection, checked, wrong)
-    with application(configuration, configuration.nodes[0]) as connection:
+    with reader(configuration, configuration.nodes[0]) as connection:
         _judge("no product is in two fragments", rows(connection, TWICE), checked, wrong)
     for node in configuration.nodes:
         faults = plans.unpruned(configuration, node)

@@ -18,6 +18,15 @@ CREATE TABLE Customer_Region (
     PRIMARY KEY (region, customer_id)
 );
 
+-- What Customer refuses is refused on every node: a row that its home cannot take would stop the home's subscriptions.
+-- (NOT VALID: a cluster of an earlier version may have such rows, and gets the rule for what is written from now on.)
+
+-- thing: constraint customer_region_has_a_name ON customer_region
+ALTER TABLE Customer_Region ADD CONSTRAINT customer_region_has_a_name CHECK (customer_name <> '') NOT VALID;
+
+-- thing: constraint customer_region_country ON customer_region
+ALTER TABLE Customer_Region ADD CONSTRAINT customer_region_country CHECK (country ~ '^[A-Z]{2}$') NOT VALID;
+
 -- thing: table customer_region_conflicts
 CREATE TABLE Customer_Region_Conflicts (
     seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),

@@ -82,6 +82,17 @@ CREATE TABLE Shipments (
 -- thing: index shipments_order
 CREATE INDEX shipments_order ON Shipments (order_id, order_sequence_id);
 
+-- thing: table seedings
+-- The seedings that wrote everything of theirs on this node: what is gone since, somebody deleted.
+CREATE TABLE Seedings (
+    seed bigint NOT NULL,
+    catch_all boolean NOT NULL,
+    users bigint NOT NULL,
+    orders_per_user bigint NOT NULL,
+    products bigint NOT NULL,
+    PRIMARY KEY (seed, catch_all, users, orders_per_user, products)
+);
+
 -- The vertical fragments of Shipments.  Each has the key; together they have every column, so their join is lossless.
 
 -- thing: table shipment_details_table
