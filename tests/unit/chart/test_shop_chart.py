@@ -150,9 +150,10 @@ def test_carts_lie_on_the_release_of_the_topologys_ring_unless_it_says_otherwise
 def test_the_user_of_the_cache_may_do_what_the_embedded_one_may(tmp_path: Path) -> None:
     shop = topology.load(TOPOLOGY).resolve().shop
     assert shop is not None
+    assert shop.cache is not None
     for name in PASSWORDS:
         (tmp_path / name).write_text("PASSWORD")
-    embedded = configuration.cache_configuration(shop, configuration.Secrets(tmp_path), tmp_path)
+    embedded = configuration.cache_configuration(shop.cache, shop, configuration.Secrets(tmp_path), tmp_path)
     (line,) = [line for line in embedded.splitlines() if line.startswith("user shop ")]
     script = (ROOT / "helm" / "shop" / "files" / "start-cache.sh").read_text()
     assert f"'{line.replace('PASSWORD', '%s')}\\n'" in script

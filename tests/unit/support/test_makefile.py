@@ -48,7 +48,9 @@ def test_parts_of_the_tests_never_run_side_by_side_and_the_linters_may() -> None
 
 def help_groups() -> dict[str, list[str]]:
     """What `make help` says: the commands of each group."""
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    # Not as a part of the `make` that runs the tests, which would have it say where it is.
+    alone = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+    done = subprocess.run(["make", "help"], cwd=ROOT, env=alone, capture_output=True, text=True, check=True)
     blocks = [block.splitlines() for block in done.stdout.strip().split("\n\n")]
     return {
         title: [re.split(r"  +", line.strip())[0] for line in lines if line[:3] != "   "] for title, *lines in blocks
