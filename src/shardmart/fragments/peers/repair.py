@@ -103,8 +103,10 @@ def _restart_the_stuck(configuration: Configuration, nodes: tuple[Node, ...], fa
 
 
 def _is_stuck(configuration: Configuration, node: Node, other: Node) -> bool:
-    query = """SELECT s.pid IS NULL, t.apply_error_count FROM pg_stat_subscription s
-        JOIN pg_stat_subscription_stats t USING (subid) WHERE s.subname = %s AND s.worker_type = 'apply'"""
+    # The worker that is gone has no line of its own there.
+    query = """SELECT w.pid IS NULL, t.apply_error_count FROM pg_subscription s
+        JOIN pg_stat_subscription_stats t ON t.subid = s.oid
+        LEFT JOIN pg_stat_subscription w ON w.subid = s.oid AND w.worker_type = 'apply' WHERE s.subname = %s"""
     with administrator(configuration, node) as connection:
         end = time.monotonic() + WATCH_SECONDS
         while True:

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from shardmart.errors import RefusedError, ShardmartError
 
 from ..configuration import DATABASE, PEER, Configuration, Node
-from ..connection import Connection, administrator, scalar
+from ..connection import Connection, administrator, one_line, scalar
 
 PUBLICATION = "customer_region"
 REPAIR_ORIGIN = "shardmart_repair"
@@ -107,13 +107,20 @@ def _converge(
                     connection.execute("SELECT pg_replication_origin_create(%s)", (REPAIR_ORIGIN,))
     for node, other in pairs(nodes):
         try:
-            with administrator(configuration, node) as here, administrator(configuration, other) as there:
+            with _both(configuration, node, other) as (here, there):
                 changes += _one(configuration, node, other, here, there, check=check)
         except ShardmartError as error:
             if failed is None:
                 raise
             failed.append(not_mended(node, other, error))
     return changes
+
+
+@contextmanager
+def _both(configuration: Configuration, node: Node, other: Node) -> Iterator[tuple[Connection, Connection]]:
+    """Connections to a node and to its peer; what fails is said of the node, but for what names the peer."""
+    with administrator(configuration, node) as here, administrator(configuration, other) as there, one_line(node):
+        yield here, there
 
 
 def _one(
@@ -123,9 +130,10 @@ def _one(
     name, told = subscription(other), f"{node.name}: subscription to {other.name}"
     query = "SELECT subenabled, subconninfo FROM pg_subscription WHERE subname = %s"
     found = here.execute(query, (name,)).fetchone()
-    keeps = there.execute(
-        "SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = %s", (slot(node, other),)
-    ).fetchone()
+    with one_line(other):
+        keeps = there.execute(
+            "SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = %s", (slot(node, other),)
+        ).fetchone()
     if found is None:
         if not check:
             _create(configuration, node, other, here, there)
@@ -155,7 +163,7 @@ def make_anew(configuration: Configuration, node: Node, other: Node) -> str:
 
     ALTER SUBSCRIPTION … SKIP would drop a whole transaction without a word about which rows it had.
     """
-    with administrator(configuration, node) as here, administrator(configuration, other) as there:
+    with _both(configuration, node, other) as (here, there):
         _drop(subscription(other), here)
         _create(configuration, node, other, here, there)
     return f"{node.name}: subscription to {other.name}: make anew, it could not go on"
@@ -182,11 +190,14 @@ def _drop(name: str, here: Connection) -> None:
 def _create(configuration: Configuration, node: Node, other: Node, here: Connection, there: Connection) -> None:
     kept = slot(node, other)
     # Left by a run that was killed, or of the subscription that was dropped.
-    there.execute(
-        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = %s AND active",
-        (kept,),
-    )
-    there.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (kept,))
+    with one_line(other):
+        there.execute(
+            "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = %s AND active",
+            (kept,),
+        )
+        there.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (kept,)
+        )
     statement = sql.SQL("CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH ({}, slot_name = {})")
     here.execute(
         statement.format(
