@@ -154,7 +154,7 @@ class Helm:
             holder = watched.holder()
             # Without a Lease it is Helm alone, or a run that has not written it yet, or an earlier version's.
             age = seconds_since(stored["since"])
-            alone = age < (GRACE_SECONDS if watched.was_held else most)
+            alone = age < (GRACE_SECONDS if watched.was_held(age) else most)
             if holder or alone:  # perhaps a run that is alive
                 if time.monotonic() > deadline:
                     self.module.fail_json(

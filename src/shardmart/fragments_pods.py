@@ -22,12 +22,17 @@ from shardmart.declare import fragments_chart
 from shardmart.errors import ShardmartError, UnreachableError
 from shardmart.fragments import cli
 from shardmart.fragments.configuration import FILE
+from shardmart.fragments.connection import UnknownOutcomeError
 from shardmart.platforms.kubernetes import KubernetesPlatform
 from shardmart.platforms.state import State
 
 ENDED = "command terminated with exit code"
 OWN = ("Error from server", "error: ", "Unable to connect to the server", "The connection to the server", "E0", "E1")
 """How lines of kubectl begin when it fails itself."""
+NEVER = OWN[2:4]
+"""So it begins where it reached nobody."""
+LOST = ("EOF", "connection reset", "broken pipe", "lost connection", "stream error", "connection unexpectedly closed")
+"""What kubectl says of a connection that there was."""
 HERE = {"--help", "-h", "layout"}
 """Words of commands that ask no store."""
 
@@ -64,8 +69,10 @@ def invocation_beside(arguments: Sequence[str]) -> There | None:
 
 
 def run(there: There) -> int:
-    """Run it, pass on what it says as it says it, and return its exit code.  UnreachableError where kubectl did not
-    get as far as the command."""
+    """Run it, pass on what it says as it says it, and return its exit code.
+
+    UnreachableError where kubectl did not get as far as the command; UnknownOutcomeError where it lost it on the way.
+    """
     process = subprocess.Popen(  # noqa: S603
         there.words,
         stdin=subprocess.DEVNULL,
@@ -81,7 +88,9 @@ def run(there: There) -> int:
     listener = threading.Thread(target=_keep, args=(process.stderr, said), daemon=True)
     listener.start()
     try:
+        heard = False
         for line in process.stdout:
+            heard = True
             print(line, end="", flush=True)
         code = process.wait()
     finally:
@@ -93,11 +102,22 @@ def run(there: There) -> int:
         raise UnreachableError(f"there is no deployment {there.deployment}: run playbooks/fragments.yml")
     # kubectl's own last line says the exit code once more; where it has none, the command did not end, or never ran.
     ended = any(line.startswith(ENDED) for line in said)
-    if code and not ended and (own := [line.strip() for line in said if line.startswith(OWN)]):
+    own = [line.strip() for line in said if line.startswith(OWN)] if code and not ended else []
+    lost = (
+        bool(own)
+        and not own[-1].startswith(NEVER)
+        and (heard or len(own) < len(said) or any(word in own[-1] for word in LOST))
+    )
+    if own and not lost:
         raise UnreachableError(f"kubectl does not get to deployment {there.deployment}: {own[-1]}")
     for line in said:
         if not line.startswith(ENDED):
             print(line, end="", file=sys.stderr, flush=True)
+    if lost:
+        raise UnknownOutcomeError(
+            f"kubectl lost the command in deployment {there.deployment}, which may have done its work: look before "
+            f"you run it again: {own[-1]}"
+        )
     return code
 
 

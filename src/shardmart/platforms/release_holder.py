@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -92,25 +92,32 @@ class Watched:
 
     release: Release
     _renewed: str | None = None
-    _first_seen: float = field(default_factory=time.monotonic)
+    _seen: float = 0.0
+    _holder: str | None = None
 
-    @property
-    def was_held(self) -> bool:
-        """Whether there was a Lease: a run that kept one began the work."""
-        return self._renewed is not None
+    def was_held(self, pending_seconds: float) -> bool:
+        """Whether a run that kept a Lease began the work that has been pending for so long.
+
+        One from before that is another run's.  Both times are of the machine of that run, which writes its Lease first.
+        """
+        return self._renewed is not None and age(self._renewed) <= pending_seconds + LEASE_SECONDS
 
     def holder(self) -> str | None:
-        """The name of the run that works on the release; None when none is known, or the one that was is dead."""
-        found = json.loads(self.release.run("get", "lease", lease_of(self.release.name), "--output=json") or "{}")
-        spec = found.get("spec") or {}
-        renewed, holder = spec.get("renewTime"), str(spec.get("holderIdentity"))
-        if not renewed:
-            return None
-        if self._renewed is None:
-            self._renewed, self._first_seen = renewed, time.monotonic()
-        if renewed != self._renewed or age(renewed) < LEASE_SECONDS:
-            return holder
-        return holder if time.monotonic() - self._first_seen < LOOKED_AT_SECONDS else None
+        """The name of the run that works on the release; None when none is known, or the one that was is dead.
+
+        Where the Lease cannot be asked for, it is as it was.
+        """
+        words = ("--ignore-not-found", "--request-timeout=20s", "--output=json")
+        answer = self.release.run("get", "lease", lease_of(self.release.name), *words)
+        if answer is None:
+            return self._holder
+        spec = json.loads(answer or "{}").get("spec") or {}
+        renewed = spec.get("renewTime")
+        if renewed and renewed != self._renewed:
+            self._renewed, self._seen = renewed, time.monotonic()
+        lives = renewed and (age(renewed) < LEASE_SECONDS or time.monotonic() - self._seen < LOOKED_AT_SECONDS)
+        self._holder = str(spec.get("holderIdentity")) if lives else None
+        return self._holder
 
 
 def age(renewed: str) -> float:

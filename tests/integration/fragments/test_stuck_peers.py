@@ -144,4 +144,5 @@ def test_a_node_that_is_stopped_in_the_middle_of_a_statement_is_given_up(
             for process in family:
                 process.send_signal(signal.SIGCONT)
         assert connection.closed
+    monkeypatch.undo()
     mend(nodes)

@@ -216,6 +216,18 @@ def test_where_kubectl_fails_itself_the_nodes_are_not_reached(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "says", ["echo error: unexpected EOF >&2", "echo placed; echo error: no >&2", "echo asked >&2; echo error: no >&2"]
+)
+def test_a_command_that_kubectl_lost_may_have_done_its_work(
+    laptop: Path, capsys: pytest.CaptureFixture[str], says: str
+) -> None:
+    """Not 3, after which a person would place the order again."""
+    answers(laptop, f"{says}; exit 1")
+    assert fragments_pods.main(["crud", "place-order"]) == 1
+    assert "may have done its work: look before you run it again" in capsys.readouterr().err
+
+
 def test_what_a_command_says_is_not_taken_for_kubectls_words(laptop: Path) -> None:
     answers(laptop, "echo 'error: rows differ' >&2; echo command terminated with exit code 1 >&2; exit 1")
     assert fragments_pods.main(["status"]) == 1

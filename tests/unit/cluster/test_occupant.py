@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ def test_another_cluster_is_refused_by_what_lies_there_and_what_removes_it(
         assert f"ansible-playbook -i inventories/{inventory} playbooks/destroy.yml -e destroy_data=true" in said
         assert "\n" not in said
     assert {file: file.read_text() for file in folder.iterdir()} == before
+
+
+def test_a_description_that_does_not_say_its_context_is_of_the_same_cluster(tmp_path: Path) -> None:
+    """One that an earlier version wrote."""
+    there = replace(ON_KIND, kubernetes=replace(ON_KIND.kubernetes, context=None))  # type: ignore[type-var]
+    folder = folder_of(there, tmp_path / "state")
+    occupant.refuse_another(folder, ON_KIND)
+    with pytest.raises(ClusterError, match="another one"):
+        occupant.refuse_another(folder, pods("other"))
 
 
 @pytest.mark.parametrize("cluster", [PROCESSES, ON_KIND, GIVEN])

@@ -180,6 +180,51 @@ def test_lease_of_a_run_that_was_killed_holds_nothing(helm: Helm, monkeypatch: p
     assert "kubectl delete secret sh.helm.release.v1.shop.v3" in helm.calls()
 
 
+def test_run_that_renewed_once_and_was_killed_holds_nothing(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    helm.store("pending-upgrade", age_s=3600)
+    helm.lease(age_s=7200)  # of a machine of another time
+    monkeypatch.setattr(release_holder, "LOOKED_AT_SECONDS", 1)
+    looks, now = iter([7190]), [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def later(seconds: float) -> None:
+        now[0] += seconds
+        for age in looks:
+            helm.lease(age_s=age)
+            return
+
+    monkeypatch.setattr("time.sleep", later)
+    assert helm.module()["changed"]
+    assert "kubectl delete secret sh.helm.release.v1.shop.v3" in helm.calls()
+
+
+def test_lease_that_cannot_be_asked_for_frees_nothing(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    helm.store("pending-upgrade", age_s=3600)
+    helm.lease(age_s=5)
+    run, looks = release_holder.Release.run, iter(range(9))
+
+    def now_and_then(release: Any, *words: str, data: str | None = None) -> str | None:
+        return None if words[:2] == ("get", "lease") and next(looks) == 1 else run(release, *words, data=data)
+
+    def later(_seconds: float) -> None:
+        if next(looks) > 3:
+            helm.store("deployed")
+
+    monkeypatch.setattr(release_holder.Release, "run", now_and_then)
+    monkeypatch.setattr("time.sleep", later)
+    helm.module()
+    assert not any("delete secret" in call for call in helm.calls())
+
+
+def test_lease_of_an_earlier_run_says_nothing_of_helm_alone(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    helm.store("pending-upgrade", age_s=100)
+    helm.lease(age_s=3600)
+    monkeypatch.setattr(release_holder, "LOOKED_AT_SECONDS", 0)
+    monkeypatch.setattr("time.sleep", lambda _seconds: helm.store("deployed"))
+    helm.module()
+    assert not any("delete secret" in call for call in helm.calls())
+
+
 def test_release_without_a_lease_is_left_to_helm_for_as_long_as_a_run_may_take(
     helm: Helm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

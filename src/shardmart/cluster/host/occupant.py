@@ -43,7 +43,12 @@ def _found(folder: Path, cluster: Cluster) -> tuple[str, str] | None:
         return _unfinished(folder, cluster)
     except (DescriptionError, OSError):
         return None  # by a command that reads it, and says so
-    return None if place(there) == place(cluster) else (_what(there), _inventory(there))
+    return None if _is_same(place(there), place(cluster)) else (_what(there), _inventory(there))
+
+
+def _is_same(one: tuple[str | None, ...], other: tuple[str | None, ...]) -> bool:
+    """Whether two places are one; a description of an earlier version does not say its context."""
+    return len(one) == len(other) and all(a == b or a is None or b is None for a, b in zip(one, other, strict=True))
 
 
 def _unfinished(folder: Path, cluster: Cluster) -> tuple[str, str] | None:

@@ -37,7 +37,9 @@ def insert_random_data(
                 written[collection] += _write(target, collection, part, check=check)
             if number % 10 == 0:
                 notice(f"{number * CUSTOMERS_AT_A_TIME:,} customers on MongoDB")
-        if not check and shop.seeding not in before:
+        # Where apply has not made and sharded the collection, one made by writing to it would stay as it is.
+        kept = "seedings" in target.list_collection_names(filter={"name": "seedings"})
+        if kept and not check and shop.seeding not in before:
             done = asdict(shop.seeding)
             key = {"_id": "-".join(str(int(value)) for value in done.values())}
             target.seedings.update_one(key, {"$setOnInsert": done}, upsert=True)

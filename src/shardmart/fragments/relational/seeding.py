@@ -21,6 +21,8 @@ from .products import COLUMNS
 CUSTOMERS_AT_A_TIME = 1000
 Before = Mapping[str, Sequence[Seeding]]
 """The name of a node, and the seedings that it remembers."""
+KEEPS_SEEDINGS = "SELECT to_regclass('seedings') IS NOT NULL"
+"""Not so in a schema of an earlier version, until `apply`."""
 TABLES: dict[str, tuple[str, ...]] = {
     "customer": (
         "region", "customer_id", "customer_name", "email", "street", "postcode", "city", "country", "created_at",
@@ -76,8 +78,8 @@ def insert_random_data(
 def _remembered(configuration: Configuration, node: Node, wanted: Seeding) -> list[Seeding]:
     """The seedings of this seed, over the same fragments, that a node has all of."""
     with reader(configuration, node) as connection:
-        if not scalar(connection, "SELECT to_regclass('seedings') IS NOT NULL"):
-            return []  # a schema of an earlier version, looked at with --check
+        if not scalar(connection, KEEPS_SEEDINGS):
+            return []
         query = """SELECT seed, catch_all, users, orders_per_user, products FROM Seedings
             WHERE seed = %s AND catch_all = %s"""
         return [Seeding(*row) for row in rows(connection, query, wanted.seed, wanted.catch_all)]
@@ -85,6 +87,8 @@ def _remembered(configuration: Configuration, node: Node, wanted: Seeding) -> li
 
 def _remember(configuration: Configuration, node: Node, done: Seeding) -> None:
     with application(configuration, node) as connection:
+        if not scalar(connection, KEEPS_SEEDINGS):
+            return
         connection.execute(
             "INSERT INTO Seedings VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
             (done.seed, done.catch_all, done.users, done.orders_per_user, done.products),
