@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shardmart.cluster.host import certificates
+from shardmart.cluster.host.processes import send_signal
 from shardmart.cluster.protocol.connection import Deadline
 from shardmart.fragments import configuration as configurations
 from shardmart.fragments.configuration import Configuration, Node
@@ -94,7 +95,7 @@ class RegionNodes:
         assert found, f"{name} does not run"
         family = [found, *found.children(recursive=True)]
         for process in family:
-            process.send_signal(signal.SIGKILL)
+            send_signal(process, signal.SIGKILL)  # those of a server end with it
         for process in family:
             process.wait(10)
 

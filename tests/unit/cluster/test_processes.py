@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shardmart.cluster.host.processes import Process, has_ended, note_pid, stop
+from shardmart.cluster.host.processes import Process, has_ended, note_pid, send_signal, stop
 
 LEADER_LEAVES = """
 import ctypes, os, sys, threading
@@ -114,3 +115,10 @@ def test_server_of_other_arguments_is_the_same_server(tmp_path: Path) -> None:
             assert found.pid == it.pid
         finally:
             it.kill()
+
+
+def test_signal_to_a_process_that_ended_meanwhile_is_no_failure() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    known = psutil.Process(child.pid)
+    child.wait()
+    send_signal(known, signal.SIGTERM)

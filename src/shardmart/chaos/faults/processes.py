@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import psutil
 
 from shardmart.cluster.description import Node
-from shardmart.cluster.host.processes import has_ended
+from shardmart.cluster.host.processes import has_ended, send_signal
 from shardmart.platforms.embedded import EmbeddedPlatform
 
 from ..errors import ChaosError
@@ -47,7 +47,7 @@ class Kill(Fault):
         victims = list(running(self, "to kill").values())
         self.begun = time.time()
         for victim in victims:
-            victim.send_signal(signal.SIGKILL)
+            send_signal(victim, signal.SIGKILL)
         await_death(victims)
 
     def end(self) -> None:

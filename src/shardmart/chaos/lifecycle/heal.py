@@ -10,7 +10,7 @@ from functools import partial
 
 import psutil
 
-from shardmart.cluster.host.processes import has_ended
+from shardmart.cluster.host.processes import has_ended, send_signal
 from shardmart.errors import ShardmartError
 from shardmart.platforms.state import State
 
@@ -69,7 +69,7 @@ def heal(state: State) -> list[str]:
     ended, left = [], []
     for record in records.active(state):
         if guard := guard_of(record):
-            guard.send_signal(signal.SIGTERM)
+            send_signal(guard, signal.SIGTERM)
             await_true(partial(has_ended, guard), END_SECONDS)
         try:
             if record.id in {still.id for still in records.active(state)}:

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -118,6 +119,12 @@ def live(processes: Iterable[Process]) -> dict[str, psutil.Process]:
 
 def _words(process: psutil.Process) -> tuple[str, ...]:
     return tuple(process.cmdline())
+
+
+def send_signal(process: psutil.Process, number: int) -> None:
+    """Send a signal; nothing to do where the process has ended meanwhile."""
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
 
 
 def _program(command: Sequence[str]) -> tuple[str, ...]:
@@ -272,7 +279,7 @@ def stop(processes: Iterable[Process], *, wait_seconds: float = 60) -> list[str]
     alive = live(asked)
     running = [(process, alive[process.name]) for process in asked if process.name in alive]
     for _, found in running:
-        found.send_signal(signal.SIGTERM)
+        send_signal(found, signal.SIGTERM)
     deadline = Deadline(wait_seconds)
     while left := [process.name for process, found in running if not has_ended(found)]:
         deadline.pause(f"{', '.join(left)} to end; still there, see their logs (nothing was killed)")
@@ -310,6 +317,6 @@ def rotate_logs(processes: Iterable[Process], *, larger_than: int) -> list[str]:
                 older.replace(process.log_file.with_name(f"{process.log_file.name}.{n + 1}"))
         process.log_file.replace(process.log_file.with_name(f"{process.log_file.name}.1"))
         if found := process.running():
-            found.send_signal(signal.SIGUSR1)
+            send_signal(found, signal.SIGUSR1)
         rotated.append(process.name)
     return rotated

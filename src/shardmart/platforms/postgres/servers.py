@@ -19,7 +19,7 @@ import psutil
 
 from ...cluster.errors import ClusterError
 from ...cluster.host.files import write_whole
-from ...cluster.host.processes import has_ended, holder_of
+from ...cluster.host.processes import has_ended, holder_of, send_signal
 from ...cluster.protocol.connection import Deadline
 from . import programs
 from .host import MARKER, Host
@@ -240,7 +240,7 @@ def converge(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool 
             stop([server], deadline)
         server.configure()
         if outdated and live and not restart:
-            live.send_signal(signal.SIGHUP)
+            send_signal(live, signal.SIGHUP)
         if not server.running():
             started.append((server, server.start()))
             if restart:
@@ -272,7 +272,7 @@ def stop(servers: Iterable[Server], deadline: Deadline, *, check_mode: bool = Fa
     running = [(server, found) for server in servers if (found := server.running())]
     if not check_mode:
         for _, found in running:
-            found.send_signal(signal.SIGINT)
+            send_signal(found, signal.SIGINT)
         while alive := [server.name for server, found in running if not has_ended(found)]:
             deadline.pause(f"{', '.join(alive)} to end (nothing was killed)")
     return [f"stop {server.name}" for server, _ in running]
