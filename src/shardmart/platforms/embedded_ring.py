@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..cluster.host.files import write_whole
 from ..cluster.host.processes import Process, stop
 from ..ring.declared import Declared, wait_until_whole
 from ..ring.declared import converge as have
+from ..ring.node.nodes import NOTICED_SECONDS
 from ..ring.settings import FILE, Settings
 from .platform import PlatformError
 from .standalone import Standalone, start_all, stop_all
@@ -117,6 +119,9 @@ class EmbeddedRing:
         start_all(self.servers, self.folder, mongod, wait_seconds=wait_seconds)
         for process in outdated:
             asyncio.run(wait_until_whole(settings, wait_seconds))
+            # Clients are in other processes and tell nobody what they know: one that still does without the node before
+            # would have no holder left for the keys of the two.
+            time.sleep(NOTICED_SECONDS)
             stop([process], wait_seconds=wait_seconds)
             start_all(self.servers, self.folder, mongod, wait_seconds=wait_seconds)
 

@@ -67,7 +67,7 @@ class View:
     members: Mapping[str, Member]
     move: Move | None
     reaps: int = 0
-    """How often tombstones have ended: a node that was not told of each time has an old folder (`upkeep`)."""
+    """The number of the last end of tombstones: a node that was not told of it has an old folder (`upkeep`)."""
 
     @property
     def rings(self) -> tuple[Ring, ...]:
@@ -197,23 +197,38 @@ class Membership:
         where = {"_id": self.ring, "epoch": view.epoch, "move.phase": CLEAN}
         return await self._update(where, update, "another mover has finished it")
 
-    async def serve(self, name: str, before: str | None, process: str) -> bool:
-        """Say that a node's new process has been compared and may serve; False when somebody else said something."""
-        where = {"_id": self.ring, f"members.{name}.process": before}
-        done = await self._answer(self._rings.update_one(where, {"$set": {f"members.{name}.process": process}}))
-        return bool(done.matched_count)
+    async def withdraw(self, member: Member, token: str) -> bool:
+        """Say that a node waits to be compared by the holder of `token`; False when it is not as `member` any more.
 
-    async def withdraw(self, name: str, before: str | None) -> bool:
-        """Say that a node waits to be compared, until `serve`; False when somebody else said something."""
-        where = {"_id": self.ring, f"members.{name}.process": before}
-        done = await self._answer(self._rings.update_one(where, {"$set": {f"members.{name}.process": None}}))
-        return bool(done.matched_count)
+        Whoever compared it until now can neither empty it nor let it serve from here on.
+        """
+        name = f"members.{member.name}"
+        where = {"_id": self.ring, f"{name}.identity": member.identity, f"{name}.process": member.process}
+        waits = {f"{name}.process": None, f"{name}.token": token}
+        return bool((await self._answer(self._rings.update_one(where, {"$set": waits}))).matched_count)
 
-    async def reap(self, view: View) -> bool:
+    async def serve(self, name: str, token: str, process: str) -> bool:
+        """Say that a node's new process has been compared and may serve; False when another has withdrawn it since."""
+        where = {"_id": self.ring, f"members.{name}.token": token}
+        update = {"$set": {f"members.{name}.process": process}, "$unset": {f"members.{name}.token": ""}}
+        return bool((await self._answer(self._rings.update_one(where, update))).matched_count)
+
+    async def empties(self, view: View, name: str, token: str) -> View:
+        """Begin the epoch in which a withdrawn node is emptied; ChangeRefusedError when another has withdrawn it since.
+
+        What the node gets from then on is of this epoch, so that nothing of it is taken by a removal that comes late.
+        """
+        update: Document = {"$inc": {"epoch": 1}}
+        if view.move and view.move.phase == COPY:  # data lies by `before` in the new epoch, too
+            update["$set"] = {"move.epoch": view.epoch + 1}
+        where = {"_id": self.ring, "epoch": view.epoch, f"members.{name}.token": token}
+        return await self._update(where, update, f"epoch {view.epoch} has ended, or another compares {name}")
+
+    async def reap(self, view: View, count: int) -> bool:
         """Count that tombstones end; False unless nodes, their processes and the count are those of `view`."""
         processes = {f"members.{name}.process": member.process for name, member in view.members.items()}
         where = {"_id": self.ring, "epoch": view.epoch, "reaps": _reaps(view), **processes}
-        done = await self._answer(self._rings.update_one(where, {"$set": {"reaps": view.reaps + 1}}))
+        done = await self._answer(self._rings.update_one(where, {"$set": {"reaps": count}}))
         return bool(done.matched_count)
 
     async def lease(self, work: str, holder: str, seconds: float) -> bool:

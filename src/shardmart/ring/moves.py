@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 
 from .errors import ChangeRefusedError, NodeAwayError, RingError, WrongNodeError
 from .membership import CLEAN, COPY, Membership, Move, View
+from .node.connection import WAITS
 from .node.nodes import Nodes
 from .placement.ring import DEFAULT_COPIES, DEFAULT_VIRTUAL_NODES, Arc, Ring, changes
 from .repair.comparison import ARCS_AT_ONCE, Compared, batches, bring, compare, size, within
@@ -194,7 +195,8 @@ class Mover:
                 raise ChangeRefusedError(f"{move.dead} is left behind already: a ring does without one node at a time")
             if view.ring.copies < 2 and lost in view.ring.weights:
                 raise ChangeRefusedError(f"{lost} cannot be left behind: it has the only copy of its keys")
-            if self.nodes[lost].away is None:
+            await self.nodes.look([lost])
+            if self.nodes[lost].away in (None, WAITS):
                 raise ChangeRefusedError(f"{lost} answers: only a node that is lost for good is left behind")
             fields: dict[str, object] = {"move.dead": lost}
             stays = lost in view.ring.weights
@@ -291,7 +293,7 @@ class Mover:
     async def _switch(self, view: View) -> View:
         move = view.move
         assert move
-        await Upkeep(self.nodes).deliver()
+        await Upkeep(self.nodes).deliver(strict=True)
         for name in view.nodes:  # a hint that its node has not got might be for the next ring
             if name != move.dead:
                 await self.nodes[name].check()

@@ -214,9 +214,9 @@ def test_no_tombstone_ends_while_a_node_that_returns_is_compared(running: RingSe
             await client.put("key", 1)
             await client.delete("key")
             client.upkeep.tombstone_seconds = -60
-            assert await other.nodes.membership.withdraw("n1", other.view.members["n1"].process)
+            assert await other.nodes.membership.withdraw(other.view.members["n1"], "token")
             before = client.nodes.view
-            assert not await client.nodes.membership.reap(before)
+            assert not await client.nodes.membership.reap(before, 1)
             assert await client.upkeep.reap() == 0
             await other.nodes.refresh()
             await back(other, "n1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -93,6 +94,25 @@ def test_an_answer_may_take_long_while_it_comes_and_not_when_it_stops() -> None:
         with pytest.raises(TimeoutError):
             await node.drained(hangs)
         await patient.close()
+        await node.close()
+
+    run(test())
+
+
+async def swallows_cancellations() -> AsyncIterator[dict[str, Any]]:
+    """What a driver does whose `wait_for` (Python 3.11) gets a cancellation together with an answer."""
+    yield {"_id": 0}
+    with suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    yield {"_id": 1}
+
+
+def test_an_answer_that_comes_together_with_its_end_of_time_is_no_other_error() -> None:
+    async def test() -> None:
+        node = connection(timeout_seconds=0.05)
+        late: Any = swallows_cancellations()
+        with pytest.raises(NodeAwayError, match="TimeoutError"):
+            await node.answer(node.drained(late), 30)
         await node.close()
 
     run(test())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 from uuid import UUID
 
 import pytest
 from bson import Binary, Code, Decimal128, Int64, ObjectId
 
 from shardmart.ring.errors import KeyTypeError
+from shardmart.ring.node.record import draft
 from shardmart.ring.placement.keys import Grouped, canonical, from_id, hash_of, to_id
 
 
@@ -63,12 +65,20 @@ def test_a_uuid_is_its_binary_of_subtype_4() -> None:
     assert canonical(value) != canonical(value.bytes)
 
 
-@pytest.mark.parametrize(
-    "wrong", [None, [1], {"a": 1}, (1, 2), "\ud800", Code("x"), Grouped(Code("x"), "y"), 1 << 63, -(1 << 63) - 1]
-)
+@pytest.mark.parametrize("wrong", [None, [1], {"a": 1}, (1, 2), "\ud800", 1 << 63, -(1 << 63) - 1])
 def test_a_key_without_a_place_is_refused(wrong: object) -> None:
     with pytest.raises(KeyTypeError):
         hash_of(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("code", [Code("x"), Grouped(Code("x"), "y"), Grouped("x", Code("y"))])
+def test_code_is_given_no_value_and_what_is_kept_under_it_lies_where_it_lay(code: Any) -> None:
+    with pytest.raises(KeyTypeError, match="Code"):
+        draft(code, 1, deleted=False, kind="u")
+    text = Grouped(str(code.group), str(code.name)) if isinstance(code, Grouped) else str(code)
+    assert hash_of(code) == hash_of(text)
+    assert from_id(to_id(code)) == code  # listings, hints and comparisons meet it
+    assert draft(code, None, deleted=True, kind="u").deleted
 
 
 def test_a_group_lies_together() -> None:
@@ -84,6 +94,9 @@ def test_the_places_are_those_written_down_in_docs_ring() -> None:
     """Data lies by these numbers: whoever changes one needs another PLACEMENT."""
     assert hash_of("cart-1") == 3921044923097409205
     assert hash_of(1) == 4713389289416364797
+    for beyond in ("1E400", "1E500", "Infinity"):
+        assert hash_of(Decimal128(beyond)) == hash_of(float("inf")) == -226961755031021426
+    assert hash_of(Decimal128("-1E400")) == hash_of(float("-inf")) != hash_of(float("inf"))
     assert hash_of(ObjectId("0123456789abcdef01234567")) == 3543286035152675755
 
 

@@ -166,6 +166,8 @@ class Connection:
         async with asyncio.timeout(self.timeout_seconds * 2) as limit:
             async for document in cursor:
                 found.append(document)
+                if limit.expired():  # its cancellation came together with an answer, and the driver swallowed it
+                    raise TimeoutError
                 limit.reschedule(asyncio.get_running_loop().time() + self.timeout_seconds * 2)
         return found
 

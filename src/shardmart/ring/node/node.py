@@ -183,6 +183,10 @@ class Node(Connection):
         found = await self.listed(lambda: self.hints.find({"_id": {"$in": ids}}))
         return [hinted(one) for one in found]
 
+    async def hint_targets(self) -> list[str]:
+        """The nodes for which hints are kept here."""
+        return await self.use(lambda: self.hints.distinct("to"))
+
     async def hint_count(self) -> int:
         """How many hints are kept here."""
         return await self.use(lambda: self.hints.count_documents({}))
@@ -251,9 +255,8 @@ class Node(Connection):
             await self.answer(self.records.update_one({"_id": FENCE}, new, upsert=True))
         else:
             where = {"_id": FENCE, "id": instead_of}
-            await self.answer(
-                self.records.update_one(where, {"$set": {"id": identity, "r": reaps}, "$max": {"e": epoch}})
-            )
+            taken = {"$set": {"id": identity, "r": reaps}, "$max": {"e": epoch}, "$unset": {"filling": ""}}
+            await self.answer(self.records.update_one(where, taken))
         found = await self.answer(self.records.find_one({"_id": FENCE}))
         return str((found or {}).get("id"))
 
@@ -281,14 +284,40 @@ class Node(Connection):
             epoch = later
 
     async def reaps(self) -> int:
-        """How often it was told that tombstones end."""
+        """The number of the last end of tombstones that it was told of."""
         found = await self.answer(self.records.find_one({"_id": FENCE}, {"r": 1}))
         return int((found or {}).get("r", 0))
 
-    async def count_reaps(self, reaps: int) -> None:
-        """Note on the node itself that tombstones end for the time `reaps`; it must be the process expected."""
-        noted = {"$max": {"r": reaps}}
-        await self.use(lambda: self.records.update_one({"_id": FENCE, "id": self.identity}, noted))
+    async def count_reaps(self, known: int, reaps: int) -> bool:
+        """Note on the node itself that tombstones end for the time `reaps`; it must be the process expected.
+
+        False when it was not told of the time `known`, or was told of one as late as this by somebody else.
+        """
+        where: Document = {"_id": FENCE, "id": self.identity, "r": {"$gte": known, "$lt": reaps}}
+        if not known:  # a fence that an earlier version made has no count
+            where["r"] = {"$not": {"$gte": reaps}}
+        done = await self.use(lambda: self.records.update_one(where, {"$set": {"r": reaps}}))
+        return bool(done.matched_count)
+
+    async def emptied(self, identity: str, reaps: int) -> bool:
+        """Whether it was emptied for the ends of tombstones up to `reaps` and has not been filled by all since."""
+        where = {"_id": FENCE, "id": identity, "filling": reaps}
+        return await self.answer(self.records.find_one(where, {"_id": 1})) is not None
+
+    async def note_emptied(self, identity: str, reaps: int, epoch: int) -> bool:
+        """Note that; False when it serves another epoch than the one in which it was emptied."""
+        where = {"_id": FENCE, "id": identity, "e": epoch}
+        return bool((await self.answer(self.records.update_one(where, {"$set": {"filling": reaps}}))).matched_count)
+
+    async def note_told(self, identity: str, before: int, reaps: int, *, emptied: bool) -> bool:
+        """Note that it was told of all ends of tombstones up to `reaps`; False unless its count is still `before`.
+
+        With `emptied` only if it was, for these.
+        """
+        where = {"_id": FENCE, "id": identity, "r": before or {"$in": [None, 0]}}
+        where |= {"filling": reaps} if emptied else {}
+        noted = {"$set": {"r": reaps}, "$unset": {"filling": ""}}
+        return bool((await self.answer(self.records.update_one(where, noted))).matched_count)
 
     async def serves(self) -> int:
         """The epoch of its fence."""

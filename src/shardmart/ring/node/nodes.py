@@ -21,6 +21,8 @@ from .node import Node
 from .record import Record
 
 WATCH_SECONDS = 0.5
+NOTICED_SECONDS = 6 * WATCH_SECONDS
+"""Within this every client that is not itself held up has read the membership twice, and asks a node that serves."""
 Answer = TypeVar("Answer")
 
 

@@ -25,7 +25,7 @@ from bson import Int64
 from bson.errors import BSONError
 
 from ..errors import ValueTooLargeError, ValueTypeError
-from ..placement.keys import Key, canonical, from_id, hash_of, to_id
+from ..placement.keys import Key, canonical, from_id, hash_of, refuse_code, to_id
 
 Document = dict[str, Any]
 
@@ -128,9 +128,11 @@ class Record:
 def draft(key: Key, value: Any, *, deleted: bool, kind: str) -> Record:
     """A record without a number yet.
 
-    ValueTypeError when BSON cannot hold the value; ValueTooLargeError when it would not fit a document, envelope
-    included, nor a hint, which has the key twice.
+    KeyTypeError; ValueTypeError when BSON cannot hold the value; ValueTooLargeError when it would not fit a document,
+    envelope included, nor a hint, which has the key twice.
     """
+    if not deleted:
+        refuse_code(key)
     record = Record(
         key,
         Version(0, new_write(kind)),

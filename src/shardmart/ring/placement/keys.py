@@ -69,6 +69,8 @@ def canonical(key: Key) -> bytes:
 
 def hash_of(key: Key) -> int:
     """Where a key lies: a number from -2^63 to 2^63 - 1."""
+    if isinstance(key, Decimal128) and not key.to_decimal().is_nan() and math.isinf(number := float(key.to_decimal())):
+        return hash_bytes(b"ninf" if number > 0 else b"n-inf")  # placement 1 has all beyond a double in one place
     return hash_bytes(b"s" + _text(key.group) if isinstance(key, Grouped) else canonical(key))
 
 
@@ -79,7 +81,7 @@ def hash_bytes(text: bytes) -> int:
 
 def to_id(key: Key) -> Any:
     """The `_id` a key has on its nodes."""
-    canonical(key)  # refuses what has no place
+    canonical(key)  # refuses what has no place; not `Code`, which nodes may hold from earlier (`refuse_code`)
     return {"g": key.group, "i": key.name} if isinstance(key, Grouped) else key
 
 
@@ -88,9 +90,16 @@ def from_id(value: Any) -> Key:
     return Grouped(value["g"], value["i"]) if isinstance(value, dict) else value
 
 
-def _text(text: str) -> bytes:
-    if isinstance(text, Code):
+def refuse_code(key: Key) -> None:
+    """KeyTypeError for `Code`, which MongoDB holds apart from its text and a ring does not.
+
+    Whoever gives a key a value asks.  What an earlier version kept under one is still read, moved and deleted.
+    """
+    if any(isinstance(text, Code) for text in (key if isinstance(key, Grouped) else [key])):
         raise KeyTypeError("a key of type Code has no place on the ring: MongoDB holds it apart from its text")
+
+
+def _text(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:

@@ -4,7 +4,9 @@ Any client may do it, in the background or once (`shardmart ring tend`); a lease
 goes wrong if it is two.
 
 - A node whose process is not the one the membership knows (it was started again, or its folder is another) is compared
-  with every other node before it serves.  Until then clients treat it as away.
+  with every other node before it serves, by one client at a time: a lease keeps the others off, and who works on when
+  his has ended can neither empty the node nor let it serve.  Until then clients treat it as away.
+- One whose folder is older than tombstones that have ended is emptied first, and no node is compared with it before.
 - A node that did not answer for a while and is the same process may have carried out late what it was asked before:
   it is compared with the others when it is back, and so are all nodes every ten minutes.  Meanwhile it serves: a read
   asks every holder.
@@ -21,14 +23,15 @@ import asyncio
 import logging
 import secrets
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 
-from ..errors import NodeAwayError, RingError, StaleRingError, WrongNodeError
+from ...tasks import cancel, kept_running
+from ..errors import NodeAwayError, RingError, StoreError, WrongNodeError
 from ..membership import View
-from ..node.connection import FENCE, WORK_SECONDS
+from ..node.connection import WORK_SECONDS
 from ..node.node import Node
 from ..node.nodes import Nodes
 from ..node.record import Document, Record
@@ -55,6 +58,8 @@ class Upkeep:
         self.holder = secrets.token_hex(8)
         self._settled: dict[tuple[str, str], tuple[int, int]] = {}
         """Two nodes → how often each had been absent when they were compared last."""
+        self._said: dict[str, str] = {}
+        """What could not be done → why, as it was logged last."""
 
     async def run(self) -> None:
         """Tend the ring until cancelled."""
@@ -75,9 +80,13 @@ class Upkeep:
     async def tend(self) -> None:
         """Bring back the nodes that can come back, and deliver the hints that can be delivered."""
         await self.nodes.refresh()
-        for name in self.nodes.away():
-            with suppress(NodeAwayError, WrongNodeError):  # `away` says why; the others are tended all the same
-                await self.bring_back(name)
+        left = list(self.nodes.away())
+        while left:
+            for name in left:
+                with self._others_all_the_same(f"bring {name} back"):
+                    await self.bring_back(name)
+            now = list(self.nodes.away())
+            left = now if len(now) < len(left) else []  # one may have waited for another that serves now
         await self.deliver()
         await self.settle()
 
@@ -90,7 +99,7 @@ class Upkeep:
             absences = self.nodes[one].absences, self.nodes[other].absences
             if self._settled.get((one, other)) == absences:
                 continue
-            with suppress(NodeAwayError, StaleRingError):  # the next round finds them unsettled still
+            with self._others_all_the_same(f"compare {one} with {other}"):  # unsettled still in the next round
                 if arcs := held_by_both(view, one, other):
                     found.add(await compare(self.nodes[one], self.nodes[other], arcs, view.epoch))
                 self._settled[one, other] = absences
@@ -115,51 +124,148 @@ class Upkeep:
         if process == member.process:
             await self.nodes.look([name])
             return False
-        # From here on no tombstone ends until it serves: `Membership.reap` wants the processes that it knows.
-        await self.nodes.membership.withdraw(name, member.process)
-        view = await self.nodes.refresh()
-        if await node.reaps() < view.reaps and view.ring.copies > 1:
-            if not trust:
-                await self._empty(view, name)
-            await node.answer(node.records.update_one({"_id": FENCE}, {"$max": {"r": view.reaps}}))
-        if not trust:
-            found = Compared()
-            for other in view.nodes:
-                if other not in (name, view.dead) and (arcs := held_by_both(view, name, other)):
-                    found.add(await compare(node, self.nodes[other], arcs, view.epoch))
-            self.compared[name] = found
-        if (await node.look()) != (identity, process):
-            raise NodeAwayError(name, "it was started again while it was compared")
-        await self.nodes.membership.serve(name, view.members[name].process, process)
+        async with self._alone(name) as token:
+            # From here on no tombstone ends until it serves: `Membership.reap` wants the processes that it knows.
+            if not await self.nodes.membership.withdraw(member, token):
+                raise NodeAwayError(
+                    name, "another client has brought it back, or its folder is not taken for it any more"
+                )
+            await self._bring_back(await self.nodes.refresh(), name, (identity, process), token, trust=trust)
         await self.nodes.refresh()
         log.info("%s is back: %s", name, self.compared.get(name))
         return True
 
-    async def _empty(self, view: View, name: str) -> None:
+    async def _bring_back(self, view: View, name: str, is_now: tuple[str, str], token: str, *, trust: bool) -> None:
+        node, (identity, process) = self.nodes[name], is_now
+        told = await node.reaps()
+        older = told < view.reaps
+        met: dict[str, tuple[str | None, str]] = {}
+        if trust and not older:
+            partners: list[str] = []
+        else:
+            met, old = await self._meet(view, name, trust=trust)
+            partners = old if trust else list(met)
+            if old and not trust:
+                raise NodeAwayError(name, _waits_for(name, old[0], older=older))
+        emptied = older and not trust and view.ring.copies > 1
+        if emptied and not await node.emptied(identity, view.reaps):
+            view = await self._empty(view, name, identity, token)
+        if partners or not trust:
+            self.compared[name] = await self._compare(view, name, partners)
+        met[name] = is_now
+        if any([await self.nodes[one].look() != found for one, found in met.items()]):
+            raise NodeAwayError(name, "it or another was started again while they were compared")
+        if older and not await node.note_told(identity, told, view.reaps, emptied=emptied):
+            raise NodeAwayError(name, "somebody else has emptied or filled it meanwhile")
+        if not await self.nodes.membership.serve(name, token, process):
+            raise NodeAwayError(name, "another client compares it")
+
+    @asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[str]:
+        """Be the one that brings a node back, until the end or as long as the store answers; the token of this time."""
+        token, work, membership = secrets.token_hex(8), f"return of {name}", self.nodes.membership
+        if not await membership.lease(work, token, LEASE_SECONDS):
+            raise NodeAwayError(name, "another client compares it")
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(LEASE_SECONDS / 4)
+                with suppress(StoreError):
+                    await membership.lease(work, token, LEASE_SECONDS)
+
+        renewing = asyncio.create_task(kept_running(renew))
+        try:
+            yield token
+        finally:
+            await cancel(renewing)
+            with suppress(StoreError):
+                await membership.release(work, token)
+
+    async def _meet(self, view: View, name: str, *, trust: bool) -> tuple[dict[str, tuple[str | None, str]], list[str]]:
+        """What all others are, and which of them are older than tombstones that have ended (in a ring of one copy none
+        count as older).  NodeAwayError when one does not answer or holds other data; with `trust` it is left out.
+        """
+        met: dict[str, tuple[str | None, str]] = {}
+        old: list[str] = []
+        for other in view.nodes:
+            if other in (name, view.dead):
+                continue
+            try:
+                found, told = await self.nodes[other].look(), await self.nodes[other].reaps()
+            except NodeAwayError as error:
+                if not trust:
+                    raise
+                log.warning("%s is trusted without a look at what only %s may hold: %s", name, other, error)
+                continue
+            if found[0] == view.members[other].identity:
+                met[other] = found
+                if told < view.reaps and view.ring.copies > 1:
+                    old.append(other)
+            elif not trust:
+                raise NodeAwayError(name, f"the server of {other} does not hold its data: the two cannot be compared")
+        return met, old
+
+    async def _compare(self, view: View, name: str, others: Iterable[str]) -> Compared:
+        found = Compared()
+        for other in others:
+            if arcs := held_by_both(view, name, other):
+                found.add(await compare(self.nodes[name], self.nodes[other], arcs, view.epoch))
+        return found
+
+    async def _empty(self, view: View, name: str, identity: str, token: str) -> View:
         """Empty a node whose folder is older than tombstones that have ended: it may hold what was deleted.
 
-        Only while all others are there and none of them is older too: they have everything that counts.
+        Only while all others are there and none of them is older too: they have everything that counts.  What it is
+        filled with is of a new epoch, and what is removed is not.
         """
-        for other in view.nodes:
-            if other not in (name, view.dead) and await self.nodes[other].reaps() < view.reaps:
-                raise NodeAwayError(
-                    name,
-                    f"its folder is older than deletions that have ended, and so is that of {other}: "
-                    f"`shardmart ring tend --trust {name}` takes it all the same, and what was deleted may be back",
-                )
-        gone = await self.nodes[name].clear(view.epoch)
+        if not await self.nodes.membership.lease(f"return of {name}", token, LEASE_SECONDS):
+            raise NodeAwayError(name, "another client compares it")
+        view = await self.nodes.membership.empties(view, name, token)
+        node = self.nodes[name]
+        await node.fence(view.epoch)
+        gone = await node.clear(view.epoch - 1)
+        if not await node.note_emptied(identity, view.reaps, view.epoch):
+            raise NodeAwayError(name, "another client empties it")
         log.warning("%s: its folder is older than deletions that have ended: emptied of %d records", name, gone)
+        return view
+
+    @contextmanager
+    def _others_all_the_same(self, what: str, *, strict: bool = False) -> Iterator[None]:
+        """Go on with other nodes when this cannot be done, and log why, once.
+
+        Not without the store; and with `strict` only past a node that is away.
+        """
+        try:
+            yield
+        except StoreError:
+            raise
+        except RingError as error:
+            if strict and not isinstance(error, NodeAwayError):
+                raise
+            if self._said.get(what) != str(error):
+                self._said[what] = str(error)
+                log.warning("cannot %s: %s", what, error)
+        else:
+            self._said.pop(what, None)
 
     # Hints
 
-    async def deliver(self) -> int:
-        """Deliver the hints whose nodes answer; returns how many."""
+    async def deliver(self, *, strict: bool = False) -> int:
+        """Deliver the hints whose nodes answer; returns how many.
+
+        What one node refuses is logged, and the others get theirs; with `strict` it is raised.
+        """
         view = self.nodes.view
         count = 0
-        for keeper in view.nodes:
-            if self.nodes[keeper].away is None:
-                with suppress(NodeAwayError):
-                    count += await self._deliver_from(view, self.nodes[keeper])
+        for keeper in [self.nodes[name] for name in view.nodes if self.nodes[name].away is None]:
+            targets: list[str] = []
+            with self._others_all_the_same(f"list the hints of {keeper.name}", strict=strict):
+                targets = await keeper.hint_targets()
+            for target in targets:
+                if target in view.nodes and target != view.dead and self.nodes[target].away is not None:
+                    continue
+                with self._others_all_the_same(f"deliver hints of {keeper.name} to {target}", strict=strict):
+                    count += await self._deliver(view, keeper, target)
         return count
 
     async def hints(self) -> dict[str, int]:
@@ -176,15 +282,12 @@ class Upkeep:
                 waiting[one["_id"]] += one["count"]
         return dict(waiting)
 
-    async def _deliver_from(self, view: View, keeper: Node) -> int:
+    async def _deliver(self, view: View, keeper: Node, target: str) -> int:
         count = 0
-        for target in await keeper.use(lambda: keeper.hints.distinct("to")):
-            if target in view.nodes and target != view.dead and self.nodes[target].away is not None:
-                continue
-            while hints := await keeper.hints_for(target, BATCH, BATCH_BYTES):
-                await self._hand_over(view, target, hints)
-                await keeper.forget_hints(target, hints)
-                count += len(hints)
+        while hints := await keeper.hints_for(target, BATCH, BATCH_BYTES):
+            await self._hand_over(view, target, hints)
+            await keeper.forget_hints(target, hints)
+            count += len(hints)
         return count
 
     async def _hand_over(self, view: View, target: str, records: Sequence[Record]) -> None:
@@ -216,9 +319,12 @@ class Upkeep:
         if not ended:
             return 0
         # All is looked at before it is counted, and counted on every node before anything goes: a folder that was
-        # copied before it had one of these tombstones has the smaller count.
-        _, silent = await self.nodes.ask(view.nodes, lambda node: node.count_reaps(view.reaps + 1))
-        if silent or not await self.nodes.membership.reap(view):
+        # copied before it had one of these tombstones has the smaller count.  No number is used twice: a round that
+        # ended half way has told some nodes its own, and a folder may have been copied since.
+        told, silent = await self.nodes.ask(view.nodes, lambda node: node.reaps())
+        count = max([view.reaps, *told.values()]) + 1
+        counted, more = await self.nodes.ask(view.nodes, lambda node: node.count_reaps(view.reaps, count))
+        if silent or more or not all(counted.values()) or not await self.nodes.membership.reap(view, count):
             return 0
         for some in batches(ended, BATCH):
             await self.nodes.ask(view.nodes, lambda node, some=some: node.forget(some))  # type: ignore[misc]
@@ -242,6 +348,15 @@ class Upkeep:
             )
 
         return [record for record in tombstones if canonical(record.key) not in waiting and everywhere(record)]
+
+
+def _waits_for(name: str, other: str, *, older: bool) -> str:
+    if not older:
+        return f"the folder of {other} is older than deletions that have ended: that node goes first"
+    return (
+        f"its folder is older than deletions that have ended, and so is that of {other}: "
+        f"`shardmart ring tend --trust {name}` takes it all the same, and what was deleted may be back"
+    )
 
 
 def held_by_both(view: View, one: str, other: str) -> list[Arc]:
