@@ -18,6 +18,7 @@ from shardmart.ring_command.servers import STORE
 from tests.support.rings import DATABASE, RingServers, assert_equal_copies, back, key_of, ring, run, until
 
 Call = Callable[..., Awaitable[Any]]
+pytestmark = pytest.mark.full
 
 
 def content(running: RingServers, name: str) -> list[dict[str, Any]]:
@@ -81,7 +82,6 @@ def test_a_deletion_stays_when_an_old_folder_returns_together_with_other_nodes(r
     run(test())
 
 
-@pytest.mark.full
 def test_a_deletion_stays_when_the_last_node_has_an_old_folder_and_all_were_started_again(
     running: RingServers,
 ) -> None:
