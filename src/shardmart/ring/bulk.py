@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +19,9 @@ from .node.nodes import Nodes
 from .node.record import Record, Version, clock
 from .placement.keys import Key, canonical, to_id
 from .reading import Found, Reader, found
+from .repair.comparison import by_size
 from .writing import Writer
 
-BATCH, BATCH_BYTES = 500, 8 << 20
 SINGLE_AT_ONCE = 32
 BATCH_TIMEOUTS = 5
 """A batch may take as long as this many single operations."""
@@ -49,7 +49,7 @@ async def write(writer: Writer, drafts: Iterable[Record]) -> int:
     Of two drafts of one key in one batch the later one is written.  Raises as writing one does.
     """
     count = 0
-    for batch in _batches(drafts):
+    for batch in by_size(drafts):
         latest = {canonical(one.key): one for one in batch}
         groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
         view = writer.nodes.view
@@ -139,17 +139,3 @@ async def _singly(writer: Writer, drafts: list[Record]) -> None:
             await writer.write(record)
 
     await asyncio.gather(*(one(record) for record in drafts))
-
-
-def _batches(drafts: Iterable[Record]) -> Iterator[list[Record]]:
-    """As many as fit a request: by count and by bytes."""
-    batch: list[Record] = []
-    total = 0
-    for one in drafts:
-        if batch and (len(batch) == BATCH or total + one.size > BATCH_BYTES):
-            yield batch
-            batch, total = [], 0
-        batch.append(one)
-        total += one.size
-    if batch:
-        yield batch

@@ -16,7 +16,7 @@ from .membership import View
 from .node.nodes import Nodes
 from .node.record import BLIND, CONDITIONAL, Version, draft
 from .placement.keys import Key
-from .reading import Found, Reader, found
+from .reading import Found, Reader, again, found
 from .repair.upkeep import Upkeep
 from .settings import Settings
 from .writing import Acknowledged, Writer
@@ -69,16 +69,16 @@ class RingClient:
 
     async def get(self, key: Key) -> Found | None:
         """The newest value of a key; None when there is none or it was deleted.  UnavailableError."""
-        return found(await self._reader.again(lambda: self._reader.newest(key)))
+        return found(await again(self.nodes, lambda: self._reader.newest(key)))
 
     async def get_many(self, keys: Iterable[Key]) -> list[Found]:
         """Those of these keys that have a value, in no order."""
         wanted = list(keys)
-        return await self._reader.again(lambda: bulk.read(self._reader, wanted))
+        return await again(self.nodes, lambda: bulk.read(self._reader, wanted))
 
     async def get_group(self, group: str) -> list[Found]:
         """Every value of a group (`Grouped`), in the order of their names."""
-        records = await self._reader.again(lambda: self._reader.group(group))
+        records = await again(self.nodes, lambda: self._reader.group(group))
         return [one for record in records if (one := found(record))]
 
     def iterate(self, *, page: int = 500, without: Collection[str] = ()) -> AsyncIterator[Found]:

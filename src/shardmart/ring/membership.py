@@ -205,13 +205,13 @@ class Membership:
         name = f"members.{member.name}"
         where = {"_id": self.ring, f"{name}.identity": member.identity, f"{name}.process": member.process}
         waits = {f"{name}.process": None, f"{name}.token": token}
-        return bool((await self._answer(self._rings.update_one(where, {"$set": waits}))).matched_count)
+        return await self._done(where, {"$set": waits})
 
     async def serve(self, name: str, token: str, process: str) -> bool:
         """Say that a node's new process has been compared and may serve; False when another has withdrawn it since."""
         where = {"_id": self.ring, f"members.{name}.token": token}
         update = {"$set": {f"members.{name}.process": process}, "$unset": {f"members.{name}.token": ""}}
-        return bool((await self._answer(self._rings.update_one(where, update))).matched_count)
+        return await self._done(where, update)
 
     async def empties(self, view: View, name: str, token: str) -> View:
         """Begin the epoch in which a withdrawn node is emptied; ChangeRefusedError when another has withdrawn it since.
@@ -228,8 +228,7 @@ class Membership:
         """Count that tombstones end; False unless nodes, their processes and the count are those of `view`."""
         processes = {f"members.{name}.process": member.process for name, member in view.members.items()}
         where = {"_id": self.ring, "epoch": view.epoch, "reaps": _reaps(view), **processes}
-        done = await self._answer(self._rings.update_one(where, {"$set": {"reaps": count}}))
-        return bool(done.matched_count)
+        return await self._done(where, {"$set": {"reaps": count}})
 
     async def lease(self, work: str, holder: str, seconds: float) -> bool:
         """Take or renew the lease on some work; False while another holds it."""
@@ -251,6 +250,10 @@ class Membership:
     async def release(self, work: str, holder: str) -> None:
         """Give a lease back."""
         await self._answer(self._leases.delete_one({"_id": f"{self.ring}:{work}", "holder": holder}))
+
+    async def _done(self, where: Document, update: Document) -> bool:
+        """Update the ring; False when it is not as `where` says."""
+        return bool((await self._answer(self._rings.update_one(where, update))).matched_count)
 
     async def _update(self, where: Document, update: Document, refusal: str) -> View:
         document = await self._answer(

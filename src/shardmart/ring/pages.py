@@ -8,13 +8,14 @@ asked late to one that was asked early.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
+from functools import partial
 
-from .errors import NodeAwayError, StaleRingError, UnavailableError
+from .errors import NodeAwayError, StaleRingError
 from .node.nodes import Nodes
 from .node.record import Record
 from .placement.keys import canonical, hash_of
 from .placement.ring import HIGHEST, LOWEST
-from .reading import Found, found, keep_newest
+from .reading import Found, again, found, keep_newest
 
 ATTEMPTS = 20
 
@@ -23,23 +24,11 @@ async def iterate(nodes: Nodes, page: int, without: Collection[str]) -> AsyncIte
     """See `RingClient.iterate`.  UnavailableError."""
     place = LOWEST
     while place <= HIGHEST:
-        records, last = await _page(nodes, place, page, without)
+        records, last = await again(nodes, partial(_read, nodes, place, page, without), ATTEMPTS)
         for record in records:
             if value := found(record):
                 yield value
         place = last + 1
-
-
-async def _page(nodes: Nodes, first: int, limit: int, without: Collection[str]) -> tuple[list[Record], int]:
-    for _ in range(ATTEMPTS):
-        try:
-            return await _read(nodes, first, limit, without)
-        except StaleRingError:
-            await nodes.refresh()
-        except UnavailableError:
-            if not await nodes.one_is_back():
-                raise
-    raise UnavailableError(f"the ring kept changing; {ATTEMPTS} attempts")
 
 
 async def _read(nodes: Nodes, first: int, limit: int, without: Collection[str]) -> tuple[list[Record], int]:

@@ -39,23 +39,24 @@ def found(record: Record | None) -> Found | None:
     return None if record is None or record.deleted else Found(record.key, record.value, record.version)
 
 
+async def again(nodes: Nodes, read: Callable[[], Awaitable[Answer]], attempts: int = ATTEMPTS) -> Answer:
+    """Run a read; when the ring has changed, read the membership anew and run it once more."""
+    for _ in range(attempts):
+        try:
+            return await read()
+        except StaleRingError:
+            await nodes.refresh()
+        except UnavailableError:
+            if not await nodes.one_is_back():
+                raise
+    raise UnavailableError(f"the ring kept changing; {attempts} attempts")
+
+
 class Reader:
     """See the module.  Safe to use from many tasks of one event loop; `nodes` is open while it is used."""
 
     def __init__(self, nodes: Nodes) -> None:
         self.nodes = nodes
-
-    async def again(self, operation: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Run a read; when the ring has changed, read the membership anew and run it once more."""
-        for _ in range(ATTEMPTS):
-            try:
-                return await operation()
-            except StaleRingError:
-                await self.nodes.refresh()
-            except UnavailableError:
-                if not await self.nodes.one_is_back():
-                    raise
-        raise UnavailableError(f"the ring kept changing; {ATTEMPTS} attempts")
 
     async def newest(self, key: Key) -> Record | None:
         """The newest record of a key, tombstones included.  UnavailableError, StaleRingError."""

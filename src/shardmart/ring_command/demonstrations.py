@@ -11,10 +11,9 @@ from typing import Any, Protocol
 
 from shardmart.loader.progress import Reporter
 from shardmart.ring import RingClient, Settings, moves
-from shardmart.ring.bulk import BATCH
 from shardmart.ring.moves import Mover
 from shardmart.ring.node.nodes import Nodes
-from shardmart.ring.repair.comparison import batches, digest
+from shardmart.ring.repair.comparison import BATCH_RECORDS, batches, digest
 from shardmart.ring.repair.upkeep import held_by_both
 
 from .outcome import Outcome
@@ -129,11 +128,11 @@ async def backup(servers: Losing, count: int, reporter: Reporter) -> Outcome:
         await _find(ring, count, outcome, reporter, f"find every document without {killed}")
         reporter.begin("write", tenth + deleted)
         with outcome.step(f"change {tenth:,} and delete {deleted:,} without {killed}", tenth + deleted):
-            for some in batches(documents(tenth), BATCH):
+            for some in batches(documents(tenth), BATCH_RECORDS):
                 await ring.put_many((key, {**value, "changed": True}) for key, value in some)
                 reporter.advance(len(some))
                 reporter.tick()
-            for some in batches(list(documents(tenth + deleted))[tenth:], BATCH):
+            for some in batches(list(documents(tenth + deleted))[tenth:], BATCH_RECORDS):
                 await ring.delete_many(key for key, _ in some)
                 reporter.advance(len(some))
                 reporter.tick()
@@ -167,7 +166,7 @@ async def backup(servers: Losing, count: int, reporter: Reporter) -> Outcome:
 async def _insert(ring: RingClient, count: int, outcome: Outcome, reporter: Reporter) -> None:
     reporter.begin("insert", count)
     with outcome.step("insert", count):
-        for some in batches(documents(count), BATCH):
+        for some in batches(documents(count), BATCH_RECORDS):
             await ring.put_many(some)
             reporter.advance(len(some))
             reporter.tick()
@@ -177,7 +176,7 @@ async def _find(ring: RingClient, count: int, outcome: Outcome, reporter: Report
     reporter.begin("find", count)
     right = 0
     with outcome.step(name, count):
-        for some in batches(documents(count), BATCH):
+        for some in batches(documents(count), BATCH_RECORDS):
             wanted = dict(some)
             right += sum(found.value == wanted[str(found.key)] for found in await ring.get_many(wanted))
             reporter.advance(len(some))

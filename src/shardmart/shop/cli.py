@@ -112,9 +112,9 @@ def mail(
 @app.command("mail-server")
 def mail_server(config: Config) -> None:
     """Run the mail server of a shop on this machine, which keeps what it takes, until SIGTERM."""
-    from .mail.server import load, serve
+    from .mail.server import MailServer, serve
 
-    asyncio.run(serve(load(config)))
+    asyncio.run(serve(settings.load_part(config, MailServer)))
 
 
 Service = Annotated[str, typer.Argument(help=", ".join(CONSUMERS), metavar="SERVICE")]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -48,6 +48,9 @@ class Part(BaseModel):
     """A part of the file: unknown keys are refused, so that a misspelt one is not silently a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SomePart = TypeVar("SomePart", bound=Part)
 
 
 class Places(Part):
@@ -223,7 +226,12 @@ class Settings(Part):
 
 
 def load(file: Path) -> Settings:
-    """Read `file`; raises BadUseError naming the key that is wrong, and when others may read secrets."""
+    """Read the file of an instance, as `load_part` does."""
+    return load_part(file, Settings)
+
+
+def load_part(file: Path, part: type[SomePart]) -> SomePart:
+    """Read a file that is this part; BadUseError naming the key that is wrong, and when others may read secrets."""
     try:
         text, mode = file.read_text(), file.stat().st_mode
     except OSError as error:
@@ -238,7 +246,7 @@ def load(file: Path) -> Settings:
     elif mode & 0o077:
         raise BadUseError(f"{file} holds secrets and others may read it: chmod 600 {file}")
     try:
-        return Settings.model_validate(document)
+        return part.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         key = ".".join(map(str, first["loc"]))

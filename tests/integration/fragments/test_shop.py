@@ -6,21 +6,17 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure
 
-from shardmart.cluster.converge import sharding, users
-from shardmart.cluster.protocol.connection import Deadline, connect
 from shardmart.errors import BadUseError, RefusedError
 from shardmart.fragments import cli, money
-from shardmart.fragments.configuration import PASSWORDS, Configuration
+from shardmart.fragments.configuration import Configuration
 from shardmart.fragments.money import PriceError
 from shardmart.fragments.mongodb import aggregations
 from shardmart.fragments.mongodb.connection import database
-from shardmart.fragments.mongodb.layout import collections
 from shardmart.fragments.mongodb.seeding import insert_random_data as seed_mongodb
 from shardmart.fragments.mongodb.shop import MongoShop
 from shardmart.fragments.relational import verification
@@ -28,11 +24,10 @@ from shardmart.fragments.relational.seeding import insert_random_data as seed_re
 from shardmart.fragments.relational.shop import RelationalShop
 from shardmart.fragments.rows import Shop
 from shardmart.fragments.store import Row, Store
-from shardmart.loader.generation.dataset import Counts
+from tests.support.both_stores import COUNTS, both_stores, person, prepared_then_committed
 from tests.support.clusters import EmbeddedCluster, embedded_cluster
 from tests.support.region_nodes import REGIONS, RegionNodes
 
-COUNTS = Counts(24, 3, 80)
 STORES = ("postgres", "mongodb")
 
 
@@ -44,29 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluste
 
 @pytest.fixture(scope="module")
 def configuration(nodes: RegionNodes, cluster: EmbeddedCluster) -> Configuration:
-    """Both stores, laid out as the role does it, with one data set in both."""
-    secret = nodes.folder / "secrets" / PASSWORDS["mongodb"]
-    spec = users.UserSpec("fragments", secret, ({"role": "readWrite", "db": "fragments"},))
-    users.converge([spec], cluster.router, users.Administrators(login=cluster.admin))
-    with connect(cluster.router, cluster.admin) as client:
-        specs = [
-            sharding.CollectionSpec(
-                name=each["name"],
-                shard_key=each["shard_key"],
-                indexes=tuple(each["indexes"]),
-                zone_ranges=tuple(sharding.ZoneRange(r["zone"], r["min"], r["max"]) for r in each["zone_ranges"]),
-                validator=each.get("validator"),
-            )
-            for each in collections(catch_all=False)
-        ]
-        sharding.converge_collections("fragments", specs, client, Deadline(60))
-        again = sharding.converge_collections("fragments", specs, client, Deadline(60))
-        assert again.changes == []
-    stores = replace(nodes.configuration, mongodb=(cluster.router, None))
-    shop = Shop(1, COUNTS, REGIONS)
-    seed_relational(stores, shop)
-    seed_mongodb(stores, shop)
-    return stores
+    return both_stores(nodes, cluster)
 
 
 @pytest.fixture(params=STORES)
@@ -74,13 +47,6 @@ def shop(request: pytest.FixtureRequest, configuration: Configuration) -> Iterat
     opened: Store = RelationalShop(configuration) if request.param == "postgres" else MongoShop.connect(configuration)
     yield opened
     opened.close()
-
-
-def person(region: str, key: str, name: str = "Ada Lovelace") -> Row:
-    return {
-        "region": region, "customer_id": key, "customer_name": name, "email": "ada@example.com", "street": "Main 1",
-        "postcode": "1000", "city": "Rome", "country": "IT", "created_at": datetime(2026, 1, 2, tzinfo=UTC),
-    }  # fmt: skip
 
 
 def refusal(what: str) -> str:
@@ -244,16 +210,6 @@ def test_where_a_router_refuses_to_move_a_document_it_is_deleted_and_inserted_in
     assert found == [made | {"price_cents": 30000}]
     shop.delete_product("refused-move")
     shop.close()
-
-
-def prepared_then_committed(cluster: EmbeddedCluster) -> dict[str, int]:
-    """How many transactions each shard has prepared, because another shard was in them, and committed."""
-    found = {}
-    for shard in cluster.description.shards:
-        with connect(shard.addresses[0], cluster.members_credentials) as client:
-            facts = client.admin.command("serverStatus")["transactions"]
-        found[shard.name] = facts["totalPreparedThenCommitted"]
-    return found
 
 
 def test_mongodb_does_in_one_transaction_over_both_shards_what_touches_both(

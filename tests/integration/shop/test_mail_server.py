@@ -15,7 +15,8 @@ import pytest
 from shardmart.errors import BadUseError
 from shardmart.shop.mail import maildir
 from shardmart.shop.mail.maildir import KeptMail, letters
-from shardmart.shop.mail.server import load
+from shardmart.shop.mail.server import MailServer
+from shardmart.shop.settings import load_part
 from tests.support.clusters import free_ports
 from tests.support.shops import wait_until
 
@@ -118,4 +119,4 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     file.write_text("{}")
     file.chmod(0o644)
     with pytest.raises(BadUseError, match="others may read it: chmod 600"):
-        load(file)
+        load_part(file, MailServer)

@@ -72,7 +72,7 @@ def test_who_tells_customers_logs_in_to_the_mail_server_and_commands_know_where_
     assert SHOP is not None
     file = state / "mail-1.json"
     write_whole(file, configuration.mail_configuration(SHOP, configuration.Secrets(state / "secrets"), state / "kept"))
-    server = mail.load(file)
+    server = settings.load_part(file, mail.MailServer)
     assert (server.host, server.port, server.mailbox) == ("127.0.0.1", 3025, state / "kept")
     told = {}
     for shop in (SHOP, replace(SHOP, mail=None)):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import bson
 import pytest
 
-from shardmart.ring import bulk
 from shardmart.ring.errors import SettingsError, ValueTooLargeError, ValueTypeError
 from shardmart.ring.node.record import MAX_RECORD_BYTES, Record, Version, draft, new_write
+from shardmart.ring.repair.comparison import BATCH_RECORDS, by_size
 from shardmart.ring.settings import Settings
 
 
@@ -55,11 +55,11 @@ def test_a_value_that_bson_cannot_hold_is_refused_with_an_error_of_the_ring(valu
 
 def test_a_request_of_many_is_bounded_by_bytes_too() -> None:
     drafts = [draft(f"key-{n}", b"x" * (1 << 20), deleted=False, kind="u") for n in range(20)]
-    sizes = [len(batch) for batch in bulk._batches(drafts)]
+    sizes = [len(batch) for batch in by_size(drafts)]
     assert sum(sizes) == 20
     assert max(sizes) == 7
-    small = [draft(n, n, deleted=False, kind="u") for n in range(bulk.BATCH + 1)]
-    assert [len(batch) for batch in bulk._batches(small)] == [bulk.BATCH, 1]
+    small = [draft(n, n, deleted=False, kind="u") for n in range(BATCH_RECORDS + 1)]
+    assert [len(batch) for batch in by_size(small)] == [BATCH_RECORDS, 1]
 
 
 def test_settings_never_show_a_password() -> None:

@@ -22,6 +22,7 @@ COLUMNS = (
 )  # fmt: skip
 CONTENT = COLUMNS[:9]
 """What has to be equal. What a version was made from only serves to see conflicts."""
+TIME, NODE = COLUMNS.index("version_time"), COLUMNS.index("version_node")
 Key = tuple[str, str]
 Row = tuple[object, ...]
 Version = tuple[int, str]
@@ -86,7 +87,7 @@ def confirm(configuration: Configuration, found: Comparison) -> None:
     found.different = {
         key: again[key]
         for key, before in found.different.items()
-        if _differs(list(again[key].values()), max(_version(row) for row in before.values() if row))
+        if _differs(list(again[key].values()), max(version(row) for row in before.values() if row))
     }
 
 
@@ -94,12 +95,13 @@ def _differs(now: Sequence[Row | None], newest: Version) -> bool:
     there = [row for row in now if row is not None]
     if not there:
         return False
-    behind = len(there) < len(now) or any(_version(row) < newest for row in there)
-    return behind or len({row[: len(CONTENT)] for row in there}) > len({_version(row) for row in there})
+    behind = len(there) < len(now) or any(version(row) < newest for row in there)
+    return behind or len({row[: len(CONTENT)] for row in there}) > len({version(row) for row in there})
 
 
-def _version(row: Row) -> Version:
-    return cast(Version, (row[COLUMNS.index("version_time")], row[COLUMNS.index("version_node")]))
+def version(row: Row) -> Version:
+    """What decides between two rows of one key: the time, then the node."""
+    return cast(Version, (row[TIME], row[NODE]))
 
 
 def _per_region(sums: Mapping[tuple[str, int], tuple[int, str]]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from shardmart.errors import BadUseError, RefusedError, ShardmartError
 from ..configuration import Configuration, Node
 from ..connection import Connection, administrator, is_away, rows
 from . import comparison, subscriptions
-from .comparison import COLUMNS, CONTENT, Row
+from .comparison import COLUMNS, CONTENT, TIME, Row, version
 
 DAY_SECONDS = 86_400
 KEEP_TOMBSTONES_DAYS = 7.0
@@ -30,7 +30,6 @@ WATCH_SECONDS = 3.0
 """A worker that fails is started again every second, and is gone for a part of each; one that is slow never is."""
 
 INSERT = f"INSERT INTO Customer_Region ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"  # noqa: S608
-TIME, NODE = COLUMNS.index("version_time"), COLUMNS.index("version_node")
 
 
 @dataclass
@@ -103,17 +102,13 @@ def _restart_the_stuck(configuration: Configuration, nodes: tuple[Node, ...], fa
 
 
 def _is_stuck(configuration: Configuration, node: Node, other: Node) -> bool:
-    # The worker that is gone has no line of its own there.
-    query = """SELECT w.pid IS NULL, t.apply_error_count FROM pg_subscription s
-        JOIN pg_stat_subscription_stats t ON t.subid = s.oid
-        LEFT JOIN pg_stat_subscription w ON w.subid = s.oid AND w.worker_type = 'apply' WHERE s.subname = %s"""
     with administrator(configuration, node) as connection:
         end = time.monotonic() + WATCH_SECONDS
         while True:
-            found = connection.execute(query, (subscriptions.subscription(other),)).fetchone()
-            if not found or not found[1]:
+            found = subscriptions.standing(connection, other)
+            if not found or not found.errors:
                 return False
-            if found[0]:
+            if not found.running:
                 # One that is only cut off has errors, too; it goes on by itself, and could not be made anew now.
                 return subscriptions.reaches(connection, other)
             if time.monotonic() > end:
@@ -124,8 +119,8 @@ def _is_stuck(configuration: Configuration, node: Node, other: Node) -> bool:
 def _winner(by_node: dict[Node, Row | None]) -> Row:
     """The row that has to be everywhere."""
     there = [row for row in by_node.values() if row is not None]
-    best = max(there, key=lambda row: cast(Any, (row[TIME], row[NODE], row[: len(CONTENT)])))
-    twins = {row[: len(CONTENT)] for row in there if (row[TIME], row[NODE]) == (best[TIME], best[NODE])}
+    best = max(there, key=lambda row: cast(Any, (version(row), row[: len(CONTENT)])))
+    twins = {row[: len(CONTENT)] for row in there if version(row) == version(best)}
     if len(twins) > 1:  # written behind the triggers' back: one version, two contents; a new version decides
         return (*best[:TIME], cast(int, best[TIME]) + 1, *best[TIME + 1 :])
     return best

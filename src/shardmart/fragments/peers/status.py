@@ -28,10 +28,6 @@ COUNTS = """SELECT count(*) FILTER (WHERE NOT deleted), count(*) FILTER (WHERE d
     FROM Customer_Region"""
 SLOT = """SELECT active, wal_status, pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint,
         pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots WHERE slot_name = %s"""
-SUBSCRIPTION = """SELECT s.subenabled, t.pid IS NOT NULL, coalesce(x.apply_error_count, 0)
-    FROM pg_subscription s
-    LEFT JOIN pg_stat_subscription t ON t.subid = s.oid AND t.worker_type = 'apply'
-    LEFT JOIN pg_stat_subscription_stats x ON x.subid = s.oid WHERE s.subname = %s"""
 
 
 def status(
@@ -146,18 +142,16 @@ def _peer(
     """What `node` is told by `other`."""
     facts: dict[str, Any] = {"to": node.name, "from": other.name, "state": "streaming"}
     subscription = slot = None
-    errors_seen = 0
     if node in up:
         with administrator(configuration, node) as connection:
-            subscription = connection.execute(SUBSCRIPTION.encode(), (subscriptions.subscription(other),)).fetchone()
+            subscription = subscriptions.standing(connection, other)
     if other in up:
         with administrator(configuration, other) as connection:
             slot = connection.execute(SLOT.encode(), (subscriptions.slot(node, other),)).fetchone()
     if slot:
         facts |= {"wal_status": slot[1], "lag_bytes": slot[2], "kept_bytes": slot[3]}
     if subscription:
-        errors_seen = subscription[2]
-        facts["errors"] = errors_seen
+        facts["errors"] = subscription.errors
     facts["state"] = _state(node, other, up, subscription, slot)
     if facts["state"] in ("missing", "disabled", "slot missing", "slot lost", "stopped"):
         problems.append(f"{node.name} is not told by {other.name}: {facts['state']}: `shardmart fragments repair`")
@@ -178,21 +172,25 @@ def _peer(
 
 
 def _state(
-    node: Node, other: Node, up: tuple[Node, ...], subscription: tuple[Any, ...] | None, slot: tuple[Any, ...] | None
+    node: Node,
+    other: Node,
+    up: tuple[Node, ...],
+    subscription: subscriptions.Standing | None,
+    slot: tuple[Any, ...] | None,
 ) -> str:
     if node not in up or other not in up:
         return "away"
     if subscription is None:
         return "missing"
-    if not subscription[0]:
+    if not subscription.enabled:
         return "disabled"
     if slot is None:
         return "slot missing"
     if slot[1] == "lost":
         return "slot lost"
-    if not subscription[1] or not slot[0]:
+    if not subscription.running or not slot[0]:
         # A worker that fails is started again and again; one that waits for its peer has no error.
-        return "stopped" if subscription[2] else "connecting"
+        return "stopped" if subscription.errors else "connecting"
     return "streaming"
 
 

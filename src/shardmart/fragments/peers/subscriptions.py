@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -155,6 +156,26 @@ def _one(
         if not check:
             here.execute(sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(sql.Identifier(name)))
     return changes
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a subscription stands at its node: whether it is enabled, whether its worker runs, how often it failed."""
+
+    enabled: bool
+    running: bool
+    errors: int
+
+
+def standing(here: Connection, other: Node) -> Standing | None:
+    """How a node's subscription to `other` stands; None without one."""
+    # A worker that is gone has no line of its own in the view.
+    query = """SELECT s.subenabled, w.pid IS NOT NULL, coalesce(x.apply_error_count, 0)
+        FROM pg_subscription s
+        LEFT JOIN pg_stat_subscription w ON w.subid = s.oid AND w.worker_type = 'apply'
+        LEFT JOIN pg_stat_subscription_stats x ON x.subid = s.oid WHERE s.subname = %s"""
+    found = here.execute(query, (subscription(other),)).fetchone()
+    return Standing(*found) if found else None
 
 
 def make_anew(configuration: Configuration, node: Node, other: Node) -> str:

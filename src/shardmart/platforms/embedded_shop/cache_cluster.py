@@ -6,16 +6,62 @@ was elected, the roles stay as they are.  It moves no slot that has an owner.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
+from ...cluster.errors import ClusterError
 from ...cluster.protocol.connection import Deadline
 from ...cluster.shop import CACHE_BUS_PORTS, Instance
 from .configuration import CACHE_ADMINISTRATOR
-from .resp import Connection, RefusedError, connected
 
 SLOTS = 16_384
+TIMEOUT_SECONDS = 5.0
+
+
+class RefusedError(ClusterError):
+    """The server answered with an error."""
+
+
+class Connection:
+    """Commands to one node, one after the other."""
+
+    def __init__(self, node: Instance, client: Any) -> None:
+        self.node, self._client = node, client
+
+    def __call__(self, *words: str | int) -> Any:
+        """Its answer, in which text is text.  RefusedError, or ClusterError where there is none."""
+        from redis.exceptions import RedisError, ResponseError
+
+        try:
+            return self._client.execute_command(*words)
+        except ResponseError as error:
+            raise RefusedError(f"{self.node.name} refuses: {error}") from None
+        except RedisError as error:
+            raise ClusterError(f"{self.node.name} at {self.node.address} does not answer: {error}") from None
+
+
+@contextmanager
+def connected(node: Instance, user: str, password: str) -> Iterator[Connection]:
+    """A connection of this user.  ClusterError."""
+    from redis import Redis  # here: a cluster without a shop is made without it
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    with Redis(
+        host=node.host,
+        port=node.port,
+        username=user,
+        password=password,
+        decode_responses=True,
+        socket_timeout=TIMEOUT_SECONDS,
+        socket_connect_timeout=TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),  # each step looks first: who begins again is the next run
+    ) as client:
+        made = Connection(node, client)
+        made("PING")
+        yield made
 
 
 @dataclass
@@ -166,13 +212,9 @@ def _wait_until_well(ask: Mapping[str, Connection], deadline: Deadline) -> None:
         deadline.pause(f"{', '.join(ill)} to be well as a part of the cache")
 
 
-def _facts(text: str) -> dict[str, str]:
-    """Of lines NAME:VALUE."""
-    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-
-
 def _is_well(connection: Connection) -> bool:
-    told, following = (_facts(connection(*words)) for words in (("CLUSTER", "INFO"), ("INFO", "replication")))
+    told = dict(line.split(":", 1) for line in str(connection("CLUSTER", "INFO")).splitlines() if ":" in line)
+    following = connection("INFO", "replication")
     return (
         told["cluster_state"] == "ok"
         and told["cluster_slots_ok"] == str(SLOTS)

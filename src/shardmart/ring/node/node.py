@@ -257,8 +257,7 @@ class Node(Connection):
             where = {"_id": FENCE, "id": instead_of}
             taken = {"$set": {"id": identity, "r": reaps}, "$max": {"e": epoch}, "$unset": {"filling": ""}}
             await self.answer(self.records.update_one(where, taken))
-        found = await self.answer(self.records.find_one({"_id": FENCE}))
-        return str((found or {}).get("id"))
+        return str(await self._of_fence("id"))
 
     async def _have(self, collection: str) -> None:
         try:
@@ -285,8 +284,7 @@ class Node(Connection):
 
     async def reaps(self) -> int:
         """The number of the last end of tombstones that it was told of."""
-        found = await self.answer(self.records.find_one({"_id": FENCE}, {"r": 1}))
-        return int((found or {}).get("r", 0))
+        return int(await self._of_fence("r") or 0)
 
     async def count_reaps(self, known: int, reaps: int) -> bool:
         """Note on the node itself that tombstones end for the time `reaps`; it must be the process expected.
@@ -321,8 +319,11 @@ class Node(Connection):
 
     async def serves(self) -> int:
         """The epoch of its fence."""
-        found = await self.answer(self.records.find_one({"_id": FENCE}, {"e": 1}))
-        return int(found["e"]) if found else 0
+        return int(await self._of_fence("e") or 0)
+
+    async def _of_fence(self, field: str) -> Any:
+        """What the fence says, None without one or where it says nothing of that."""
+        return (await self.answer(self.records.find_one({"_id": FENCE}, {field: 1})) or {}).get(field)
 
     async def holds_records(self) -> bool:
         """Whether there is any record, tombstone or hint."""

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..node.connection import WORK_SECONDS
 from ..node.node import Node
@@ -29,6 +29,16 @@ FEW = 256
 LISTED = 20_000
 BATCH_RECORDS, BATCH_BYTES = 500, 8 << 20
 Item = TypeVar("Item")
+
+
+class Sized(Protocol):
+    """What says how many bytes it has."""
+
+    @property
+    def size(self) -> int: ...
+
+
+SizedItem = TypeVar("SizedItem", bound=Sized)
 
 
 class Digest(NamedTuple):
@@ -168,22 +178,23 @@ async def _send(
     source: Node, target: Node, wanted: list[Held], known: Collection[bytes], epoch: int, result: Compared
 ) -> None:
     """Give the target these records of the source; `known` are the keys that the target has some version of."""
-    for some in _by_size(wanted):
+    for some in by_size(wanted):
         ids = [held.id for held in some]
         result.new += await target.apply_many(await source.fetch(ids), epoch, WORK_SECONDS, held=known)
         result.sent += len(ids)
         result.bytes += sum(held.size for held in some)
 
 
-def _by_size(wanted: Iterable[Held]) -> Iterator[list[Held]]:
-    some: list[Held] = []
+def by_size(items: Iterable[SizedItem]) -> Iterator[list[SizedItem]]:
+    """As many as fit a request: by count and by the bytes that each says it has, but one at least."""
+    some: list[SizedItem] = []
     total = 0
-    for held in wanted:
-        if some and (len(some) == BATCH_RECORDS or total + held.size > BATCH_BYTES):
+    for item in items:
+        if some and (len(some) == BATCH_RECORDS or total + item.size > BATCH_BYTES):
             yield some
             some, total = [], 0
-        some.append(held)
-        total += held.size
+        some.append(item)
+        total += item.size
     if some:
         yield some
 

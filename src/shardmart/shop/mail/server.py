@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import logging
 import os
 import signal
@@ -16,7 +15,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from shardmart.errors import BadUseError, ShardmartError
 
@@ -45,22 +44,6 @@ class MailServer(Part):
     """So many messages at least; older ones go."""
     user: str
     password: Secret
-
-
-def load(file: Path) -> MailServer:
-    """Read `file`; BadUseError naming the key that is wrong, and when others may read the password."""
-    try:
-        text, mode = file.read_text(), file.stat().st_mode
-        if mode & 0o077:
-            raise BadUseError(f"{file} holds a secret and others may read it: chmod 600 {file}")
-        return MailServer.model_validate(json.loads(text))
-    except OSError as error:
-        raise BadUseError(f"cannot read {file}: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        raise BadUseError(f"{file} is not JSON: line {error.lineno}: {error.msg}") from None
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise BadUseError(f"{file}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from None
 
 
 class Handler:
