@@ -15,7 +15,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,23 +23,19 @@ from bson import encode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from shardmart.cluster.converge import sharding, users
-from shardmart.cluster.protocol.connection import Deadline
 from shardmart.cluster.protocol.connection import connect as connect_mongodb
-from shardmart.fragments.configuration import ADMIN, PASSWORDS, Configuration
+from shardmart.fragments.configuration import ADMIN, Configuration
 from shardmart.fragments.connection import administrator, application, connect, scalar
 from shardmart.fragments.money import BANDS
 from shardmart.fragments.mongodb import aggregations
 from shardmart.fragments.mongodb.connection import database
-from shardmart.fragments.mongodb.layout import collections
-from shardmart.fragments.mongodb.seeding import insert_random_data as seed_mongodb
 from shardmart.fragments.mongodb.shop import MongoShop
 from shardmart.fragments.relational import details, plans
-from shardmart.fragments.relational.seeding import insert_random_data as seed_relational
 from shardmart.fragments.relational.shop import RelationalShop
 from shardmart.fragments.rows import Shop
 from shardmart.fragments.store import Row, Store
 from shardmart.loader.generation.dataset import Counts
+from tests.support.both_stores import both_stores
 from tests.support.clusters import EmbeddedCluster, embedded_cluster
 from tests.support.region_nodes import REGIONS, RegionNodes, region_nodes
 
@@ -144,25 +139,8 @@ def indexes(nodes: RegionNodes, count: int) -> None:
 
 def beside(nodes: RegionNodes, cluster: EmbeddedCluster, customers: int, products: int) -> None:
     """The ten queries on both stores."""
-    secret = nodes.folder / "secrets" / PASSWORDS["mongodb"]
-    spec = users.UserSpec("fragments", secret, ({"role": "readWrite", "db": "fragments"},))
-    users.converge([spec], cluster.router, users.Administrators(login=cluster.admin))
-    with connect_mongodb(cluster.router, cluster.admin) as client:
-        specs = [
-            sharding.CollectionSpec(
-                each["name"],
-                each["shard_key"],
-                tuple(each["indexes"]),
-                tuple(sharding.ZoneRange(r["zone"], r["min"], r["max"]) for r in each["zone_ranges"]),
-                each.get("validator"),
-            )
-            for each in collections(catch_all=False)
-        ]
-        sharding.converge_collections("fragments", specs, client, Deadline(60))
-    stores = replace(nodes.configuration, mongodb=(cluster.router, None))
-    shop = Shop(1, Counts(customers, 4, products), REGIONS)
-    seed_relational(stores, shop)
-    seed_mongodb(stores, shop)
+    counts = Counts(customers, 4, products)
+    stores, shop = both_stores(nodes, cluster, counts), Shop(1, counts, REGIONS)
     for region in REGIONS:
         nodes.run(region, "ANALYZE")
     relational, mongodb = RelationalShop(stores), MongoShop.connect(stores)

@@ -20,7 +20,7 @@ from tests.support.region_nodes import REGIONS, RegionNodes
 COUNTS = Counts(24, 3, 80)
 
 
-def both_stores(nodes: RegionNodes, cluster: EmbeddedCluster) -> Configuration:
+def both_stores(nodes: RegionNodes, cluster: EmbeddedCluster, counts: Counts = COUNTS) -> Configuration:
     """Both stores, laid out as the role does it, with one data set in both."""
     secret = nodes.folder / "secrets" / PASSWORDS["mongodb"]
     spec = users.UserSpec("fragments", secret, ({"role": "readWrite", "db": "fragments"},))
@@ -40,7 +40,7 @@ def both_stores(nodes: RegionNodes, cluster: EmbeddedCluster) -> Configuration:
         again = sharding.converge_collections("fragments", specs, client, Deadline(60))
         assert again.changes == []
     stores = replace(nodes.configuration, mongodb=(cluster.router, None))
-    shop = Shop(1, COUNTS, REGIONS)
+    shop = Shop(1, counts, REGIONS)
     seed_relational(stores, shop)
     seed_mongodb(stores, shop)
     return stores

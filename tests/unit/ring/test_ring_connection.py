@@ -79,18 +79,6 @@ def test_of_many_who_wait_for_a_look_one_pays_the_timeout(monkeypatch: pytest.Mo
     run(test())
 
 
-class Cursor:
-    """A cursor whose documents come one by one."""
-
-    def __init__(self, documents: AsyncIterator[dict[str, Any]]) -> None:
-        self._documents = documents
-
-    async def to_list(self, length: int) -> list[dict[str, Any]]:
-        with suppress(StopAsyncIteration):
-            return [await anext(self._documents)]
-        return []
-
-
 async def documents(*seconds: float) -> AsyncIterator[dict[str, Any]]:
     for number, wait in enumerate(seconds):
         await asyncio.sleep(wait)
@@ -100,9 +88,9 @@ async def documents(*seconds: float) -> AsyncIterator[dict[str, Any]]:
 def test_an_answer_may_take_long_while_it_comes_and_not_when_it_stops() -> None:
     async def test() -> None:
         patient, node = connection(timeout_seconds=1.0), connection()
-        steady: Any = Cursor(documents(*[0.5] * 5))  # longer in all than one may take
+        steady: Any = documents(*[0.5] * 5)  # longer in all than one may take
         assert len(await patient.drained(steady)) == 5
-        hangs: Any = Cursor(documents(0, 30))
+        hangs: Any = documents(0, 30)
         with pytest.raises(TimeoutError):
             await node.drained(hangs)
         await patient.close()
@@ -122,7 +110,7 @@ async def swallows_cancellations() -> AsyncIterator[dict[str, Any]]:
 def test_an_answer_that_comes_together_with_its_end_of_time_is_no_other_error() -> None:
     async def test() -> None:
         node = connection(timeout_seconds=0.05)
-        late: Any = Cursor(swallows_cancellations())
+        late: Any = swallows_cancellations()
         with pytest.raises(NodeAwayError, match="TimeoutError"):
             await node.answer(node.drained(late), 30)
         await node.close()

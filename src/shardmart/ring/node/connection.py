@@ -40,8 +40,6 @@ FENCE = {"ring": "fence"}
 """`_id` of the fence; keys that are documents have other fields, so no key is like it."""
 WAITS = "it was started again and waits to be compared with the others"
 VALIDATION_FAILED, AUTHENTICATION_FAILED = 121, 18
-PART = 100
-"""Documents that are waited for at once; a server's first answer has 101."""
 WORK_SECONDS = 30.0
 """How long one request of upkeep or of a move may take."""
 Answer = TypeVar("Answer")
@@ -163,16 +161,19 @@ class Connection:
         return answer
 
     async def drained(self, cursor: AsyncCursor[Document]) -> list[Document]:
-        """All documents of a cursor; it is each next part that has to come in time, however many there are."""
+        """All documents of a cursor; it is each next one that has to come in time, however many there are."""
         found: list[Document] = []
-        while True:
-            async with asyncio.timeout(self.timeout_seconds * 2) as limit:
-                part = await cursor.to_list(PART)
-            if limit.expired():  # its cancellation came together with an answer, and the driver swallowed it
-                raise TimeoutError
-            if not part:
-                return found
-            found += part
+        now, seconds = asyncio.get_running_loop().time, self.timeout_seconds * 2
+        moved = now()
+        async with asyncio.timeout(seconds) as limit:
+            async for document in cursor:
+                found.append(document)
+                if limit.expired():  # its cancellation came together with an answer, and the driver swallowed it
+                    raise TimeoutError
+                if now() - moved > seconds / 20:  # to move it for every document costs more than to read one
+                    moved = now()
+                    limit.reschedule(moved + seconds)
+        return found
 
     async def listed(self, cursor: Callable[[], AsyncCursor[Document]]) -> list[Document]:
         """`use` of an operation whose answer may be large."""
