@@ -199,7 +199,7 @@ def ready(workload: Mapping[str, Any]) -> bool:
     return bool(
         status.get("observedGeneration") == workload["metadata"]["generation"]
         and status.get("readyReplicas", 0) == wanted
-        and status.get("updatedReplicas", wanted) == wanted
+        and status.get("updatedReplicas", 0) == wanted
     )
 
 
