@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .errors import NodeAwayError, StaleRingError
+from .errors import StaleRingError
 from .membership import View
 from .node.nodes import Nodes
 from .node.record import Record, Version, clock
@@ -81,13 +81,12 @@ async def _together(nodes: Nodes, view: View, holders: tuple[str, ...], drafts: 
             there,
             lambda node: node.apply_many(records, view.epoch, seconds, held=known[node.name], offered=True),
         )
-        keepers = [n for n in view.nodes if n not in holders] + there
-        hints = await _hint(nodes, view, records, silent, keepers, seconds) if silent and not late else set()
+        hints = {} if late else await nodes.leave_hints(view, records, there, silent, seconds)
         after, more = await nodes.ask(there, lambda node: node.read_many(ids, view.epoch, values=False))
     except StaleRingError:
         await nodes.refresh()
         return drafts
-    if late or more or hints is None or len({*there, *hints}) < nodes.required:
+    if late or more or hints.keys() != silent.keys() or len({*there, *hints.values()}) < nodes.required:
         return drafts
     written = [{canonical(held.key): held.version for held in answer} for answer in after.values()]
 
@@ -111,24 +110,6 @@ def _numbered(drafts: list[Record], before: Mapping[str, list[Record]]) -> list[
         replace(one, version=Version(max(numbers.get(canonical(one.key), 0) + 1, least), one.version.write))
         for one in drafts
     ]
-
-
-async def _hint(
-    nodes: Nodes, view: View, records: list[Record], targets: Iterable[str], keepers: list[str], seconds: float
-) -> set[str] | None:
-    """Leave records with the first keeper that answers, for each target; who that was, None when nobody did."""
-    found: set[str] = set()
-    for target in targets:
-        for name in keepers:
-            try:
-                await nodes[name].hint_many(records, target, view.epoch, seconds)
-            except NodeAwayError:
-                continue
-            found.add(name)
-            break
-        else:
-            return None
-    return found
 
 
 async def _singly(writer: Writer, drafts: list[Record]) -> None:

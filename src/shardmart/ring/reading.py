@@ -6,22 +6,26 @@ certain: where too many nodes are silent it raises UnavailableError.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from .errors import NodeAwayError, StaleRingError, UnavailableError
 from .membership import View
+from .node.connection import WORK_SECONDS
 from .node.node import Node
 from .node.nodes import Nodes
-from .node.record import Record, Version
+from .node.record import Record, Version, measured
 from .placement.keys import Key, canonical, hash_of, to_id
-from .repair.comparison import batches
+from .repair.comparison import by_size
 
 ATTEMPTS: Final = 10
 """How often an operation starts anew because the ring changed under it, or somebody else wrote the key."""
-MENDED_AT_ONCE: Final = 20
-"""So many records of any size are written within the time of one request."""
+MENDED_IN_ONE: Final = 20
+"""So many records of any size are written within the time of one request, and never more than WORK_SECONDS in all."""
+LEAST_SECONDS: Final = 0.001
+"""What a request gets whose time is over: no limit would be none at all."""
 Answer = TypeVar("Answer")
 
 
@@ -117,15 +121,19 @@ class Reader:
                 lagging[name] = late
 
         async def mend(node: Node) -> None:
-            for one in batches(lagging[node.name], MENDED_AT_ONCE):
-                await node.apply_many(one, view.epoch)
+            late, now = lagging[node.name], asyncio.get_running_loop().time
+            requests = -(-len(late) // MENDED_IN_ONE)
+            ends = now() + max(node.timeout_seconds, min(WORK_SECONDS, requests * node.timeout_seconds))
+            for some in by_size(map(measured, late)):
+                await node.apply_many(some, view.epoch, max(ends - now(), LEAST_SECONDS))
             await node.check()
 
         _, failed = await self.nodes.ask(lagging, mend)
-        for name in failed:  # what is read once must be found by who reads next: another node keeps it
-            for record in lagging[name]:
-                if not await self.nodes.leave_hints(view, record, answers.keys() - failed.keys(), [name]):
-                    raise UnavailableError(f"{record.key!r}: {failed[name]}, and no other node keeps it for that one")
+        kept = answers.keys() - failed.keys()
+        for name, why in failed.items():  # what is read once must be found by who reads next: another node keeps it
+            for some in by_size(map(measured, lagging[name])):
+                if not await self.nodes.leave_hints(view, some, kept, [name], WORK_SECONDS):
+                    raise UnavailableError(f"{some[0].key!r}: {why}, and no other node keeps it for that one")
 
 
 def keep_newest(newest: dict[bytes, Record], records: Iterable[Record]) -> None:

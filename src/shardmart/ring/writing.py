@@ -140,7 +140,7 @@ class Writer:
             try:
                 answers, silent = await self._apply(record, [name for name in holders if name not in kept], view.epoch)
                 kept |= answers.keys()
-                hints = await self.nodes.leave_hints(view, record, kept, silent)
+                hints = set((await self.nodes.leave_hints(view, [record], kept, silent)).values())
                 newer = max((version for version in answers.values() if version), default=None)
                 if silent.keys() - away:  # a version that the silent one has, or had, is known from hints
                     current = await self.reader.newest(record.key)

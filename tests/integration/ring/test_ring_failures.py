@@ -206,7 +206,7 @@ def test_a_hint_older_than_the_tombstone_loses(running: RingServers) -> None:
             old = await client.nodes["n3"].hints_of([key])
             await back(client, "n1")
             await client.delete(key)
-            await client.nodes["n3"].hint(old[0], "n1", client.view.epoch)  # an old hint turns up late
+            await client.nodes["n3"].hint_many([old[0]], "n1", client.view.epoch)  # an old hint turns up late
             await client.upkeep.deliver()
             assert await client.get(key) is None
             assert running.records("n1")[key] is None

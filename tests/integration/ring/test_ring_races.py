@@ -33,7 +33,7 @@ async def acknowledged_without(client: RingClient, key: str, value: str, number:
     """A write that n1 missed: n2, the other holder, has it, and n3 keeps the hint."""
     record = Record(key, Version(number, "u-missed"), value)
     await client.nodes["n2"].apply(record, client.view.epoch)
-    await client.nodes["n3"].hint(record, "n1", client.view.epoch)
+    await client.nodes["n3"].hint_many([record], "n1", client.view.epoch)
     return record
 
 
@@ -150,7 +150,7 @@ def test_a_folder_older_than_deletions_that_have_ended_is_emptied_and_filled_aga
             await client.put_many((f"key-{n}", "old") for n in range(60))
             deleted, hinted = key_of(client, "n1", "n2"), key_of(client, "n2", "n3")
             (old,) = await client.nodes["n2"].read_many([hinted], client.view.epoch)
-            await client.nodes["n1"].hint(old, "n3", client.view.epoch)
+            await client.nodes["n1"].hint_many([old], "n3", client.view.epoch)
             running.stop("n1")
             data = running.folder / "data" / "n1"
             shutil.copytree(data, running.folder / "older")
@@ -197,7 +197,7 @@ def test_hints_for_one_node_are_delivered_as_many_as_a_request_bears(running: Ri
             keeper = client.nodes["n3"]
             keys = [key for n in range(200) if client.view.holders(key := f"key-{n}") == ("n1", "n2")][:3]
             for key in keys:
-                await keeper.hint(Record(key, Version(1, "u-large"), b"x" * (3 << 20)), "n1", client.view.epoch)
+                await keeper.hint_many([Record(key, Version(1, "u-large"), b"x" * (3 << 20))], "n1", client.view.epoch)
             assert len(await keeper.hints_for("n1", 200, 7 << 20)) == 2
             assert len(await keeper.hints_for("n1", 200, 1)) == 1
             assert len(await keeper.hints_for("n1", 1, 7 << 20)) == 1

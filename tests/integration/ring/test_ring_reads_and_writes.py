@@ -18,8 +18,10 @@ from shardmart.ring import (
     ValueTooLargeError,
     WrongNodeError,
 )
+from shardmart.ring.node.connection import WORK_SECONDS
 from shardmart.ring.node.record import MAX_RECORD_BYTES
-from tests.support.rings import DATABASE, RingServers, make, ring, run
+from shardmart.ring.repair.comparison import BATCH_RECORDS
+from tests.support.rings import DATABASE, RingServers, assert_equal_copies, make, ring, run
 
 
 def test_a_put_is_on_exactly_its_holders_before_it_is_acknowledged(running: RingServers) -> None:
@@ -241,7 +243,9 @@ def test_a_value_too_large_with_its_envelope_is_refused_before_the_first_copy(ru
             owner, backup = client.view.holders("fits")
             (other,) = {"n1", "n2", "n3"} - {owner, backup}
             (record,) = await client.nodes[owner].read_many(["fits"], client.view.epoch)
-            await client.nodes[other].hint(record, backup, client.view.epoch)  # it fits wherever it may have to go
+            await client.nodes[other].hint_many(
+                [record], backup, client.view.epoch
+            )  # it fits wherever it may have to go
             await client.nodes[backup].forget([record])
             await client.upkeep.deliver()
             assert running.records(backup) == {"fits": fits}
@@ -282,5 +286,67 @@ def test_one_server_under_two_names_is_refused(running: RingServers) -> None:
         )
         with pytest.raises(WrongNodeError, match="one server under two names"):
             await make(twice, ["n1", "n2"])
+
+    run(test())
+
+
+def _lose(running: RingServers, name: str) -> None:
+    """A node's records go behind its back, and no hint says so: it lags with every key that it had."""
+    with running.admin(name) as client:
+        assert client[DATABASE].records.delete_many({"h": {"$exists": True}}).deleted_count > 1000
+
+
+def test_a_read_of_thousands_of_keys_mends_a_node_that_lags_in_a_few_requests_and_within_one_time(
+    running: RingServers,
+) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            keys = [f"key-{n}" for n in range(3000)]
+            await client.put_many((key, "value") for key in keys)
+            _lose(running, "n1")
+            node, given = client.nodes["n1"], list[tuple[int, float]]()
+            apply_many = node.apply_many
+
+            async def counted(records: Any, epoch: int, seconds: float) -> int:
+                given.append((len(records), seconds))
+                return await apply_many(records, epoch, seconds)
+
+            node.apply_many = counted  # type: ignore[method-assign, assignment]
+            assert len(await client.get_many(keys)) == 3000
+            missed = sum("n1" in client.view.holders(key) for key in keys)
+            assert sum(records for records, _ in given) == missed
+            assert len(given) <= missed / BATCH_RECORDS + 4, "as many as fit a request, for each set of holders"
+            assert all(2.0 <= seconds <= WORK_SECONDS for _, seconds in given)
+            assert_equal_copies(running, client)
+
+    run(test())
+
+
+def test_what_a_lagging_node_does_not_take_in_time_is_kept_for_it_by_another_and_the_read_answers(
+    running: RingServers,
+) -> None:
+    async def test() -> None:
+        async with ring(running, timeout_seconds=2.0) as client:
+            keys = [f"key-{n}" for n in range(3000)]
+            await client.put_many((key, "value") for key in keys)
+            _lose(running, "n1")
+
+            async def never(*_: object) -> int:
+                client.nodes["n1"].leave("does not answer")
+
+            requests: list[int] = []
+            for keeper in (client.nodes["n2"], client.nodes["n3"]):
+                hint_many = keeper.hint_many
+
+                async def counted(records: Any, *rest: Any, hint_many: Any = hint_many) -> None:
+                    requests.append(len(records))
+                    await hint_many(records, *rest)
+
+                keeper.hint_many = counted  # type: ignore[method-assign]
+            client.nodes["n1"].apply_many = never  # type: ignore[method-assign]
+            assert len(await client.get_many(keys)) == 3000
+            missed = sum("n1" in client.view.holders(key) for key in keys)
+            assert running.hints() == missed
+            assert len(requests) <= missed / BATCH_RECORDS + 4
 
     run(test())

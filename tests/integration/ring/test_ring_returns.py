@@ -210,7 +210,7 @@ def test_who_wakes_when_another_has_brought_the_node_back_changes_nothing(
                 await until("n1 is in service", done)
                 assert "n1" in (await other.put(new, "new")).nodes
                 (record,) = await other.nodes["n1"].read_many([new], other.view.epoch)
-                await other.nodes["n1"].hint(record, "n2", other.view.epoch)
+                await other.nodes["n1"].hint_many([record], "n2", other.view.epoch)
 
             before_it(client.nodes["n1"], sleeps_before, meanwhile)
             with pytest.raises(RingError):
@@ -302,7 +302,7 @@ def test_what_one_node_refuses_does_not_keep_hints_from_the_others(running: Ring
                 done = await client.put(key, 1)
                 (record,) = await client.nodes[target].read_many([key], client.view.epoch)
                 assert done.version == record.version
-                await client.nodes["n1"].hint(record, target, client.view.epoch)
+                await client.nodes["n1"].hint_many([record], target, client.view.epoch)
 
             async def full(*_: object, **__: object) -> int:
                 raise NodeRefusesError("n2", 14031, "the disk is full")

@@ -199,12 +199,8 @@ class Node(Connection):
         ]
         await self.use(lambda: self.hints.bulk_write(gone, ordered=False))
 
-    async def hint(self, record: Record, target: str, epoch: int) -> None:
-        """Keep a record for a node that is away; a newer hint stays."""
-        await self.hint_many([record], target, epoch, self.timeout_seconds)
-
-    async def hint_many(self, records: Sequence[Record], target: str, epoch: int, seconds: float) -> None:
-        """The same for many; `seconds` for all of them."""
+    async def hint_many(self, records: Sequence[Record], target: str, epoch: int, seconds: float | None = None) -> None:
+        """Keep records for a node that is away, newer hints stay; `seconds` for all of them, else as one operation."""
         updates = [
             UpdateOne(
                 {"_id": {"to": target, "key": to_id(record.key)}},
@@ -215,7 +211,7 @@ class Node(Connection):
         ]
 
         async def write() -> None:
-            with pymongo.timeout(seconds):
+            with pymongo.timeout(seconds or self.timeout_seconds):
                 await _once_more(lambda: self.hints.bulk_write(updates, ordered=False))
 
         await self.use(write, seconds)

@@ -7,7 +7,7 @@ nodes that are away until they are back.  It moves no data.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -157,24 +157,32 @@ class Nodes:
             raise stale
         return answers, silent
 
-    async def leave_hints(self, view: View, record: Record, kept: Collection[str], targets: Iterable[str]) -> set[str]:
-        """Leave a record with another node for each of its holders that are silent; the nodes that keep hints.
+    async def leave_hints(
+        self,
+        view: View,
+        records: Sequence[Record],
+        kept: Collection[str],
+        targets: Iterable[str],
+        seconds: float | None = None,
+    ) -> dict[str, str]:
+        """Leave records, all of the same holders, with another node for each holder that is silent; target → keeper.
 
-        Those of the holders keep one that have the record themselves (`kept`), and only where no other node does.
+        Those of the holders keep hints that have the records themselves (`kept`), and only where no other node does.
+        A target for which no node took them is not in the answer; `seconds` are for one request.
         """
-        holders = view.holders(record.key)
-        order = view.target.all_from(hash_of(record.key))
+        holders = view.holders(records[0].key)
+        order = view.target.all_from(hash_of(records[0].key))
         keepers = [n for n in order if n not in holders] + [n for n in order if n in holders and n in kept]
-        found: set[str] = set()
+        found: dict[str, str] = {}
         for target in targets:
             if target == view.dead and target not in view.target.weights:
                 continue
             for name in keepers:
                 try:
-                    await self[name].hint(record, target, view.epoch)
+                    await self[name].hint_many(records, target, view.epoch, seconds)
                 except NodeAwayError:
                     continue
-                found.add(name)
+                found[target] = name
                 break
         return found
 

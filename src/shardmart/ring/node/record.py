@@ -94,7 +94,7 @@ class Record:
     deleted: datetime | None = None
     offered: bool = field(default=False, compare=False)
     size: int = field(default=0, compare=False)
-    """Bytes that a draft takes on a node; 0 where nobody has counted."""
+    """Bytes that it takes on a node as a hint; 0 where nobody has counted (`measured`)."""
 
     @property
     def fingerprint(self) -> int:
@@ -139,17 +139,22 @@ def draft(key: Key, value: Any, *, deleted: bool, kind: str) -> Record:
         None if deleted else value,
         datetime.now(UTC).replace(microsecond=0) if deleted else None,
     )
-    envelope = {"_id": to_id(key), "key": to_id(key), **record.document(0)}
     try:
-        size = len(bson.encode(envelope, codec_options=CODEC))
+        record = measured(record)
     except (BSONError, OverflowError, TypeError, ValueError, RecursionError) as error:
         raise ValueTypeError(f"the value of {str(key)[:100]!r} cannot be kept: {str(error)[:300]}") from None
-    if size > MAX_RECORD_BYTES:
+    if record.size > MAX_RECORD_BYTES:
         raise ValueTooLargeError(
-            f"the value of {str(key)[:100]!r} takes {size:,} bytes with its key twice and its envelope, at most "
+            f"the value of {str(key)[:100]!r} takes {record.size:,} bytes with its key twice and its envelope, at most "
             f"{MAX_RECORD_BYTES:,} fit; nothing was written"
         )
-    return replace(record, size=size)
+    return record
+
+
+def measured(record: Record) -> Record:
+    """The same with its size: that of a hint, which has the key twice.  Raises as bson.encode does."""
+    envelope = {"_id": to_id(record.key), "key": to_id(record.key), **record.document(0)}
+    return replace(record, size=len(bson.encode(envelope, codec_options=CODEC)))
 
 
 CODEC: Any = bson.CodecOptions(uuid_representation=bson.binary.UuidRepresentation.STANDARD, tz_aware=True)
