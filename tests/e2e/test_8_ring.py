@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,14 +76,16 @@ def test_a_pod_that_does_not_say_that_it_is_a_client_reaches_no_server(ring: Kin
 @pytest.mark.timeout(1800)
 def test_a_node_that_was_killed_is_compared_and_serves_again(ring: KindSite) -> None:
     pod = f"{release_of(ring)}-2-0"
-    before = ring.kubectl("get", "pod", pod, "-o", "jsonpath={.metadata.uid}")
+
+    def now() -> dict[str, Any]:
+        return {str(one["metadata"]["name"]): one for one in ring.get("pod", ours(ring))}[pod]
+
+    before = now()["metadata"]["uid"]
     ring.kubectl("delete", "pod", pod, "--force", "--grace-period=0")
 
     def back() -> bool:
-        uid, is_ready = ring.kubectl(
-            "get", "pod", pod, "-o", "jsonpath={.metadata.uid} {.status.containerStatuses[0].ready}"
-        ).split()
-        return uid != before and is_ready == "true"
+        found = now()
+        return bool(found["metadata"]["uid"] != before and found["status"]["containerStatuses"][0]["ready"])
 
     ring.wait("another pod in its place", back)
     assert tried(ring) == ["carts-1", "carts-2", "carts-3"]

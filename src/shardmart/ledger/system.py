@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from shardmart.errors import ShardmartError, UnreachableError
 
@@ -61,6 +61,9 @@ class Examination:
 
 class System(Protocol):
     """A store or service that workloads write to.  Safe to call from many threads."""
+
+    on_shards: ClassVar[bool]
+    """Whether it keeps what it is given on the cluster's shards, so that these say how long it was without writes."""
 
     @classmethod
     def connect(cls, target: Target) -> Self:

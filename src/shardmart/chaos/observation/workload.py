@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from shardmart.ledger.metrics import METRICS_FILE
+from shardmart.ledger.workloads import WORKLOADS
 from shardmart.platforms.platform import STOP_LINE, last_line, last_words
 
 from ..errors import ChaosError
@@ -53,10 +54,23 @@ class Observation(Protocol):
         """The ledger's verdict."""
 
 
-def observation(targets: Targets, experiment: RunningExperiment, workload: Sequence[str]) -> Observation:
-    """The observation for this cluster; `workload` are arguments of `ledger run`."""
+def observation(
+    targets: Targets, experiment: RunningExperiment, workloads: str, arguments: Sequence[str]
+) -> Observation:
+    """The observation for this cluster: of these workloads (a comma list), with these other arguments of `ledger run`.
+
+    Shards are watched where one of them keeps its data: they say nothing of a ring or of region nodes beside them, and
+    need not run for these.
+    """
     place = Here if targets.platform.direct else InToolbox
-    return place(targets, experiment, workload)
+    watch = bool(targets.cluster.shards) and on_shards(workloads)
+    return place(targets, experiment, ["--workload", workloads, *arguments], watch=watch)
+
+
+def on_shards(workloads: str) -> bool:
+    """Whether one of these workloads keeps its data on the cluster's shards; a name that none has counts as one."""
+    names = workloads.split(",")
+    return any(name not in WORKLOADS or WORKLOADS[name].system.on_shards for name in names)
 
 
 def note_election(targets: Targets, election: Election) -> None:
@@ -77,7 +91,9 @@ def _verdict(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
 class Here:
     """On this machine: the ledger as a process, the watcher as threads."""
 
-    def __init__(self, targets: Targets, experiment: RunningExperiment, workload: Sequence[str]) -> None:
+    def __init__(
+        self, targets: Targets, experiment: RunningExperiment, workload: Sequence[str], *, watch: bool
+    ) -> None:
         self._experiment = experiment
         self._state = targets.state
         self._command = [
@@ -86,7 +102,7 @@ class Here:
         ]
         self._beats = (experiment.folder / FILE).open("a", buffering=1)
         self._watcher: Watcher | None = None
-        if targets.cluster.shards:
+        if watch:
             self._watcher = Watcher(
                 targets, lambda beat: self._beats.write(beat.line()), lambda election: note_election(targets, election)
             )
@@ -140,11 +156,13 @@ class Here:
 class InToolbox:
     """In the toolbox pod, beside the routers: what is measured is the cluster, not the way to it."""
 
-    def __init__(self, targets: Targets, experiment: RunningExperiment, workload: Sequence[str]) -> None:
+    def __init__(
+        self, targets: Targets, experiment: RunningExperiment, workload: Sequence[str], *, watch: bool
+    ) -> None:
         self._targets, self._experiment = targets, experiment
         self._platform = targets.platform
         self._folder = f"{IN_TOOLBOX}/{experiment.folder.name}"
-        self._orders = {"folder": self._folder, "ledger": list(workload)}
+        self._orders = {"folder": self._folder, "ledger": list(workload), "watch": watch}
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._ready = threading.Event()

@@ -99,7 +99,7 @@ def before_experiment_control(
             logger.warning("ended faults that were still active: %s", ", ".join(left))
         folder = _folder(state, context["title"])
         experiment = RunningExperiment(folder, context["title"], time.time())
-        made = observation(targets, experiment, _arguments(workload))
+        made = observation(targets, experiment, workloads, _arguments(workload))
         _session = _Session(
             experiment, state, made, float(cool_down_s), workload, targets.platform.name, judge_before_healing
         )
@@ -233,7 +233,7 @@ def _folder(state: State, title: str) -> Path:
 
 def _arguments(workload: dict[str, Any]) -> list[str]:
     return [
-        *("--duration", "86400", "--workload", str(workload["workloads"]), "--clients", str(workload["clients"])),
+        *("--duration", "86400", "--clients", str(workload["clients"])),
         *("--rate", str(workload["rate"]), "--write-concern", str(workload["write_concern"])),
         *("--operation-timeout", str(workload["operation_timeout_s"])),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pymongo import MongoClient, ReadPreference
 from pymongo.collection import Collection
@@ -28,6 +28,8 @@ class MongoSystem:
 
     `timeout_ms` bounds what `timeoutMS` does not reach: reads with read concern linearizable, commits.
     """
+
+    on_shards: ClassVar = True
 
     def __init__(
         self,

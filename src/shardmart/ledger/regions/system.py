@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import psycopg
 
@@ -37,6 +37,8 @@ ROWS = """SELECT customer_id, deleted, version_time, version_node, customer_name
 
 class RegionSystem:
     """See `System`.  `connections` are for the workload's clients."""
+
+    on_shards: ClassVar = False
 
     def __init__(self, connections: Connections) -> None:
         self.connections = connections

@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from pymongo.errors import PyMongoError
 
@@ -50,6 +50,8 @@ Answer = TypeVar("Answer")
 
 class RingSystem:
     """See `System`.  `do` runs an operation of the ring's client; `group` names the groups that a run's keys are in."""
+
+    on_shards: ClassVar = False
 
     def __init__(self, settings: Settings, seconds: float) -> None:
         """Opens the client; raises StoreError, SettingsError.  `seconds` bounds each operation."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
@@ -32,6 +32,8 @@ killed in a transaction, the server does so 60 to 90 s later (`transactionLifeti
 
 class ShopSystem:
     """See `System`.  `http` and `place` are for the workload's clients."""
+
+    on_shards: ClassVar = True
 
     def __init__(self, place: ShopPlace, seconds: float, rest_seconds: float) -> None:
         self.place = place

@@ -164,7 +164,7 @@ def test_observation_is_told_to_stop_before_its_input_ends(
     pod_targets: Targets, process: subprocess.Popen[bytes], said: Path
 ) -> None:
     experiment = cast("RunningExperiment", SimpleNamespace(folder=said.parent))
-    observation = InToolbox(pod_targets, experiment, [])
+    observation = InToolbox(pod_targets, experiment, [], watch=True)
     observation._process = process
     observation.stop()
     assert process.returncode == 0

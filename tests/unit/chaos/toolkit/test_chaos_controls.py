@@ -32,7 +32,7 @@ CLEAN = {"clean": True, "sentence": "lost 0", "lost": 0, "acknowledged": 5}
 class Workload:
     """Stands for the ledger and the watcher: acknowledges one write, and gives the verdict it is told to."""
 
-    def __init__(self, targets: Targets, experiment: RunningExperiment, arguments: list[str]) -> None:
+    def __init__(self, targets: Targets, experiment: RunningExperiment, workloads: str, arguments: list[str]) -> None:
         self.experiment, self.arguments = experiment, arguments
         self.stops = 0
         self.writes = True
