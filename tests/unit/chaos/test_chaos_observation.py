@@ -23,6 +23,9 @@ def test_shards_are_watched_where_they_keep_what_a_workload_writes(
     """A ring beside a cluster that is stopped can be broken too, and a shard's heartbeats are no ring's."""
     folder = tmp_path / "run"
     folder.mkdir()
+    secret = targets.state.folder / "secrets" / "ledger.password"
+    secret.parent.mkdir()
+    secret.write_text("not a secret")
     made = observation(targets, RunningExperiment(folder, "an experiment", time.time()), workloads, ["--clients", "4"])
     assert isinstance(made, Here)
     assert (made._watcher is not None) is watched

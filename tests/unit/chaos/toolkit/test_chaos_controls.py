@@ -33,7 +33,7 @@ class Workload:
     """Stands for the ledger and the watcher: acknowledges one write, and gives the verdict it is told to."""
 
     def __init__(self, targets: Targets, experiment: RunningExperiment, workloads: str, arguments: list[str]) -> None:
-        self.experiment, self.arguments = experiment, arguments
+        self.experiment, self.workloads, self.arguments = experiment, workloads, arguments
         self.stops = 0
         self.writes = True
         self.reason: str | None = None
@@ -251,8 +251,9 @@ def test_folder_is_named_after_the_experiment(run: Run, workloads: list[Workload
 
 def test_workload_is_the_one_asked_for(run: Run, workloads: list[Workload]) -> None:
     begin(workloads="orders", clients=3, rate=50, write_concern="1", operation_timeout_s=4)
+    assert workloads[-1].workloads == "orders"
     assert workloads[-1].arguments == [
-        *("--duration", "86400", "--workload", "orders", "--clients", "3", "--rate", "50"),
+        *("--duration", "86400", "--clients", "3", "--rate", "50"),
         *("--write-concern", "1", "--operation-timeout", "4"),
     ]  # fmt: skip
 
