@@ -18,8 +18,6 @@ PLAYBOOK = "playbooks/ring.yml"
 TLS = ("-e", '{"ring_chart_values": {"tls": {"enabled": true}}}')
 SERVICES = ("catalogue", "order", "inventory", "payment", "notification")
 CART = (Path(__file__).parents[1] / "support" / "cart.py").read_text()
-# Run by `make e2e ARGS=--full` only, until the whole file has been seen to pass.
-pytestmark = pytest.mark.full
 
 
 def release_of(site: KindSite) -> str:
@@ -115,6 +113,7 @@ def test_servers_take_a_renewed_certificate_when_the_cronjob_runs(ring: KindSite
     assert said == f"certificates taken: {', '.join(['the store', *nodes])}\n"
 
 
+@pytest.mark.full
 @pytest.mark.timeout(1800)
 def test_the_shops_carts_lie_on_the_topologys_ring_after_site_yml(ring: KindSite) -> None:
     ring.write(services={name: {"instances": 1} for name in SERVICES})
