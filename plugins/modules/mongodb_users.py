@@ -8,8 +8,8 @@ module: mongodb_users
 short_description: Keep MongoDB users, their passwords, roles and privileges as declared
 description:
   - Logs in as each user first; a login that works proves the password and changes nothing.
-  - A user that is missing is created by the administrator, by the localhost exception, or by C(__system) with the
-    keyfile; a wrong password, roles or privileges are repaired the same way.
+  - A user that is missing is created by the administrator, or by C(__system) with the keyfile; a wrong password,
+    roles or privileges are repaired the same way.
   - A changed password is applied, an unchanged one is not "changed".
 extends_documentation_fragment: [shardmart.keyfile, shardmart.login, shardmart.wait]
 attributes:
@@ -65,7 +65,7 @@ changes:
   description: What was changed, in order. Passwords are never shown.
   type: list
   returned: always
-  sample: ["create user admin (localhost exception)"]
+  sample: ["create user admin"]
 """
 
 from pathlib import Path

@@ -10,7 +10,7 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from shardmart.platforms.standalone import ADMINISTRATOR
+from shardmart.platforms.keyfile import as_system
 from shardmart.ring import Key, RingClient, Settings, moves
 from shardmart.ring.node.nodes import Nodes
 from shardmart.ring.placement.keys import from_id
@@ -44,7 +44,14 @@ class RingServers(Servers):
 
     def admin(self, name: str) -> MongoClient[dict[str, Any]]:
         """A client of one server that may do everything; the caller closes it."""
-        return MongoClient(self.server(name).uri(ADMINISTRATOR, self.password), directConnection=True)
+        return as_system(self.uri(name), self.system, DEADLINE_SECONDS)
+
+    def root_uri(self, name: str) -> str:
+        """A connection string of one server for a user that may do everything, as a person's own server has one."""
+        with self.admin(name) as client:
+            if not client.admin.command("usersInfo", "root")["users"]:
+                client.admin.command("createUser", "root", pwd=self.password, roles=["root"])
+        return self.server(name).uri("root", self.password)
 
     def records(self, name: str) -> dict[Any, Any]:
         """What a node holds: key → value, tombstones as None."""

@@ -270,8 +270,8 @@ def member_process(member: Member, state: Path, mongod: str, *, speaks_tls: bool
         "replication": {"replSetName": member.group, "oplogSizeMB": OPLOG_MB},
         "sharding": {"clusterRole": CONFIG_ROLE if is_config_server else SHARD_ROLE},
         "setParameter": {
-            # Users live on the config servers: on a shard the localhost exception would only open a back door.
-            "enableLocalhostAuthBypass": is_config_server,
+            # Whoever holds the keyfile makes the first user; the exception would let anybody on this machine do it.
+            "enableLocalhostAuthBypass": False,
             "shutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS,
             # mongos holds back a change stream until every set has passed its events' time, a quiet one by this note.
             "periodicNoopIntervalSecs": 1,

@@ -20,8 +20,9 @@ from ..ring.declared import Declared, wait_until_whole
 from ..ring.declared import converge as have
 from ..ring.node.nodes import NOTICED_SECONDS
 from ..ring.settings import FILE, Settings
+from . import keyfile
 from .platform import PlatformError
-from .standalone import Standalone, start_all, stop_all
+from .standalone import Standalone, keyfile_in, start_all, stop_all
 
 USER = "ring"
 TIMEOUT_SECONDS = 2.0
@@ -57,7 +58,7 @@ class EmbeddedRing:
 
     @property
     def folder(self) -> Path:
-        """Where it keeps everything but its passwords."""
+        """Where it keeps everything but its password."""
         return settings_of(self.state, self.name).parent
 
     @property
@@ -82,13 +83,15 @@ class EmbeddedRing:
             return changes
         for folder in (self.folder.parent, self.folder):
             folder.mkdir(mode=0o700, exist_ok=True)
-        admin, password = self._password("admin"), self._password(USER)
+        password = self._password()
         self._restart(outdated, mongod, self._document(password), wait_seconds)
         start_all(self.servers, self.folder, mongod, wait_seconds=wait_seconds)
+        system = keyfile.read(keyfile_in(self.folder))
         for server in self.servers:
-            if server.make_users(admin, USER, password, f"ring_{self.name}"):
-                changes.append(f"create the users of {server.name}")
-            server.take_certificate(admin)
+            uri = server.uri(USER, password)
+            if keyfile.have_user(server.name, uri, system, f"ring_{self.name}", wait_seconds):
+                changes.append(f"create the user of {server.name}")
+            keyfile.take_certificate(server.name, uri, system, wait_seconds)
         known = self._known()
         document = self._document(password)
         during = document | {"nodes": known.get("nodes", {}) | document["nodes"]}
@@ -158,8 +161,8 @@ class EmbeddedRing:
     def _write(self, document: dict[str, Any]) -> None:
         write_whole(self.settings_file, json.dumps(document, indent=2) + "\n")
 
-    def _password(self, user: str) -> str:
-        file = self.state / "secrets" / f"ring-{self.name}-{user}.password"
+    def _password(self) -> str:
+        file = self.state / "secrets" / f"ring-{self.name}-{USER}.password"
         try:
             return file.read_text().strip()
         except FileNotFoundError:

@@ -1,7 +1,7 @@
 """Standalone mongods as processes of this machine: the nodes of a ring and the store of its membership.
 
-Each has authentication on and listens on loopback.  Its administrator is made through the localhost exception (MongoDB
-manual, "Localhost Exception") and makes the one user that clients are: with rights in one database.
+Each has authentication on, listens on loopback, and has no administrator: whoever holds the keyfile in the servers'
+folder makes the one user that clients are (`keyfile`), so the localhost exception is closed from the first start on.
 """
 
 from __future__ import annotations
@@ -12,21 +12,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
-
 from ..cluster.description import REQUIRE_TLS
+from ..cluster.host import generated
+from ..cluster.host.files import write_whole
 from ..cluster.host.processes import Process, start, stop, wait_until_listening
-from ..cluster.protocol import codes
 from ..cluster.protocol.connection import Deadline
 from .embedded import JOURNAL_MB, NO_DIAGNOSTICS, NO_WARNING_ABOUT_CLIENTS, SHUTDOWN_MILLISECONDS, as_yaml
-from .platform import PlatformError
 
 LOOPBACK = "127.0.0.1"
-ADMINISTRATOR = "admin"
-USER_EXISTS = 51003
 DEFAULT_CACHE_MB = 256
-CONNECT_MILLISECONDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ class Standalone:
             }
         configuration: dict[str, Any] = {
             "net": net,
-            "security": {"authorization": "enabled"},
+            "security": {"authorization": "enabled", "keyFile": str(keyfile_in(folder))},
             "storage": {
                 "dbPath": str(data),
                 "wiredTiger": {
@@ -78,7 +72,10 @@ class Standalone:
                 "logAppend": True,
                 "logRotate": "reopen",
             },
-            "setParameter": {"shutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS}
+            "setParameter": {
+                "enableLocalhostAuthBypass": False,
+                "shutdownTimeoutMillisForSignaledShutdown": SHUTDOWN_MILLISECONDS,
+            }
             | NO_DIAGNOSTICS
             | (NO_WARNING_ABOUT_CLIENTS if self.tls else {}),
         }
@@ -102,57 +99,16 @@ class Standalone:
     def _trust(self) -> str:
         return f"&tls=true&tlsCAFile={quote_plus(str(self.tls / 'ca.pem'))}" if self.tls else ""
 
-    def take_certificate(self, admin: str) -> None:
-        """Have the server take its certificate's file as it is now (`rotateCertificates`, MongoDB 5.0 and later)."""
-        if self.tls:
-            with self._client((ADMINISTRATOR, admin)) as client:
-                client.admin.command("rotateCertificates", 1)
 
-    def make_users(self, admin: str, user: str, password: str, database: str) -> bool:
-        """Have an administrator (password `admin`) and a `user` who may work in `database`; False when both are there.
-
-        PlatformError when the server does not answer, or knows another password.
-        """
-        roles = [{"role": "readWrite", "db": database}, {"role": "dbAdmin", "db": database}]
-        if self._knows(user, password):
-            return False
-        made = not self._knows(ADMINISTRATOR, admin)
-        if made:
-            self._create(None, ADMINISTRATOR, admin, [{"role": "root", "db": "admin"}])
-        self._create((ADMINISTRATOR, admin), user, password, roles)
-        return True
-
-    def _client(self, login: tuple[str, str] | None) -> MongoClient[dict[str, Any]]:
-        address = self.uri(*login) if login else f"mongodb://{LOOPBACK}:{self.port}/?{self._trust().lstrip('&')}"
-        return MongoClient(address, directConnection=True, serverSelectionTimeoutMS=CONNECT_MILLISECONDS)
-
-    def _knows(self, user: str, password: str) -> bool:
-        with self._client((user, password)) as client:
-            try:
-                client.admin.command("connectionStatus")
-            except OperationFailure as error:
-                if error.code != codes.AUTHENTICATION_FAILED:
-                    raise PlatformError(f"{self.name}: {error}") from None
-                return False
-            except PyMongoError as error:
-                raise PlatformError(f"{self.name} does not answer: {type(error).__name__}") from None
-            return True
-
-    def _create(self, login: tuple[str, str] | None, user: str, password: str, roles: list[dict[str, str]]) -> None:
-        with self._client(login) as client:
-            try:
-                client.admin.command("createUser", user, pwd=password, roles=roles)
-            except OperationFailure as error:
-                if error.code == USER_EXISTS:
-                    client.admin.command("updateUser", user, pwd=password, roles=roles)
-                    return
-                raise PlatformError(
-                    f"{self.name} has users already, and {user} another password: give it the secrets it was made with"
-                ) from None
+def keyfile_in(folder: Path) -> Path:
+    """The keyfile of the servers in a folder."""
+    return folder / "keyfile"
 
 
 def start_all(servers: list[Standalone], folder: Path, mongod: str, *, wait_seconds: float = 60) -> list[str]:
-    """Start those that do not run, wait until all listen; names those it started."""
+    """Start those that do not run, wait until all listen, their keyfile made first; names those it started."""
+    if not keyfile_in(folder).exists():
+        write_whole(keyfile_in(folder), generated.keyfile())
     processes = [server.process(folder, mongod) for server in servers]
     started = start(processes)
     wait_until_listening(started, Deadline(wait_seconds))

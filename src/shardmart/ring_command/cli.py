@@ -18,13 +18,14 @@ from rich.table import Table
 
 from shardmart.command import run_app
 from shardmart.errors import BadUseError
+from shardmart.platforms import keyfile as as_system
 from shardmart.platforms.state import State
 from shardmart.ring import RingClient, Settings, declared, moves
 from shardmart.ring import settings as settings_file
 from shardmart.ring.moves import Mover
 from shardmart.ring.node.nodes import Nodes
 
-from . import checks, demonstrations, users
+from . import checks, demonstrations
 from .play import Json, add_to, progress
 
 app = typer.Typer(
@@ -88,12 +89,20 @@ def converge(
     weights = checks.weights_of(node)
     if unknown := [name for name in weights if name not in chosen.nodes and not leave_only]:
         raise BadUseError(f"the settings have no node {unknown[0]!r}: add its connection string")
-    changes = [f"make the user of {name}" for name in users.make(chosen, keyfile, wait_seconds)] if keyfile else []
-
+    changes = []
+    if keyfile:
+        system = as_system.read(keyfile)
+        for name, uri in _servers(chosen):
+            if as_system.have_user(name, uri, system, chosen.database, wait_seconds):
+                changes.append(f"make the user of {name}")
     wanted = declared.Declared(weights, copies, virtual_nodes)
     have = checks.leave if leave_only else declared.converge
     changes += asyncio.run(have(chosen, wanted, wait_seconds))
     print("\n".join(changes) or f"ring {chosen.name} is as declared")
+
+
+def _servers(settings: Settings) -> list[tuple[str, str]]:
+    return [("the store", settings.store), *settings.nodes.items()]
 
 
 @app.command("take-certificates")
@@ -105,7 +114,8 @@ def take_certificates(
     wait_seconds: Annotated[float, typer.Option(min=1, help="How long to wait for a server, seconds.")] = 60,
 ) -> None:
     """Have every server take a renewed certificate, without a restart; nothing where the ring speaks no TLS."""
-    taken = users.take_certificates(_settings(ring, settings, state), keyfile, wait_seconds)
+    system, servers = as_system.read(keyfile), _servers(_settings(ring, settings, state))
+    taken = [name for name, uri in servers if as_system.take_certificate(name, uri, system, wait_seconds)]
     print(f"certificates taken: {', '.join(taken) or 'none, the ring speaks no TLS'}")
 
 

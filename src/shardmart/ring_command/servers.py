@@ -1,4 +1,4 @@
-"""Servers for a demonstration or a test: standalone mongods in a folder, on free ports, with passwords of their own."""
+"""Servers for a demonstration or a test: standalone mongods in a folder, on free ports, with secrets of their own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from pathlib import Path
 
 from shardmart.cluster.host import binaries
 from shardmart.declare import versions
-from shardmart.platforms.standalone import Standalone, start_all, stop_all
+from shardmart.platforms import keyfile
+from shardmart.platforms.standalone import Standalone, keyfile_in, start_all, stop_all
 from shardmart.platforms.state import State
 from shardmart.ring import Settings
 
 STORE = "store"
 USER = "ring"
+CONNECT_SECONDS = 10.0
 
 
 def free_port() -> int:
@@ -51,6 +53,11 @@ class Servers:
         """The server of this name."""
         return Standalone(name, self.ports[name])
 
+    @property
+    def system(self) -> str:
+        """The password of `__system` on all of them."""
+        return keyfile.read(keyfile_in(self.folder))
+
     def uri(self, name: str) -> str:
         """Its connection string. It holds the password."""
         return self.server(name).uri(USER, self.password)
@@ -67,7 +74,7 @@ class Servers:
         chosen = [self.server(name) for name in (names or (STORE, *self.names))]
         start_all(chosen, self.folder, self.mongod)
         for server in chosen:
-            server.make_users(self.password, USER, self.password, f"ring_{self.ring}")
+            keyfile.have_user(server.name, self.uri(server.name), self.system, f"ring_{self.ring}", CONNECT_SECONDS)
 
     def stop(self, *names: str) -> None:
         """Ask these servers to end (all when none is named) and wait until they have."""

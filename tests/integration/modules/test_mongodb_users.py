@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo.errors import OperationFailure
 
 from shardmart.cluster.converge import users
 from shardmart.cluster.protocol.connection import Credentials, connect
@@ -51,12 +52,23 @@ def user_info(cluster: EmbeddedCluster, name: str) -> dict[str, Any]:
     return found
 
 
-def test_administrator_comes_by_the_localhost_exception_and_stays(config_server: EmbeddedCluster) -> None:
+def test_nobody_is_let_in_before_the_first_user(config_server: EmbeddedCluster) -> None:
+    """The localhost exception would make the first who comes administrator."""
+    address = config_server.description.config_servers.members[0].address
+    anonymous = config_server.members_credentials.anonymous()
+    refusal = pytest.raises(OperationFailure, match=r"requires authentication|not authorized")
+    with connect(address, anonymous) as client, refusal:
+        client.admin.command("createUser", "stranger", pwd="any", roles=["root"])
+    refused = run_module("mongodb_users", **arguments(config_server, ADMIN, keyfile=None))
+    assert "neither the administrator's password nor the keyfile is accepted" in refused["msg"]
+
+
+def test_administrator_is_made_by_the_keyfile_and_stays(config_server: EmbeddedCluster) -> None:
     planned = run_module("mongodb_users", check=True, **arguments(config_server, ADMIN))
     assert planned["changed"]
     assert not accepted(config_server, "admin")
     created = run_module("mongodb_users", **arguments(config_server, ADMIN))
-    assert created["changes"] == ["create user admin (localhost exception)"]
+    assert created["changes"] == ["create user admin"]
     assert accepted(config_server, "admin")
     assert not run_module("mongodb_users", **arguments(config_server, ADMIN))["changed"]
     assert user_info(config_server, "admin")["mechanisms"] == ["SCRAM-SHA-256"]

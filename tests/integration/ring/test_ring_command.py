@@ -16,7 +16,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shardmart.platforms.standalone import ADMINISTRATOR
 from shardmart.ring import RingClient
 from shardmart.ring_command.servers import STORE
 from tests.support.clusters import servers
@@ -87,8 +86,8 @@ def test_a_demonstration_on_servers_that_are_there_leaves_them_as_they_were(
     with running.admin("n2") as client:
         process = client.admin.command("hello")["topologyVersion"]["processId"]
     file = tmp_path / "nodes"
-    file.write_text("".join(f"{running.server(name).uri(ADMINISTRATOR, running.password)}\n" for name in nodes))
-    store = f"--store-uri={running.server(STORE).uri(ADMINISTRATOR, running.password)}"
+    file.write_text("".join(f"{running.root_uri(name)}\n" for name in nodes))
+    store = f"--store-uri={running.root_uri(STORE)}"
     for count in ("300", "200"):  # and again
         played = command(name, "--documents", count, "--json", f"--uri-file={file}", store)
         said, told = played.communicate(timeout=300)

@@ -20,7 +20,7 @@ from shardmart.cluster.converge.rotation import served
 from shardmart.cluster.host import certificates
 from shardmart.cluster.host.processes import Process, start, stop, wait_until_listening
 from shardmart.cluster.protocol.connection import Deadline, Tls
-from shardmart.platforms.standalone import LOOPBACK, Standalone
+from shardmart.platforms.standalone import LOOPBACK, Standalone, keyfile_in
 from shardmart.ring import RingClient
 from shardmart.ring import settings as settings_file
 from tests.support.clusters import free_ports, servers
@@ -34,7 +34,7 @@ class Pods:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.keyfile, self.settings = folder / "keyfile", folder / "settings.json"
+        self.keyfile, self.settings = keyfile_in(folder), folder / "settings.json"
         self.keyfile.write_text(base64.b64encode(secrets.token_bytes(96)).decode())
         self.keyfile.chmod(0o400)
         (folder / "ring.password").write_text("a password / of @ the ring")
@@ -52,13 +52,7 @@ class Pods:
         self.processes = [self.process(name, mongod) for name in NAMES]
 
     def process(self, name: str, mongod: str) -> Process:
-        made = Standalone(name, self.ports[name], tls=self.tls).process(self.folder, mongod)
-        assert made.configuration
-        assert made.configuration_file
-        wanted = made.configuration.replace("authorization: enabled", f"keyFile: {self.keyfile}")
-        assert wanted != made.configuration
-        made.configuration_file.parent.mkdir(exist_ok=True)
-        return Process(**{**vars(made), "configuration": wanted})
+        return Standalone(name, self.ports[name], tls=self.tls).process(self.folder, mongod)
 
     def renew(self) -> str:
         """Another certificate in the servers' file; its fingerprint."""

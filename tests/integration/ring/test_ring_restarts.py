@@ -23,8 +23,7 @@ WAIT_SECONDS = 120.0
 def made(tmp_path: Path) -> Iterator[EmbeddedRing]:
     """A ring of three nodes that runs."""
     (tmp_path / "secrets").mkdir(mode=0o700)
-    for user in ("admin", "ring"):
-        (tmp_path / "secrets" / f"ring-carts-{user}.password").write_text(user)
+    (tmp_path / "secrets" / "ring-carts-ring.password").write_text("ring")
     ring = declared(tmp_path, nodes=3, port=free_ports(6)[0])
     try:
         converge(ring)

@@ -38,9 +38,12 @@ def test_every_member_listens_on_loopback_with_authentication() -> None:
         assert document["security"] == {"authorization": "enabled", "keyFile": "/state/secrets/keyfile"}
 
 
-def test_localhost_exception_is_open_on_config_servers_only() -> None:
-    assert configuration("configsvr1")["setParameter"]["enableLocalhostAuthBypass"] is True
-    assert configuration("shard1-1")["setParameter"]["enableLocalhostAuthBypass"] is False
+def test_localhost_exception_is_closed_everywhere() -> None:
+    standalone = Standalone("node", 1).process(Path("/ring"), "/m/mongod").configuration
+    assert standalone
+    for document in (configuration("configsvr1"), configuration("shard1-1"), yaml.safe_load(standalone)):
+        assert document["setParameter"]["enableLocalhostAuthBypass"] is False
+        assert document["security"]["keyFile"]
 
 
 def test_a_quiet_set_notes_the_time_every_second() -> None:

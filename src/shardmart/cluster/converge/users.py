@@ -1,8 +1,7 @@
-"""Keep users as declared: log in first, the localhost exception second, repair third.
+"""Keep users as declared: log in first, make or repair second.
 
-Logging in proves a password without changing anything.  When
-it fails, whoever may change users does: the administrator given, else the localhost exception (open on a loopback
-connection until the first user exists), else `__system` by the keyfile, which can always repair.  Passwords are
+Logging in proves a password without changing anything.  When it fails, whoever may change users does: the administrator
+given, else `__system` by the keyfile, which can make the first user and always repair.  Passwords are
 read from their files where the module runs; they are compared by logging in and never returned.  A user that is kept
 carries MARK in its `customData`; only users with it are ever dropped.
 """
@@ -34,7 +33,6 @@ MAJORITY = {"w": "majority"}
 MARK = {"made_by": "shardmart"}
 CONNECT_SECONDS = 10.0
 """A server is given this long to be connected to, or what is left when that is less."""
-LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
 
 
 @dataclass(frozen=True)
@@ -131,14 +129,8 @@ def _converge_one(
 ) -> list[str]:
     own = spec.credentials(administrators.transport())
     accepted = accepts(own, address, timeout_seconds=_patience(deadline))
-    changes: list[str] = []
-    if not accepted and not check_mode and _created_by_localhost_exception(spec, address, administrators):
-        changes.append(f"create user {spec.name} (localhost exception)")
-        accepted = True
     with _administrator(own if accepted else None, address, administrators, deadline) as client:
-        if client is None:
-            return [*changes, f"create user {spec.name}"] if check_mode else changes
-        return changes + _repair(client, spec, accepted=accepted, check_mode=check_mode)
+        return _repair(client, spec, accepted=accepted, check_mode=check_mode)
 
 
 def _drop_others(
@@ -147,8 +139,6 @@ def _drop_others(
     """Drop the users with our mark that are not to be kept, and the roles that were made with them."""
     changes: list[str] = []
     with _administrator(None, address, administrators, deadline) as client:
-        if client is None:
-            return changes
         admin = client.admin
         for user in admin.command({"usersInfo": 1})["users"]:
             if user["user"] in kept or not _is_marked(user):
@@ -166,18 +156,6 @@ def _is_marked(user: Document) -> bool:
     return MARK.items() <= (user.get("customData") or {}).items()
 
 
-def _created_by_localhost_exception(spec: UserSpec, address: str, administrators: Administrators) -> bool:
-    """Create the very first user without authentication; False where that is not, or no longer, possible."""
-    if spec.privileges or not address.startswith(LOOPBACK):
-        return False
-    with connect(address, administrators.transport()) as client:
-        try:
-            client.admin.command(_create_user(spec))
-        except OperationFailure:  # Unauthorized: a user exists; or the exception is switched off
-            return False
-    return True
-
-
 def _create_user(spec: UserSpec) -> Document:
     return {
         "createUser": spec.name,
@@ -192,19 +170,17 @@ def _create_user(spec: UserSpec) -> Document:
 @contextmanager
 def _administrator(
     own: Credentials | None, address: str, administrators: Administrators, deadline: Deadline
-) -> Iterator[Client | None]:
+) -> Iterator[Client]:
     """A client that may change users: the administrator, `__system`, or the user itself when nobody else is given.
 
-    None when no login works: on a cluster without users and without a keyfile.
+    ClusterError when no login works.
     """
     for credentials in (administrators.login, administrators.keyfile, own):
         if credentials is not None and accepts(credentials, address, timeout_seconds=_patience(deadline)):
             with connect(address, credentials) as client:
                 yield client
                 return
-    if own is None and (administrators.login or administrators.keyfile):
-        raise ClusterError(f"{address}: neither the administrator's password nor the keyfile is accepted")
-    yield None
+    raise ClusterError(f"{address}: neither the administrator's password nor the keyfile is accepted")
 
 
 def _repair(client: Client, spec: UserSpec, *, accepted: bool, check_mode: bool) -> list[str]:

@@ -75,8 +75,9 @@ def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield made
         made.close()
         return
+    servers: RingServers
     if request.param == "ring":
-        servers: RingServers = request.getfixturevalue("ring")
+        servers = request.getfixturevalue("ring")
         file = write_settings(tmp_path_factory.mktemp("settings") / "settings.json", servers, "n1", "n2", "n3")
         stores = [RingCartStore(file, tends=False) for _ in range(CLIENTS)]
         made = Kit(*stores)
@@ -84,9 +85,9 @@ def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         made.close(*(store.close() for store in stores))
         return
     if request.param == "mongodb":  # one server does what a shard does with one document
-        name = "n4"
-        with request.getfixturevalue("ring").admin(name) as admin:
-            uri = request.getfixturevalue("ring").server(name).uri("admin", request.getfixturevalue("ring").password)
+        servers = request.getfixturevalue("ring")
+        uri = servers.root_uri("n4")
+        with servers.admin("n4") as admin:
             admin["ecommerce"]["carts"].drop()
     else:
         cluster: EmbeddedCluster = request.getfixturevalue("cluster")
