@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from .errors import ShardmartError
@@ -47,6 +47,26 @@ def no_stray_cancellation() -> Iterator[None]:
         if task is None or task.cancelling():
             raise
         raise StrayCancellationError("a driver cancelled what was asked of it") from error
+
+
+@asynccontextmanager
+async def no_lost_cancellation() -> AsyncIterator[None]:
+    """Raise the `CancelledError` that a call inside swallowed: it was sent to the current task, and none came out.
+
+    Drivers lose one that comes together with an answer (`cancel` says why), or raise an error of their own for it.
+    """
+    task = asyncio.current_task()
+    assert task
+    if before := task.cancelling():
+        await asyncio.sleep(0)  # one that is still to come, as by a signal between two calls, comes here
+    try:
+        yield
+    except Exception as error:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError from error
+        raise
+    if task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 async def closed(close: Callable[[], Coroutine[Any, Any, None]], what: str, seconds: float = CLOSE_SECONDS) -> None:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import pytest
 
 from shardmart import tasks
-from shardmart.tasks import StrayCancellationError, cancel, closed, kept_running, no_stray_cancellation
+from shardmart.tasks import (
+    StrayCancellationError,
+    cancel,
+    closed,
+    kept_running,
+    no_lost_cancellation,
+    no_stray_cancellation,
+)
 
 
 async def awaits_what_it_cancelled() -> None:
@@ -83,3 +91,52 @@ def test_what_runs_in_the_background_begins_again_after_a_mistake_and_a_stray_ca
 
     asyncio.run(asyncio.wait_for(kept_running(work), 30))
     assert begun == [0, 1, 2]
+
+
+def test_a_cancellation_that_a_call_swallowed_is_raised_and_one_from_before_is_not() -> None:
+    """As `asyncio.wait_for` (Python 3.11) swallows one that comes together with an answer."""
+
+    async def swallows() -> str:
+        task = asyncio.current_task()
+        assert task
+        task.cancel()
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            return "an answer"
+        raise AssertionError("it was not cancelled")
+
+    async def told(error: type[Exception] | None) -> str:
+        async with no_lost_cancellation():
+            answer = await swallows()
+            if error:
+                raise error
+            return answer
+
+    async def between() -> None:
+        task = asyncio.current_task()
+        assert task
+        task.cancel()  # as the handler of SIGINT does while the task runs
+        async with no_lost_cancellation():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(5)
+            raise AssertionError("it began")
+
+    async def too_long() -> None:
+        async with asyncio.timeout(0.01):
+            async with no_lost_cancellation():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(5)
+
+    async def test() -> None:
+        for error in (None, ValueError):
+            with pytest.raises(asyncio.CancelledError):
+                await told(error)
+        async with no_lost_cancellation():  # what is done after it is done
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await between()
+        with pytest.raises(TimeoutError):
+            await too_long()
+
+    asyncio.run(test())

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from . import moves
 from .client import RingClient
-from .errors import ChangeRefusedError, StoreError
+from .errors import ChangeRefusedError, MoverAtWorkError, StoreError
+from .node.connection import WAITS
 from .node.nodes import Nodes
 from .placement.ring import DEFAULT_COPIES, DEFAULT_VIRTUAL_NODES
 from .settings import Settings
@@ -66,7 +67,7 @@ async def _change(settings: Settings, weights: Mapping[str, int], wait_seconds: 
         changes += [f"compare {name} and let it serve" for name in await _all_back(client, wait_seconds)]
         mover = moves.Mover(client.nodes)
         if client.view.move:
-            await mover.run()
+            await _finish(mover)
             changes.append("finish a change of nodes that was interrupted")
         if client.view.ring.weights != weights:
             before = client.view.ring.weights
@@ -74,6 +75,20 @@ async def _change(settings: Settings, weights: Mapping[str, int], wait_seconds: 
             done = await mover.run()
             changes.append(f"change the nodes from {_listed(before)} to {_listed(weights)}: {done.copied} copies moved")
     return changes
+
+
+async def _finish(mover: moves.Mover) -> None:
+    """Do what is left of a change whose mover may have been killed: its lease is waited for."""
+    end = asyncio.get_running_loop().time() + 2 * moves.LEASE_SECONDS
+    while True:
+        try:
+            await mover.run()
+        except MoverAtWorkError:
+            if asyncio.get_running_loop().time() > end:
+                raise
+            await asyncio.sleep(AGAIN_SECONDS)
+        else:
+            return
 
 
 async def wait_until_whole(settings: Settings, wait_seconds: float) -> None:
@@ -101,7 +116,15 @@ async def _all_back(client: RingClient, wait_seconds: float) -> list[str]:
                 names += [name for name in away if name not in client.nodes.away()]
                 await asyncio.sleep(AGAIN_SECONDS)
     except TimeoutError:
-        told = "; ".join(f"{name}: {reason}" for name, reason in client.nodes.away().items())
+        away = client.nodes.away()
+        told = "; ".join(f"{name}: {reason}" for name, reason in away.items())
+        waiting = [name for name, reason in away.items() if reason == WAITS]
+        lost = [name for name in away if name not in waiting]
+        if waiting and lost:
+            told += (
+                f"; if {', '.join(lost)} is lost for good, have each that waits serve as it is (`shardmart ring tend "
+                f"--trust {waiting[0]}`), then `shardmart ring remove {lost[0]} --dead`"
+            )
         raise StoreError(f"waited {wait_seconds:g} s for {told}") from None
     return names
 

@@ -52,6 +52,10 @@ class ChangeRefusedError(RingError, RefusedError):
     """A membership change that cannot be right now; the message says why."""
 
 
+class MoverAtWorkError(ChangeRefusedError):
+    """Somebody changes the nodes already, or was killed while it did, less than a minute ago."""
+
+
 class NodeAwayError(RingError, UnreachableError):
     """One node does not answer, or is not yet to be trusted.
 

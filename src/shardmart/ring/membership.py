@@ -8,16 +8,17 @@ nothing but wasted work depends on them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo import AsyncMongoClient, ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from ..tasks import no_lost_cancellation
 from .errors import ChangeRefusedError, SettingsError, StoreError
 from .placement.keys import hash_of
 from .placement.ring import DEFAULT_COPIES, DEFAULT_VIRTUAL_NODES, PLACEMENT, Ring
@@ -25,6 +26,7 @@ from .placement.ring import DEFAULT_COPIES, DEFAULT_VIRTUAL_NODES, PLACEMENT, Ri
 Document = dict[str, Any]
 COPY, CLEAN = "copy", "clean"
 STORE_SECONDS = 5.0
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -263,9 +265,10 @@ class Membership:
             raise ChangeRefusedError(f"ring {self.ring}: {refusal}; read it anew")
         return View.of(document)
 
-    async def _answer(self, operation: Any) -> Any:
+    async def _answer(self, operation: Coroutine[Any, Any, Answer]) -> Answer:
         try:
-            return await operation
+            async with no_lost_cancellation():
+                return await operation
         except DuplicateKeyError:
             raise
         except OperationFailure as error:
@@ -277,6 +280,8 @@ class Membership:
                 f"the membership store does not answer ({type(error).__name__}): clients that run go on with reads and "
                 "writes; clients that start, changes of nodes and nodes that return wait for it"
             ) from None
+        finally:
+            operation.close()  # one that was not begun would be complained of
 
 
 def _reaps(view: View) -> Any:

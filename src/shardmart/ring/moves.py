@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
-from .errors import ChangeRefusedError, NodeAwayError, RingError, WrongNodeError
+from .errors import ChangeRefusedError, MoverAtWorkError, NodeAwayError, RingError, WrongNodeError
 from .membership import CLEAN, COPY, Membership, Move, View
 from .node.connection import WAITS
 from .node.nodes import Nodes
@@ -78,8 +78,8 @@ async def create(
         view = await membership.view()
         if view.ring != ring and (view.move is None or view.move.after != ring.weights):
             raise ChangeRefusedError(
-                f"ring {membership.ring} exists with {_words(view.ring)}: change its nodes with `shardmart ring add`, "
-                "`remove` or `weigh`; copies and virtual nodes stay as they were made"
+                f"ring {membership.ring} exists with {_words(view.ring)}: change its nodes with `shardmart ring add` "
+                "or `remove`; copies and virtual nodes stay as they were made"
             )
         return False
     made: dict[str, str] = {}
@@ -110,10 +110,10 @@ class Mover:
         self.report = report
         self.holder = secrets.token_hex(8)
 
-    async def plan(self, after: Mapping[str, int]) -> list[Transfer]:
-        """What would move if the nodes and weights were these, counted on the nodes."""
+    async def plan(self, after: Mapping[str, int], *, dead: str | None = None) -> list[Transfer]:
+        """What would move if the nodes and weights were these, counted on the nodes.  ChangeRefusedError as `begin`."""
         view = await self.nodes.refresh()
-        transfers = self._transfers(view.ring, self._ring(view, after), dead=None)
+        transfers = self._transfers(view.ring, await self._allowed(view, after, dead), dead)
         found: list[Transfer] = []
         for number, one in enumerate(transfers):
             records, total = await size(self.nodes[one.source], one.arcs)
@@ -129,8 +129,8 @@ class Mover:
         async with self._leased():  # what joins is emptied: never by two, and never under a move that has begun
             return await self._begin(after, dead)
 
-    async def _begin(self, after: Mapping[str, int], dead: str | None) -> View:
-        view = await self.nodes.refresh()
+    async def _allowed(self, view: View, after: Mapping[str, int], dead: str | None) -> Ring:
+        """The ring that a change leads to; ChangeRefusedError when it cannot be now."""
         if view.move:
             raise ChangeRefusedError(
                 f"nodes are changing already ({_words(view.move.before)} to {_words(view.move.after)}, phase "
@@ -150,9 +150,30 @@ class Mover:
                 f"{dead} cannot be left behind: "
                 + ("it stays" if dead in after else "it has the only copy of its keys")
             )
+        if dead is not None:
+            await self._refuse_alive(dead)
         if away := {name: why for name, why in self.nodes.away().items() if name != dead}:
             told = "; ".join(f"{name}: {why}" for name, why in away.items())
-            raise ChangeRefusedError(f"{told}: nodes change only while all others answer, wait until it is back")
+            waiting = next((name for name, why in away.items() if why == WAITS), None)
+            raise ChangeRefusedError(
+                f"{told}: nodes change only while all others answer, wait until it is back"
+                + (
+                    f"; if a node that it waits for is lost for good, `shardmart ring tend --trust {waiting}` has it "
+                    "serve as it is"
+                    if waiting
+                    else ""
+                )
+            )
+        return ring
+
+    async def _refuse_alive(self, lost: str) -> None:
+        await self.nodes.look([lost])
+        if self.nodes[lost].away in (None, WAITS):
+            raise ChangeRefusedError(f"{lost} answers: only a node that is lost for good is left behind")
+
+    async def _begin(self, after: Mapping[str, int], dead: str | None) -> View:
+        view = await self.nodes.refresh()
+        await self._allowed(view, after, dead)
         fields: dict[str, object] = {}
         for name in after:
             if name not in view.ring.weights:
@@ -195,9 +216,7 @@ class Mover:
                 raise ChangeRefusedError(f"{move.dead} is left behind already: a ring does without one node at a time")
             if view.ring.copies < 2 and lost in view.ring.weights:
                 raise ChangeRefusedError(f"{lost} cannot be left behind: it has the only copy of its keys")
-            await self.nodes.look([lost])
-            if self.nodes[lost].away in (None, WAITS):
-                raise ChangeRefusedError(f"{lost} answers: only a node that is lost for good is left behind")
+            await self._refuse_alive(lost)
             fields: dict[str, object] = {"move.dead": lost}
             stays = lost in view.ring.weights
             if move.phase == COPY:
@@ -212,7 +231,7 @@ class Mover:
     @asynccontextmanager
     async def _leased(self) -> AsyncIterator[None]:
         if not await self.nodes.membership.lease("move", self.holder, LEASE_SECONDS):
-            raise ChangeRefusedError("another mover is at work; if it was killed, its lease ends within a minute")
+            raise MoverAtWorkError("another mover is at work; if it was killed, its lease ends within a minute")
         try:
             yield
         finally:

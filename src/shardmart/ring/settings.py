@@ -9,6 +9,7 @@ ConfigMap beside a mounted Secret.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -55,8 +56,13 @@ class Settings:
             raise SettingsError(
                 f"required_copies: {self.required_copies} on {len(self.nodes)} nodes: at least 1, at most one for each"
             )
-        if self.timeout_seconds <= 0:
+        seconds = self.timeout_seconds
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
             raise SettingsError(f"timeout_seconds: expected seconds, more than 0, found {self.timeout_seconds!r}")
+        strings = {"store": self.store} | {f"nodes.{node}": uri for node, uri in self.nodes.items()}
+        for what, given in strings.items():
+            if not isinstance(given, str) or not given:
+                raise SettingsError(f"{what}: a connection string is expected")
         uris: dict[str, str] = {}
         for node, uri in self.nodes.items():
             if uri in uris:
@@ -75,6 +81,8 @@ def read(path: Path) -> Settings:
         return Settings(**document)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}; `make ring` writes it") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: is not text (UTF-8)") from None
     except json.JSONDecodeError as error:
         raise SettingsError(f"{path}: is not JSON: {error}") from None
     except (TypeError, AttributeError):

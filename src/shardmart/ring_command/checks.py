@@ -17,8 +17,8 @@ def weights_of(named: list[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for one in named:
         name, _, weight = one.partition("=")
-        if not name or not (weight or "1").isdigit():
-            raise BadUseError(f"--node {one}: expected NAME or NAME=WEIGHT")
+        if not name or not (weight or "1").isdecimal() or int(weight or "1") < 1:
+            raise BadUseError(f"--node {one}: expected NAME or NAME=WEIGHT, a weight of 1 or more")
         found[name] = int(weight or 1)
     return found
 

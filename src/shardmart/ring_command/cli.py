@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from shardmart.command import run_app
 from shardmart.errors import BadUseError
@@ -128,7 +128,7 @@ def status(
     if as_json:
         print(json.dumps(found, indent=2))
     else:
-        table = Table("Node", "Share", "Records", "Tombstones", "Hints for it", "State")
+        table = Table("Node", "Share", "Records", "Tombstones", "Hints for it", Column("State", overflow="fold"))
         for node in found["nodes"]:
             table.add_row(
                 node["name"],
@@ -215,6 +215,8 @@ def tend(
 
     async def work(client: RingClient) -> None:
         if trust:
+            if trust not in client.view.nodes:
+                raise BadUseError(f"the ring has no node {trust!r}, it has {', '.join(client.view.nodes)}")
             await client.upkeep.bring_back(trust, trust=True)
         await client.upkeep.tend()
         ended = await client.upkeep.reap()
@@ -284,14 +286,14 @@ def _move(
             if change is not None:
                 after = change(dict(client.view.ring.weights))
                 if check:
-                    _show_plan(await mover.plan(after))
+                    _show_plan(await mover.plan(after, dead=dead))
                     return
                 await mover.begin(after, dead=dead)
+            elif dead is not None:
+                await mover.give_up(dead)
             elif client.view.move is None:
                 print("no change of nodes is under way")
                 return
-            elif dead is not None:
-                await mover.give_up(dead)
             done = await mover.run()
             print(f"{done.copied:,} copies moved, {done.mended:,} mended, {done.removed:,} old copies removed")
             print(f"the ring has {', '.join(client.view.ring.weights)}")

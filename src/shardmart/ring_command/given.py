@@ -20,10 +20,10 @@ NAME = "demonstration"
 TIMEOUT_SECONDS = 5.0
 
 
-def strings(uris: list[str] | None, file: Path | None) -> list[str]:
-    """The connection strings given on the command line, or a line each in a file; BadUseError."""
+def strings(uris: list[str] | None, file: Path | None) -> list[str] | None:
+    """The connection strings given on the command line, or a line each in a file; None for neither.  BadUseError."""
     if file is None:
-        return uris or []
+        return uris or None
     if uris:
         raise BadUseError("give connection strings by --uri or by --uri-file, not by both")
     return _lines(file, "--uri-file")
@@ -34,6 +34,8 @@ def _lines(file: Path, option: str) -> list[str]:
         return [line.strip() for line in file.read_text().splitlines() if line.strip()]
     except OSError as error:
         raise BadUseError(f"{option}: {file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadUseError(f"{option}: {file} is not text (UTF-8)") from None
 
 
 def one(uri: str | None, file: Path | None) -> str | None:

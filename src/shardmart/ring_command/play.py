@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from shardmart.errors import BadUseError
 from shardmart.loader.progress import Reporter, reporter
 
 from . import demonstrations, given
@@ -60,10 +61,13 @@ def _add(app: typer.Typer, name: str, story: Story, nodes: int, lost: str | None
         as_json: Json = False,
     ) -> None:
         with progress() as output:
-            if uris := given.strings(uri, uri_file):
-                settings = given.named(uris, nodes, given.one(store_uri, store_uri_file))
+            uris, store = given.strings(uri, uri_file), given.one(store_uri, store_uri_file)
+            if uris is not None:
+                settings = given.named(uris, nodes, store)
                 with Cut(settings, lost) as servers, given.cleared(settings):
                     outcome = asyncio.run(story(servers, documents, output))
+            elif store is not None:
+                raise BadUseError("the membership store is given and no node: give nodes by --uri or --uri-file")
             else:
                 with temporary(given.NAME, nodes) as started:
                     outcome = asyncio.run(story(started, documents, output))

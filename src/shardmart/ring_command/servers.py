@@ -106,7 +106,7 @@ def temporary(ring: str, nodes: int) -> Iterator[Servers]:
         servers = Servers(Path(folder), str(found.mongod), ring, names)
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does
         try:
-            print(f"starting {nodes} nodes and a membership store", file=sys.stderr)
+            print(f"starting {nodes} node{'s' * (nodes > 1)} and a membership store", file=sys.stderr)
             servers.start()
             yield servers
         finally:

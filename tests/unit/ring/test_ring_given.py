@@ -20,6 +20,12 @@ def test_a_file_has_a_connection_string_a_line(tmp_path: Path) -> None:
         given.strings(["mongodb://c"], file)
     with pytest.raises(BadUseError, match="cannot be read: No such file"):
         given.strings(None, tmp_path / "none")
+    file.write_text("\n")
+    assert given.strings(None, file) == [], "none of them is not the same as nothing said"
+    assert given.strings(None, None) is None
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadUseError, match=r"is not text \(UTF-8\)"):
+        given.strings(None, file)
 
 
 def test_the_store_s_string_is_given_once_and_a_file_of_it_has_one_line(tmp_path: Path) -> None:

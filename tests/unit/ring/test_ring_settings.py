@@ -109,3 +109,26 @@ def test_ring_that_is_not_named_is_the_only_one_or_the_choice_is_said(tmp_path: 
     ):
         settings_file.find(tmp_path)
     assert settings_file.find(tmp_path, "others") == tmp_path / "others" / "settings.json"
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), True, "2", None])
+def test_a_timeout_is_a_number_of_seconds(seconds: object) -> None:
+    with pytest.raises(SettingsError, match="timeout_seconds: expected seconds, more than 0, found"):
+        Settings("carts", {"n1": "mongodb://one"}, "mongodb://store", seconds)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("key", "value"), [("store", None), ("store", ""), ("nodes", {"n1": None})])
+def test_a_connection_string_is_text(tmp_path: Path, key: str, value: object) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(
+        json.dumps({"name": "carts", "nodes": {"n1": "mongodb://one"}, "store": "mongodb://s"} | {key: value})
+    )
+    with pytest.raises(SettingsError, match=f"{key}.*: a connection string is expected"):
+        settings_file.read(file)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match=r"is not text \(UTF-8\)"):
+        settings_file.read(file)

@@ -1,4 +1,5 @@
-"""What cannot change on a cluster that is there: members' addresses, the names of sets, and that a shard is part of it.
+"""What cannot change on a cluster that is there: members' addresses, the names of sets, that a shard is part of it, and
+where its shop keeps orders.
 
 A replica set's configuration holds "host:port" of every member, `config.shards` does too, and a member that is started
 under another one finds itself in no set.  Routers are in no such list: their ports may change.  Nothing here talks to a
@@ -37,6 +38,12 @@ def _faults(before: Cluster, after: Cluster) -> Iterator[str]:
                 f"shards: {gone} is a shard of the cluster, with documents, and the topology has it no more: nothing "
                 "here drains a shard, put it back, or remove the cluster with its data"
             )
+    if before.shop and after.shop and before.shop.backends.store != after.shop.backends.store:
+        yield (
+            f"backends.store: the shop's orders are in {before.shop.backends.store}, the topology says "
+            f"{after.shop.backends.store}: they are not moved, put it back; or begin anew there, with what was ordered "
+            "left behind where it is: first a topology without `services` (`make up`), then this one"
+        )
     for key, replica_set in declared.items():
         if known := there.get(replica_set.name):
             yield from _moved(key, known, replica_set)

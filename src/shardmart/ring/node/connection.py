@@ -13,7 +13,7 @@ writes, unless it has been compared first (`upkeep`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
 import pymongo
@@ -32,7 +32,7 @@ from pymongo.errors import (
 from pymongo.monitoring import ConnectionCreatedEvent, ConnectionPoolListener
 from pymongo.write_concern import WriteConcern
 
-from ...tasks import StrayCancellationError, no_stray_cancellation
+from ...tasks import StrayCancellationError, no_lost_cancellation, no_stray_cancellation
 from ..errors import NodeAwayError, NodeRefusesError, SettingsError, StaleRingError
 from .record import CODEC, Document
 
@@ -163,13 +163,16 @@ class Connection:
     async def drained(self, cursor: AsyncCursor[Document]) -> list[Document]:
         """All documents of a cursor; it is each next one that has to come in time, however many there are."""
         found: list[Document] = []
+        task = asyncio.current_task()
+        assert task
+        cancelled = task.cancelling()
         now, seconds = asyncio.get_running_loop().time, self.timeout_seconds * 2
         moved = now()
         async with asyncio.timeout(seconds) as limit:
             async for document in cursor:
                 found.append(document)
-                if limit.expired():  # its cancellation came together with an answer, and the driver swallowed it
-                    raise TimeoutError
+                if task.cancelling() > cancelled:  # it came together with an answer, and the driver swallowed it
+                    raise asyncio.CancelledError
                 if now() - moved > seconds / 20:  # to move it for every document costs more than to read one
                     moved = now()
                     limit.reschedule(moved + seconds)
@@ -188,7 +191,7 @@ class Connection:
         try:
             # PyMongo's own limit comes first.  Not wait_for: before Python 3.12 it can swallow a cancellation.
             with no_stray_cancellation():
-                async with asyncio.timeout((seconds or self.timeout_seconds) * 2):
+                async with asyncio.timeout((seconds or self.timeout_seconds) * 2), no_lost_cancellation():
                     return await operation
         except (WriteError, BulkWriteError) as error:
             if _code(error) == VALIDATION_FAILED:
@@ -205,6 +208,9 @@ class Connection:
             raise NodeRefusesError(self.name, error.code, str(error)[:300]) from None
         except PyMongoError as error:
             raise NodeRefusesError(self.name, None, f"{type(error).__name__}: {str(error)[:300]}") from None
+        finally:
+            if isinstance(operation, Coroutine):
+                operation.close()  # one that was not begun would be complained of
 
 
 def _code(error: PyMongoError) -> int | None:

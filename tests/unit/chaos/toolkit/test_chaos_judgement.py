@@ -160,6 +160,7 @@ NO_FAULT = "NO FAULT: 'proof: round trip to the router (ms)' is 0.11, expected {
         ("negative-control", [ledger("lost 686, members 1")], "it failed otherwise: ledger"),
         ("negative-control", [ledger("lost 686, phantom 2, stale 3")], "it failed otherwise: ledger"),
         ("negative-control", [ledger("lost 686, stale 3, unbalanced 1")], None),
+        ("negative-control", [ledger("lost 686, not linearizable 1, unbalanced 1")], None),
         # Lost, and not by the fault.
         (
             "negative-control",
@@ -169,6 +170,10 @@ NO_FAULT = "NO FAULT: 'proof: round trip to the router (ms)' is 0.11, expected {
         ("negative-control", ["action 'cut' failed: no iptables", LOST], "it failed otherwise: action 'cut' failed"),
         # As they were seen (docs/ring.md, docs/fragments.md).
         ("ring-negative-control", [ledger("lost 6, members 1")], None),
+        # A put that is lost and overlapped a deletion may be told by a read that saw it alone.
+        ("ring-negative-control", [ledger("lost 8, members 1, not linearizable 1")], None),
+        ("ring-negative-control", [ledger("lost 8, members 1, not linearizable 1, stale 2")], None),
+        ("ring-negative-control", [ledger("members 1, not linearizable 1")], "it failed otherwise: ledger"),
         ("ring-negative-control", [ledger("lost 6")], "it failed otherwise: ledger"),
         ("ring-negative-control", [ledger("lost 6, members 1, resurrected 1")], "it failed otherwise: ledger"),
         ("fragments-negative-control", [ledger("diverged 4, members 1, stale 19")], None),
