@@ -111,6 +111,14 @@ def test_newest_configuration_is_the_one_of_the_latest_term_then_version(formed:
     assert planned.before["members"][0]["tags"] == {"of": "new"}
 
 
+def test_configuration_without_a_term_is_older_than_any_with_one(formed: FakeMembers) -> None:
+    """It is of before a first election, or of a server that knew no terms."""
+    old, new = CONFIGURATION | {"version": 9}, CONFIGURATION | {"version": 3, "term": 1}
+    first = new["members"][0] | {"tags": {"of": "new"}}
+    formed.configurations = {"h:1": old, "h:2": new | {"members": [first, *new["members"][1:]]}, "h:3": old}
+    assert converge(SPEC, NOBODY, check_mode=True).before["members"][0]["tags"] == {"of": "new"}
+
+
 def test_plan_of_a_new_set_changes_nothing(members: FakeMembers) -> None:
     planned = converge(SPEC, NOBODY, check_mode=True)
     assert planned.changes == [INITIATED]
@@ -142,6 +150,22 @@ def test_silent_member_is_named_at_the_deadline(members: FakeMembers) -> None:
     with pytest.raises(DeadlineError, match=r"members of rs: no answer from h:2 \(last: h:2: h:2 is silent"):
         converge(SPEC, NOBODY, wait_seconds=0.3)
     assert commands(members, "replSetInitiate") == []
+
+
+def test_member_is_given_time_to_answer_at_the_deadline_too(
+    members: FakeMembers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def hello(_host: str, _tls: object, *, timeout_seconds: float) -> None:
+        given.append(timeout_seconds)
+        raise AutoReconnect("not yet")
+
+    monkeypatch.setattr(replica_set, "hello", hello)
+    with pytest.raises(DeadlineError):
+        converge(SPEC, NOBODY, wait_seconds=0)
+    assert all(0 < seconds <= 0.2 for seconds in given)
+    assert len(given) == 3
 
 
 def test_member_that_answers_late_is_awaited(members: FakeMembers) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shardmart.cluster.converge.replica_set import MemberSpec, ReplicaSetSpec, next_step, unhealthy
+from shardmart.cluster.description import Election, Member, ReplicaSet, Role
 from shardmart.cluster.errors import ClusterError
 
 
@@ -97,3 +98,17 @@ def test_unhealthy_names_states_and_strangers() -> None:
         "h:3": "unreachable ((not reachable/healthy))",
         "h:4": "not a member",
     }
+
+
+@pytest.mark.parametrize(("role", "config_server"), [(Role.CONFIG, True), (Role.SHARD, False)])
+def test_replica_set_is_made_as_its_description_has_it(role: Role, config_server: bool) -> None:
+    members = (
+        Member("a1", role, "rs", "h", 1),
+        Member("a2", role, "rs", "h", 2, priority=0, votes=0, hidden=True, tags={"dc": "b"}),
+    )
+    wanted = (MemberSpec("h:1"), MemberSpec("h:2", priority=0, votes=0, hidden=True, tags={"dc": "b"}))
+    declared, election = ReplicaSet("rs", role, members), Election(timeout_ms=7, heartbeat_ms=8)
+    expected = ReplicaSetSpec("rs", wanted, config_server, election_timeout_ms=7, heartbeat_ms=8)
+    assert ReplicaSetSpec.of(declared, election) == expected
+    assert expected.allow_removal is False, "nobody is removed whom nobody allowed to be"
+    assert ReplicaSetSpec.of(declared, election, allow_removal=True).allow_removal is True

@@ -181,6 +181,12 @@ def test_check_mode_plans_a_collection_that_does_not_exist() -> None:
         collections(router, spec)
 
 
+def test_collections_are_converged_unless_a_plan_was_asked_for(deadline: Deadline) -> None:
+    router = router_with_things(key=None)
+    converge_collections("shop", [CollectionSpec("things", KEY)], router, deadline)
+    assert router.said == [{"shardCollection": "shop.things", "key": KEY}]
+
+
 def test_check_mode_plans_for_a_collection_with_documents() -> None:
     """What holds documents is refused when it would be sharded; a plan changes nothing and says so."""
     router = router_with_things(key=None, documents=[{"_id": 1}])

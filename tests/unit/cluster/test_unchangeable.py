@@ -72,13 +72,9 @@ def shop(tmp_path: Path, **backends: str) -> topology.Topology:
 
 def test_a_shop_s_store_stays_where_its_orders_are_and_the_rest_may_change(tmp_path: Path) -> None:
     before, after = shop(tmp_path).resolve(), shop(tmp_path, store="postgres").resolve()
-    with pytest.raises(
-        ClusterError, match=r"^backends\.store: the shop's orders are in mongodb, the topology"
-    ):
+    with pytest.raises(ClusterError, match=r"^backends\.store: the shop's orders are in mongodb, the topology"):
         refuse_changes(before, after)
-    with pytest.raises(
-        ClusterError, match=r"^backends\.store: the shop's orders are in postgres, the topology"
-    ):
+    with pytest.raises(ClusterError, match=r"^backends\.store: the shop's orders are in postgres, the topology"):
         refuse_changes(after, before)
     for allowed in (BEFORE, shop(tmp_path, event_log="kafka"), shop(tmp_path, cache="memory")):
         refuse_changes(before, allowed.resolve())

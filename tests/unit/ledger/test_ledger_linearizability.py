@@ -47,6 +47,9 @@ def test_refused_compare_and_set_needs_another_value() -> None:
     assert check([Call("write", 0, 1, 5), refused]).linearizable is False
     # The unanswered write, seen by nobody, is what the refusal may be owed to.
     assert check([Call("write", 0, 1, 5), Call("write", 0, None, 8), refused]).linearizable
+    # Also one that was sent in the very moment in which the refusal came: what touches is concurrent.
+    at_its_end = Call("write", refused.end or 0, None, 8)
+    assert check([Call("write", 0, 1, 5), at_its_end, refused]).linearizable
 
 
 def test_exhausted_budget_is_undecided() -> None:

@@ -139,6 +139,12 @@ def test_bypassing_validation_is_a_need_of_its_own() -> None:
     )
     assert all(need.action != "bypassDocumentValidation" for need in pipeline_needs("shop", "a", [{"$out": "b"}]))
     assert pipeline_needs("shop", "a", [{"$match": {}}], bypass=True) == [FIND]
+    only_new = [{"$merge": {"into": "b", "whenMatched": "fail"}}]
+    assert [need.action for need in pipeline_needs("shop", "a", only_new, bypass=True)] == [
+        "find",
+        "insert",
+        "bypassDocumentValidation",
+    ]
 
 
 @pytest.mark.parametrize(

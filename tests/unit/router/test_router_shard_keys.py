@@ -120,6 +120,19 @@ def test_numbers_that_are_equal_sort_alike_whatever_their_type(same: tuple[Any, 
     assert len({ordered(value) for value in same}) == 1
 
 
+@pytest.mark.parametrize("value", [value for value in ASCENDING if value == value])
+def test_value_sorts_alike_wherever_it_lies(value: Any) -> None:
+    """What stands before and after it in its document is no part of it."""
+    document = rawbson.encode({"before": "x" * 9, "v": value, "after": "y" * 9})
+    (found,) = ((kind, start, end) for name, kind, start, end in rawbson.walk(document) if name == b"v")
+    assert comparable(document, *found) == ordered(value)
+
+
+def test_code_sorts_by_its_scope_and_not_by_the_scopes_length() -> None:
+    longer, shorter = Code("f()", {"a": 1, "b": 1}), Code("f()", {"a": 2})
+    assert ordered(longer) < ordered(shorter)
+
+
 HASHED_ONE = (10, 1, 5902408780260971510)
 NULL = (5,)
 
@@ -160,6 +173,8 @@ A7, B8 = (10, 1, 7), (10, 1, 8)
         ({"a": {"$eq": 7}, "b": {"$in": [8]}}, (A7, B8)),
         ({"a": {"$in": [7, 9]}}, ()),
         ({"a": {"$in": []}}, ()),
+        ({"a": {"$nin": [7]}}, ()),
+        ({"a": {"$ne": 7}}, ()),
         ({"a": {"$gt": 7}}, ()),
         ({"a": {"$gt": 1, "$eq": 7}}, (A7,)),
         ({"a": {"$eq": Regex("x")}}, ()),

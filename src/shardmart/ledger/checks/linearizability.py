@@ -66,7 +66,7 @@ def _worth_trying(calls: Sequence[Call]) -> list[int]:
     kept = [
         i
         for i, c in enumerate(calls)
-        if c.end is not None or (c.kind != "read" and (c.value in observed or c.start < last_refusal))
+        if c.end is not None or (c.kind != "read" and (c.value in observed or c.start <= last_refusal))
     ]
     return sorted(kept, key=lambda i: calls[i].start)
 

@@ -52,6 +52,14 @@ def test_runs_of_one_experiment_are_summed_up(tmp_path: Path) -> None:
     assert (row.acknowledged, row.lost, row.doubled, row.anomalies) == (250, 2, 1, 3)
 
 
+def test_time_without_writes_is_counted_from_the_fault_and_not_from_an_election(tmp_path: Path) -> None:
+    fault = {"at": 1011.0, "event": "fault-started", "id": "f", "name": "kill", "targets": [], "words": "kill"}
+    run(tmp_path, "a", events=[fault, {"at": 1030.0, "event": "election", "set": "s1", "primary": "b"}])
+    assert summarize(tmp_path)[0].worst_s == 5.0
+    run(tmp_path, "b", events=[{"at": 1005.0, "event": "election", "set": "s1", "primary": "b"}])
+    assert summarize(tmp_path)[0].median_s == 5.0, "without a fault nothing is measured"
+
+
 def test_experiments_are_told_apart_and_old_runs_left_out(tmp_path: Path) -> None:
     run(tmp_path, "a", title="Old", started=10.0)
     run(tmp_path, "b", title="Kill", started=1000.0)

@@ -52,6 +52,11 @@ def test_latency_is_of_acknowledged_operations_only(tmp_path: Path) -> None:
     assert math.isnan(line.p50[1])
 
 
+def test_latency_is_from_the_beginning_of_an_operation(tmp_path: Path) -> None:
+    journal(tmp_path, (0.125, 0.25, "ok"))
+    assert build(tmp_path, STARTED, STARTED + 1, []).p50[0] == pytest.approx(125)
+
+
 def test_long_experiment_has_as_many_buckets_as_a_picture_can_show(tmp_path: Path) -> None:
     journal(tmp_path)
     assert len(build(tmp_path, 0.0, 1200.0, []).times) == timeline.BUCKETS

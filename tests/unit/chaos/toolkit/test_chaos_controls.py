@@ -113,7 +113,10 @@ def probe(name: str, output: Any, tolerance: Any = None) -> tuple[dict[str, Any]
 WITHIN = {"type": "range", "range": [95, 130]}
 
 
-def test_experiment_in_which_all_is_well_passes(run: Run, workloads: list[Workload]) -> None:
+def test_experiment_in_which_all_is_well_passes(
+    run: Run, workloads: list[Workload], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     assert run(probe("proof: round trip", 101.5, WITHIN))["status"] == "completed"
     found = summary(workloads)
     assert (found["status"], found["problems"], found["verdict"]) == ("passed", [], CLEAN)
@@ -122,6 +125,7 @@ def test_experiment_in_which_all_is_well_passes(run: Run, workloads: list[Worklo
     assert (measured["name"], measured["value"], measured["tolerance"], measured["met"]) == (
         "proof: round trip", 101.5, WITHIN, True,
     )  # fmt: skip
+    assert "proof: round trip: 101.5" in caplog.messages
     assert workloads[-1].stops == 1
 
 
@@ -137,10 +141,14 @@ def test_action_that_succeeded_measures_nothing(run: Run, workloads: list[Worklo
     assert (summary(workloads)["measured"], summary(workloads)["problems"]) == ([], [])
 
 
-def test_probe_out_of_tolerance_fails_the_experiment(run: Run, workloads: list[Workload]) -> None:
+def test_probe_out_of_tolerance_fails_the_experiment(
+    run: Run, workloads: list[Workload], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     activity, ran = probe("writable again", output=False, tolerance=True)
     assert run((activity, ran), (activity, ran))["status"] == "failed"
     assert ran["tolerance_met"] is False
+    assert "writable again: False  OUT OF TOLERANCE" in caplog.messages
     assert summary(workloads)["problems"] == ["'writable again' is False, expected true"]
 
 
@@ -227,6 +235,29 @@ def test_ledger_without_an_acknowledged_write_is_not_waited_for_for_ever(
         begin()
 
 
+def test_first_acknowledged_write_is_waited_for(workloads: list[Workload], monkeypatch: pytest.MonkeyPatch) -> None:
+    start, looks = Workload.start, iter([None, None])
+
+    def late(self: Workload) -> str | None:
+        if next(looks, "written") == "written":
+            start(self)
+        return None
+
+    monkeypatch.setattr(Workload, "start", lambda self: None)
+    monkeypatch.setattr(Workload, "ended", late)
+    begin()
+    assert next(looks, "written") == "written"
+
+
+def test_experiment_is_ended_once(run: Run, workloads: list[Workload], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stopped at exit once more may not end an experiment that began since."""
+    run()
+    ended: list[object] = []
+    monkeypatch.setattr(controls.running, "end", ended.append)
+    controls._stop_everything()
+    assert ended == []
+
+
 def test_what_this_cluster_cannot_do_starts_nothing(workloads: list[Workload], targets: Targets) -> None:
     drain = {"provider": {"module": "shardmart.chaos.toolkit.actions", "func": "drain_node"}}
     with pytest.raises(InterruptExecution, match="no node to drain"):
@@ -259,7 +290,11 @@ def test_workload_is_the_one_asked_for(run: Run, workloads: list[Workload]) -> N
 
 
 def test_fault_that_was_left_is_ended_before_and_after(
-    run: Run, workloads: list[Workload], targets: Targets, monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    workloads: list[Workload],
+    targets: Targets,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def left(number: int) -> None:
         records.write(targets.state, Record(f"f{number}", "nothing", "nothing", ["mongos1"], 9, {"id": "f"}, "active"))
@@ -268,6 +303,8 @@ def test_fault_that_was_left_is_ended_before_and_after(
     left(1)
     begin()
     assert records.active(targets.state) == []
+    (warning,) = (message for message in caplog.messages if "still active" in message)
+    assert warning.startswith("ended faults that were still active: ")
     left(2)
     end()
     assert records.active(targets.state) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,9 +54,24 @@ def test_it_has_the_control_heals_always_and_proves_its_fault(experiment: dict[s
     assert any(step["name"].startswith("proof: ") for step in experiment["method"])
 
 
-def test_its_activities_exist_and_take_what_they_are_given(experiment: dict[str, Any]) -> None:
-    import inspect
+OF_REGIONS = {"kill_region": "kill", "pause_region": "pause", "cut_region": "partition"}
+"""What faults on region nodes are called, by their actions; others have the name of their action."""
 
+
+def test_a_proof_is_about_a_fault_that_the_experiment_begins(experiment: dict[str, Any]) -> None:
+    """Faults are named after the actions that begin them; a proof of another one fails however right the fault is."""
+    begun: set[str] = set()
+    for step in experiment["method"]:
+        provider = step["provider"]
+        if step["type"] == "action":
+            begun.add(OF_REGIONS.get(provider["func"], provider["func"].replace("_", "-")))
+            continue
+        takes = inspect.signature(getattr(importlib.import_module(provider["module"]), provider["func"])).parameters
+        if "fault" in takes:
+            assert provider.get("arguments", {}).get("fault", takes["fault"].default) in begun, step["name"]
+
+
+def test_its_activities_exist_and_take_what_they_are_given(experiment: dict[str, Any]) -> None:
     steps = [*experiment["method"], *experiment["rollbacks"], *experiment["steady-state-hypothesis"]["probes"]]
     for step in steps:
         modules = {module.__name__: module for module in (actions, probes, regions, rings, shop)}
