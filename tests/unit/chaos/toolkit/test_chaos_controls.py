@@ -74,6 +74,16 @@ def workloads(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
     controls._stop_everything()
 
 
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
+    """What the control logs, also after Chaos Toolkit has set up its logger for itself, as its command does."""
+    monkeypatch.setattr(controls.logger, "propagate", False)
+    controls.logger.addHandler(caplog.handler)
+    with caplog.at_level("INFO", logger=controls.logger.name):
+        yield caplog
+    controls.logger.removeHandler(caplog.handler)
+
+
 Run = Callable[..., dict[str, Any]]
 
 
@@ -114,9 +124,8 @@ WITHIN = {"type": "range", "range": [95, 130]}
 
 
 def test_experiment_in_which_all_is_well_passes(
-    run: Run, workloads: list[Workload], caplog: pytest.LogCaptureFixture
+    run: Run, workloads: list[Workload], said: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     assert run(probe("proof: round trip", 101.5, WITHIN))["status"] == "completed"
     found = summary(workloads)
     assert (found["status"], found["problems"], found["verdict"]) == ("passed", [], CLEAN)
@@ -125,7 +134,7 @@ def test_experiment_in_which_all_is_well_passes(
     assert (measured["name"], measured["value"], measured["tolerance"], measured["met"]) == (
         "proof: round trip", 101.5, WITHIN, True,
     )  # fmt: skip
-    assert "proof: round trip: 101.5" in caplog.messages
+    assert "proof: round trip: 101.5" in said.messages
     assert workloads[-1].stops == 1
 
 
@@ -142,13 +151,12 @@ def test_action_that_succeeded_measures_nothing(run: Run, workloads: list[Worklo
 
 
 def test_probe_out_of_tolerance_fails_the_experiment(
-    run: Run, workloads: list[Workload], caplog: pytest.LogCaptureFixture
+    run: Run, workloads: list[Workload], said: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     activity, ran = probe("writable again", output=False, tolerance=True)
     assert run((activity, ran), (activity, ran))["status"] == "failed"
     assert ran["tolerance_met"] is False
-    assert "writable again: False  OUT OF TOLERANCE" in caplog.messages
+    assert "writable again: False  OUT OF TOLERANCE" in said.messages
     assert summary(workloads)["problems"] == ["'writable again' is False, expected true"]
 
 
@@ -294,7 +302,7 @@ def test_fault_that_was_left_is_ended_before_and_after(
     workloads: list[Workload],
     targets: Targets,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    said: pytest.LogCaptureFixture,
 ) -> None:
     def left(number: int) -> None:
         records.write(targets.state, Record(f"f{number}", "nothing", "nothing", ["mongos1"], 9, {"id": "f"}, "active"))
@@ -303,7 +311,7 @@ def test_fault_that_was_left_is_ended_before_and_after(
     left(1)
     begin()
     assert records.active(targets.state) == []
-    (warning,) = (message for message in caplog.messages if "still active" in message)
+    (warning,) = (message for message in said.messages if "still active" in message)
     assert warning.startswith("ended faults that were still active: ")
     left(2)
     end()
