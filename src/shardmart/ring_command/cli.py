@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -41,6 +42,10 @@ RingName = Annotated[
     str | None, typer.Option("--ring", help="Name of the ring in the topology.  [default: the only one]")
 ]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="File with the settings of a ring (JSON).")]
+Check = Annotated[bool, typer.Option("--check", help="Change nothing: print what would move.")]
+PlanAsJson = Annotated[
+    bool, typer.Option("--json", help="With --check: the plan as JSON, each range by its first and last hash.")
+]
 StateFolder = Annotated[
     Path | None, typer.Option("--state", help="State folder.  [default: $SHARDMART_STATE or .shardmart]")
 ]
@@ -158,13 +163,14 @@ def verify(ring: RingName = None, settings: SettingsFile = None, state: StateFol
 def add(
     name: Annotated[str, typer.Argument(help="The node that joins; its connection string is in the settings.")],
     weight: Annotated[int, typer.Option(min=1, help="How much it takes, beside nodes of weight 1.")] = 1,
-    check: Annotated[bool, typer.Option("--check", help="Change nothing: print what would move.")] = False,
+    check: Check = False,
+    as_json: PlanAsJson = False,
     ring: RingName = None,
     settings: SettingsFile = None,
     state: StateFolder = None,
 ) -> None:
     """Have a node join, or give one another weight, while clients read and write."""
-    _move(_settings(ring, settings, state), lambda weights: {**weights, name: weight}, check=check)
+    _move(_settings(ring, settings, state), lambda weights: {**weights, name: weight}, check=check, as_json=as_json)
 
 
 @app.command()
@@ -173,7 +179,8 @@ def remove(
     dead: Annotated[
         bool, typer.Option("--dead", help="It does not answer any more: use the copies of others.")
     ] = False,
-    check: Annotated[bool, typer.Option("--check", help="Change nothing: print what would move.")] = False,
+    check: Check = False,
+    as_json: PlanAsJson = False,
     ring: RingName = None,
     settings: SettingsFile = None,
     state: StateFolder = None,
@@ -185,7 +192,7 @@ def remove(
             raise BadUseError(f"the ring has no node {name!r}, it has {', '.join(weights)}")
         return {other: weight for other, weight in weights.items() if other != name}
 
-    _move(_settings(ring, settings, state), without, check=check, dead=name if dead else None)
+    _move(_settings(ring, settings, state), without, check=check, as_json=as_json, dead=name if dead else None)
 
 
 @app.command()
@@ -277,8 +284,11 @@ def _move(
     change: Callable[[dict[str, int]], dict[str, int]] | None,
     *,
     check: bool = False,
+    as_json: bool = False,
     dead: str | None = None,
 ) -> None:
+    if as_json and not check:
+        raise BadUseError("--json prints the plan: give --check with it")
     with progress() as output:
 
         async def work(client: RingClient) -> None:
@@ -286,7 +296,7 @@ def _move(
             if change is not None:
                 after = change(dict(client.view.ring.weights))
                 if check:
-                    _show_plan(await mover.plan(after, dead=dead))
+                    _show_plan(await mover.plan(after, dead=dead), as_json=as_json)
                     return
                 await mover.begin(after, dead=dead)
             elif dead is not None:
@@ -303,7 +313,10 @@ def _move(
         _with(settings, work, upkeep=True)
 
 
-def _show_plan(plan: list[moves.Transfer]) -> None:
+def _show_plan(plan: list[moves.Transfer], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([{**asdict(one), "arcs": [[arc.first, arc.last] for arc in one.arcs]} for one in plan]))
+        return
     table = Table("From", "To", "Ranges", "Records", "Bytes")
     for one in plan:
         table.add_row(one.source, one.target, f"{len(one.arcs):,}", f"{one.records:,}", f"{one.bytes:,}")

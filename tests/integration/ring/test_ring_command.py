@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shardmart.ring import RingClient
+from shardmart.ring import Ring, RingClient
+from shardmart.ring.placement.keys import hash_of
 from shardmart.ring_command.servers import STORE
 from tests.support.clusters import servers
 from tests.support.rings import DATABASE, RingServers, assert_equal_copies, ring
@@ -165,5 +166,38 @@ def test_a_mover_killed_in_the_middle_is_followed_by_another_that_finishes(
             expected = {f"key-{n}": n for n in range(2, 1500)} | {"key-0": "written in the middle"}
             assert {one.key: one.value async for one in client.iterate()} == expected
             assert_equal_copies(running, client)
+
+    asyncio.run(test())
+
+
+def test_a_plan_says_what_moves_by_ranges_records_and_bytes_and_changes_nothing(
+    running: RingServers, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.json"
+
+    def told(*words: str) -> tuple[int, bytes]:
+        process = command("add", "n4", *words, "--settings", file)
+        said, _ = process.communicate(timeout=DEADLINE_SECONDS)
+        return process.returncode, said
+
+    async def test() -> None:
+        async with ring(running, timeout_seconds=5.0) as client:
+            file.write_text(json.dumps(asdict(client.nodes.settings)))
+            file.chmod(0o600)
+            keys = [f"key-{n}" for n in range(500)]
+            await client.put_many((key, "value") for key in keys)
+            code, said = told("--check", "--json")
+            plan = json.loads(said)
+            after = Ring({"n1": 1, "n2": 1, "n3": 1, "n4": 1}, 2, 64)
+            gains = [key for key in keys if "n4" in after.holders_at(hash_of(key))]
+            assert code == 0
+            assert sum(one["records"] for one in plan) == len(gains)
+            assert all(one["bytes"] >= 100 * one["records"] for one in plan)
+            ranges = [arc for one in plan for arc in one["arcs"] if one["target"] == "n4"]
+            assert all(any(first <= hash_of(key) <= last for first, last in ranges) for key in gains)
+            assert b"nothing was changed" in told("--check")[1]
+            assert told("--json") == (2, b"")
+            await client.nodes.refresh()
+            assert (client.view.epoch, client.view.move) == (1, None)
 
     asyncio.run(test())
