@@ -273,7 +273,8 @@ class Membership:
             raise
         except OperationFailure as error:
             if not error.timeout:
-                raise StoreError(f"the membership store refuses: {error.code} {error.details}") from None
+                told = (error.details or {}).get("errmsg", type(error).__name__)
+                raise StoreError(f"the membership store refuses: {str(told)[:200]} (code {error.code})") from None
             raise StoreError(f"the membership store was too slow ({error.code})") from None
         except PyMongoError as error:
             raise StoreError(

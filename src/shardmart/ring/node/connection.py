@@ -204,7 +204,11 @@ class Connection:
             if error.code == VALIDATION_FAILED:
                 raise StaleRingError(f"{self.name} serves a later epoch of the ring") from None
             if error.code == AUTHENTICATION_FAILED:
-                self.leave("the server at its address does not know the ring's user: was a folder lost?", other=True)
+                self.leave(
+                    "the server at its address does not know the ring's user: was a folder lost, or is the settings' "
+                    "password another?",
+                    other=True,
+                )
             raise NodeRefusesError(self.name, error.code, str(error)[:300]) from None
         except PyMongoError as error:
             raise NodeRefusesError(self.name, None, f"{type(error).__name__}: {str(error)[:300]}") from None
