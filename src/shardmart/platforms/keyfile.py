@@ -17,35 +17,31 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from ..cluster.protocol import codes
+from ..cluster.protocol.connection import system_login
 from ..errors import BadUseError, UnreachableError
 
 USER_EXISTS = 51003
 
 
 def read(keyfile: Path) -> str:
-    """The password of `__system`; BadUseError when the file cannot be read."""
+    """The content of a keyfile; BadUseError when it cannot be read."""
     try:
-        return "".join(keyfile.read_text().split())
+        return keyfile.read_text()
     except OSError as error:
         raise BadUseError(f"{keyfile}: cannot be read: {error.strerror}") from None
 
 
-def as_system(uri: str, password: str, seconds: float) -> MongoClient[dict[str, Any]]:
+def as_system(uri: str, keyfile: str, seconds: float) -> MongoClient[dict[str, Any]]:
     """A client of the server of a connection string that may do everything; the caller closes it."""
-    login: dict[str, Any] = {
-        "username": "__system",
-        "password": password,
-        "authSource": "local",
-        "authMechanism": "SCRAM-SHA-256",
-    }
-    return MongoClient(uri, directConnection=True, serverSelectionTimeoutMS=int(seconds * 1000), **login)
+    milliseconds = int(seconds * 1000)
+    return MongoClient(uri, directConnection=True, serverSelectionTimeoutMS=milliseconds, **system_login(keyfile))
 
 
-def have_user(name: str, uri: str, password: str, database: str, seconds: float) -> bool:
+def have_user(name: str, uri: str, keyfile: str, database: str, seconds: float) -> bool:
     """Have the user of a connection string, with rights in one database; False when it is there with its password.
 
-    `name` is the server's in errors, `password` that of `__system`.  UnreachableError when the server does not answer
-    within `seconds` or refuses the keyfile, BadUseError for a string without a user.
+    `name` is the server's in errors, `keyfile` the content of its keyfile.  UnreachableError when the server does not
+    answer within `seconds` or refuses the keyfile, BadUseError for a string without a user.
     """
     parsed = parse_uri(uri)
     if not parsed["username"] or not parsed["password"]:
@@ -55,7 +51,7 @@ def have_user(name: str, uri: str, password: str, database: str, seconds: float)
     try:
         if _accepts(uri, seconds):
             return False
-        with as_system(uri, password, seconds) as client:
+        with as_system(uri, keyfile, seconds) as client:
             try:
                 client.admin.command("createUser", user, pwd=own, roles=roles)
             except OperationFailure as error:
@@ -81,7 +77,7 @@ def _accepts(uri: str, seconds: float) -> bool:
         return True
 
 
-def take_certificate(name: str, uri: str, password: str, seconds: float) -> bool:
+def take_certificate(name: str, uri: str, keyfile: str, seconds: float) -> bool:
     """Have a server that speaks TLS take its certificate's file as it is now; False for one that does not speak it.
 
     `rotateCertificates` (MongoDB 5.0 and later): no restart, and connections that are open stay open.  UnreachableError
@@ -90,7 +86,7 @@ def take_certificate(name: str, uri: str, password: str, seconds: float) -> bool
     if not parse_uri(uri)["options"].get("tls"):
         return False
     try:
-        with as_system(uri, password, seconds) as client:
+        with as_system(uri, keyfile, seconds) as client:
             client.admin.command("rotateCertificates", 1)
     except PyMongoError as error:
         raise UnreachableError(f"{name}: {type(error).__name__}: {str(error)[:200]}") from None

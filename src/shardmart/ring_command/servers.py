@@ -55,7 +55,7 @@ class Servers:
 
     @property
     def system(self) -> str:
-        """The password of `__system` on all of them."""
+        """The content of their keyfile."""
         return keyfile.read(keyfile_in(self.folder))
 
     def uri(self, name: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -290,20 +292,22 @@ def test_one_server_under_two_names_is_refused(running: RingServers) -> None:
     run(test())
 
 
-def _lose(running: RingServers, name: str) -> None:
-    """A node's records go behind its back, and no hint says so: it lags with every key that it had."""
-    with running.admin(name) as client:
-        assert client[DATABASE].records.delete_many({"h": {"$exists": True}}).deleted_count > 1000
+@asynccontextmanager
+async def lagging(running: RingServers) -> AsyncIterator[tuple[RingClient, list[str]]]:
+    """A ring of 3,000 keys, and these; n1's records are gone behind its back and no hint says so: it lags with all."""
+    async with ring(running, timeout_seconds=2.0) as client:
+        keys = [f"key-{n}" for n in range(3000)]
+        await client.put_many((key, "value") for key in keys)
+        with running.admin("n1") as admin:
+            assert admin[DATABASE].records.delete_many({"h": {"$exists": True}}).deleted_count > 1000
+        yield client, keys
 
 
 def test_a_read_of_thousands_of_keys_mends_a_node_that_lags_in_a_few_requests_and_within_one_time(
     running: RingServers,
 ) -> None:
     async def test() -> None:
-        async with ring(running, timeout_seconds=2.0) as client:
-            keys = [f"key-{n}" for n in range(3000)]
-            await client.put_many((key, "value") for key in keys)
-            _lose(running, "n1")
+        async with lagging(running) as (client, keys):
             node, given = client.nodes["n1"], list[tuple[int, float]]()
             apply_many = node.apply_many
 
@@ -326,10 +330,7 @@ def test_what_a_lagging_node_does_not_take_in_time_is_kept_for_it_by_another_and
     running: RingServers,
 ) -> None:
     async def test() -> None:
-        async with ring(running, timeout_seconds=2.0) as client:
-            keys = [f"key-{n}" for n in range(3000)]
-            await client.put_many((key, "value") for key in keys)
-            _lose(running, "n1")
+        async with lagging(running) as (client, keys):
 
             async def never(*_: object) -> int:
                 client.nodes["n1"].leave("does not answer")

@@ -66,13 +66,7 @@ class Credentials:
         """Keyword arguments of MongoClient; reads the secret. Raises ClusterError when its file cannot be read."""
         options: Document = self.tls.options() if self.tls else {}
         if self.keyfile:
-            secret = "".join(read_secret(self.keyfile).split())
-            return options | {
-                "username": "__system",
-                "password": secret,
-                "authSource": "local",
-                "authMechanism": "SCRAM-SHA-256",
-            }
+            return options | system_login(read_secret(self.keyfile))
         if self.username:
             if not self.password_file:
                 raise ClusterError(f"user {self.username} was given without a password file")
@@ -86,6 +80,16 @@ class Credentials:
     def anonymous(self) -> Credentials:
         """The same way to connect, as nobody."""
         return Credentials(tls=self.tls)
+
+
+def system_login(keyfile: str) -> Document:
+    """Keyword arguments of MongoClient that log in as `__system`, whose password a keyfile's content is."""
+    return {
+        "username": "__system",
+        "password": "".join(keyfile.split()),
+        "authSource": "local",
+        "authMechanism": "SCRAM-SHA-256",
+    }
 
 
 def read_secret(path: Path) -> str:
