@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from shardmart.shop.services.catalogue import CachedStocks, Catalogue
 from shardmart.shop.settings import Settings, load
 from shardmart.shop.web import catalogue_api, order_api
 from shardmart.shop.web.app import Instance, build
-from shardmart.shop.web.door import Rates
+from shardmart.shop.web.door import Rates, RefusedError, _must_be_json, must_be_flat
 from shardmart.shop.web.tokens import issue
 from tests.support.asgi import AsgiClient
 from tests.support.shop_apps import MemoryStocks
@@ -300,3 +302,49 @@ def test_a_page_that_is_not_to_be_kept_is_made_each_time(shop: MemoryShop) -> No
     client.get("/api/products")
     client.get("/api/products")
     assert products.asked == 2
+
+
+DEEP = ["[" * 9000, '{"a":' * 9000, '["\\"]"' + ',["a]"' * 9000, "[" * 9000 + '"']
+
+
+@pytest.mark.parametrize("text", DEEP, ids=["lists", "objects", "brackets in strings", "a string without an end"])
+def test_nothing_that_runs_while_a_deep_body_is_read_runs_out_of_stack(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The garbage collector runs finalizers wherever it is; here one looks on whenever it does."""
+    failed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", failed.append)
+
+    def needs_some_stack(left: int = 30) -> None:
+        if left:
+            needs_some_stack(left - 1)
+
+    def look(phase: str, info: dict[str, int]) -> None:
+        needs_some_stack()
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(look)
+    gc.set_threshold(5)
+    try:
+        with pytest.raises(ValueError, match="nested too deeply"):
+            must_be_flat(text)
+        with pytest.raises(RefusedError):
+            _must_be_json(text.encode())
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(look)
+    assert failed == []
+
+
+@pytest.mark.parametrize(
+    "text", ['"' + "[" * 99 + '"', "[" * 32 + "]" * 32, "[[]," * 8 + "[]" + "]" * 8, '{"\\\\": "\\"["}']
+)
+def test_json_that_is_flat_enough_is_let_in(text: str) -> None:
+    json.loads(text)
+    must_be_flat(text)
+
+
+def test_a_body_of_quotes_is_looked_at_once() -> None:
+    """Quadratic, it would take minutes."""
+    must_be_flat('"' + '\\"' * 500_000)
+    must_be_flat('"\\' * 500_000)
