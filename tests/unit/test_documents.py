@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+from shardmart.cli import COMMANDS
+from shardmart.router.cli import parser as router_parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(ROOT.glob("*.md")) + sorted(page for room in ROOT.glob("[!.]*/") for page in room.rglob("*.md"))
@@ -21,6 +28,8 @@ TESTS = {
     for file in (ROOT / "tests").rglob("test_*.py")
     for name in (file.stem, *re.findall(r"def (test_\w+)", file.read_text()))
 }
+MODULES = {"fragments": "shardmart.fragments.cli"}
+"""Where the app is of a command whose module leads to another."""
 # What a page may name although a checkout has no such file: the reader's own, or what a run makes.
 OF_THE_READER = re.compile(r"(mine|yours|my-.*|NAME|EXPERIMENT|TOPOLOGY|latency-mine)\b")
 
@@ -87,6 +96,46 @@ def test_every_command_that_a_page_names_exists(page: Path) -> None:
     missing = [f"make {name}" for name in named - TARGETS]
     missing += [name for name in files if not OF_THE_READER.match(Path(name).name) and not (ROOT / name).exists()]
     assert missing == []
+
+
+def _command_of(words: list[str]) -> tuple[Any, list[str]]:
+    """The click command that the words after `shardmart` lead to, and what is left of them."""
+    if words[0] == "router":  # the one that is no app of typer's
+        return None, words[1:]
+    module = importlib.import_module(MODULES.get(words[0]) or COMMANDS[words[0]][0])
+    command: Any = typer.main.get_command(module.app)
+    rest = words[1:]
+    while rest and not rest[0].startswith("-") and rest[0] in getattr(command, "commands", {}):
+        command, rest = command.commands[rest[0]], rest[1:]
+    return command, rest
+
+
+def _wrong(line: str) -> str | None:
+    """What is wrong with a command line as a page has it; None when it is right, or not one to run as it stands."""
+    line = re.split(r"\s+#|\s*[|>;\\]\s", line + " ")[0].strip()
+    if not line or "…" in line:
+        return None
+    words = shlex.split(line)
+    if words[0] not in COMMANDS:
+        return f"shardmart {line}: no such command"
+    command, rest = _command_of(words)
+    if command is None:
+        options = set(re.findall(r"--\w[\w-]*", router_parser().format_help()))
+    elif getattr(command, "commands", None) and rest and not rest[0].startswith("-"):
+        return f"shardmart {line}: no command {rest[0]!r}"
+    else:
+        options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+    unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in options]
+    return f"shardmart {line}: no {', '.join(unknown)}" if unknown else None
+
+
+@BY_NAME
+def test_every_command_line_of_ours_that_a_page_shows_is_understood(page: Path) -> None:
+    """Its commands and options exist, but for those of CHANGELOG.md, which tells of former ones."""
+    lines = re.findall(
+        r"(?:`|^\$ (?:sudo -E )?|^ {4})(?:\S*/)?shardmart ([a-z][^`\n]*)", page.read_text(), re.MULTILINE
+    )
+    assert page.name == "CHANGELOG.md" or [wrong for line in lines if (wrong := _wrong(line))] == []
 
 
 @BY_NAME

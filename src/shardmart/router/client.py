@@ -136,6 +136,8 @@ class Client(asyncio.Protocol):
         context: Context | None = None
         try:
             context = Context(self.service, self, message)
+            if context.name in _HANDSHAKE:  # drivers begin with this time, before they log in
+                gossip = self.service.clock.gossip
             reply = await self._run(context)
         except RouterError as error:
             reply = for_client(error, context).reply()
