@@ -12,6 +12,7 @@ import ipaddress
 import itertools
 import logging
 from collections import deque
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -23,12 +24,12 @@ from .operations.context import COMMANDS, Command, Context, Reply, clean
 from .operations.service import Service
 from .protocol import rawbson, wire
 from .protocol.errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, Code, MemberUnreachableError, RouterError
-from .routing.member import Connection
+from .routing.member import MAXIMUM_WIRE_VERSION, Connection
+from .routing.preference import PRIMARY_PREFERRED
 from .routing.replica_set import error_of
 
 log = logging.getLogger("router")
 
-MAXIMUM_WIRE_VERSION = 17  # MongoDB 6.0
 MAXIMUM_BSON_BYTES = 16 * 1024 * 1024
 MAXIMUM_BATCH = 100_000
 _MAXIMUM_QUEUED = 8
@@ -170,7 +171,7 @@ class Client(asyncio.Protocol):
         if name in _HANDSHAKE:
             return await self._hello(context)
         if name in ("saslStart", "saslContinue"):
-            return await self._authenticate(context)
+            return await self._authenticate(context.name, context.head, context.db)
         if name == "logout":
             self.user, self.digest = None, Binary(hashlib.sha256(b"").digest())
             return {"ok": 1.0}
@@ -183,6 +184,8 @@ class Client(asyncio.Protocol):
             if self.user or not self.service.users.enabled:
                 self.service.clock.observe_client(context.head.get("$clusterTime"))
             await self.service.users.check(context, found.access)
+            if not context.in_transaction:
+                context.check_read_concern()
         if context.in_transaction and not found.transaction:
             raise RouterError(
                 Code.OperationNotSupportedInTransaction, f"Cannot run '{name}' in a multi-document transaction."
@@ -229,28 +232,36 @@ class Client(asyncio.Protocol):
                 reply["saslSupportedMechs"] = asked.get("saslSupportedMechs", [])
             except RouterError as error:
                 log.info("cannot ask the config servers for mechanisms: %s", error.message)
+        first = head.get("speculativeAuthenticate")
+        if isinstance(first, RawBSONDocument) and self.service.users.enabled:
+            try:  # the first step of logging in; where it fails, the client begins anew and is told why
+                step = await self._authenticate("saslStart", rawbson.decode(first), str(first.get("db", "admin")), 2.0)
+                if "payload" in (begun := rawbson.decode(step)):
+                    reply["speculativeAuthenticate"] = begun
+            except RouterError as error:
+                log.info("client %s: %s", self.peer, error.message)
         return {**reply, "ok": 1.0}
 
     # authentication
 
-    async def _authenticate(self, context: Context) -> Reply:
-        starting = context.name == "saslStart"
+    async def _authenticate(self, name: str, head: Mapping[str, Any], db: str, seconds: float = 10.0) -> bytes:
+        """A step of logging in; `seconds` to look for a config server.  Raises RouterError."""
         fields = ("mechanism", "payload", "options", "autoAuthorize", "conversationId")
-        command = {context.name: 1, **{k: context.head[k] for k in fields if k in context.head}, "$db": context.db}
-        payload = context.head.get("payload")
+        command = {name: 1, **{k: head[k] for k in fields if k in head}, "$db": db}
+        payload = head.get("payload")
         if not isinstance(payload, bytes | str):
-            raise RouterError(Code.TypeMismatch, f"BSON field '{context.name}.payload' must be binary data")
-        if starting:
+            raise RouterError(Code.TypeMismatch, f"BSON field '{name}.payload' must be binary data")
+        if name == "saslStart":
             self._end_conversation()
-            if context.head.get("mechanism") not in ("SCRAM-SHA-256", "SCRAM-SHA-1"):
+            if head.get("mechanism") not in ("SCRAM-SHA-256", "SCRAM-SHA-1"):
                 raise RouterError(
                     Code.MechanismUnavailable,
                     "the development router authenticates with SCRAM-SHA-256 and SCRAM-SHA-1 only",
                 )
-            self._candidate = (_user_of(bytes(payload) if isinstance(payload, bytes) else b""), context.db)
+            self._candidate = (_user_of(bytes(payload) if isinstance(payload, bytes) else b""), db)
             if self._candidate == ("__system", "local"):
                 raise RouterError(Code.AuthenticationFailed, "Authentication failed.")
-            self._conversation = await self._connect_to_config()
+            self._conversation = await self._connect_to_config(seconds)
         elif self._conversation is None:
             raise RouterError(Code.ProtocolError, "No SASL session state found")
         assert self._conversation is not None
@@ -270,9 +281,9 @@ class Client(asyncio.Protocol):
             self._end_conversation()
         return rawbson.without(reply.body, frozenset({b"operationTime"}))
 
-    async def _connect_to_config(self) -> Connection:
+    async def _connect_to_config(self, seconds: float) -> Connection:
         for attempt in range(3):
-            member = await self.service.config.readable("primaryPreferred", [], 10.0)
+            member = await self.service.config.readable(PRIMARY_PREFERRED, seconds)
             try:
                 return await member.connect(authenticate=False)
             except MemberUnreachableError:

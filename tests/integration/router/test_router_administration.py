@@ -181,7 +181,6 @@ def test_what_is_not_served_in_a_transaction_is_refused_by_name(things: Any) -> 
     database = things.database
     with database.client.start_session() as session:
         for code, work in [
-            (263, lambda: database.create_collection("new", session=session)),
             (263, lambda: things.create_index("n", session=session)),
             (263, lambda: database.command("count", "things", session=session)),
             (

@@ -6,10 +6,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from shardmart.router.protocol import rawbson, wire
+from shardmart.router.protocol.errors import RouterError
 from shardmart.router.routing.member import MAXIMUM_CONNECTIONS, Credentials, Member
+from shardmart.router.routing.preference import ReadPreference
 from shardmart.router.routing.replica_set import ReplicaSet
 
 Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -56,7 +61,7 @@ def test_a_primary_that_answers_is_used_while_another_member_is_silent() -> None
             found = ReplicaSet("set", [silent, good], Credentials())
             began = time.monotonic()
             assert (await found.primary(30)).address == good
-            assert (await found.readable("nearest", [], 30)).address == good
+            assert (await found.readable(ReadPreference("nearest"), 30)).address == good
             elapsed = time.monotonic() - began
             found.close()
             return elapsed
@@ -114,5 +119,36 @@ def test_waiting_cursors_leave_the_connections_to_those_who_work() -> None:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
             one.drop_connections()
+
+    asyncio.run(scene())
+
+
+def test_a_secondary_that_is_too_far_behind_is_not_read_from() -> None:
+    now = datetime.now(UTC)
+
+    def written(seconds_ago: float, **role: bool) -> Answer:
+        last = {"lastWriteDate": now - timedelta(seconds=seconds_ago)}
+
+        async def answer(_: dict[str, Any]) -> dict[str, Any]:
+            return {"setName": "set", "setVersion": 1, "lastWrite": last, **role}
+
+        return answer
+
+    async def scene() -> None:
+        async with (
+            member(written(0, isWritablePrimary=True)) as leader,
+            member(written(60, secondary=True)) as near,
+            member(written(200, secondary=True)) as far,
+        ):
+            found = ReplicaSet("set", [leader, near, far], Credentials())
+            found.discover()
+            await asyncio.wait(found._asking.values(), timeout=30)
+            for seconds, right in ((90, {near}), (300, {near, far}), (0, {near, far})):
+                asked = ReadPreference("secondary", max_staleness=seconds)
+                assert {(await found.readable(asked, 30)).address for _ in range(50)} == right
+            with pytest.raises(RouterError) as refused:
+                await found.readable(ReadPreference("secondary", [{"rack": "none"}], 90), 0.2)
+            assert refused.value.code == 133
+            found.close()
 
     asyncio.run(scene())

@@ -135,22 +135,36 @@ def test_query_under_a_collation_asks_every_shard() -> None:
 
 
 def looked_up(
-    monkeypatch: pytest.MonkeyPatch, answer: Routing | RouterError, *arguments: Any, **head: Any
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Routing | RouterError,
+    *arguments: Any,
+    shards: tuple[str, ...] = (),
+    **head: Any,
 ) -> Routing | None:
     async def routing_for(_: Any) -> Routing:
         if isinstance(answer, RouterError):
             raise answer
         return answer
 
+    async def load_shards() -> dict[str, Any]:
+        return dict.fromkeys(shards)
+
     async def run() -> Routing | None:
-        return await routing_of(context(head), *arguments)
+        asked = context(head)
+        asked.service = SimpleNamespace(catalog=SimpleNamespace(load_shards=load_shards))
+        asked.db, asked.namespace = "nowhere", "nowhere.c"
+        return await routing_of(asked, *arguments)
 
     monkeypatch.setattr(targeting, "routing_for", routing_for)
     return asyncio.run(run())
 
 
-def test_database_that_does_not_exist_has_no_routing_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert looked_up(monkeypatch, RouterError(Code.NamespaceNotFound, "no such database")) is None
+def test_what_is_in_no_database_is_asked_of_any_shard_while_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = RouterError(Code.NamespaceNotFound, "no such database")
+    found = looked_up(monkeypatch, nowhere, shards=("two", "one"))
+    assert found is not None
+    assert (owners_of(context(), found, None), found.versions("one")) == (["one"], {})
+    assert looked_up(monkeypatch, nowhere) is None
     with pytest.raises(RouterError, match="away") as failure:
         looked_up(monkeypatch, RouterError(Code.HostUnreachable, "away"))
     assert failure.value.code == Code.HostUnreachable

@@ -45,7 +45,7 @@ def _of_view(context: Context, action: str) -> list[Need]:
     return needs
 
 
-@command("create", access=lambda context: _of_view(context, "createCollection"))
+@command("create", access=lambda context: _of_view(context, "createCollection"), transaction=True)
 async def create(context: Context) -> Reply:
     """Create an unsharded collection or a view, on the primary shard."""
     fields = {"create": context.collection, **context.options(), **await context.write_concern()}
@@ -106,7 +106,7 @@ async def collection_modify(context: Context) -> Reply:
     return await on_primary_shard(context, fields)
 
 
-@command("createIndexes", access=on_collection("createIndex"))
+@command("createIndexes", access=on_collection("createIndex"), transaction=True)
 async def create_indexes(context: Context) -> Reply:
     """Build indexes on every shard that has chunks."""
     concern = await context.write_concern()

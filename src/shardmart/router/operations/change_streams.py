@@ -64,7 +64,7 @@ class StreamCursor(Cursor):
         what = {
             **fields,
             "pipeline": [{"$changeStream": self._lasting}, *stages],
-            "preference": context.read_preference(),
+            **context.read_preference().document,
         }
         self.key = rawbson.encode({**what, "of": namespace, "looks_up": self.looks_up})
         begin = options.get("startAtOperationTime")
@@ -250,6 +250,14 @@ async def open_stream(context: Context) -> Reply:
     collection = context.head["aggregate"]
     if not isinstance(options, dict):
         raise RouterError(Code.StreamNeedsDocument, "$changeStream stage expects a document as argument")
+    concern = context.head.get("readConcern")
+    level = concern.get("level", "majority") if isinstance(concern, RawBSONDocument) else "majority"
+    if level != "majority":
+        raise RouterError(
+            Code.InvalidOptions,
+            "Aggregation stage $changeStream cannot run with a readConcern other than 'majority'."
+            f" Current readConcern: {level}",
+        )
     whole = bool(options.get("allChangesForCluster"))
     if context.db in ("admin", "config", "local") and not (whole and context.db == "admin" and collection == 1):
         raise RouterError(

@@ -57,18 +57,16 @@ def _decoded(stage: Any) -> dict[str, Any]:
 async def on_member(context: Context, shard: str, concern: dict[str, Any]) -> Reply:
     service = context.service
     replica_set = await service.catalog.shard(shard)
-    mode, tags = context.read_preference()
+    preference = context.read_preference()
     session = service.cursors.take_session()
     fields = {"clusterAggregate": context.head["aggregate"], **context.options(), **concern, **service.clock.gossip()}
-    fields |= {"lsid": {"id": session}, "$db": context.db}
-    if mode != "primary":
-        fields["$readPreference"] = {"mode": mode, **({"tags": tags} if tags else {})}
+    fields |= {"lsid": {"id": session}, "$db": context.db, **preference.document}
     writes = write_target(context) is not None
     kept = False
     try:
         for attempt in range(3):
             # The member that merges need not be one the read preference allows: it asks those itself.
-            member = await (replica_set.primary() if mode == "primary" or writes else replica_set.readable(mode, tags))
+            member = await (replica_set.primary() if writes else replica_set.readable(preference))
             try:
                 reply = checked(await member.call(wire.command(fields)))
                 break

@@ -16,6 +16,7 @@ from bson.raw_bson import RawBSONDocument
 from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
 from ..protocol.peer import Peer
+from ..routing.preference import PRIMARY, ReadPreference
 from .authorization import Access
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _OWN_FIELDS = frozenset({
     "legacyRuntimeConstants", "isClusterQueryWithoutShardKeyCmd", "$oplogQueryData", "$replData", "use44SortKeys",
     "internalTransaction", "term", "stmtId", "stmtIds", "documents", "updates", "deletes",
 })  # fmt: skip
+# The commands whose read concern may be another than "local"; getMore reads with that of its cursor.
+_READS = frozenset({"find", "aggregate", "count", "distinct", "explain", "getMore"})
 # What members add for each other, and mongos does not pass on.
 _MEMBER_FIELDS = frozenset({
     b"lastCommittedOpTime", b"$configServerState", b"$gleStats", b"$configTime", b"$topologyTime", b"opTime",
@@ -169,19 +172,19 @@ class Context:
             return None
         return {"id": lsid["id"], "uid": self.client.digest}
 
-    def read_preference(self) -> tuple[str, list[dict[str, str]]]:
-        """(mode, tag sets) of the command; primary when it says nothing."""
+    def read_preference(self) -> ReadPreference:
+        """The command's; primary when it says nothing."""
         given = self.head.get("$readPreference")
-        if not isinstance(given, RawBSONDocument):
-            return "primary", []
-        document = rawbson.decode(given)
-        mode = document.get("mode", "primary")
-        if mode not in ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest"):
-            raise RouterError(Code.FailedToParse, f"unknown read preference mode {mode!r}")
-        tags = document.get("tags", [])
-        if not isinstance(tags, list) or not all(isinstance(tag_set, dict) for tag_set in tags):
-            raise RouterError(Code.TypeMismatch, "$readPreference.tags must be an array of documents")
-        return mode, tags
+        return ReadPreference.parse(rawbson.decode(given)) if isinstance(given, RawBSONDocument) else PRIMARY
+
+    def check_read_concern(self) -> None:
+        """RouterError 72 for a level that the command does not have outside a transaction."""
+        given = self.head.get("readConcern")
+        level = given.get("level", "local") if isinstance(given, RawBSONDocument) else "local"
+        if level == "local" or (self.name in _READS and (level != "snapshot" or self.name != "count")):
+            return
+        said = f'Command {self.name} does not support {{ readConcern: {{ level: "{level}" }} }}'
+        raise RouterError(Code.InvalidOptions, f"{said} :: caused by :: read concern not supported")
 
     async def read_concern(self) -> dict[str, Any]:
         """{"readConcern": ...}: the client's, else the cluster's default (shards have none of their own)."""

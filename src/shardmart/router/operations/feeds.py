@@ -63,6 +63,15 @@ def token_of(value: Any) -> str:
     return data
 
 
+def _image_stages(options: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a member does for itself and leaves to mongos for a stream that is merged: documents before and after."""
+    before, now = options.get("fullDocumentBeforeChange", "off"), options.get("fullDocument", "default")
+    stages = [{"$_internalChangeStreamAddPreImage": {"fullDocumentBeforeChange": before}}] if before != "off" else []
+    if now in ("required", "whenAvailable"):
+        stages.append({"$_internalChangeStreamAddPostImage": {"fullDocument": now}})
+    return stages
+
+
 class Part:
     """One replica set's share of a stream."""
 
@@ -155,7 +164,7 @@ class Feed:
         self.parts: list[Part] = []
         self._fields = fields
         self._db = context.db
-        self._mode, self._tags = context.read_preference()
+        self._preference = context.read_preference()
         self._bytes = 0
         self._known = BEGINNING  # the shards that were there up to this time are all among the parts
         self._listing: asyncio.Task[None] | None = None
@@ -177,11 +186,18 @@ class Feed:
 
     async def _open_part(self, shard: str, fields: dict[str, Any]) -> None:
         replica_set = await self.service.catalog.shard(shard)
-        send = {**fields, "fromMongos": True, "needsMerge": True, "readConcern": {"level": "majority"}}
-        send |= {**self.service.clock.gossip(), "$db": self._db}
-        send["$readPreference"] = {"mode": self._mode, **({"tags": self._tags} if self._tags else {})}
-        member = await replica_set.readable(self._mode, self._tags)
-        reply = checked(await member.call(wire.command(send)))
+        stage, *stages = fields["pipeline"]
+        images = _image_stages(stage["$changeStream"])
+        send = {**fields, "pipeline": [stage, *images, *stages], "fromMongos": True, "needsMerge": True}
+        send |= {
+            "readConcern": {"level": "majority"},
+            "writeConcern": {"w": 1, "wtimeout": 0},
+            **self.service.clock.gossip(),
+            "$db": self._db,
+        }
+        member = await replica_set.readable(self._preference)
+        call = member.call_as_server if images else member.call
+        reply = checked(await call(wire.command(send | self._preference.document)))
         self.parts.append(Part(shard, member, self.namespace, reply.body))
 
     # reading

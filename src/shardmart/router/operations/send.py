@@ -17,6 +17,7 @@ from ..protocol import rawbson, wire
 from ..protocol.errors import STALE, MemberUnreachableError, RouterError, failure
 from ..routing.catalog import Routing
 from ..routing.member import Member
+from ..routing.preference import PRIMARY, PRIMARY_PREFERRED, ReadPreference
 from ..routing.replica_set import FIND_PRIMARY_SECONDS, ReplicaSet, error_of
 from .context import Context
 
@@ -49,26 +50,24 @@ async def ask(
     if context.in_transaction and session:
         return await context.service.transactions.ask(context, shard, command, sequences)
     replica_set = await context.service.catalog.shard(shard)
-    mode, tags = context.read_preference() if not write else ("primary", [])
+    preference = context.read_preference() if not write else PRIMARY
     fields = {**command, **(context.session() if session else {}), **context.service.clock.gossip(), "$db": context.db}
-    if shard == "config" and not write and mode == "primary":
-        mode = "primaryPreferred"  # the catalogue stays readable while the config servers elect
-    if mode != "primary":
-        fields["$readPreference"] = {"mode": mode, **({"tags": tags} if tags else {})}
-    data = wire.command(fields, sequences)
-    if mode == "primary":
+    if shard == "config" and not write and preference.mode == "primary":
+        preference = PRIMARY_PREFERRED  # the catalogue stays readable while the config servers elect
+    data = wire.command(fields | preference.document, sequences)
+    if preference.mode == "primary":
         member, reply = await replica_set.call_primary(
             data, retryable=not write or context.retryable, seconds=patience or FIND_PRIMARY_SECONDS
         )
         return member, checked(reply)
-    return await _ask_readable(replica_set, mode, tags, data, patience or FIND_PRIMARY_SECONDS)
+    return await _ask_readable(replica_set, preference, data, patience or FIND_PRIMARY_SECONDS)
 
 
 async def _ask_readable(
-    replica_set: ReplicaSet, mode: str, tags: list[dict[str, str]], data: bytes, seconds: float
+    replica_set: ReplicaSet, preference: ReadPreference, data: bytes, seconds: float
 ) -> tuple[Member, wire.Message]:
     for attempt in range(3):
-        member = await replica_set.readable(mode, tags, seconds)
+        member = await replica_set.readable(preference, seconds)
         try:
             return member, checked(await member.call(data))
         except MemberUnreachableError:

@@ -12,7 +12,7 @@ from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson
 from ..protocol.errors import Code, RouterError
-from ..routing.catalog import Routing
+from ..routing.catalog import Database, Routing
 from ..routing.shard_key import Key, KeyPattern
 from .context import Context
 from .send import routing_for
@@ -55,17 +55,19 @@ def check_statement(name: str, statement: bytes) -> None:
 
 
 async def routing_of(context: Context, concern: dict[str, Any] | None = None) -> Routing | None:
-    """The routing table of the command's collection; None when its database does not exist.
+    """The routing table of the command's collection; None when its database does not exist and no shard either.
 
+    Without the database any shard says what one server says: that there is nothing, or what is wrong with the command.
     With a snapshot's `concern` outside a transaction, the owners are those of its time: a shard that has given a chunk
     away since then still shows it at that time, and the one that has it now does not.
     """
     try:
         routing = await routing_for(context)
     except RouterError as error:
-        if error.code == Code.NamespaceNotFound:
-            return None
-        raise
+        if error.code != Code.NamespaceNotFound:
+            raise
+        shards = sorted(await context.service.catalog.load_shards())
+        return Routing(context.namespace, Database(context.db, shards[0], {})) if shards else None
     time = (concern or {}).get("readConcern", {}).get("atClusterTime")
     return routing.at(time) if time and not context.in_transaction else routing
 

@@ -49,6 +49,7 @@ class Code(IntEnum):
     ReadConcernMajorityNotAvailableYet = 134
     InvalidSSLConfiguration = 140
     StaleEpoch = 150
+    MaxStalenessOutOfRange = 160
     InvalidPipelineOperator = 168
     CommandOnShardedViewNotSupportedOnMongod = 169
     PrimarySteppedDown = 189

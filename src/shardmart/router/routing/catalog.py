@@ -17,6 +17,7 @@ from bson import Int64, ObjectId, Timestamp
 
 from ..protocol.errors import Code, RouterError
 from .member import Credentials
+from .preference import PRIMARY_PREFERRED
 from .replica_set import ReplicaSet, parse_connection_string
 from .shard_key import Key, KeyPattern, range_of_prefix
 
@@ -123,7 +124,7 @@ class Routing:
     def versions(self, shard: str) -> dict[str, Any]:
         """The version fields a command to `shard` carries, so that the shard can tell when the router is stale."""
         if self.pattern is None:
-            if self.database.primary == "config":
+            if not self.database.version:  # of the config servers, or one that does not exist
                 return {}
             return {"shardVersion": UNSHARDED, "databaseVersion": self.database.version}
         return {"shardVersion": self._versions.get(shard, self._none)}
@@ -150,7 +151,7 @@ class Catalog:
             try:
                 member = await self.config.primary(3.0)
             except RouterError:
-                member = await self.config.readable("primaryPreferred", [], CONFIG_SECONDS)
+                member = await self.config.readable(PRIMARY_PREFERRED, CONFIG_SECONDS)
             try:
                 reply = await member.command(command, CONFIG_SECONDS)
                 documents: list[dict[str, Any]] = reply["cursor"]["firstBatch"]

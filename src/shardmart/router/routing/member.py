@@ -22,6 +22,8 @@ from ..protocol.tls import Tls
 CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 5.0
 IDLE_SECONDS = 120.0
+OPEN_SECONDS = 30.0
+MAXIMUM_WIRE_VERSION = 17  # MongoDB 6.0
 MAXIMUM_CONNECTIONS = 200
 
 
@@ -150,6 +152,18 @@ class Member:
                 self._busy.discard(connection)
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
+        self._credentials.clock.observe(reply)
+        return reply
+
+    async def call_as_server(self, data: bytes) -> wire.Message:
+        """Send a message that only a server of the cluster may send, on a connection that says that it is one."""
+        connection = await self.connect()
+        try:
+            versions = {"minWireVersion": MAXIMUM_WIRE_VERSION, "maxWireVersion": MAXIMUM_WIRE_VERSION}
+            await connection.command({"hello": 1, "internalClient": versions, "$db": "admin"}, CONNECT_SECONDS)
+            reply = await connection.call(data, OPEN_SECONDS)
+        finally:
+            connection.close()
         self._credentials.clock.observe(reply)
         return reply
 

@@ -20,9 +20,11 @@ from typing import Any
 from ..protocol import rawbson, wire
 from ..protocol.errors import NOT_PRIMARY, RETRYABLE, Code, MemberUnreachableError, RouterError, failure
 from .member import Credentials, Member
+from .preference import PRIMARY_PREFERRED, ReadPreference
 
 FIND_PRIMARY_SECONDS = 20.0
 HELLO_SECONDS = 2.0
+DISCOVERY_SECONDS = 10.0  # what is known of members may be so old when one is chosen to read from
 _ONE = struct.pack("<d", 1.0)
 # The member refused before doing anything, so that even a write that is not retryable may be sent again.
 _NOT_EXECUTED = frozenset({Code.NotWritablePrimary, Code.NotPrimaryNoSecondaryOk, Code.LegacyNotPrimary})
@@ -44,6 +46,7 @@ class MemberState:
     secondary: bool
     tags: dict[str, str]
     round_trip_seconds: float
+    behind: float  # by how many seconds its last write is older than this machine's clock
 
 
 class ReplicaSet:
@@ -71,20 +74,19 @@ class ReplicaSet:
         assert self._primary is not None
         return self._primary
 
-    async def readable(
-        self, mode: str, tag_sets: list[dict[str, str]], seconds: float = FIND_PRIMARY_SECONDS
-    ) -> Member:
-        """A member that `mode` ("primary", "secondaryPreferred", ...) and `tag_sets` allow; raises RouterError 133."""
-        if mode == "primary":
+    async def readable(self, preference: ReadPreference, seconds: float = FIND_PRIMARY_SECONDS) -> Member:
+        """A member that `preference` allows; raises RouterError 133."""
+        if preference.mode == "primary":
             return await self.primary(seconds)
-        tags = tag_sets or [{}]
-        if time.monotonic() - self._last_discovery > 10:
+        if time.monotonic() - self._last_discovery > DISCOVERY_SECONDS:
             self.discover()
             await self._settled(0.05)
-        if self._select(mode, tags) is None and not await self._found(lambda: bool(self._select(mode, tags)), seconds):
-            message = f'Could not find host matching read preference {{ mode: "{mode}" }} for set {self.name}'
+        if not self._select(preference) and not await self._found(lambda: bool(self._select(preference)), seconds):
+            message = (
+                f'Could not find host matching read preference {{ mode: "{preference.mode}" }} for set {self.name}'
+            )
             raise RouterError(Code.FailedToSatisfyReadPreference, message)
-        member = self._select(mode, tags)
+        member = self._select(preference)
         assert member is not None
         return member
 
@@ -110,14 +112,18 @@ class ReplicaSet:
         if self._asking:
             await asyncio.wait(set(self._asking.values()), timeout=seconds)
 
-    def _select(self, mode: str, tag_sets: list[dict[str, str]]) -> Member | None:
+    def _select(self, preference: ReadPreference) -> Member | None:
+        mode = preference.mode
         if mode == "primaryPreferred" and self._primary:
             return self._primary
-        secondaries = {a: s for a, s in self.states.items() if s.secondary}
-        candidates = (
-            secondaries if mode != "nearest" else {a: s for a, s in self.states.items() if s.primary or s.secondary}
-        )
-        for tags in tag_sets:
+        newest = min((s.behind for s in self.states.values()), default=0.0)
+        candidates = {
+            a: s
+            for a, s in self.states.items()
+            if (s.secondary or (s.primary and mode == "nearest"))
+            and (not preference.max_staleness or s.behind - newest + DISCOVERY_SECONDS <= preference.max_staleness)
+        }
+        for tags in preference.tags or [{}]:
             matching = [a for a, s in candidates.items() if tags.items() <= s.tags.items()]
             if matching:
                 fastest = min(candidates[a].round_trip_seconds for a in matching)
@@ -158,8 +164,13 @@ class ReplicaSet:
             self.failed(member)
             return
         writable = bool(reply.get("isWritablePrimary"))
+        written = reply.get("lastWrite", {}).get("lastWriteDate")
         self.states[member.address] = MemberState(
-            writable, bool(reply.get("secondary")), dict(reply.get("tags", {})), seconds
+            writable,
+            bool(reply.get("secondary")),
+            dict(reply.get("tags", {})),
+            seconds,
+            time.time() - int(written) / 1000 if written else 0.0,
         )
         if writable:
             election = reply.get("electionId")
@@ -217,14 +228,14 @@ class ReplicaSet:
         """Run a read on the primary, or on a secondary while there is none; raises RouterError."""
         document = {**document, "$readPreference": {"mode": "primaryPreferred"}}
         for _ in range(2):
-            member = await self.readable("primaryPreferred", [], seconds)
+            member = await self.readable(PRIMARY_PREFERRED, seconds)
             try:
                 return await member.command(document, seconds)
             except RouterError as error:
                 if error.code not in RETRYABLE:
                     raise
                 self.failed(member)
-        return await (await self.readable("primaryPreferred", [], seconds)).command(document, seconds)
+        return await (await self.readable(PRIMARY_PREFERRED, seconds)).command(document, seconds)
 
     def close(self) -> None:
         """Close every connection."""
