@@ -1,7 +1,7 @@
 # Thin: each target is one line of the real command. `make help` lists them by what a person does: ## [GROUP] TEXT.
 .DEFAULT_GOAL := help
 .PHONY: help install up shop polyglot ring down destroy fragments fragments-down status test test-full unit integration integration-full molecule scenario mutants e2e \
-        lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential compatibility
+        lint lint-python lint-yaml format bench lock lock-images lock-npm render lint-chart differential driver-suite compatibility
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -107,6 +107,9 @@ integration: $(STAMP) ## [test] Tests on real servers of this machine
 
 differential: $(STAMP) ## [test] Random commands through the router and on one server, new seeds: ARGS="--seconds 3600"
 	$(BIN)/python benchmarks/differential.py $(ARGS)
+
+driver-suite: $(STAMP) ## [test] PyMongo's own tests through the router (15 min): ARGS="--only TestCursor"
+	$(BIN)/python -m tests.support.driver_suite $(ARGS)
 
 integration-full: $(STAMP) ## [test] Tests on real servers, with those that take minutes more
 	$(INTEGRATION) --full

@@ -3,75 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chaoslib.exceptions import ActivityFailed, InterruptExecution
+from chaoslib.exceptions import InterruptExecution
 from chaoslib.types import Dry
 
-from shardmart.chaos import cli
 from shardmart.chaos.errors import ChaosError
 from shardmart.chaos.lifecycle import heal, records
 from shardmart.chaos.lifecycle.records import Record
-from shardmart.chaos.lifecycle.running import RunningExperiment, current_run
-from shardmart.chaos.report import page
+from shardmart.chaos.lifecycle.running import current_run
 from shardmart.chaos.targets.selectors import Targets
-from shardmart.chaos.toolkit import actions, controls
-from shardmart.errors import REFUSED
-from shardmart.ledger.metrics import METRICS_FILE
-
-TITLE = "Kill the primary of a shard!"
-EXPERIMENT: dict[str, Any] = {"title": TITLE, "description": "d", "method": [], "configuration": {"source": "s"}}
-CLEAN = {"clean": True, "sentence": "lost 0", "lost": 0, "acknowledged": 5}
-
-
-class Workload:
-    """Stands for the ledger and the watcher: acknowledges one write, and gives the verdict it is told to."""
-
-    def __init__(self, targets: Targets, experiment: RunningExperiment, workloads: str, arguments: list[str]) -> None:
-        self.experiment, self.workloads, self.arguments = experiment, workloads, arguments
-        self.stops = 0
-        self.writes = True
-        self.reason: str | None = None
-        self.verdict: dict[str, Any] | Exception = CLEAN
-
-    def start(self) -> None:
-        self.experiment.ledger.mkdir()
-        window = {"at": 1.0, "ok": int(self.writes), "failed": 0, "unknown": 3, "writes_ok": 0}
-        window |= dict.fromkeys(("p50_ms", "p95_ms", "p99_ms", "max_ms"), 1.0)
-        (self.experiment.ledger / METRICS_FILE).write_text(json.dumps(window) + "\n")
-
-    def ended(self) -> str | None:
-        return self.reason
-
-    def stop(self) -> None:
-        self.stops += 1
-
-    def check(self) -> dict[str, Any]:
-        if isinstance(self.verdict, Exception):
-            raise self.verdict
-        return self.verdict
-
-
-@pytest.fixture
-def workloads(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Workload]]:
-    """The workloads that experiments have started."""
-    made: list[Workload] = []
-
-    def observation(*arguments: Any) -> Workload:
-        made.append(Workload(*arguments))
-        return made[-1]
-
-    monkeypatch.setenv("SHARDMART_STATE", str(targets.state.folder))
-    monkeypatch.setattr(controls, "observation", observation)
-    monkeypatch.setattr(controls, "_session", None)
-    monkeypatch.setattr(page, "write_report", lambda folder: folder / "report.html")
-    yield made
-    controls._stop_everything()
+from shardmart.chaos.toolkit import controls
+from tests.support.chaos_experiment import CLEAN, EXPERIMENT, TITLE, Workload, begin, end
 
 
 @pytest.fixture
@@ -98,16 +44,6 @@ def run(workloads: list[Workload]) -> Run:
         return end(**state)
 
     return experiment
-
-
-def begin(**options: Any) -> None:
-    controls.before_experiment_control(EXPERIMENT, **{"warm_up_s": 0, "cool_down_s": 0} | options)
-
-
-def end(**state: Any) -> dict[str, Any]:
-    journal = {"status": "completed", "deviated": False} | state
-    controls.after_experiment_control(EXPERIMENT, journal)
-    return journal
 
 
 def summary(workloads: list[Workload]) -> dict[str, Any]:
@@ -317,66 +253,6 @@ def test_fault_that_was_left_is_ended_before_and_after(
     end()
     assert records.active(targets.state) == []
     assert Path(targets.state.folder / "chaos" / "events.jsonl").read_text().count("fault-ended") == 2
-
-
-HOLD = """
-import sys
-from pathlib import Path
-from shardmart.chaos.lifecycle import running
-from shardmart.chaos.lifecycle.running import RunningExperiment
-from shardmart.platforms.state import State
-running.begin(State(Path(sys.argv[1])), RunningExperiment(Path(sys.argv[1]), "the first", 1.0))
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def first(targets: Targets) -> Iterator[subprocess.Popen[str]]:
-    """Another process, in the middle of an experiment with the same state folder."""
-    command = [sys.executable, "-c", HOLD, str(targets.state.folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            assert process.stdout.readline() == "held\n"
-            yield process
-        finally:
-            process.kill()
-
-
-def test_second_experiment_is_refused_and_leaves_the_first_alone(
-    targets: Targets, first: subprocess.Popen[str], workloads: list[Workload]
-) -> None:
-    record = Record("f-1", "latency", "latency", ["mongos1"], 60, {}, status="active", guard=first.pid)
-    records.write(targets.state, record)
-    before = {file: file.read_bytes() for file in targets.state.folder.rglob("*") if file.is_file()}
-    with pytest.raises(InterruptExecution, match="the experiment 'the first' runs with this state folder"):
-        begin()
-    end()
-    with pytest.raises(ActivityFailed, match="'the first' runs"):
-        actions.heal()  # the rollback that Chaos Toolkit plays whatever happened
-    assert workloads == []
-    assert {file: file.read_bytes() for file in targets.state.folder.rglob("*") if file.is_file()} == before
-    assert first.poll() is None
-
-
-def test_command_refuses_a_second_experiment_in_one_line(
-    targets: Targets, first: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = Path(__file__).parents[4] / "chaos" / "kill-router.json"
-    assert cli.main(["run", str(file), "--state", str(targets.state.folder)]) == REFUSED
-    said = capsys.readouterr().err
-    assert "the experiment 'the first' runs with this state folder" in said
-    assert len(said.strip().splitlines()) == 1
-
-
-def test_experiment_after_one_that_was_killed_begins(
-    targets: Targets, first: subprocess.Popen[str], workloads: list[Workload]
-) -> None:
-    first.kill()
-    first.wait()
-    begin()
-    assert len(workloads) == 1
 
 
 @pytest.mark.parametrize("dry", [Dry.ACTIVITIES, Dry.ACTIONS, Dry.PROBES])
