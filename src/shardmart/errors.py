@@ -83,7 +83,7 @@ EXIT_CODES: dict[str, dict[int, str]] = {
     | INTERRUPTION,
     "ring": {
         0: "done; `status`: all is well; a demonstration: every claim holds",
-        FAILED: "`status`: a node is away, hints wait or nodes change; a claim is false",
+        FAILED: "`status`, `tend`: a node is away or hints wait; `status`: nodes change; a claim is false",
         BAD_USE: "wrong arguments or settings",
         UNREACHABLE: "a node or the store does not answer",
         REFUSED: "the change cannot be right now",

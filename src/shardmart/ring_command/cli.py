@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from shardmart.command import run_app
-from shardmart.errors import BadUseError
+from shardmart.errors import FAILED, BadUseError
 from shardmart.platforms import keyfile as as_system
 from shardmart.platforms.state import State
 from shardmart.ring import RingClient, Settings, declared, moves
@@ -218,9 +218,12 @@ def tend(
         str | None, typer.Option(help="Let this node serve without a comparison; right only if its folder is whole.")
     ] = None,
 ) -> None:
-    """Once: compare nodes that returned and let them serve, deliver hints, end tombstones that may end."""
+    """Once: compare nodes that returned and let them serve, deliver hints, end tombstones that may end.
 
-    async def work(client: RingClient) -> None:
+    Exit code 1 when something has to wait: a node is away, or hints for one.
+    """
+
+    async def work(client: RingClient) -> bool:
         if trust:
             if trust not in client.view.nodes:
                 raise BadUseError(f"the ring has no node {trust!r}, it has {', '.join(client.view.nodes)}")
@@ -229,11 +232,14 @@ def tend(
         ended = await client.upkeep.reap()
         for name, compared in client.upkeep.compared.items():
             print(f"{name}: {compared.differing:,} records differed, {compared.bytes:,} bytes sent")
-        for name, reason in client.nodes.away().items():
+        away, hints = client.nodes.away(), sum((await client.upkeep.hints()).values())
+        for name, reason in away.items():
             print(f"{name} is away: {reason}")
-        print(f"{sum((await client.upkeep.hints()).values()):,} hints wait; {ended:,} tombstones ended")
+        print(f"{hints:,} hints wait; {ended:,} tombstones ended")
+        return not away and not hints
 
-    _with(_settings(ring, settings, state), work)
+    if not _with(_settings(ring, settings, state), work):
+        raise typer.Exit(FAILED)
 
 
 def main(arguments: list[str]) -> int:

@@ -201,3 +201,29 @@ def test_a_plan_says_what_moves_by_ranges_records_and_bytes_and_changes_nothing(
             assert (client.view.epoch, client.view.move) == (1, None)
 
     asyncio.run(test())
+
+
+def test_tending_says_by_its_exit_code_that_something_has_to_wait_for_a_node(
+    running: RingServers, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.json"
+
+    def tend() -> tuple[int, bytes]:
+        process = command("tend", "--settings", file)
+        said, _ = process.communicate(timeout=DEADLINE_SECONDS)
+        return process.returncode, said
+
+    async def test() -> None:
+        async with ring(running, timeout_seconds=5.0) as client:
+            file.write_text(json.dumps(asdict(client.nodes.settings)))
+            file.chmod(0o600)
+            await client.put_many((f"key-{n}", n) for n in range(200))
+            running.kill("n3")
+            await client.put_many((f"key-{n}", "again") for n in range(200))
+            code, said = tend()
+            assert (code, b"n3 is away" in said, b" 0 hints wait" in said) == (1, True, False), said
+            running.start("n3")
+            code, said = tend()
+            assert (code, b"is away" in said, said.splitlines()[-1].split(b";")[0]) == (0, False, b"0 hints wait"), said
+
+    asyncio.run(test())
