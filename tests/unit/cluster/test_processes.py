@@ -122,3 +122,39 @@ def test_signal_to_a_process_that_ended_meanwhile_is_no_failure() -> None:
     known = psutil.Process(child.pid)
     child.wait()
     send_signal(known, signal.SIGTERM)
+
+
+TOLD = '{{"t":{{"$date":"2026-11-29T13:37:30.232+00:00"}},"s":"{}","c":"CONTROL","id":1,"ctx":"x","msg":{}{}}}'
+HELD = ',"attr":{"error":{"code":9001,"codeName":"SocketException","errmsg":"Address already in use"}}'
+FULL = ',"attr":{"error":28,"message":"[1234:56] file:WiredTiger.wt: No space left on device"}'
+
+
+def log(folder: Path, *lines: str) -> Process:
+    told = replace(server(folder), log_file=folder / "a.log")
+    told.log_file.write_text("\n".join(lines) + "\n")
+    return told
+
+
+def line(severity: str, message: str, more: str = "") -> str:
+    return TOLD.format(severity, f'"{message}"', more)
+
+
+def test_the_reason_of_an_end_is_told_and_not_how_it_ended(tmp_path: Path) -> None:
+    ending = [line("I", f"Shutting down the {n}") for n in range(20)]
+    begun = line("I", "***** SERVER RESTARTED *****")
+    before = [line("F", "of the run before"), begun, line("I", "up")]
+    held = log(tmp_path, *before, line("E", "Error setting up listener", HELD), *ending)
+    assert held.last_words() == "Error setting up listener: Address already in use"
+    full = log(tmp_path, line("E", "WiredTiger error", FULL), line("F", "Fatal assertion", ',"attr":{"msgid":28558}'))
+    assert full.last_words().splitlines() == [
+        "WiredTiger error: 28: [1234:56] file:WiredTiger.wt: No space left on device",
+        "Fatal assertion",
+    ]
+
+
+def test_of_a_log_without_errors_the_last_lines_are_told(tmp_path: Path) -> None:
+    lines = ["[1, 2]", "plain words", '{"s": "E"}', '{"s":"E","msg":"m","attr":7}'] * 1000 + [
+        f"line {n}" for n in range(8)
+    ]
+    assert log(tmp_path, *lines).last_words().splitlines() == lines[-8:]
+    assert "no log at" in replace(server(tmp_path), log_file=tmp_path / "none.log").last_words()

@@ -25,7 +25,8 @@ from ..protocol.connection import Deadline
 from .files import write_whole
 
 KEPT_LOGS = 3
-TAIL_LINES = 8
+TAIL_LINES, TAIL_BYTES = 8, 65_536
+BEGUN = '"***** SERVER RESTARTED *****"'
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,30 @@ class Process:
         except psutil.Error:
             return False
 
-    def log_tail(self) -> str:
-        """The last lines of the log, for a failure message."""
+    def last_words(self) -> str:
+        """What the log says of an end, for a failure message: the errors of a mongod's last run, else the last lines.
+
+        A mongod tells the reason first, and then, in more lines than anybody reads, how it ends in good order.
+        """
         try:
-            lines = self.log_file.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+            with self.log_file.open("rb") as file:
+                file.seek(max(0, self.log_file.stat().st_size - TAIL_BYTES))
+                lines = file.read().decode(errors="replace").rpartition(BEGUN)[2].splitlines()
         except OSError:
             return f"no log at {self.log_file}"
-        return "\n".join(lines)
+        return "\n".join([told for line in lines if (told := _error_in(line))] or lines[-TAIL_LINES:])
+
+
+def _error_in(line: str) -> str | None:
+    """The words of an error in mongod's log; None for any other line.  Source: MongoDB 6.0 manual, "Log Messages"."""
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
+        entry = json.loads(line)
+        if entry["s"] in ("E", "F"):
+            told = entry.get("attr", {})
+            reasons = [told[name] for name in ("error", "reason", "message") if name in told]
+            words = [one.get("errmsg") or one.get("msg") or one if isinstance(one, dict) else one for one in reasons]
+            return ": ".join(map(str, (entry["msg"], *words)))[:400]
+    return None
 
 
 def live(processes: Iterable[Process]) -> dict[str, psutil.Process]:
@@ -266,7 +284,7 @@ def refuse_ended(started: Iterable[Started]) -> None:
             process = item.process
             raise ClusterError(
                 f"{process.name} ended with exit code {item.popen.returncode} right after its start; "
-                f"its log {process.log_file} ends with:\n{process.log_tail()}"
+                f"its log {process.log_file} says:\n{process.last_words()}"
             )
 
 
