@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from shardmart.errors import BadUseError, RefusedError, ShardmartError
+from shardmart.errors import BadUseError, RefusedError
 
 from . import migrating, settings
 from .adapters.mongodb import mark
@@ -35,11 +35,11 @@ Outcome = Literal["moved", "moved before", "would be moved", "taken back", "noth
 
 @dataclass
 class Moved:
-    """What happened, how much of each there is, and for how long nothing new was taken, in seconds."""
+    """What happened, how much of each there is, and how long that took, in seconds."""
 
     outcome: Outcome
     documents: dict[str, int] = field(default_factory=dict)
-    held_seconds: float = 0.0
+    seconds: float = 0.0
 
     def as_document(self) -> dict[str, Any]:
         """Plain data."""
@@ -48,7 +48,7 @@ class Moved:
     def as_text(self) -> str:
         """One line."""
         counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.documents.items())
-        took = f" in {self.held_seconds:.1f} s, for which nothing new was taken" if self.held_seconds else ""
+        took = f" in {self.seconds:.1f} s" if self.seconds else ""
         return f"{self.outcome}{took}{': ' if counts else ''}{counts}"
 
 
@@ -76,7 +76,8 @@ class Move:
         shop, StoreError when one of them does not answer: then the services go on where they were, or it says that
         they wait for the next run.
         """
-        _relational(self.target)
+        _cluster(self.target)
+        _plain(self.target)
         await migrating.migrate(self.target, self.secrets, self.administrator, self.say)
         async with self._arrival() as arrival:
             if origin := await arrival.origin():
@@ -106,13 +107,13 @@ class Move:
             longest = max(options.limits.store_seconds for options in self._services().values())
             await leaving.hold(longest, HOLD_SECONDS, progress.say)
             async with arrival.filling():
-                documents = await _fill(leaving, arrival, _relational(self.target), progress)
+                documents = await _fill(leaving, arrival, _plain(self.target), progress)
                 await arrival.take_over(FROM, documents)
         except UndecidedError:
             raise
-        except (ShardmartError, StoreError, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:
             if not await arrival.is_alone():
-                raise StoreError(f"{error}; the services take nothing new until this command is run again") from error
+                raise StoreError(f"{error}; the shop takes nothing new until this command is run again") from error
             await leaving.release()
             self.say("nothing was moved: the services go on where they were")
             raise
@@ -147,9 +148,7 @@ class Move:
 
     @asynccontextmanager
     async def _arrival(self) -> AsyncIterator[Arrival]:
-        options = _relational(self.target)
-        if options.flavour != "plain":
-            raise BadUseError(f"a store is moved to plain PostgreSQL, and `store.flavour` is {options.flavour}")
+        options = _plain(self.target)
         file = self.secrets / "shop-postgres.password"
         try:
             password = file.read_text().strip()
@@ -191,12 +190,12 @@ async def _must_be_here(leaving: LeavingStore) -> None:
 
 async def _fill(leaving: LeavingStore, arrival: Arrival, places: Relational, progress: Progress) -> dict[str, int]:
     """Copy everything; how much of each.  StoreError when somebody wrote meanwhile: then none of it counts."""
-    own = 0
+    own_orders = 0
     for kind, name in COLLECTIONS.items():
         async for batch in leaving.aggregates(kind):
             await arrival.put(batch)
             progress.add(name, len(batch))
-            own += len([one for one in batch if isinstance(one, Order) and one.told])
+            own_orders += len([one for one in batch if isinstance(one, Order) and one.told])
     for region in places.regions:
         for lane in range(places.lanes_per_region):
             async for count in arrival.put_events(region, lane, leaving.events(region, lane)):
@@ -210,7 +209,7 @@ async def _fill(leaving: LeavingStore, arrival: Arrival, places: Relational, pro
     await arrival.put_lanes(await leaving.lanes())
     there = await leaving.counts()
     # Orders that others write to the collection go on coming; what has its lifetime may go meanwhile.
-    must_be_whole({**progress.counts, "orders": own}, {**there, "orders": await leaving.own_orders()})
+    must_be_whole({**progress.counts, "orders": own_orders}, {**there, "orders": await leaving.own_orders()})
     return dict.fromkeys(there, 0) | progress.counts
 
 
@@ -230,7 +229,10 @@ def _cluster(options: Settings) -> MongoDB:
     return options.mongodb
 
 
-def _relational(options: Settings) -> Relational:
-    if options.store is None:
+def _plain(options: Settings) -> Relational:
+    store = options.store
+    if store is None:
         raise BadUseError("these settings have no `store`, where the shop's store is to be moved to")
-    return options.store
+    if store.flavour != "plain":
+        raise BadUseError(f"a store is moved to plain PostgreSQL, and `store.flavour` is {store.flavour}")
+    return store

@@ -254,6 +254,8 @@ async def must_refuse(kit: Settled, written: Written, what: str) -> None:
         await kit.store.transact(nothing)
     with pytest.raises(StoreError, match=what):
         await kit.store.send_again("payment", REGIONS, written.orders["reserved"])
+    with pytest.raises(StoreError, match=what):
+        await kit.lanes("payment", "payment-2").ask_replay(now())
 
 
 def is_marked(kit: Settled) -> bool:

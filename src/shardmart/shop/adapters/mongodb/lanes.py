@@ -154,6 +154,8 @@ class MongoLanes:
         """See `ports.Lanes`."""
         asked = 0
         with errors_of_the_store(), pymongo.timeout(self._seconds):
+            if self._mark:
+                await self._mark.must_take_writes()
             await self._make()
             for region in self._regions:
                 lanes = {"region": region, "service": self._service, "kind": "lane"}
