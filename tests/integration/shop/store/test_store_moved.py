@@ -262,6 +262,32 @@ def is_marked(kit: Settled) -> bool:
     return kit.run(StoreMark(kit.database, REGIONS).state()) is not None
 
 
+def test_a_move_that_fails_is_taken_back_and_a_store_with_orders_is_not_filled(
+    kit: Settled, cluster: EmbeddedCluster, postgresql: RunningPostgres, tmp_path: Path
+) -> None:
+    async def nothing(unit: Unit) -> None:
+        del unit
+
+    order = kit.order(reason="text with \0 in it")
+    kit.run(kit.save(order))
+    mover = Mover(cluster, postgresql, tmp_path)
+    mover.run(code=3)
+    assert "nothing was moved: the services go on where they were" in mover.said
+    assert "one of orders " in mover.said
+    assert order.id.rpartition(".")[0] not in mover.said.partition("PostgreSQL can hold")[2], (
+        "no customer's row is shown"
+    )
+    assert not is_marked(kit)
+    kit.run(kit.store.transact(nothing))
+    assert len(kit.run(kit.lanes("payment", "payment-1", lease_seconds=1).beat())) == len(REGIONS) * LANES
+    with postgresql.sql() as connection:
+        assert connection.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+        connection.execute("INSERT INTO event_places VALUES ('EMEA/0', 1, now())")
+    mover.run(code=4)
+    assert "the store on PostgreSQL has event places of its own" in mover.said
+    kit.run(kit.database["orders"].delete_one(documents.key_of(Order, order.region, order.id)))
+
+
 def test_a_store_moves_whole_whenever_it_is_killed_and_nobody_writes_where_it_was(
     kit: Settled, cluster: EmbeddedCluster, postgresql: RunningPostgres, tmp_path: Path
 ) -> None:

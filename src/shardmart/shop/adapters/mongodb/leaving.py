@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal, Self
 
+import pymongo
+from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import OperationFailure
 
 from ...domain.events import Aggregate, Event
@@ -43,6 +46,8 @@ HOLDER = "the move"
 OF_A_MOVE = {"$regex": f"^{HOLDER}/"}
 FOR_EVER = datetime(2999, 1, 1, tzinfo=UTC)
 BATCH = 500
+SECONDS = 60.0
+"""How long the store may take for an answer."""
 CONNECT_SECONDS = 10.0
 POLL_SECONDS = 0.2
 
@@ -78,13 +83,16 @@ class LeavingStore:
         `longest_seconds` is how long a request may take, at most.  Done again it goes on where it was.  StoreError when
         an instance does not give its lanes back within `wait_seconds`.
         """
-        with client.errors_of_the_store():
+        with client.errors_of_the_store(), pymongo.timeout(longest_seconds + wait_seconds + SECONDS):
             await mark.write(self._any, self._options.regions, mark.moving(self._token))
             begun = time.monotonic()
             held = await self._lanes_that_are_held()
             while held or time.monotonic() < begun + mark.FRESH_SECONDS + longest_seconds:
                 if held and time.monotonic() > begun + wait_seconds:
-                    raise StoreError(f"waited {wait_seconds:.0f} s for {', '.join(held)} to be given back")
+                    raise StoreError(
+                        f"waited {wait_seconds:.0f} s for {', '.join(held)} to be given back: does an instance of an "
+                        "earlier version run, which knows of no move?"
+                    )
                 say(f"requests in hand end; lanes that instances hold: {len(held)}")
                 await asyncio.sleep(POLL_SECONDS)
                 held = await self._lanes_that_are_held()
@@ -128,7 +136,7 @@ class LeavingStore:
         What `hold` of this move took, or of any.
         """
         own = whose == "own"
-        with client.errors_of_the_store():
+        with _asked():
             for region in self._options.regions:
                 await self._any["lanes"].update_many(
                     {"region": region, "kind": "lane", "owner": self._holder if own else OF_A_MOVE},
@@ -138,7 +146,7 @@ class LeavingStore:
 
     async def leave(self) -> None:
         """Mark the store as left: no instance starts on it, reads it or writes it any more."""
-        with client.errors_of_the_store():
+        with _asked():
             await mark.write(self._any, self._options.regions, mark.MOVED)
 
     async def aggregates(self, kind: type[Aggregate]) -> AsyncIterator[list[Aggregate]]:
@@ -149,12 +157,12 @@ class LeavingStore:
 
     async def own_orders(self) -> int:
         """How many orders the shop has written or changed, without those of others, who may write on."""
-        with client.errors_of_the_store():
+        with _asked():
             return await self._any[documents.COLLECTIONS[Order]].count_documents({"told": {"$gt": 0}})
 
     async def counts(self) -> dict[str, int]:
         """How much of each there is: of aggregates by their collections, and of what all services have."""
-        with client.errors_of_the_store():
+        with _asked():
             found = {}
             for kind, name in documents.COLLECTIONS.items():
                 found[name] = await self._databases[READERS[kind]][name].count_documents({})
@@ -164,7 +172,7 @@ class LeavingStore:
 
     async def events(self, region: str, lane: int) -> AsyncIterator[list[Event]]:
         """Events of a place, by time; see `in_order`."""
-        log, since, after = MongoLog(self._any, seconds=60), None, ""
+        log, since, after = MongoLog(self._any, seconds=SECONDS), None, ""
         while page := await log.read(region, lane, since, BATCH, after):
             yield page
             since, after = page[-1].at, page[-1].id
@@ -181,20 +189,23 @@ class LeavingStore:
 
     async def lanes(self) -> list[Lane]:
         """Lanes of all services, each without a position, which means nothing in another log: only with its time."""
-        with client.errors_of_the_store():
+        with _asked():
             found = self._any["lanes"].find({"kind": "lane", "service": {"$in": list(SERVICES)}})
             return [lane_of(document) async for document in found]
 
 
-async def _batches(cursor: AsyncIterator[Document], made: Callable[[Document], T]) -> AsyncIterator[list[T]]:
-    batch: list[T] = []
-    with client.errors_of_the_store():
-        async for document in cursor:
-            batch.append(made(document))
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
-    if batch:
+@contextmanager
+def _asked() -> Iterator[None]:
+    with client.errors_of_the_store(), pymongo.timeout(SECONDS):
+        yield
+
+
+async def _batches(cursor: AsyncCursor[Document], made: Callable[[Document], T]) -> AsyncIterator[list[T]]:
+    while True:
+        with _asked():
+            batch = [made(document) for document in await cursor.to_list(BATCH)]
+        if not batch:
+            return
         yield batch
 
 

@@ -103,10 +103,14 @@ class Arrival(Administrator):
             return False
 
     async def put(self, aggregates: Sequence[Aggregate]) -> None:
-        """Add aggregates of one kind as they are."""
-        now = await self._now()
-        rows = [values_of(aggregate) | {"now": now} for aggregate in aggregates]
-        await self._write(TABLES[type(aggregates[0])].insert, rows)
+        """Add aggregates of one kind as they are; StoreError that names the table when it cannot hold one."""
+        now, table = await self._now(), TABLES[type(aggregates[0])]
+        try:
+            await self._write(table.insert, [values_of(aggregate) | {"now": now} for aggregate in aggregates])
+        except (psycopg.DataError, psycopg.IntegrityError, TypeError) as error:
+            ids = f"{aggregates[0].id} and the next {len(aggregates) - 1}"
+            why = told(error) if isinstance(error, psycopg.Error) else error  # not the row, which is a customer's
+            raise StoreError(f"one of {table.name} {ids} is nothing that PostgreSQL can hold: {why}") from error
 
     async def put_events(self, region: str, lane: int, pages: AsyncIterable[Sequence[Event]]) -> AsyncIterator[int]:
         """Number all events of a place, which come by time, from 1 on; yields how many, now and then."""
