@@ -21,6 +21,10 @@ attributes:
 options:
   cluster: {description: The cluster as the inventory describes it., type: dict, required: true}
   path: {description: The file., type: path, required: true}
+  moves_store:
+    description: Whether the shop's store is moved to where the topology says, which else is refused.
+    type: bool
+    default: false
 author: Shardmart
 """
 
@@ -50,7 +54,11 @@ from ansible.module_utils.shardmart.platforms.platform import PlatformError
 def main():
     """Compare, then write or not."""
     module = AnsibleModule(
-        argument_spec={"cluster": {"type": "dict", "required": True}, "path": {"type": "path", "required": True}},
+        argument_spec={
+            "cluster": {"type": "dict", "required": True},
+            "path": {"type": "path", "required": True},
+            "moves_store": {"type": "bool", "default": False},
+        },
         supports_check_mode=True,
     )
     try:
@@ -64,7 +72,7 @@ def main():
         occupant.refuse_another(file.parent, cluster)
         before = file.read_text() if file.exists() else ""
         if there := known(before):
-            unchangeable.refuse_changes(there, cluster)
+            unchangeable.refuse_changes(there, cluster, moves_store=module.params["moves_store"])
         embedded.refuse_other_tls(cluster, file.parent)
         embedded.refuse_missing_packages(cluster)
         if says(before) == json.loads(after):

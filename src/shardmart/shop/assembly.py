@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from pymongo.errors import PyMongoError
 
-from shardmart.errors import BadUseError
+from shardmart.errors import BadUseError, RefusedError
 
 from .adapters.mongodb import client as mongodb
 from .adapters.mongodb.lanes import MongoLanes
 from .adapters.mongodb.log import MongoLog
+from .adapters.mongodb.mark import LEFT, MOVED, StoreMark
 from .adapters.mongodb.presence import Presence
 from .adapters.mongodb.store import MongoStore
-from .ports import Cache, CartStore, Channel, EventLog, Lanes, Store
+from .ports import Cache, CartStore, Channel, EventLog, Lanes, Store, StoreError
 from .saga.consumer import Consumer
 from .saga.handling import Handlers
 from .settings import Kafka, MongoDB, Places, Postgres, Provider, Relational, Settings
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 Parts = tuple[Store, EventLog, Callable[[str], Lanes]]
 """A store, its outbox, and the lanes of a service in it."""
 NO_OPERATOR = "operator@shop.example"
+LOOK_SECONDS = 1.0
+"""How long an instance that starts waits for a cluster that does not answer, before it starts all the same."""
 
 
 class Stores:
@@ -63,6 +68,8 @@ class Stores:
         database = self.database(instance)
         # Has the sessions of all transactions of this process; who relays is present under another name.
         own = Presence(database, instance.service, instance.name, options.regions[0], lease)
+        # The catalogue keeps nothing in the store, and stays with the cluster when that is moved.
+        mark = StoreMark(database, options.regions) if instance.service != "catalogue" else None
         store = MongoStore(
             database.client,
             database,
@@ -70,13 +77,14 @@ class Stores:
             seconds=seconds,
             lease_seconds=lease,
             presence=own,
+            mark=mark,
             events_later="outbox-outside-transaction" in instance.settings.faults,
         )
 
         def lanes(service: str) -> Lanes:
             presence = own if service == instance.service else None
             return MongoLanes(
-                database, service, instance.name, options.regions, options.lanes_per_region, lease, presence
+                database, service, instance.name, options.regions, options.lanes_per_region, lease, presence, mark
             )
 
         return store, MongoLog(database), lanes
@@ -177,6 +185,20 @@ def assemble(service: str, settings: Settings, name: str) -> FastAPI:
         "provider": _provider,
     }
     return made[service](Instance(service, name, settings))
+
+
+async def refuse_a_store_that_was_left(service: str, settings: Settings) -> None:
+    """RefusedError when the store that these settings name is the shop's no more.
+
+    Whether it is can not be asked of a store that is away: an instance waits for it, and then is never ready.
+    """
+    if service in ("catalogue", "provider", "console") or settings.store or settings.mongodb is None:
+        return
+    async with mongodb.connect(settings.mongodb.uri, LOOK_SECONDS, service) as client:
+        database = mongodb.database(client, settings.mongodb.database)
+        with suppress(PyMongoError, StoreError):
+            if await StoreMark(database, settings.mongodb.regions).state() == MOVED:
+                raise RefusedError(LEFT)
 
 
 def _order(instance: Instance) -> FastAPI:

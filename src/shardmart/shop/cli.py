@@ -44,6 +44,7 @@ def run_instance(
     options = settings.load(config)
     if options.faults and os.environ.get(settings.NEGATIVE_CONTROL) != "yes":
         raise BadUseError(f"{config}: faults lose orders and money; only tests set {settings.NEGATIVE_CONTROL}=yes")
+    asyncio.run(assembly.refuse_a_store_that_was_left(service, options))
     log_to_standard_error(service, name)
     made = assembly.assemble(service, options, name)
     serve(made, host, PORTS[service] if port is None else port, options.drain_seconds)
@@ -227,6 +228,32 @@ def migrate(
         return
     for line in done.changes or ["nothing to do"]:
         typer.echo(line)
+
+
+@app.command("move-store")
+def move_store(
+    config: Config,
+    shop: Annotated[Path, typer.Option(help="Folder with the settings of the services that run, SERVICE-1.json.")],
+    secrets: Annotated[Path, typer.Option(help="Folder with shop-postgres.password and the services' passwords.")],
+    administrator: Annotated[str, typer.Option(help="Who makes tables and users in PostgreSQL.")] = "postgres",
+    check: Annotated[bool, typer.Option("--check", help="Say what would be moved, and change nothing.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take back a move that was begun and not finished.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Move the store of a shop that runs from MongoDB to PostgreSQL; --config names both, as store.json does.
+
+    Nothing new is taken meanwhile (503, Retry-After), reading goes on.  It may be killed and run again.
+    """
+    from .moving import Move
+
+    if check and undo:
+        raise BadUseError("--check and --undo are two things: one of them")
+    move = Move(settings.load(config), secrets, administrator, shop)
+    try:
+        done = asyncio.run(move.check() if check else move.undo() if undo else move.run())
+    except StoreError as error:
+        raise UnreachableError(f"the store was not moved: {error}") from None
+    typer.echo(json.dumps(done.as_document()) if as_json else done.as_text())
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 Tables and users as they are wanted, and what the shop reads of others: products with their first stock, and customers,
 as the cluster has them.  What is there stays as it is, so a second run changes nothing, and one that was killed is
-finished by the next.  Orders are not moved: those of a shop on MongoDB stay there.
+finished by the next.  Orders are not moved here: that is `moving`'s.
 """
 
 from __future__ import annotations

@@ -103,6 +103,26 @@ class Parked:
     """Its place among the parked events of its key."""
 
 
+@dataclass(frozen=True)
+class KeptAnswer:
+    """A stored answer as a move takes it over: with its key, and when it was stored."""
+
+    region: str
+    key: str
+    at: datetime
+    answer: StoredAnswer
+
+
+@dataclass(frozen=True)
+class KeptParked:
+    """A parked event as a move takes it over: whose it is, its lane, and when it was parked."""
+
+    service: str
+    lane: int
+    at: datetime
+    parked: Parked
+
+
 class Unit(Protocol):
     """One transaction: all of it happens, or nothing.  It is run again from its beginning after a conflict."""
 
@@ -134,7 +154,7 @@ class Unit(Protocol):
         """Store an answer under an idempotency key; KeyInUseError if somebody else has done or is doing so."""
 
     async def park(self, lane: Lane, event: Event, reason: str) -> None:
-        """Put the event aside with the reason it could not be handled."""
+        """Put the event aside with the reason it could not be handled; one that is aside stays where it is."""
 
     async def unpark(self, lane: Lane, event: Event) -> None:
         """Take a parked event away: its effect is in this transaction."""

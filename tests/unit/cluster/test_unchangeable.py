@@ -81,6 +81,31 @@ def test_a_shop_s_store_stays_where_its_orders_are_and_the_rest_may_change(tmp_p
     refuse_changes(BEFORE.resolve(), after)
 
 
+def test_a_shop_s_store_is_moved_to_postgresql_when_that_is_asked_for_and_nowhere_else(tmp_path: Path) -> None:
+    on_mongodb, on_postgres = shop(tmp_path).resolve(), shop(tmp_path, store="postgres").resolve()
+    refuse_changes(on_mongodb, on_postgres, moves_store=True)
+    refuse_changes(on_postgres, on_postgres, moves_store=True)
+    there = shop(tmp_path, store="postgres", postgres_host="db.example", postgres_flavour="citus").resolve()
+    for before, after, line in (
+        (
+            on_postgres,
+            on_mongodb,
+            "backends.store: the shop's orders are in postgres, the topology says mongodb: they are",
+        ),
+        (BEFORE.resolve(), on_postgres, "backends.store: there is no shop whose store could be moved"),
+        (
+            shop(tmp_path, event_log="kafka").resolve(),
+            on_postgres,
+            "backends.store: the shop's events are followed on K",
+        ),
+        (on_mongodb, there, "backends.postgres_flavour: a store is moved to plain PostgreSQL, and nobody"),
+    ):
+        with pytest.raises(ClusterError) as refused:
+            refuse_changes(before, after, moves_store=True)
+        assert str(refused.value).startswith(line)
+        assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "after",
     [

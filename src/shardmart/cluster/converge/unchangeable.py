@@ -14,13 +14,45 @@ from ..description import Cluster, ReplicaSet
 from ..errors import ClusterError
 
 
-def refuse_changes(before: Cluster, after: Cluster) -> None:
+def refuse_changes(before: Cluster, after: Cluster, *, moves_store: bool = False) -> None:
     """ClusterError, a line for each key of the topology, when `after` cannot be reached from the cluster that is there.
 
-    Both are of one cluster: `host.occupant` refuses another one.
+    Both are of one cluster: `host.occupant` refuses another one.  `moves_store`: the shop's store is to be moved.
     """
-    if faults := list(_faults(before, after)):
+    if faults := [*_faults(before, after), *_of_the_store(before, after, moves_store=moves_store)]:
         raise ClusterError("\n".join(faults))
+
+
+def _of_the_store(before: Cluster, after: Cluster, *, moves_store: bool) -> Iterator[str]:
+    there, wanted = before.shop, after.shop
+    if not there or not wanted:
+        if moves_store:
+            yield "backends.store: there is no shop whose store could be moved: leave `move_store` out"
+        return
+    now, then = there.backends.store, wanted.backends.store
+    if now == then:
+        if moves_store and then != "postgres":
+            yield f"backends.store: the topology says {then}, and a store is moved to postgres: leave `move_store` out"
+        return
+    if not moves_store or then != "postgres":
+        how = "they are not moved," if now == "postgres" else "`-e move_store=true` moves them there; or"
+        yield (
+            f"backends.store: the shop's orders are in {now}, the topology says {then}: {how} put it back; or begin "
+            "anew there, with what was ordered left behind where it is: first a topology without `services` "
+            "(`make up`), then this one"
+        )
+    elif before.kubernetes is not None:
+        yield "backends.store: a store is moved on this machine only, and this shop runs in pods: put it back"
+    elif there.backends.event_log == "kafka":
+        yield (
+            "backends.store: the shop's events are followed on Kafka: first the topology that there is with "
+            "`event_log: mongodb`, then this one"
+        )
+    elif wanted.backends.postgres_flavour != "plain":
+        yield (
+            "backends.postgres_flavour: a store is moved to plain PostgreSQL, and nobody ever moved one to "
+            f"{wanted.backends.postgres_flavour}: put `store` back, or say `plain`"
+        )
 
 
 def _faults(before: Cluster, after: Cluster) -> Iterator[str]:
@@ -38,12 +70,6 @@ def _faults(before: Cluster, after: Cluster) -> Iterator[str]:
                 f"shards: {gone} is a shard of the cluster, with documents, and the topology has it no more: nothing "
                 "here drains a shard, put it back, or remove the cluster with its data"
             )
-    if before.shop and after.shop and before.shop.backends.store != after.shop.backends.store:
-        yield (
-            f"backends.store: the shop's orders are in {before.shop.backends.store}, the topology says "
-            f"{after.shop.backends.store}: they are not moved, put it back; or begin anew there, with what was ordered "
-            "left behind where it is: first a topology without `services` (`make up`), then this one"
-        )
     for key, replica_set in declared.items():
         if known := there.get(replica_set.name):
             yield from _moved(key, known, replica_set)

@@ -273,6 +273,8 @@ def test_parked_events_keep_their_place_and_are_asked_for_again_by_key(kit: Kit)
                 await kit.store.transact(
                     lambda unit, k=key, n=number: unit.park(lane, event_of(kit, k, n, at=now()), f"reason {n}")  # type: ignore[misc]
                 )
+        again = event_of(kit, keys[0], 1, at=now())
+        await kit.store.transact(lambda unit: unit.park(lane, again, "a replay came by"))
         parked = await kit.store.parked(lane)
         assert [(p.event.key, p.event.number, p.reason, p.again) for p in parked] == [
             (key, number, f"reason {number}", False) for key in sorted(keys) for number in (1, 2)

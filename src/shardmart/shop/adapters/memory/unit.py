@@ -72,7 +72,8 @@ class MemoryUnit:
         behind = sum(
             1 for service, id_ in self._memory.parked_ if service == lane.service and id_.startswith(event.key)
         )
-        self.parked[lane.service, event.id] = (lane, Parked(event, reason, False, behind))
+        if (lane.service, event.id) not in self._memory.parked_:
+            self.parked[lane.service, event.id] = (lane, Parked(event, reason, False, behind))
 
     async def unpark(self, lane: Lane, event: Event) -> None:
         """See `ports.Unit`."""

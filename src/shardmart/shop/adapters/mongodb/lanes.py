@@ -13,6 +13,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ...ports import Lane
 from .client import Database, Document, errors_of_the_store, is_passing, said
+from .mark import StoreMark
 from .presence import Presence
 
 logger = logging.getLogger(__name__)
@@ -30,14 +31,19 @@ class MongoLanes:
         lanes: int,
         lease_seconds: float,
         presence: Presence | None = None,
+        mark: StoreMark | None = None,
     ) -> None:
-        """`presence` is the one that the store of this instance writes its sessions down with, if it does."""
+        """`presence` is the one that the store of this instance writes its sessions down with, if it does.
+
+        `mark` says whether the store is being moved elsewhere; None: nobody asks.
+        """
         self._collection = database["lanes"]
         self._service = service
         self._presence = presence or Presence(database, service, instance, regions[0], lease_seconds)
         self._regions, self._lanes = tuple(regions), lanes
         self._seconds = max(1.0, lease_seconds)
-        self._made = False
+        self._made = self._leaving = False
+        self._mark = mark
 
     async def beat(self) -> list[Lane]:
         """See `ports.Lanes`."""
@@ -45,6 +51,10 @@ class MongoLanes:
             if not self._made:
                 await self._make()
             now, me = await self._presence.beat(), self._presence.owner
+            if self._mark and await self._mark.state():
+                await self._leave_all()
+                return []
+            self._leaving = False
             mine = {"service": self._service, "kind": "lane", "owner": me}
             found: list[Document] = []
             for region in self._regions:
@@ -66,6 +76,14 @@ class MongoLanes:
             for document in held[share:]:
                 await self._free(document)
             return [self._lane(document) for document in held[:share]]
+
+    async def _leave_all(self) -> None:
+        """Give back every lane, to the next but one beat: whoever was told that it has none ends its work first."""
+        if self._leaving:
+            for region in self._regions:
+                mine = {"region": region, "service": self._service, "kind": "lane", "owner": self._presence.owner}
+                await self._collection.update_many(mine, {"$set": {"owner": None}, "$inc": {"epoch": 1}})
+        self._leaving = True
 
     def _is_free(self, lane: Document, now: datetime) -> bool:
         owner = lane["owner"]
@@ -136,6 +154,8 @@ class MongoLanes:
         """See `ports.Lanes`."""
         asked = 0
         with errors_of_the_store(), pymongo.timeout(self._seconds):
+            if self._mark:
+                await self._mark.must_take_writes()
             await self._make()
             for region in self._regions:
                 lanes = {"region": region, "service": self._service, "kind": "lane"}

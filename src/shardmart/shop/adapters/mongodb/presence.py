@@ -100,17 +100,17 @@ class Presence:
         document = await self._collection.find_one(self._key)
         self._before = document.get("owner") if document else None
         if document:
-            await self._end_sessions(document)
+            await self.end_sessions(document)
 
     async def bury(self, document: Document, now: datetime) -> None:
         """End the transactions of an instance whose lease is over at `now`, and take its document away."""
-        is_ended = await self._end_sessions(document)
+        is_ended = await self.end_sessions(document)
         if is_ended or now - document["until"] > ENDED_BY_ITSELF:
             same = {"owner": document.get("owner"), "until": document["until"]}
             await self._collection.delete_one({"region": document["region"], "_id": document["_id"], **same})
 
-    async def _end_sessions(self, document: Document) -> bool:
-        """False where the store did not end all of them; it may have ended those that matter."""
+    async def end_sessions(self, document: Document) -> bool:
+        """End what an instance had begun; False where not all of it was ended, though what matters may have been."""
         sessions: list[Any] = document.get("sessions") or []
         if not sessions:
             return True

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +27,7 @@ from ...domain.stock import HELD, Reservation, Stock
 from ...ports import AggregateT, ConflictError, KeyInUseError, Lane, Parked, StoredAnswer, StoreError, T, Unit
 from . import documents
 from .client import Client, Database, Document, errors_of_the_store, is_conflict, is_passing, said
+from .mark import StoreMark
 from .presence import Presence
 from .unit import MongoUnit, stocks_of
 
@@ -57,13 +58,16 @@ class MongoStore:
         seconds: float = 5.0,
         lease_seconds: float = 10.0,
         presence: Presence | None = None,
+        mark: StoreMark | None = None,
         events_later: bool = False,
     ) -> None:
         """`presence` writes down in which sessions transactions run, so that others can end them after a death.
 
+        `mark` says whether the store was moved elsewhere; None: nobody asks.
+
         `events_later` is a negative control: events are written a moment after the transaction, by themselves.
         """
-        self._events_later, self._presence = events_later, presence
+        self._events_later, self._presence, self._mark = events_later, presence, mark
         self._client, self._database, self._lanes = client, database, lanes
         self._seconds, self._lease_seconds = seconds, lease_seconds
 
@@ -72,6 +76,8 @@ class MongoStore:
     ) -> T:
         """See `ports.Store`."""
         with errors_of_the_store(), pymongo.timeout(self._seconds):
+            if lane is None:  # who holds a lane ends what he has in hand, and gives it back
+                await self._must_take_writes()
             async with self._client.start_session() as session:
                 if self._presence:
                     await self._presence.cover(session)
@@ -109,9 +115,20 @@ class MongoStore:
                 if not error.has_error_label("UnknownTransactionCommitResult") or getattr(error, "timeout", False):
                     raise
 
+    async def _must_take_writes(self) -> None:
+        if self._mark:
+            await self._mark.must_take_writes()
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
+        with errors_of_the_store(), pymongo.timeout(self._seconds):
+            if self._mark:
+                await self._mark.must_be_in_use()
+            yield
+
     async def get(self, kind: type[AggregateT], region: str, id_: str) -> AggregateT | None:
         """See `ports.Store`."""
-        with errors_of_the_store(), pymongo.timeout(self._seconds):
+        async with self._reading():
             collection = self._database[documents.COLLECTIONS[kind]]
             document = await collection.find_one(documents.key_of(kind, region, id_))
         return documents.aggregate_of(kind, document) if document else None
@@ -120,31 +137,33 @@ class MongoStore:
         """See `ports.Store`."""
         if not ids:
             return {}
-        with errors_of_the_store(), pymongo.timeout(self._seconds):
+        async with self._reading():
             cursor = self._database[documents.COLLECTIONS[kind]].find(documents.keys_of(kind, region, ids))
             found = [documents.aggregate_of(kind, document) async for document in cursor]
         return {aggregate.id: aggregate for aggregate in found}
 
     async def stored_answer(self, region: str, key: str) -> StoredAnswer | None:
         """See `ports.Store`."""
-        with errors_of_the_store(), pymongo.timeout(self._seconds):
+        async with self._reading():
             found = await self._database["idempotency_keys"].find_one({"region": region, "_id": key})
         return StoredAnswer(found["fingerprint"], found["status"], found["body"], found["headers"]) if found else None
 
     async def answered(self, region: str, keys: Sequence[str]) -> set[str]:
         """See `ports.Store`."""
-        with errors_of_the_store(), pymongo.timeout(self._seconds):
+        async with self._reading():
             cursor = self._database["idempotency_keys"].find({"region": region, "_id": {"$in": list(keys)}}, {"_id": 1})
             return {document["_id"] async for document in cursor}
 
     async def stocks(self, products: Sequence[str]) -> dict[str, Stock]:
         """See `ports.Store`."""
-        with errors_of_the_store(), pymongo.timeout(self._seconds):
+        async with self._reading():
             return await stocks_of(self._database, products)
 
     async def all_stocks(self, *, low_only: bool = False, limit: int | None = None) -> AsyncIterator[Stock]:
         """See `ports.Store`."""
         with errors_of_the_store():
+            if self._mark:
+                await self._mark.must_be_in_use()
             cursor = self._database["stock"].find({"low": True} if low_only else {}).limit(limit or 0)
             async for document in cursor:
                 yield documents.aggregate_of(Stock, document)
@@ -181,20 +200,20 @@ class MongoStore:
             at, order = before
             older = {"created_at": at, "_id": {"$lt": documents.stored_id(order)}}
             query["$or"] = [{"created_at": {"$lt": at}}, older]
-        with errors_of_the_store(), pymongo.timeout(self._seconds):
+        async with self._reading():
             cursor = self._database["orders"].find(query).sort([("created_at", -1), ("_id", -1)]).limit(limit)
             return [documents.aggregate_of(Order, document) async for document in cursor]
 
     async def count_by_status(self) -> dict[str, int]:
         """See `ports.Store`."""
-        with errors_of_the_store(), pymongo.timeout(self._seconds):
+        async with self._reading():
             group = [{"$group": {"_id": "$status", "orders": {"$sum": 1}}}]
             return {d["_id"]: d["orders"] async for d in await self._database["orders"].aggregate(group)}
 
     async def products(self, ids: Sequence[str]) -> dict[str, Document]:
         """See `ports.Store`."""
         query = {"_id": {"$in": [documents.stored_id(id_) for id_ in ids]}}
-        with errors_of_the_store(), pymongo.timeout(self._seconds):
+        async with self._reading():
             cursor = self._database["products"].find(query, {"name": 1, "price_cents": 1})
             found = [document async for document in cursor]
         return {
@@ -205,7 +224,7 @@ class MongoStore:
 
     async def customer(self, region: str, user: str) -> Document | None:
         """See `ports.Store`."""
-        with errors_of_the_store(), pymongo.timeout(self._seconds):
+        async with self._reading():
             return await self._database["users"].find_one(
                 {"region": region, "_id": documents.stored_id(user)}, {"name": 1, "email": 1}
             )
@@ -220,14 +239,14 @@ class MongoStore:
             query |= {"due_at": {"$gt": LONG_AGO}, "$expr": {"$lte": ["$due_at", "$$NOW"]}}
         if kind is Payment:
             query["state"] = {"$in": sorted(WORKING)}
-        with errors_of_the_store(), pymongo.timeout(self._seconds):
+        async with self._reading():
             cursor = self._database[documents.COLLECTIONS[kind]].find(query).limit(limit)
             return [documents.aggregate_of(kind, document) async for document in cursor]
 
     async def parked(self, lane: Lane, limit: int = 1000) -> list[Parked]:
         """See `ports.Store`."""
         query = {"region": lane.region, "service": lane.service, "lane": lane.number}
-        with errors_of_the_store(), pymongo.timeout(self._seconds):
+        async with self._reading():
             cursor = self._database["parked_events"].find(query).sort([("key", 1), ("place", 1), ("_id", 1)])
             return [
                 Parked(documents.event_of(d["event"]), d["reason"], d["again"], d["place"])
@@ -238,6 +257,7 @@ class MongoStore:
         """See `ports.Store`."""
         asked = 0
         with errors_of_the_store(), pymongo.timeout(self._seconds):
+            await self._must_take_writes()
             for region in regions:
                 query: Document = {"region": region, "service": service} | ({"key": key} if key else {})
                 done = await self._database["parked_events"].update_many(query, {"$set": {"again": True}})
@@ -248,6 +268,8 @@ class MongoStore:
         """See `ports.Store`: one read through the router, because a router that answers may have no shard."""
         try:
             with pymongo.timeout(min(2.0, self._seconds)):
+                if self._mark:
+                    await self._mark.must_be_in_use()
                 await self._database["lanes"].find_one({"region": "", "_id": "ping"})
         except OperationFailure as error:
             if is_passing(error):

@@ -142,8 +142,9 @@ class MongoUnit(IdentityMap):
         behind = await self._database["parked_events"].count_documents(
             key | {"service": lane.service}, session=self._session
         )
-        document = key | {
-            "_id": f"{lane.service}|{event.id}",
+        # One that is there stays where it is: a replay comes by it, and so does who reads the outbox after a gap.
+        key["_id"] = f"{lane.service}|{event.id}"
+        document = {
             "service": lane.service,
             "lane": lane.number,
             "place": behind,
@@ -152,7 +153,9 @@ class MongoUnit(IdentityMap):
             "at": self.now,
             "event": documents.document_of(event, self._lanes, event.at or self.now),
         }
-        await self._database["parked_events"].insert_one(document, session=self._session)
+        await self._database["parked_events"].update_one(
+            key, {"$setOnInsert": document}, upsert=True, session=self._session
+        )
 
     async def unpark(self, lane: Lane, event: Event) -> None:
         """See `ports.Unit`."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
 from ...ports import StoreError
 from ...settings import Relational
@@ -199,6 +199,8 @@ RIGHTS: Mapping[str, Mapping[str, str]] = {
 }
 """User → table → what it may do there, and nothing else."""
 READ_ONLY_USERS = ("shop_ledger",)
+LOCK_SECONDS = 60
+"""How long an administrator waits for another one."""
 
 
 class Administrator(DatabaseAdministrator):
@@ -218,10 +220,13 @@ class Administrator(DatabaseAdministrator):
             await self._have_database()
             self._connection = await self._connect(self._options.database)
             if flavour.lock:
+                await self._run(f"SET lock_timeout = '{LOCK_SECONDS}s'")
                 await self._run(flavour.lock)
             await self._migrate()
             for user, password in passwords.items():
                 await self._have_user(user, password, rights[user])
+        except errors.LockNotAvailable:
+            raise StoreError(f"waited {LOCK_SECONDS} s for another one that makes tables or moves a store") from None
         except psycopg.Error as error:
             raise told(error) from error
 

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from ...domain.events import Aggregate, Event
 from ...domain.stock import Stock
-from ...ports import ConflictError, FencedError, KeyInUseError, Lane, StoredAnswer
+from ...ports import ConflictError, FencedError, KeptAnswer, KeptParked, KeyInUseError, Lane, Parked, StoredAnswer
 from ..identity_map import IdentityMap
 from .connection import Connection, Row
 from .rows import EVENT_COLUMNS, TABLES, aggregate_of, document_of, place_of_event, values_of
@@ -76,11 +76,7 @@ class PostgresUnit(IdentityMap):
         """See `ports.Unit`."""
         self.wrote = True
         try:
-            await self._connection.execute(
-                "INSERT INTO idempotency_keys (region, key, fingerprint, status, body, headers, at)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                (region, key, answer.fingerprint, answer.status, answer.body, Jsonb(dict(answer.headers)), self.now),
-            )
+            await self._connection.execute(INSERT_ANSWER, values_of_answer(KeptAnswer(region, key, self.now, answer)))
         except (errors.UniqueViolation, errors.LockNotAvailable):
             raise KeyInUseError("the first request with this key is being handled") from None
 
@@ -91,11 +87,11 @@ class PostgresUnit(IdentityMap):
             "SELECT coalesce(max(place) + 1, 0) AS place FROM parked_events WHERE key = %s AND service = %s",
             (event.key, lane.service),
         )
-        values = (event.key, lane.service, event.id, event.region, lane.number, behind["place"], reason[:500], self.now)
+        parked = Parked(event, reason[:500], False, behind["place"])
+        # One that is there stays where it is: a replay comes by it, and so does who reads the outbox after a gap.
         await self._connection.execute(
-            "INSERT INTO parked_events (key, service, id, region, lane, place, reason, at, again, event)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, false, %s)",
-            (*values, Jsonb(document_of(event))),
+            INSERT_PARKED + b" ON CONFLICT (key, service, id) DO NOTHING",
+            values_of_parked(KeptParked(lane.service, lane.number, self.now, parked)),
         )
 
     async def unpark(self, lane: Lane, event: Event) -> None:
@@ -168,6 +164,28 @@ def values_of_event(event: Event, place: str, logged: int, at: datetime) -> dict
     return found | {"place": place, "lane": int(place.rpartition("/")[2]), "logged": logged, "id": event.id}
 
 
+def values_of_answer(kept: KeptAnswer) -> tuple[object, ...]:
+    """What `INSERT_ANSWER` wants."""
+    answer = kept.answer
+    headers = Jsonb(dict(answer.headers))
+    return kept.region, kept.key, answer.fingerprint, answer.status, answer.body, headers, kept.at
+
+
+def values_of_parked(kept: KeptParked) -> tuple[object, ...]:
+    """What `INSERT_PARKED` wants."""
+    parked, event = kept.parked, kept.parked.event
+    whose = (event.key, kept.service, event.id, event.region, kept.lane)
+    return *whose, parked.order, parked.reason, kept.at, parked.again, Jsonb(document_of(event))
+
+
+INSERT_ANSWER = (
+    b"INSERT INTO idempotency_keys (region, key, fingerprint, status, body, headers, at)"
+    b" VALUES (%s, %s, %s, %s, %s, %s, %s)"
+)
+INSERT_PARKED = (
+    b"INSERT INTO parked_events (key, service, id, region, lane, place, reason, at, again, event)"
+    b" VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
 _COLUMNS = ("place", "lane", "logged", "id", *EVENT_COLUMNS)
 INSERT_EVENT = (
     f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES ({', '.join(f'%({name})s' for name in _COLUMNS)})".encode()  # noqa: S608
