@@ -16,7 +16,7 @@ attributes:
   check_mode: {support: full, description: Says what would be made, started or stopped.}
   diff_mode: {support: none, description: The changes are returned as lines instead.}
 options:
-  cluster: {description: The description of the cluster., type: dict}
+  cluster: {description: The description of the cluster., type: dict, required: true}
   state_folder: {description: Folder with the cluster's state., type: path, required: true}
   state:
     description: C(absent) also removes data and logs.

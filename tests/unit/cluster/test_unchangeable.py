@@ -66,7 +66,7 @@ def test_change_is_refused_by_its_key(after: topology.Topology, line: str) -> No
     assert str(refused.value).startswith(line)
 
 
-def shop(tmp_path: Path, **backends: str) -> topology.Topology:
+def shop(tmp_path: Path, **backends: str | int) -> topology.Topology:
     return topology.parse(DECLARED | {"services": {}, "backends": backends}, str(tmp_path / "shop.yml"))
 
 
@@ -79,6 +79,15 @@ def test_a_shop_s_store_stays_where_its_orders_are_and_the_rest_may_change(tmp_p
     for allowed in (BEFORE, shop(tmp_path, event_log="kafka"), shop(tmp_path, cache="memory")):
         refuse_changes(before, allowed.resolve())
     refuse_changes(BEFORE.resolve(), after)
+
+
+def test_one_server_of_the_store_does_not_become_three_nor_three_one(tmp_path: Path) -> None:
+    one, three = (shop(tmp_path, store="postgres", postgres_nodes=n).resolve() for n in (1, 3))
+    with pytest.raises(ClusterError, match=r"^backends\.postgres_nodes: the shop's orders are on 1 of .* says 3: they"):
+        refuse_changes(one, three)
+    with pytest.raises(ClusterError, match=r"^backends\.postgres_nodes: the shop's orders are on 3 of .* says 1: they"):
+        refuse_changes(three, one)
+    refuse_changes(three, three)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def _relational(state: State, shop: Shop) -> str:
         raise NoShopError(f"the shop in {state.folder} names no PostgreSQL")
     password = quote(state.password("shop-postgres-ledger"), safe="")
     servers = ",".join(server.address for server in shop.postgres_servers)
-    leader = "?target_session_attrs=read-write" if shop.postgres_nodes else ""
+    leader = "?target_session_attrs=primary" if shop.postgres_nodes else ""
     return f"postgresql://{STORE_USER.replace('-', '_')}:{password}@{servers}/{STORE_DATABASE}{leader}"
 
 

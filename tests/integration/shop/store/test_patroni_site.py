@@ -30,7 +30,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.write(**document)
     with postgres_home("patroni"):
         yield made
-        made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+        gone = made.play("playbooks/destroy.yml", "-e", "destroy_data=true")
+        assert gone.code == 0, gone.output
 
 
 def store_of(site: Site) -> patroni.Store:
