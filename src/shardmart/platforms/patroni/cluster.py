@@ -39,7 +39,7 @@ PASSWORDS: dict[str, str] = {
 }
 """User → the file of its password in `secrets`, without its ending."""
 PEERS, CERTIFICATE_DAYS = "shop-etcd-peers", 3650
-DEMOTE_SECONDS = 30
+REST_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -117,20 +117,26 @@ def converge(store: Store, deadline: Deadline, *, check_mode: bool = False) -> l
             store.place(one).configure(told[one.name])
             if one in store.nodes and one.name in live:
                 send_signal(live[one.name], signal.SIGHUP)
-    return changes + start(store, [one.name for one in all_], deadline)[len(_idle(all_, live)) :]
+    _, done = _bring_up(store, [one.name for one in all_], deadline)
+    return changes + done
 
 
 def start(store: Store, names: Iterable[str], deadline: Deadline) -> list[str]:
     """Start those of these that do not run, as they were configured last, and wait until one node leads and all others
     follow; what was done."""
+    begun, done = _bring_up(store, names, deadline)
+    return [f"start {one.process.name}" for one in begun] + done
+
+
+def _bring_up(store: Store, names: Iterable[str], deadline: Deadline) -> tuple[list[Started], list[str]]:
+    """What was started, and what else was done."""
     wanted = set(names)
     begun = _start(store, [one.name for one in store.etcd if one.name in wanted])
     etcd.wait_until_ready(store.etcd, store.password(etcd.ROOT), deadline)
     done = etcd.secure(store.etcd[0], store.password(etcd.ROOT), store.password(etcd.PATRONI))
     begun += _start(store, [node.name for node in store.nodes if node.name in wanted])
     _wait(store, begun, deadline)
-    done += _have_dynamic(store)
-    return [f"start {one.process.name}" for one in begun] + done
+    return begun, done + _have_dynamic(store)
 
 
 def stop(state: Path, deadline: Deadline, *, check_mode: bool = False) -> list[str]:
@@ -186,9 +192,9 @@ def _start(store: Store, names: Sequence[str]) -> list[Started]:
     for one in (*store.etcd, *store.nodes):
         if one.name in names and one.name not in live:
             if one in store.etcd:
-                begun.append(store.place(one).start([str(etcd_program)], {}, one, one.port))
+                begun.append(store.place(one).start(str(etcd_program), {}, one, one.port))
             else:
-                begun.append(store.place(one).start([interpreter[0]], interpreter[1], one, one.port + PATRONI_PORTS))
+                begun.append(store.place(one).start(*interpreter, one, one.port + PATRONI_PORTS))
     return begun
 
 
@@ -212,7 +218,7 @@ def _have_dynamic(store: Store) -> list[str]:
     if _covers(there, settings.DYNAMIC):
         return []
     login = base64.b64encode(f"{settings.REST}:{store.password(settings.REST)}".encode()).decode()
-    connection = http.client.HTTPConnection(node.host, node.port + PATRONI_PORTS, timeout=DEMOTE_SECONDS)
+    connection = http.client.HTTPConnection(node.host, node.port + PATRONI_PORTS, timeout=REST_SECONDS)
     try:
         connection.request("PATCH", "/config", json.dumps(settings.DYNAMIC), {"Authorization": f"Basic {login}"})
         answer = connection.getresponse()

@@ -6,7 +6,7 @@ Every one has a folder of its own among the servers' data: its configuration, it
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,17 @@ class Place:
         """What it keeps."""
         return self.folder / "data"
 
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What its program is told."""
+        file = str(self.configuration)
+        return ("--config-file", file) if self.name.startswith(ETCD) else ("-m", "patroni", file)
+
     def process(self, host: str = "", port: int = 0) -> Process:
         """The process, running or not; of one that is started, where it will listen."""
-        file = str(self.configuration)
-        command = ("etcd", "--config-file", file) if self.name.startswith(ETCD) else ("python", "-m", "patroni", file)
-        pid = self.folder / "server.pid"
-        return Process(self.name, command, host, port, file, pid, self.folder / "server.log", self.data)
+        program = "etcd" if self.name.startswith(ETCD) else "python"
+        pid, log = self.folder / "server.pid", self.folder / "server.log"
+        return Process(self.name, (program, *self.arguments), host, port, self.arguments[-1], pid, log, self.data)
 
     def says(self, configuration: Mapping[str, Any]) -> bool:
         """Whether its file has this configuration."""
@@ -69,7 +74,7 @@ class Place:
         """The configuration that it has.  OSError without one."""
         return dict(yaml.safe_load(self.configuration.read_text()))
 
-    def start(self, program: Sequence[str], more: Mapping[str, str], server: Instance, port: int) -> Started:
+    def start(self, program: str, more: Mapping[str, str], server: Instance, port: int) -> Started:
         """Start it without waiting.  ClusterError when another program holds its port."""
         process = self.process(server.host, port)
         if holder := processes.holder_of(server.host, port):
@@ -80,7 +85,7 @@ class Place:
         with process.log_file.open("ab") as log:
             self.host.own(process.log_file)
             popen = subprocess.Popen(  # noqa: S603
-                [*program, *process.command[-2 if len(process.command) == 3 else -3 :]],
+                [program, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

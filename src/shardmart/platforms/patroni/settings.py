@@ -65,6 +65,7 @@ def settings(
         "scope": SCOPE,
         "namespace": NAMESPACE,
         "name": me.name,
+        "log": {"deduplicate_heartbeat_logs": True},
         "restapi": {
             "listen": api,
             "connect_address": api,
