@@ -252,11 +252,11 @@ def lags(state: State) -> Counter[float]:
     return found
 
 
-def event_lag_ms(before: Counter[float], after: Counter[float]) -> float:
-    """The bucket that 99 of 100 events of between are in: its upper bound."""
+def event_lag_ms(before: Counter[float], after: Counter[float], share: float = 0.99) -> float:
+    """The bucket that this share of the events of between is in: its upper bound."""
     between = {bound: after[bound] - before[bound] for bound in sorted(after)}
     total = max(between.values())
-    return next(bound for bound, count in between.items() if count >= 0.99 * total) * 1000
+    return next(bound for bound, count in between.items() if count >= share * total) * 1000
 
 
 def memory_mb(state: State) -> float:

@@ -18,6 +18,7 @@ from rich.text import Text
 from shardmart import platforms
 from shardmart.cluster.observe import shop
 from shardmart.cluster.observe.facts import gather
+from shardmart.cluster.observe.health import DOWN, READY
 from shardmart.cluster.protocol.connection import Credentials, Tls
 from shardmart.command import run_app
 from shardmart.platforms.platform import Platform, PlatformError, last_line
@@ -153,10 +154,14 @@ def _shop(facts: dict[str, Any]) -> Table:
     rows = [(s["name"], s["url"], one) for s in facts["services"] for one in s["instances"]]
     rows += [("cache", "", one) for one in ([facts["cache"]] if facts["cache"] else facts["cache_nodes"])]
     rows += [("mail", "", facts["mail"])] if facts["mail"] else []
+    rows += [("store", "", one) for one in facts["postgres_nodes"]]
     before = ""
     for service, url, one in rows:
         first, before = service != before, service
-        state = Text(one["state"], style={shop.READY: "green", shop.DOWN: "bold red"}.get(one["state"], "yellow"))
+        role = f" {one['role']}" if one.get("role") else ""
+        lag = f", {one['lag_bytes']:,} bytes behind" if one.get("lag_bytes") else ""
+        colour = {READY: "green", DOWN: "bold red"}.get(one["state"], "yellow")
+        state = Text(f"{one['state']}{role}{lag}", style=colour)
         address = one["address"] if url != f"http://{one['address']}" else ""  # one place is not said twice
         table.add_row(service if first else "", url if first else "", one["name"], address, state)
     return table

@@ -20,6 +20,10 @@ CONTROLLER_PORTS = 10
 """A Kafka broker is a controller, too, and that listens so many ports above."""
 CACHE_BUS_PORTS = 10
 """The nodes of a Redis Cluster speak with each other so many ports above those of their clients."""
+PATRONI_PORTS = 10
+"""The Patroni of a PostgreSQL listens so many ports above it."""
+ETCD_PEER_PORTS = 10
+"""The members of etcd speak with each other so many ports above those of their clients."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ class Shop:
     `kafka` are the brokers with the events, none where they are followed in MongoDB.  `mail` is the mail server of this
     machine that keeps what it takes, None where there is none.
     `postgres` is the server with the store or the catalogue's products, None where both are in MongoDB; it may run as
-    another user, and so is none of `processes`.
+    another user, and so is none of `processes`.  The same holds for `postgres_nodes`, the servers with the store under
+    Patroni, and `etcd`, where that keeps who leads: where they are, `postgres` is None.
     """
 
     services: tuple[Service, ...]
@@ -105,6 +110,13 @@ class Shop:
     kafka: tuple[Instance, ...] = ()
     mail: Instance | None = None
     cache_nodes: tuple[Instance, ...] = ()
+    postgres_nodes: tuple[Instance, ...] = ()
+    etcd: tuple[Instance, ...] = ()
+
+    @property
+    def postgres_servers(self) -> tuple[Instance, ...]:
+        """PostgreSQL's servers, one or those under Patroni; none where all is in MongoDB."""
+        return (self.postgres,) if self.postgres else self.postgres_nodes
 
     @property
     def caches(self) -> tuple[Instance, ...]:
@@ -144,6 +156,8 @@ class Shop:
             "kafka": [broker.as_document() for broker in self.kafka],
             "mail": self.mail.as_document() if self.mail else None,
             "cache_nodes": [node.as_document() for node in self.cache_nodes],
+            "postgres_nodes": [node.as_document() for node in self.postgres_nodes],
+            "etcd": [member.as_document() for member in self.etcd],
         }
 
 
@@ -163,6 +177,8 @@ def parse(document: Mapping[str, Any] | None) -> Shop | None:
         kafka=tuple(map(_instance, document.get("kafka", ()))),
         mail=_instance(document["mail"]) if document.get("mail") else None,
         cache_nodes=tuple(map(_instance, document.get("cache_nodes", ()))),
+        postgres_nodes=tuple(map(_instance, document.get("postgres_nodes", ()))),
+        etcd=tuple(map(_instance, document.get("etcd", ()))),
     )
 
 

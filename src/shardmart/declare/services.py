@@ -12,7 +12,15 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shardmart.cluster import shop
-from shardmart.cluster.shop import BALANCED, CACHE_BUS_PORTS, CONTROLLER_PORTS, SINGLE, Instance
+from shardmart.cluster.shop import (
+    BALANCED,
+    CACHE_BUS_PORTS,
+    CONTROLLER_PORTS,
+    ETCD_PEER_PORTS,
+    PATRONI_PORTS,
+    SINGLE,
+    Instance,
+)
 from shardmart.shop.settings import PORTS
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
@@ -20,7 +28,7 @@ MAX_INSTANCES = 10
 
 INSTANCES_FROM = {name: 30_000 + MAX_INSTANCES * n for n, name in enumerate(BALANCED)}
 """Port of a service's first instance: below the ports that Linux gives to outgoing connections (32768 and up)."""
-CACHE_PORT, POSTGRES_PORT, KAFKA_PORT, MAIL_PORT = 6379, 5432, 9092, 3025
+CACHE_PORT, POSTGRES_PORT, KAFKA_PORT, MAIL_PORT, ETCD_PORT = 6379, 5432, 9092, 3025, 2379
 LOOPBACK = "127.0.0.1"
 MONGODB = "mongodb"
 CARTS = "carts"
@@ -77,7 +85,7 @@ class Services(_Strict):
                 yield f"services.{name}.instances_from", self.first_port(name) + n
 
 
-POSTGRES_KEYS = frozenset({"postgres_host", "postgres_port", "postgres_flavour"})
+POSTGRES_KEYS = frozenset({"postgres_host", "postgres_port", "postgres_flavour", "postgres_nodes"})
 KAFKA_KEYS = frozenset({"kafka_brokers", "kafka_port"})
 REDIS_CLUSTER = "redis-cluster"
 CACHE_PRIMARIES = 3
@@ -110,6 +118,12 @@ class Backends(_Strict):
     postgres_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")] | None = None
     """A server that is there; without it one is started on this machine, for the catalogue and the store."""
     postgres_port: Port = POSTGRES_PORT
+    """Of the first server; with three the others follow, and their Patronis listen ten ports above."""
+    postgres_nodes: Literal[1, 3] = 1
+    """With three, under Patroni, one may be lost and no order with it."""
+    etcd_port: Port = ETCD_PORT
+    """Of the first of etcd's three members, where Patroni keeps who leads; the others follow, and among themselves they
+    speak ten ports above."""
     postgres_flavour: Literal["plain", "citus", "cockroach"] = "plain"
 
     @model_validator(mode="after")
@@ -145,6 +159,23 @@ class Backends(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _what_patroni_is_for(self) -> Self:
+        if self.postgres_nodes == 1:
+            if "etcd_port" in self.model_fields_set:
+                raise ValueError("`etcd_port` has no use with `postgres_nodes: 1`: leave it out, or say 3")
+        elif self.postgres_host is not None:
+            raise ValueError(
+                f"`postgres_nodes: {self.postgres_nodes}` has no use with `postgres_host`, a server that is there: "
+                "leave one of them out"
+            )
+        elif self.catalogue == "postgres" or self.store != "postgres":
+            raise ValueError(
+                f"`postgres_nodes: {self.postgres_nodes}` is for the store alone: say `store: postgres` and "
+                "`catalogue: mongodb`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _kafka_is_asked_for(self) -> Self:
         if self.event_log != "kafka" and (named := sorted(self.model_fields_set & KAFKA_KEYS)):
             raise ValueError(
@@ -161,6 +192,11 @@ class Backends(_Strict):
         """How many nodes the cache's cluster has; 0 where there is none."""
         return CACHE_PRIMARIES * (1 + self.cache_replicas) if self.cache == REDIS_CLUSTER else 0
 
+    @property
+    def patroni_nodes(self) -> int:
+        """How many servers are under Patroni, and members etcd has; 0 where there is one server or none."""
+        return self.postgres_nodes if self.postgres_nodes > 1 else 0
+
     def ports(self) -> Iterator[tuple[str, int]]:
         """Every port with the key that gives it."""
         if self.cache == "redis":
@@ -171,7 +207,12 @@ class Backends(_Strict):
             yield "backends.cache_port", self.cache_port + n
             yield "backends.cache_port", self.cache_port + n + CACHE_BUS_PORTS
         if "postgres" in (self.catalogue, self.store) and self.postgres_host is None:
-            yield "backends.postgres_port", self.postgres_port
+            for n in range(self.postgres_nodes):
+                yield "backends.postgres_port", self.postgres_port + n
+        for n in range(self.patroni_nodes):
+            yield "backends.postgres_port", self.postgres_port + n + PATRONI_PORTS
+            yield "backends.etcd_port", self.etcd_port + n
+            yield "backends.etcd_port", self.etcd_port + n + ETCD_PEER_PORTS
         if self.event_log == "kafka":
             for n in range(self.kafka_brokers):
                 yield "backends.kafka_port", self.kafka_port + n
@@ -214,8 +255,12 @@ def describe(services: Services, backends: Backends, carts: str = MONGODB) -> sh
         cache=instance("cache-1", backends.cache_port) if backends.cache == "redis" else None,
         cache_nodes=tuple(instance(f"cache-{n + 1}", backends.cache_port + n) for n in range(backends.cache_nodes)),
         postgres=Instance("shop-postgres", backends.postgres_host or LOOPBACK, backends.postgres_port)
-        if "postgres" in (backends.catalogue, backends.store)
+        if "postgres" in (backends.catalogue, backends.store) and not backends.patroni_nodes
         else None,
+        postgres_nodes=tuple(
+            instance(f"shop-postgres-{n + 1}", backends.postgres_port + n) for n in range(backends.patroni_nodes)
+        ),
+        etcd=tuple(instance(f"shop-etcd-{n + 1}", backends.etcd_port + n) for n in range(backends.patroni_nodes)),
         kafka=tuple(instance(f"kafka-{n + 1}", backends.kafka_port + n) for n in range(backends.kafka_brokers))
         if backends.event_log == "kafka"
         else (),

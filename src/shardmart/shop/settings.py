@@ -72,8 +72,9 @@ class Server(Part):
     """A server that speaks PostgreSQL's protocol, and who asks it."""
 
     host: str = "127.0.0.1"
-    """Several with commas between them: whichever answers."""
-    port: int = Field(default=5432, ge=1, le=65535)
+    """Several with commas between them: whichever answers, or takes writes."""
+    port: Annotated[int, Field(ge=1, le=65535)] | Annotated[str, Field(pattern=r"^[0-9]{1,5}(,[0-9]{1,5})+$")] = 5432
+    """One for all hosts, or as many with commas between them."""
     database: str
     user: str
     password: Secret

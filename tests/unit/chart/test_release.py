@@ -23,6 +23,7 @@ FOLDER = ROOT / "inventories" / "topologies"
 EMBEDDED_ONLY = {
     FOLDER / "polyglot.yml": "catalogue",
     FOLDER / "shop-kafka.yml": "event_log",
+    FOLDER / "shop-patroni.yml": "store",
     FOLDER / "shop-postgresql.yml": "store",
     FOLDER / "shop-redis-cluster.yml": "cache",
 }

@@ -66,7 +66,7 @@ def test_change_is_refused_by_its_key(after: topology.Topology, line: str) -> No
     assert str(refused.value).startswith(line)
 
 
-def shop(tmp_path: Path, **backends: str) -> topology.Topology:
+def shop(tmp_path: Path, **backends: str | int) -> topology.Topology:
     return topology.parse(DECLARED | {"services": {}, "backends": backends}, str(tmp_path / "shop.yml"))
 
 
@@ -104,6 +104,15 @@ def test_a_shop_s_store_is_moved_to_postgresql_when_that_is_asked_for_and_nowher
             refuse_changes(before, after, moves_store=True)
         assert str(refused.value).startswith(line)
         assert "\n" not in str(refused.value)
+
+
+def test_one_server_of_the_store_does_not_become_three_nor_three_one(tmp_path: Path) -> None:
+    one, three = (shop(tmp_path, store="postgres", postgres_nodes=n).resolve() for n in (1, 3))
+    with pytest.raises(ClusterError, match=r"^backends\.postgres_nodes: the shop's orders are on 1 of .* says 3: they"):
+        refuse_changes(one, three)
+    with pytest.raises(ClusterError, match=r"^backends\.postgres_nodes: the shop's orders are on 3 of .* says 1: they"):
+        refuse_changes(three, one)
+    refuse_changes(three, three)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,15 @@ def test_a_postgresql_that_is_there_takes_no_port_of_this_machine(tmp_path: Path
     assert not shop.backends.postgres_is_ours
 
 
+def test_a_store_under_patroni_has_three_servers_and_three_members_of_etcd_and_reads_back_the_same() -> None:
+    cluster = load(ROOT / "inventories" / "topologies" / "shop-patroni.yml").resolve()
+    assert cluster.shop is not None
+    assert cluster.shop.postgres is None
+    assert [one.address for one in cluster.shop.postgres_servers] == [f"127.0.0.1:{5432 + n}" for n in range(3)]
+    assert [one.address for one in cluster.shop.etcd] == [f"127.0.0.1:{2379 + n}" for n in range(3)]
+    assert description.parse(cluster.as_document()) == cluster
+
+
 @pytest.mark.parametrize(
     ("text", "carts"),
     [
@@ -153,6 +162,30 @@ def test_a_description_of_version_2_is_still_read() -> None:
         (
             "services: {}\nbackends: {postgres_port: 5433}\n",
             "backends: `postgres_port` has no use while `catalogue` and `store` are mongodb: leave it out, or say `cat",
+        ),
+        (
+            "services: {}\nbackends: {store: postgres, postgres_nodes: 2}\n",
+            "backends.postgres_nodes: Input should be 1 or 3, found 2",
+        ),
+        (
+            "services: {}\nbackends: {store: postgres, catalogue: postgres, postgres_nodes: 3}\n",
+            "backends: `postgres_nodes: 3` is for the store alone: say `store: postgres` and `catalogue: mongodb`",
+        ),
+        (
+            "services: {}\nbackends: {store: postgres, postgres_nodes: 3, postgres_host: db}\n",
+            "backends: `postgres_nodes: 3` has no use with `postgres_host`, a server that is there: leave one of them",
+        ),
+        (
+            "services: {}\nbackends: {store: postgres, etcd_port: 2400}\n",
+            "backends: `etcd_port` has no use with `postgres_nodes: 1`: leave it out, or say 3",
+        ),
+        (
+            "services: {}\nbackends: {store: postgres, postgres_nodes: 3, etcd_port: 5434}\n",
+            "backends.postgres_port and backends.etcd_port: port 5434 is used twice",
+        ),
+        (
+            "services: {}\nbackends: {store: postgres, postgres_nodes: 3, postgres_port: 2990}\n",
+            "services.catalogue.port and backends.postgres_port: port 3000 is used twice",
         ),
         (
             "services: {}\nbackends: {catalogue: postgres, postgres_port: 3000}\n",

@@ -123,6 +123,17 @@ def test_of_a_store_on_postgresql_each_service_has_its_own_user_and_only_who_nee
     assert [service for service, one in told.items() if one.mongodb] == ["catalogue", "order"]
 
 
+def test_of_a_store_under_patroni_a_service_knows_every_server(state: Path) -> None:
+    cluster = load(Path(__file__).parents[3] / "inventories" / "topologies" / "shop-patroni.yml").resolve()
+    (state / "secrets" / "shop-postgres-order.password").write_text("x" * 40)
+    file = state / "order.json"
+    write_whole(file, configuration.settings("order", cluster, state, data=state / "data"))
+    store = settings.load(file).store
+    assert store is not None
+    assert (store.host, store.port) == ("127.0.0.1,127.0.0.1,127.0.0.1", "5432,5433,5434")
+    assert store.sslmode == "prefer"
+
+
 def test_a_cache_that_stock_is_read_from_keeps_it_and_one_that_is_a_copy_does_not(state: Path) -> None:
     assert SHOP is not None
     secrets = configuration.Secrets(state / "secrets")

@@ -28,7 +28,7 @@ def _of_processes(targets: Targets) -> Faults:
 
     del targets
     own: tuple[type[Fault], ...] = (processes.Kill, processes.EmptyFolder, processes.Pause)
-    own += (loopback.Network, disk.SlowWrites, postgres.KillStore, *regions.KINDS, *shop.KINDS)
+    own += (loopback.Network, disk.SlowWrites, postgres.KillStore, postgres.PauseStore, *regions.KINDS, *shop.KINDS)
     return Faults(
         database.KINDS | {fault.kind: fault for fault in own},
         {"drain": "processes of one machine have no node to drain"},
@@ -49,7 +49,7 @@ def _of_pods(targets: Targets) -> Faults:
             "emptyfolder": "a pod's data folder is its volume: nothing here removes one",
         }
         | dict.fromkeys(
-            ("provider", "rolling", "store-kill"),
+            ("provider", "rolling", "store-kill", "store-pause"),
             "the shop can be broken as processes of one machine only, not as pods",
         ),
         environment,

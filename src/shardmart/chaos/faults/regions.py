@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
-import psutil
-
 from shardmart.cluster.description import Node
 from shardmart.cluster.host import processes
 from shardmart.fragments.connection import administrator
@@ -16,7 +12,7 @@ from ..targets import regions
 from ..targets.selectors import Targets
 from .fault import Fault
 from .loopback import Network
-from .postgres import KillPostgres, OnPostgres
+from .postgres import KillPostgres, OnPostgres, PausePostgres
 
 RULE = "customer_region_apply"
 """The trigger that decides between a row and what a peer says of it."""
@@ -46,30 +42,14 @@ class KillRegion(_OfRegions, KillPostgres):
     kind = "region-kill"
 
 
-class PauseRegion(_OfRegions):
+class PauseRegion(_OfRegions, PausePostgres):
     """SIGSTOP to every process of the targets: silent, connections open.  SIGCONT at the end."""
 
     kind = "region-pause"
 
-    def begin(self) -> None:
-        """Stop the one that makes the others first, so that no new one escapes."""
-        stopped: set[int] = set()
-        while new := [process for process in self.families() if process.pid not in stopped]:
-            for process in new:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.suspend()
-                stopped.add(process.pid)
-
-    def end(self) -> None:
-        """Let them go on."""
-        for process in self.families():
-            with contextlib.suppress(psutil.Error):
-                process.resume()
-
     def is_stopped(self) -> bool:
         """See Fault."""
-        states = {process.status() for process in self.families()}
-        return states == {psutil.STATUS_STOPPED} and not any(regions.answers(server) for server in self.servers)
+        return super().is_stopped() and not any(regions.answers(server) for server in self.servers)
 
 
 class CutRegion(Network):

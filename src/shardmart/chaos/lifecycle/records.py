@@ -11,6 +11,7 @@ from typing import Any
 
 from shardmart.platforms.state import State
 
+from ..errors import ChaosError
 from ..faults.fault import Fault
 from ..faults.kinds import kind_of
 from ..targets.selectors import Targets
@@ -84,6 +85,14 @@ def read(state: State, fault_id: str) -> Record:
 def records(state: State) -> list[Record]:
     """Every record, oldest first."""
     return sorted((Record(**json.loads(file.read_text())) for file in folder(state).glob("*.json")), key=lambda r: r.id)
+
+
+def last(state: State, name: str) -> Record:
+    """The last fault of this name.  ChaosError when none was ever started."""
+    found = [record for record in records(state) if record.name == name]
+    if not found:
+        raise ChaosError(f"no fault {name!r} was ever started")
+    return found[-1]
 
 
 def active(state: State) -> list[Record]:

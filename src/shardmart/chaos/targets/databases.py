@@ -1,14 +1,22 @@
-"""PostgreSQL servers of this machine as targets: their processes, and which of them has the shop's store."""
+"""PostgreSQL servers of this machine as targets: their processes, and which of them have the shop's store."""
 
 from __future__ import annotations
+
+import time
 
 import psutil
 
 from shardmart.cluster.description import Cluster, Node, Role
-from shardmart.platforms import postgres
+from shardmart.cluster.observe import patroni as observe
+from shardmart.cluster.protocol.connection import POLL_SECONDS
+from shardmart.cluster.shop import Instance, Shop
+from shardmart.platforms import patroni, postgres
 from shardmart.platforms.state import State
 
+from ..errors import ChaosError
+
 STORE = "store"
+LEADER = f"primary:{STORE}"
 ADMINISTRATOR = "postgres"
 
 
@@ -22,14 +30,43 @@ def family(server: postgres.Server) -> list[psutil.Process]:
 
 
 def stores(cluster: Cluster) -> tuple[Node, ...]:
-    """The server of the shop's store, where that is PostgreSQL and started with the shop; else none."""
+    """The servers of the shop's store, where that is PostgreSQL and started with the shop; else none."""
     shop = cluster.shop
-    if shop is None or shop.postgres is None or shop.backends.store != "postgres" or not shop.backends.postgres_is_ours:
+    if shop is None or shop.backends.store != "postgres" or not shop.backends.postgres_is_ours:
         return ()
-    return (Node(shop.postgres.name, Role.SERVICE, STORE, shop.postgres.host, shop.postgres.port),)
+    return tuple(Node(one.name, Role.SERVICE, STORE, one.host, one.port) for one in shop.postgres_servers)
+
+
+def leader(cluster: Cluster, wait_seconds: float) -> Node:
+    """The server that takes writes, which Patroni says where there are several.  ChaosError when none does in time."""
+    servers, end = {one.name: one for one in stores(cluster)}, time.monotonic() + wait_seconds
+    if len(servers) == 1:
+        return next(iter(servers.values()))
+    while (found := observe.leader(_nodes(cluster.shop))) is None:
+        if time.monotonic() > end:
+            raise ChaosError(f"waited {wait_seconds:g} s for a node of the store to lead")
+        time.sleep(POLL_SECONDS)
+    return servers[found.name]
+
+
+def whole(cluster: Cluster) -> bool:
+    """Whether one node of the store leads and all others follow."""
+    found = observe.members(_nodes(cluster.shop))
+    return sum(one.leads for one in found) == 1 and all(one.leads or one.follows for one in found)
+
+
+def under_patroni(cluster: Cluster, state: State) -> patroni.Store | None:
+    """The store's nodes as processes of this machine; None where the store is one server."""
+    return patroni.Store.of(cluster.shop, state.folder) if cluster.shop and cluster.shop.postgres_nodes else None
 
 
 def store_process(state: State, server: Node) -> postgres.Server:
-    """The server of the shop's store as a process of this machine, running or not."""
-    password = state.folder / "secrets" / f"{server.name}.password"
+    """A server of the shop's store as a process of this machine, running or not."""
+    password = state.folder / "secrets" / "shop-postgres.password"
     return postgres.Server(server.name, server.port, ADMINISTRATOR, password, postgres.Host(state.folder), peers=False)
+
+
+def _nodes(shop: Shop | None) -> tuple[Instance, ...]:
+    if shop is None or not shop.postgres_nodes:
+        raise ChaosError("the store of this shop is one server: start it with inventories/topologies/shop-patroni.yml")
+    return shop.postgres_nodes

@@ -10,6 +10,7 @@ Actions, probes and the engine resolve their selectors here, against the descrip
     payment-1                   a process of the shop by name       service:NAME  every instance of a service
     cache, load-balancer        what stands beside the services     shop          every process of the shop
     brokers, kafka-2            Kafka's, where events are on it    store         PostgreSQL, where the store is in it
+    primary:store               the one of those that leads
     carts-2                     one server of a ring by name        ring:carts    the nodes of a ring, not its store
 
 It asks members as `__system`, the way `targets.access` says, and only reads.
@@ -130,8 +131,8 @@ class Targets:
     def _resolve_one(self, word: str, wait_seconds: float) -> Sequence[Node]:
         if (found := shop.select(self.cluster, word)) is not None:
             return found
-        if word == databases.STORE and (stores := databases.stores(self.cluster)):
-            return stores
+        if word in (databases.STORE, databases.LEADER) and (stores := databases.stores(self.cluster)):
+            return stores if word == databases.STORE else [databases.leader(self.cluster, wait_seconds)]
         groups: dict[str, set[Role]] = {
             "all": {Role.CONFIG, Role.SHARD, Role.ROUTER},
             "members": {Role.CONFIG, Role.SHARD},

@@ -25,6 +25,7 @@ from ..errors import ChaosError
 from ..lifecycle import heal as healing
 from ..lifecycle import records, register, running
 from ..lifecycle.engine import FAULTS, Engine, Plan
+from ..targets.databases import LEADER
 from ..targets.selectors import OUTSIDE, Targets
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "packet_loss",
     "partition",
     "pause",
+    "pause_store",
     "random_faults",
     "rolling_restart",
     "slow_disk",
@@ -165,8 +167,17 @@ def kill(targets: Selector, duration_s: Seconds = 15, how: str | Mapping[str, st
 
 @_needs("store-kill")
 def kill_store(duration_s: Seconds = 15) -> Evidence:
-    """SIGKILL to every process of the PostgreSQL that has the shop's store; it is started again after `duration_s`."""
-    return _begin("store-kill", "kill-store", "store", duration_s)
+    """SIGKILL to every process of the PostgreSQL that has the shop's store; it is started again after `duration_s`.
+
+    Of several under Patroni it is the one that leads, and its Patroni with it.
+    """
+    return _begin("store-kill", "kill-store", LEADER, duration_s)
+
+
+@_needs("store-pause")
+def pause_store(duration_s: Seconds = 40) -> Evidence:
+    """SIGSTOP to the same processes, SIGCONT after `duration_s`: a leader that does not know that it is one no more."""
+    return _begin("store-pause", "pause-store", LEADER, duration_s)
 
 
 @_needs("emptyfolder")

@@ -107,10 +107,7 @@ def is_unreachable(targets: str, timeout_s: float = 2) -> bool:
 
 
 def _last(name: str) -> Record:
-    found = [record for record in records.records(State.find()) if record.name == name]
-    if not found:
-        raise ChaosError(f"no fault {name!r} was ever started")
-    return found[-1]
+    return records.last(State.find(), name)
 
 
 def is_gone(fault: str = "kill", wait_s: float = 20) -> bool:

@@ -20,6 +20,7 @@ from shardmart.platforms.state import State
 from ..errors import ChaosError
 from ..lifecycle import records
 from ..lifecycle.running import current_run
+from ..targets import databases
 from ..targets.selectors import Targets
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "operations_without_answer",
     "order_ends_s",
     "shop_is_ready",
+    "store_has_another_leader",
+    "store_is_whole",
     "time_without_answers_s",
 ]
 
@@ -42,6 +45,27 @@ def shop_is_ready(wait_s: float = 60) -> bool:
         raise ChaosError("this cluster has no shop")
     end = time.monotonic() + float(wait_s)
     while observe.gather(shop)["problems"]:
+        if time.monotonic() >= end:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def store_has_another_leader(fault: str = "kill-store", wait_s: float = 60) -> bool:
+    """Whether, within `wait_s`, a node of the store leads that the last fault of this name did not hit."""
+    targets, hit = Targets(State.find()), records.last(State.find(), fault).targets
+    end = time.monotonic() + float(wait_s)
+    while (left := end - time.monotonic()) > 0:
+        if databases.leader(targets.cluster, left).name not in hit:
+            return True
+        time.sleep(POLL_SECONDS)
+    return False
+
+
+def store_is_whole(wait_s: float = 120) -> bool:
+    """Whether one node of the store leads and all others follow, within `wait_s`."""
+    cluster, end = Targets(State.find()).cluster, time.monotonic() + float(wait_s)
+    while not databases.whole(cluster):
         if time.monotonic() >= end:
             return False
         time.sleep(POLL_SECONDS)
@@ -128,7 +152,5 @@ def operations_without_answer() -> int:
 
 def all_were_restarted(fault: str = "rolling-restart") -> bool:
     """Whether the last rolling restart restarted each of its targets; known once it has ended."""
-    found = [record for record in records.records(State.find()) if record.name == fault]
-    if not found:
-        raise ChaosError(f"no fault {fault!r} was ever started")
-    return found[-1].evidence.get("restarted") == found[-1].targets
+    found = records.last(State.find(), fault)
+    return found.evidence.get("restarted") == found.targets

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from ..description import Cluster, ReplicaSet
 from ..errors import ClusterError
+from ..shop import Shop
 
 
 def refuse_changes(before: Cluster, after: Cluster, *, moves_store: bool = False) -> None:
@@ -33,6 +34,8 @@ def _of_the_store(before: Cluster, after: Cluster, *, moves_store: bool) -> Iter
     if now == then:
         if moves_store and then != "postgres":
             yield f"backends.store: the topology says {then}, and a store is moved to postgres: leave `move_store` out"
+        if then == "postgres":
+            yield from _other_servers(there, wanted)
         return
     if not moves_store or then != "postgres":
         how = "they are not moved," if now == "postgres" else "`-e move_store=true` moves them there; or"
@@ -73,6 +76,17 @@ def _faults(before: Cluster, after: Cluster) -> Iterator[str]:
     for key, replica_set in declared.items():
         if known := there.get(replica_set.name):
             yield from _moved(key, known, replica_set)
+
+
+def _other_servers(before: Shop, after: Shop) -> Iterator[str]:
+    """Whether one server would become three under Patroni, or three one: each has its own data."""
+    counts = len(before.postgres_servers), len(after.postgres_servers)
+    if min(counts) and counts[0] != counts[1]:
+        yield (
+            f"backends.postgres_nodes: the shop's orders are on {counts[0]} of PostgreSQL's servers, the topology says "
+            f"{counts[1]}: they are not moved, put it back; or begin anew there, with what was ordered left behind "
+            "where it is: first a topology without `services` (`make up`), then this one"
+        )
 
 
 def _moved(key: str, before: ReplicaSet, after: ReplicaSet) -> Iterator[str]:

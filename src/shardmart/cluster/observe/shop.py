@@ -10,28 +10,15 @@ import json
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from ..protocol.connection import Deadline
 from ..shop import Instance, Service, Shop
+from . import patroni
+from .health import DOWN, NOT_READY, READY, Health
 
 TIMEOUT_SECONDS = 2.0
-READY, NOT_READY, DOWN = "READY", "NOT READY", "DOWN"
 LONGEST_REASON = 200
-
-
-@dataclass(frozen=True)
-class Health:
-    """READY, NOT READY with what is missing, or DOWN with why there was no answer."""
-
-    state: str
-    reason: str = ""
-
-    @property
-    def ready(self) -> bool:
-        """Whether it serves."""
-        return self.state == READY
 
 
 def ask(host: str, port: int, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Health:
@@ -139,6 +126,14 @@ def gather(shop: Shop) -> dict[str, Any]:
             problems.append(f"{shop.mail.name} is {DOWN}: {reason}; customers are told when it is back")
     if shop.postgres and (reason := _refusal(shop.postgres)):
         problems.append(f"{shop.postgres.name} is {DOWN}: {reason}; {_without_postgres(shop)}")
+    nodes = patroni.members(shop.postgres_nodes)
+    document["postgres_nodes"] = [node.as_document() for node in nodes]
+    problems += [f"{one.node.name} is {one.health.state}: {one.health.reason}" for one in nodes if not one.health.ready]
+    if nodes and not any(one.leads for one in nodes):
+        problems.append("no node of the store leads: no order is taken, and what was begun goes on when one does")
+    for member in shop.etcd:
+        if reason := _refusal(member):
+            problems.append(f"{member.name} is {DOWN}: {reason}; two of the three decide who leads")
     return document
 
 

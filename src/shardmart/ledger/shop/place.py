@@ -73,11 +73,13 @@ class ShopPlace:
 
 
 def _relational(state: State, shop: Shop) -> str:
-    """The URI of the store on PostgreSQL, of a user who may read it."""
-    if shop.postgres is None:
+    """The URI of the store on PostgreSQL, of a user who may read it: of several servers it is the one with writes."""
+    if not shop.postgres_servers:
         raise NoShopError(f"the shop in {state.folder} names no PostgreSQL")
     password = quote(state.password("shop-postgres-ledger"), safe="")
-    return f"postgresql://{STORE_USER.replace('-', '_')}:{password}@{shop.postgres.address}/{STORE_DATABASE}"
+    servers = ",".join(server.address for server in shop.postgres_servers)
+    leader = "?target_session_attrs=primary" if shop.postgres_nodes else ""
+    return f"postgresql://{STORE_USER.replace('-', '_')}:{password}@{servers}/{STORE_DATABASE}{leader}"
 
 
 def _encoded(part: bytes) -> str:

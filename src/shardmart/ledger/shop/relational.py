@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import LiteralString
@@ -18,6 +19,7 @@ from .place import ShopPlace
 from .stores import BATCH, CUSTOMERS_PER_REGION, Stores
 
 CONNECT_SECONDS = 30
+PAUSE_SECONDS = 0.25
 _OF: dict[tuple[str, str], LiteralString] = {
     ("reservations", "_id"): "SELECT id AS _id, state, revision, told, inbox, pieces FROM reservations"
     " WHERE id = ANY(%s)",
@@ -47,14 +49,21 @@ class RelationalStores(Stores):
     def _rows(self, query: LiteralString, values: Sequence[object] = ()) -> list[Document]:
         from psycopg.rows import dict_row
 
-        try:
-            with self._driver.connect(
-                self._place.store_uri, connect_timeout=CONNECT_SECONDS, row_factory=dict_row, autocommit=True
-            ) as connection:
-                return connection.execute(query, values or None).fetchall()
-        except self._driver.Error as error:
-            state = f" {error.sqlstate}" if error.sqlstate else ""
-            raise UnreachableError(f"the shop's store does not answer: {type(error).__name__}{state}") from None
+        # Of several servers one that has just become the primary may not say so yet; each has a part of the time.
+        several, end = "," in self._place.store_uri, time.monotonic() + CONNECT_SECONDS
+        seconds = CONNECT_SECONDS // 10 if several else CONNECT_SECONDS
+        while True:
+            try:
+                with self._driver.connect(
+                    self._place.store_uri, connect_timeout=seconds, row_factory=dict_row, autocommit=True
+                ) as connection:
+                    return connection.execute(query, values or None).fetchall()
+            except self._driver.Error as error:
+                if several and isinstance(error, self._driver.OperationalError) and time.monotonic() < end:
+                    time.sleep(PAUSE_SECONDS)
+                    continue
+                state = f" {error.sqlstate}" if error.sqlstate else ""
+                raise UnreachableError(f"the shop's store does not answer: {type(error).__name__}{state}") from None
 
     def customers(self) -> list[str]:
         """See `Stores`."""

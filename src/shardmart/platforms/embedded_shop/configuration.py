@@ -168,13 +168,14 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
 
 
 def _postgres(shop: Shop) -> dict[str, Any]:
-    """Where PostgreSQL is."""
-    if shop.postgres is None:
+    """Where PostgreSQL is: of several servers libpq finds the one that takes writes."""
+    servers = shop.postgres_servers
+    if not servers:
         raise ValueError("this shop has no PostgreSQL")
     return {
-        "host": shop.postgres.host,
-        "port": shop.postgres.port,
+        "host": ",".join(server.host for server in servers),
+        "port": ",".join(str(server.port) for server in servers) if len(servers) > 1 else servers[0].port,
         "flavour": shop.backends.postgres_flavour,
         # A server elsewhere is asked with TLS or not at all.
-        "sslmode": "prefer" if shop.postgres.host in LOOPBACK else "require",
+        "sslmode": "prefer" if all(server.host in LOOPBACK for server in servers) else "require",
     }

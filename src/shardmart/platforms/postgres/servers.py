@@ -289,11 +289,16 @@ def remove(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool = 
             if not check_mode:
                 shutil.rmtree(folder)
     for host in dict.fromkeys(server.host for server in servers):
-        # The copied program goes with the last server: others of the same state folder may still run.
-        if host.home.exists() and not check_mode and not any(host.home.glob("*/data")):
-            for program in (*host.home.glob("program*"), *host.home.glob(".*.partial")):
-                shutil.rmtree(program, ignore_errors=True)
-            (host.home / MARKER).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # what is left was put there by a person
-                host.home.rmdir()
+        if not check_mode:
+            tidy(host)
     return changes
+
+
+def tidy(host: Host) -> None:
+    """Remove copied programs with the last server: others of the same state folder may still run."""
+    if host.home.exists() and not any(host.home.glob("*/data")):
+        for program in (*host.home.glob("program*"), *host.home.glob(".*.partial")):
+            shutil.rmtree(program, ignore_errors=True)
+        (host.home / MARKER).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what is left was put there by a person
+            host.home.rmdir()

@@ -156,7 +156,8 @@ def test_platform_says_what_it_cannot_do(
 def test_without_a_shop_each_of_its_experiments_is_refused_in_a_line(targets: Targets, pod_targets: Targets) -> None:
     assert {path.stem for path in OF_THE_SHOP} == {
         "kill-all-brokers", "kill-all-instances", "kill-broker", "kill-cache", "kill-cache-node", "kill-service",
-        "kill-store-primary", "latency-store", "partition-service", "provider-down", "provider-slow",
+        "kill-store-leader", "kill-store-primary", "latency-store", "partition-service", "pause-store-leader",
+        "provider-down", "provider-slow",
         "shop-kill-primary", "shop-rolling-update",
     }  # fmt: skip
     for path in OF_THE_SHOP:
