@@ -103,6 +103,16 @@ def test_members_are_found_without_asking_for_the_pods_of_the_shop(
     assert shop_pods.server("shard1-1").name == "shard1-1"
 
 
+def test_a_pod_of_the_cluster_does_not_ask_for_those_of_the_shop(
+    shop_pods: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KubernetesPlatform, "_objects", lambda self, kinds: pytest.fail(f"asked for {kinds}"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    inside = Targets(shop_pods.state)
+    assert {node.name for node in inside.everybody} == {node.name for node in inside.cluster.nodes}
+    assert inside.platform.shop_is_short_of() == []
+
+
 def test_what_pods_of_the_shop_have_not_is_refused(shop_pods: Targets) -> None:
     assert lacking(shop_pods.cluster, "brokers") == lacking(shop_pods.cluster, "cache-2") == NOT_AS_PODS
     assert lacking(shop_pods.cluster, "cache") is None
