@@ -10,11 +10,14 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from shardmart.declare import release
+from tests.support.experiments import assert_no_order_was_lost, summary_of_last_run
 from tests.support.gitops import LABORATORY, GitOps, InNamespace, hooks, synchronised
 from tests.support.kind_site import Made, ready
 from tests.support.ledger_pod import LedgerPod
@@ -100,6 +103,18 @@ def test_a_commit_that_changes_the_shops_memory_replaces_its_pods_and_no_other(
     of_services = {uid for uid, name in shop.items() if not name.startswith("shardmart-shop-cache")}
     site.wait("the shop's old pods to be gone", lambda: not of_services & pods("shardmart-shop").keys())
     assert pods("shardmart") == cluster
+
+
+def test_an_instance_of_every_service_is_killed_and_no_order_is_lost(site: InNamespace, tmp_path: Path) -> None:
+    # A laptop knows of this cluster what its chart says; every secret stays in the toolbox.
+    said = site.kubectl("get", "configmap/shardmart-cluster", "-o", r"jsonpath={.data.release\.json}")
+    cluster = release.describe(json.loads(said))
+    assert cluster.kubernetes
+    reached = replace(cluster.kubernetes, kubeconfig=str(site.kubeconfig))
+    (tmp_path / "cluster.json").write_text(replace(cluster, kubernetes=reached).dumps())
+    site.run("env", f"SHARDMART_STATE={tmp_path}", "shardmart", "chaos", "run", "chaos/kill-service.json")
+    assert_no_order_was_lost(summary_of_last_run(tmp_path))
+    site.wait_until_well()
 
 
 @pytest.mark.full  # two to three minutes

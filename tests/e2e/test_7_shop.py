@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.experiments import assert_no_order_was_lost, summary_of_last_run
 from tests.support.kind_site import POLICIES, ROOT, KindSite, Made
 from tests.support.strangers import CONNECT, reaches
 
@@ -123,3 +124,16 @@ def test_every_service_is_replaced_under_orders_without_a_failed_request(shop: K
     assert ended > begun
     assert told["failed"] == []
     assert set(told["states"]) == {"confirmed"}
+
+
+EXPERIMENTS = (
+    "kill-service", "kill-all-instances", "kill-cache", "provider-down", "provider-slow", "shop-kill-primary",
+    "shop-rolling-update", "latency-store", "partition-service",
+)  # fmt: skip
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_no_order_is_lost_by(shop: KindSite, experiment: str) -> None:
+    shop.run("shardmart", "chaos", "run", f"chaos/{experiment}.json")
+    assert_no_order_was_lost(summary_of_last_run(shop.state))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.experiments import summary_of_last_run
 from tests.support.kind_site import ROOT, KindSite
 
 BEGIN_AND_WAIT = """
@@ -30,14 +31,6 @@ targets = Targets(State.find())
 router = targets.server("mongos1")
 print(json.dumps([targets.connect_ms(router, 10) for _ in range(40)]))
 """
-
-
-def summary_of_last_run(site: KindSite) -> dict[str, Any]:
-    runs = sorted((site.state / "chaos" / "runs").iterdir())
-    summary: dict[str, Any] = json.loads((runs[-1] / "summary.json").read_text())
-    assert (runs[-1] / "report.html").exists()
-    assert (runs[-1] / "report.png").exists()
-    return summary
 
 
 def measured(summary: dict[str, Any], name: str) -> Any:
@@ -60,7 +53,7 @@ def test_reference_experiment_passes_as_it_stands(site: KindSite, tmp_path: Path
     site.run(
         "chaos", "--log-file", str(tmp_path / "log"), "run", "--journal-path", str(tmp_path / "j"), "chaos/latency.json"
     )
-    summary = summary_of_last_run(site)
+    summary = summary_of_last_run(site.state)
     assert summary["status"] == "passed"
     assert (summary["verdict"]["lost"], summary["verdict"]["doubled"]) == (0, 0)
     assert summary["verdict"]["acknowledged"] > 0
@@ -91,7 +84,7 @@ def test_delay_is_the_one_asked_for_and_heals_though_its_experimenter_is_dead(si
 
 def test_killed_primary_costs_nothing_that_was_acknowledged(site: KindSite) -> None:
     site.run("shardmart", "chaos", "run", "chaos/kill-primary.json")
-    summary = summary_of_last_run(site)
+    summary = summary_of_last_run(site.state)
     assert summary["status"] == "passed"
     assert (summary["verdict"]["lost"], summary["verdict"]["doubled"]) == (0, 0)
     fault = last_fault(site)
@@ -104,7 +97,7 @@ def test_killed_primary_costs_nothing_that_was_acknowledged(site: KindSite) -> N
 )
 def test_negative_control_fails_and_names_what_was_lost(site: KindSite) -> None:
     site.run("shardmart", "chaos", "run", "--expect-failure", "chaos/negative-control.json")
-    summary = summary_of_last_run(site)
+    summary = summary_of_last_run(site.state)
     assert summary["status"] == "failed"
     assert summary["verdict"]["lost"] > 0
     assert any(anomaly["kind"] == "lost" and anomaly["operations"] for anomaly in summary["verdict"]["anomalies"])

@@ -77,14 +77,27 @@ class User:
 
 
 @dataclass(frozen=True)
+class Key:
+    """A secret of the shop that is no database user's; its file is `NAME.password` like the others."""
+
+    name: str
+    held_by: tuple[str, ...]
+
+    @property
+    def password(self) -> str:
+        """Name of the file, and key of the Secret."""
+        return f"{self.name}.password"
+
+
+@dataclass(frozen=True)
 class Access:
     """Users in the order in which they are made, and who holds which secret."""
 
     users: tuple[User, ...]
     holders: tuple[str, ...]
     keyfile_held_by: tuple[str, ...]
-    keys: tuple[str, ...] = ()
-    """Secrets of the shop that are no database user's, by name; their files are `NAME.password` like the others."""
+    keys: tuple[Key, ...] = ()
+    """The shop's own."""
 
     @property
     def administrator(self) -> User:
@@ -106,7 +119,12 @@ class Access:
         if holder not in self.holders:
             raise KeyError(holder)
         keyfile = (KEYFILE,) if holder in self.keyfile_held_by else ()
-        return (*keyfile, *(user.password for user in self.users if holder in user.held_by))
+        return (*keyfile, *(one.password for one in self._with_files if holder in one.held_by))
+
+    @property
+    def _with_files(self) -> tuple[User | Key, ...]:
+        """Whoever has a file with a password."""
+        return (*self.users, *self.keys)
 
     def strangers(self, database: str) -> tuple[User, ...]:
         """The users that may not read `database`."""
@@ -118,7 +136,7 @@ class Access:
         return {
             "administrator": administrator,
             "users": others,
-            "passwords": [user.password for user in self.users] + [f"{key}.password" for key in self.keys],
+            "passwords": [one.password for one in self._with_files],
             "held_by": {holder: list(self.held_by(holder)) for holder in self.holders},
             "strangers": [user.name for user in self.strangers(database)],
         }
@@ -140,7 +158,11 @@ def load(database: str, path: Path = DEFAULT_FILE, *, shop: bool = False) -> Acc
     names = [user.name for user in users]
     if twice := {name for name in names if names.count(name) > 1}:
         raise AccessError(f"{path.name}: users: {', '.join(sorted(twice))} is there twice")
-    return Access(users, holders, keyfile, tuple(key["name"] for key in document["shop"]["keys"]) if shop else ())
+    keys = tuple(
+        Key(entry["name"], _known(holders, entry["held_by"], f"{path.name}: shop.keys[{i}].held_by"))
+        for i, entry in enumerate(document["shop"]["keys"] if shop else [])
+    )
+    return Access(users, holders, keyfile, keys)
 
 
 def _user(entry: Mapping[str, Any], database: str, holders: tuple[str, ...], key: str) -> User:

@@ -22,6 +22,7 @@ from ..cluster.host.processes import Process, live, recorded, start, stop, wait_
 from ..cluster.protocol.connection import Deadline, Tls
 from .embedded_shop.files import ShopFiles
 from .platform import PlatformError, Way, chosen, play_of, way
+from .shop_nodes import described
 
 if TYPE_CHECKING:
     from .state import State
@@ -101,6 +102,14 @@ class EmbeddedPlatform:
         if node.role is Role.SERVICE:
             return self.shop_process(node.name)
         return self._recorded(self.pid_file(node), "`make ring`" if node.role is Role.RING else play_of(self.cluster))
+
+    def shop_nodes(self) -> list[Node]:
+        """See Platform."""
+        return described(self.cluster)
+
+    def shop_is_short_of(self) -> list[str]:
+        """See Platform: nothing, for every process has its name and is asked by it."""
+        return []
 
     def shop_process(self, name: str) -> Process:
         """The same of a process of the shop."""

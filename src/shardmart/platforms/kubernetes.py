@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..cluster.description import Cluster, DescriptionError, Kubernetes, Node, Pod
 from ..cluster.protocol.connection import Deadline
 from .platform import PlatformError, Way, chosen, last_line, way
+from .shop_nodes import of_pods, short_of
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -89,6 +90,18 @@ class KubernetesPlatform:
             if node.group in {n.group for n in nodes} and node.name not in wanted:
                 raise PlatformError(f"{node.group} stops as a whole on Kubernetes: name {node.name} too")
         return self._scale(nodes, wait_s, up=False)
+
+    def shop_nodes(self) -> list[Node]:
+        """See Platform: the pods behind the shop's Services.  A pod of the chart has no right to list them."""
+        shop = self.cluster.shop
+        return [] if shop is None or self.inside else of_pods(shop, self._objects("services,pods"))
+
+    def shop_is_short_of(self) -> list[str]:
+        """See Platform: Deployments and StatefulSets that are not as they are declared."""
+        shop = self.cluster.shop
+        if shop is None or self.inside:
+            return []
+        return short_of(shop, self._objects("deployments,statefulsets"))
 
     def kubectl_command(self, *words: str) -> list[str]:
         """The command line of kubectl in the release's namespace, with the one kubeconfig and context."""
@@ -162,6 +175,11 @@ class KubernetesPlatform:
             )
         except subprocess.TimeoutExpired:
             raise PlatformError(f"waited {timeout_s:g} s for {awaited}") from None
+
+    def _objects(self, kinds: str) -> list[dict[str, Any]]:
+        """The objects of some kinds in the release's namespace."""
+        found: list[dict[str, Any]] = json.loads(self._kubectl("get", kinds, "--output=json"))["items"]
+        return found
 
     def _scale(self, nodes: Sequence[Node], wait_s: float, *, up: bool) -> list[str]:
         """Pods of the nodes' StatefulSets: as many as described, or none; the servers that were not so already."""

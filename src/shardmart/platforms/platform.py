@@ -80,6 +80,12 @@ class Platform(Protocol):
     def start(self, names: Iterable[str] = (), *, wait_s: float = 60) -> list[str]:
         """Start those of these servers (all when none is named) that do not run, wait until they listen, name them."""
 
+    def shop_nodes(self) -> list[Node]:
+        """The shop's processes now (see `shop_nodes`); none where there is no shop, or this process may not ask."""
+
+    def shop_is_short_of(self) -> list[str]:
+        """Parts of the shop with fewer processes than declared, beside what each process says of itself."""
+
     def stop(self, names: Iterable[str] = (), *, wait_s: float = 60) -> list[str]:
         """Ask those of these servers (all when none is named) that run to end, wait until they have, name them."""
 

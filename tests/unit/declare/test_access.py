@@ -60,6 +60,14 @@ def test_each_component_holds_the_secrets_it_uses() -> None:
         KNOWN.held_by("nobody")
 
 
+def test_the_toolbox_speaks_with_the_shop_and_signs_no_webhook() -> None:
+    of_the_shop = access.load(DATABASE, shop=True)
+    keys = {key.password for key in of_the_shop.keys}
+    assert keys - set(of_the_shop.held_by("toolbox")) == {"shop-webhook.password"}
+    for holder in set(of_the_shop.holders) - {"toolbox"}:
+        assert not keys & set(of_the_shop.held_by(holder)), holder
+
+
 def test_verification_holds_the_password_of_every_stranger_it_tries() -> None:
     assert {stranger.password for stranger in KNOWN.strangers(DATABASE)} <= set(KNOWN.held_by("verification"))
 
@@ -75,6 +83,7 @@ def test_the_administrator_is_made_first_and_routers_wait_for_the_last_user() ->
         ("[toolbox, bootstrap, loader]", "[toolbox, cellar]", "access.yml: users[1].held_by: no holder 'cellar'"),
         ("- name: monitor", "- name: ledger", "access.yml: users: ledger is there twice"),
         ("    roles: []", "    rolls: []", "access.yml: users[3]: unknown key rolls"),
+        ("held_by: []", "held_by: [barn]", "access.yml: shop.keys[3].held_by: no holder 'barn'"),
         ("verification, chaos]\n\n# In", "attic]\n\n# In", "access.yml: keyfile.held_by: no holder 'attic'"),
     ],
 )
@@ -83,7 +92,7 @@ def test_wrong_access_is_refused_by_its_key(tmp_path: Path, before: str, after: 
     assert text.count(before) == 1
     (tmp_path / "access.yml").write_text(text.replace(before, after))
     with pytest.raises(access.AccessError) as caught:
-        access.load(DATABASE, tmp_path / "access.yml")
+        access.load(DATABASE, tmp_path / "access.yml", shop=True)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 

@@ -36,22 +36,21 @@ def _of_processes(targets: Targets) -> Faults:
 
 
 def _of_pods(targets: Targets) -> Faults:
-    from . import drain, pods, through_toolbox  # they need the Kubernetes client, which the others do without
+    # They need the Kubernetes client, which the others do without.
+    from . import drain, pods, shop, shop_pods, through_toolbox
 
     assert isinstance(targets.platform, KubernetesPlatform)
     # chaostoolkit-kubernetes reads it.
     environment = targets.platform.environment() | ({"CHAOSTOOLKIT_IN_POD": "true"} if targets.platform.inside else {})
-    own = (pods.PodNetwork, pods.PodKill, pods.PodPause, drain.Drain)
+    own: tuple[type[Fault], ...] = (pods.PodNetwork, pods.PodKill, pods.PodPause, drain.Drain)
+    own += (shop.ProviderRules, shop_pods.PodRollingRestart)
     return Faults(
         (database.KINDS if targets.platform.direct else through_toolbox.KINDS) | {fault.kind: fault for fault in own},
         {
             "slowdisk": "there is no slow disk on pods: the control groups of their nodes are the kubelet's",
             "emptyfolder": "a pod's data folder is its volume: nothing here removes one",
         }
-        | dict.fromkeys(
-            ("provider", "rolling", "store-kill", "store-pause"),
-            "the shop can be broken as processes of one machine only, not as pods",
-        ),
+        | dict.fromkeys(("store-kill", "store-pause"), "as pods the shop has no PostgreSQL: its store is the cluster"),
         environment,
     )
 

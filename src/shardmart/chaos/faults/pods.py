@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
 from shardmart.cluster.description import Node
+from shardmart.platforms.kubernetes import pod_of
 
 from ..errors import ChaosError
 from ..packets.injector import NetworkFault
@@ -84,12 +85,19 @@ class PodFault(Fault):
 
     def _afterwards(self, kubernetes: KubernetesApi, kind: str) -> None:
         """Have the nodes do `kind` for the targets that run."""
-        pods = [pod for server in self.servers if (pod := kubernetes.pod(server)) and pod.container]
+        pods = [pod for server in self._hit if (pod := kubernetes.pod(server)) and pod.container]
         if pods:
             helper = Injectors(kubernetes, f"{self.parameters['id']}-{kind}")
             helper.start(pods, {"kind": kind, "duration_s": 1}, {})
             helper.await_end(GOING_SECONDS)
             helper.stop()
+
+    @property
+    def _hit(self) -> list[Node]:
+        """The targets with the pods that they had before: another pod of a service may bear the name by now."""
+        before = self.parameters["before"]
+        pods = {server.name: replace(pod_of(server), name=before[server.name]["name"]) for server in self.servers}
+        return [replace(server, pod=pods[server.name]) for server in self.servers]
 
     def evidence(self) -> dict[str, Any]:
         """What the injectors counted."""
@@ -178,13 +186,14 @@ class PodKill(PodFault):
         exit_codes: dict[str, int] = {}
         replaced: list[str] = []
         end = time.monotonic() + RESTART_SECONDS
-        waiting = list(self.servers)
+        waiting = self._hit
         while waiting:
             for server in list(waiting):
                 pod = kubernetes.pod(server)
                 if pod and pod.exit_code is not None:
                     exit_codes[server.name] = pod.exit_code
-                if pod and pod.container and not (killed and pod.container == self._before(server)):
+                runs = pod and pod.container and not (killed and pod.container == self._before(server))
+                if runs or (pod is None and kubernetes.serves_without(server)):
                     waiting.remove(server)
                 elif pod and pod.waiting == "CrashLoopBackOff":
                     replaced.append(server.name)
@@ -202,7 +211,7 @@ class PodKill(PodFault):
 
     def is_gone(self) -> bool:
         """See Fault; another container, or none, has taken the place of each."""
-        now = [(server, self._api.pod(server)) for server in self.servers]
+        now = [(server, self._api.pod(server)) for server in self._hit]
         return all(pod is None or pod.container != self._before(server) for server, pod in now)
 
     def _before(self, server: Node) -> str | None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 
 from shardmart.cluster.protocol.connection import Deadline
@@ -14,26 +11,23 @@ from shardmart.errors import ShardmartError
 from shardmart.platforms.embedded_shop.converge import restart
 
 from ..errors import ChaosError
+from ..targets import beside, customers
 from ..targets.selectors import Targets
+from ..targets.shop import no_shop
 from .fault import Fault
 from .processes import embedded
-
-NO_SHOP = "this cluster has no shop: `make shop` starts one"
-PROVIDER_SECRET = "shop-provider"  # noqa: S105  the name of its file
-ANSWER_SECONDS = 10
-DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Past a proxy of the environment, which would be told the token of a server of this machine."""
 
 
 class ProviderRules(Fault):
     """The simulated provider is told to make mistakes: `rules`, as its `PUT /rules` takes them; none at the end."""
 
     kind = "provider"
+    begin_seconds = beside.START_SECONDS + 30
 
     @classmethod
     def requirement(cls, targets: Targets) -> str | None:
         """See Fault."""
-        return None if targets.cluster.shop else NO_SHOP
+        return no_shop(targets.cluster)
 
     def begin(self) -> None:
         """Tell it."""
@@ -44,21 +38,7 @@ class ProviderRules(Fault):
         self._tell([])
 
     def _tell(self, rules: list[dict[str, Any]]) -> None:
-        for server in self.servers:
-            request = urllib.request.Request(
-                f"http://{server.address}/rules",
-                method="PUT",
-                data=json.dumps({"rules": rules}).encode(),
-                headers={
-                    "Authorization": f"Bearer {self.targets.state.password(PROVIDER_SECRET)}",
-                    "Content-Type": "application/json",
-                },
-            )
-            try:
-                with DIRECTLY.open(request, timeout=ANSWER_SECONDS) as answer:
-                    answer.read()
-            except (urllib.error.URLError, OSError) as error:
-                raise ChaosError(f"{server.name} does not take its rules: {error}") from None
+        beside.call(self.targets, customers.set_provider_rules, seconds=customers.ANSWER_SECONDS, rules=rules)
 
 
 class RollingRestart(Fault):
@@ -72,7 +52,7 @@ class RollingRestart(Fault):
     @classmethod
     def requirement(cls, targets: Targets) -> str | None:
         """See Fault."""
-        return None if targets.cluster.shop else NO_SHOP
+        return no_shop(targets.cluster)
 
     def hold(self, stop: threading.Event, deadline: float) -> None:
         """One after the other."""

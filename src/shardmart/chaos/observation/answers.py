@@ -5,10 +5,12 @@ For what has no shards, and so no heartbeats of writes: rings, regions, services
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from pathlib import Path
 
 from shardmart.ledger import journal
+from shardmart.platforms.state import State
 
 
 def longest_without(ledger: Path, since: float, until: float) -> float | None:
@@ -28,3 +30,20 @@ def longest_without(ledger: Path, since: float, until: float) -> float | None:
             points = [*before, *(end for end in ends if since < end <= until), until]
             longest = max(longest or 0.0, *(later - earlier for earlier, later in pairwise(points)))
     return longest
+
+
+def longest_silence(state: State, ledger: str, workload: str, since: float) -> float:
+    """The longest time in seconds between two answers to a workload that runs, of all its clients, since a moment.
+
+    `ledger` is the folder of its journals, where this is called.  JournalError when there is none.
+    """
+    del state
+    run = journal.Run.read(Path(ledger))
+    answers = sorted(
+        run.wall(operation.end)
+        for operation in journal.read_all(Path(ledger), workload)
+        if operation.outcome == "ok" and operation.end is not None
+    )
+    before = [at for at in answers if at <= since][-1:]
+    points = [*before, *(at for at in answers if at > since), time.time()]
+    return round(max((later - earlier for earlier, later in pairwise(points)), default=-1.0), 2)

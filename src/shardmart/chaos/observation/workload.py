@@ -67,6 +67,16 @@ def observation(
     return place(targets, experiment, ["--workload", workloads, *arguments], watch=watch)
 
 
+def journals(targets: Targets, experiment: RunningExperiment) -> str:
+    """The folder of the journals of an experiment that runs, as `targets.beside` finds it."""
+    return str(experiment.ledger) if targets.platform.direct else f"{_folder(experiment)}/ledger"
+
+
+def _folder(experiment: RunningExperiment) -> str:
+    """An experiment's folder in the toolbox."""
+    return f"{IN_TOOLBOX}/{experiment.folder.name}"
+
+
 def on_shards(workloads: str) -> bool:
     """Whether one of these workloads keeps its data on the cluster's shards; a name that none has counts as one."""
     names = workloads.split(",")
@@ -161,7 +171,7 @@ class InToolbox:
     ) -> None:
         self._targets, self._experiment = targets, experiment
         self._platform = targets.platform
-        self._folder = f"{IN_TOOLBOX}/{experiment.folder.name}"
+        self._folder = _folder(experiment)
         self._orders = {"folder": self._folder, "ledger": list(workload), "watch": watch}
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from shardmart.cluster.description import Node
+from shardmart.cluster.description import Node, Role
 from shardmart.platforms.kubernetes import CONTAINER, KubernetesPlatform, pod_of
 
 from ..errors import ChaosError
@@ -42,6 +43,7 @@ class KubernetesApi:
         platform = targets.platform
         if not isinstance(platform, KubernetesPlatform):
             raise ChaosError(f"{targets.cluster.name} does not run on Kubernetes")
+        self._platform = platform
         self.release = platform.release
         # Any: in the client's own types every field of every answer may be None.
         self.core: Any = client.CoreV1Api(platform.api())
@@ -56,7 +58,8 @@ class KubernetesApi:
                 return None
             raise ChaosError(describe(error)) from None
         statuses = found.status.container_statuses or []
-        status: Any = next((s for s in statuses if s.name in {"mongod", "mongos"}), None)
+        # A container of the shop is called as its service is.
+        status: Any = next((s for s in statuses if s.name in {"mongod", "mongos", server.group}), None)
         running = status is not None and status.state.running is not None
         ended = status.last_state.terminated if status and status.last_state else None
         return Pod(
@@ -78,6 +81,19 @@ class KubernetesApi:
         if missing := [server.name for server, pod in found if not (pod and pod.container)]:
             raise ChaosError(f"{', '.join(missing)} does not run: nothing to break")
         return running
+
+    def serves_without(self, server: Node) -> bool:
+        """Whether a process of the shop whose pod is gone for good has been replaced: its Deployment is whole again."""
+        return server.role is Role.SERVICE and server.group not in self._platform.shop_is_short_of()
+
+    def restart(self, deployment: str) -> None:
+        """Have the pods of a Deployment replaced, as `kubectl rollout restart` does."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        mark = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": now}}}
+        try:
+            self.apps.patch_namespaced_deployment(deployment, self.release.namespace, {"spec": {"template": mark}})
+        except ApiException as error:
+            raise ChaosError(f"{deployment} cannot be restarted: {describe(error)}") from None
 
     def delete(self, name: str, namespace: str, grace_seconds: int | None = None) -> None:
         """Delete a pod; one that is not there is fine."""

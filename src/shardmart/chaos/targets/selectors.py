@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class Targets:
     @property
     def everybody(self) -> Sequence[Node]:
         """The servers, and the processes of the shop beside them: whoever may be a peer in a network fault."""
-        return (*self.servers, *shop.nodes(self.cluster))
+        return (*self.servers, *self.platform.shop_nodes())
 
     @property
     def set_names(self) -> list[str]:
@@ -111,10 +111,20 @@ class Targets:
 
     def server(self, name: str) -> Node:
         """The server, region node or process of the shop called `name`; ChaosError that lists the names there are."""
-        for server in (*self.everybody, *databases.stores(self.cluster), *regions.servers(self.state)):
+        for server in self._known():
             if server.name == name:
                 return server
         raise ChaosError(f"no server {name!r}; there are {', '.join(s.name for s in self.everybody)}")
+
+    def _known(self) -> Iterator[Node]:
+        """Whoever has a name; the shop last, since its pods have to be asked for."""
+        yield from (*self.servers, *databases.stores(self.cluster), *regions.servers(self.state))
+        yield from self._of_the_shop
+
+    @cached_property
+    def _of_the_shop(self) -> list[Node]:
+        """The shop's processes as they were when one was first asked for by name: pods come and go."""
+        return self.platform.shop_nodes()
 
     def resolve(self, selector: str | Iterable[str], wait_seconds: float = 20) -> list[Node]:
         """The servers a selector (or several, or a comma list) means now; a primary is waited for.
@@ -129,7 +139,7 @@ class Targets:
         return list(found.values())
 
     def _resolve_one(self, word: str, wait_seconds: float) -> Sequence[Node]:
-        if (found := shop.select(self.cluster, word)) is not None:
+        if (found := shop.select(self.platform, word)) is not None:
             return found
         if word in (databases.STORE, databases.LEADER) and (stores := databases.stores(self.cluster)):
             return stores if word == databases.STORE else [databases.leader(self.cluster, wait_seconds)]

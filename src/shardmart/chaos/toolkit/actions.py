@@ -244,7 +244,10 @@ def slow_provider(
 
 @_needs("rolling")
 def rolling_restart(targets: Selector, duration_s: Seconds = 240) -> Evidence:
-    """Restart one target after the other, each when the one before serves again; within `duration_s` (processes)."""
+    """Restart one target after the other, each when the one before serves again; within `duration_s`.
+
+    Of pods, one Deployment after the other: its pods are replaced one by one.
+    """
     return _begin("rolling", "rolling-restart", targets, duration_s)
 
 

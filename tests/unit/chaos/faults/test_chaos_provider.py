@@ -12,7 +12,7 @@ import pytest
 
 from shardmart.chaos.faults.shop import ProviderRules
 from shardmart.chaos.targets.selectors import Targets
-from shardmart.cluster.description import Node, Role
+from shardmart.cluster.shop import Service, Shop
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ def test_a_proxy_of_the_environment_is_not_told_the_token(
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    targets = cast("Targets", SimpleNamespace(state=SimpleNamespace(password=lambda _name: "token")))
-    provider = Node("provider-1", Role.SERVICE, "provider", "127.0.0.1", made.server_port)
-    ProviderRules(targets, [provider], 5, {"rules": [{"answer": 500}]}).begin()
+    provider = Service("provider", "127.0.0.1", made.server_port, ())
+    described = SimpleNamespace(shop=Shop((provider,)))
+    state = SimpleNamespace(password=lambda _name: "token", description=lambda: described)
+    targets = SimpleNamespace(state=state, platform=SimpleNamespace(direct=True))
+    ProviderRules(cast("Targets", targets), [], 5, {"rules": [{"answer": 500}]}).begin()
     assert asked == ['/rules Bearer token {"rules": [{"answer": 500}]}']

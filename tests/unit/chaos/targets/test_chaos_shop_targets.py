@@ -6,14 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pod_cluster import pod_targets, shop_pods
 
 from shardmart.chaos.errors import ChaosError
 from shardmart.chaos.targets.selectors import Targets
-from shardmart.chaos.targets.shop import NO_CACHE_CLUSTER, lacking, select
+from shardmart.chaos.targets.shop import NO_CACHE_CLUSTER, NOT_AS_PODS, lacking, select
 from shardmart.cluster.description import Role
 from shardmart.cluster.shop import Instance, Service, Shop
 from shardmart.platforms.embedded_shop.files import ShopFiles
+from shardmart.platforms.kubernetes import KubernetesPlatform, pod_of
 from shardmart.platforms.state import State
+
+__all__ = ["pod_targets", "shop_pods"]  # the fixtures
 
 PAYMENT = Service("payment", "127.0.0.1", 3003, tuple(Instance(f"payment-{n}", "127.0.0.1", 33030 + n) for n in (1, 2)))
 SHOP = Shop((PAYMENT,), cache=Instance("cache-1", "127.0.0.1", 6390))
@@ -70,7 +74,48 @@ def test_one_node_of_the_cache_is_refused_where_the_cache_is_one_server(shop_tar
     nodes = tuple(Instance(f"cache-{n}", "127.0.0.1", 6400 + n) for n in (1, 2, 3))
     clustered = replace(shop_targets.cluster, shop=replace(SHOP, cache=None, cache_nodes=nodes))
     assert lacking(clustered, "cache-2") is None
-    assert [node.name for node in select(clustered, "cache") or ()] == ["cache-1", "cache-2", "cache-3"]
+    (shop_targets.state.folder / "cluster.json").write_text(clustered.dumps())
+    found = select(Targets(shop_targets.state).platform, "cache")
+    assert [node.name for node in found or ()] == ["cache-1", "cache-2", "cache-3"]
+
+
+@pytest.mark.parametrize(
+    ("word", "pods"),
+    [
+        ("service:order", ["lab-shop-order-old", "lab-shop-order-new"]),
+        ("order-2", ["lab-shop-order-new"]),
+        ("cache", ["lab-shop-cache-a"]),
+    ],
+)
+def test_the_same_words_mean_pods(shop_pods: Targets, word: str, pods: list[str]) -> None:
+    assert [pod_of(node).name for node in shop_pods.resolve(word)] == pods
+
+
+def test_a_part_that_has_no_pod_is_refused(shop_pods: Targets) -> None:
+    with pytest.raises(ChaosError, match="this shop has no payment"):
+        shop_pods.resolve("service:payment")
+
+
+def test_members_are_found_without_asking_for_the_pods_of_the_shop(
+    shop_pods: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KubernetesPlatform, "_objects", lambda self, kinds: pytest.fail(f"asked for {kinds}"))
+    assert shop_pods.server("shard1-1").name == "shard1-1"
+
+
+def test_a_pod_of_the_cluster_does_not_ask_for_those_of_the_shop(
+    shop_pods: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KubernetesPlatform, "_objects", lambda self, kinds: pytest.fail(f"asked for {kinds}"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    inside = Targets(shop_pods.state)
+    assert {node.name for node in inside.everybody} == {node.name for node in inside.cluster.nodes}
+    assert inside.platform.shop_is_short_of() == []
+
+
+def test_what_pods_of_the_shop_have_not_is_refused(shop_pods: Targets) -> None:
+    assert lacking(shop_pods.cluster, "brokers") == lacking(shop_pods.cluster, "cache-2") == NOT_AS_PODS
+    assert lacking(shop_pods.cluster, "cache") is None
 
 
 def test_without_a_shop_its_words_are_refused(targets: Targets, tmp_path: Path) -> None:

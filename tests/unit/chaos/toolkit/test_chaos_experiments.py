@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from chaoslib.experiment import ensure_experiment_is_valid
-from pod_cluster import pod_targets
+from pod_cluster import pod_targets, shop_pods
 
 from shardmart.chaos import cli
 from shardmart.chaos.errors import ImpossibleError
@@ -19,10 +19,11 @@ from shardmart.chaos.faults import drain
 from shardmart.chaos.faults.kinds import PLATFORMS
 from shardmart.chaos.lifecycle.records import Record
 from shardmart.chaos.targets.selectors import Targets
+from shardmart.chaos.targets.shop import NOT_AS_PODS
 from shardmart.chaos.toolkit import actions, probes, regions, rings, shop
 from shardmart.chaos.toolkit.experiments import refuse_impossible
 
-__all__ = ["pod_targets"]  # the fixture
+__all__ = ["pod_targets", "shop_pods"]  # the fixtures
 
 FOLDER = Path(__file__).parents[4] / "chaos"
 EXPERIMENTS = sorted(FOLDER.glob("*.json"))
@@ -163,10 +164,21 @@ def test_without_a_shop_each_of_its_experiments_is_refused_in_a_line(targets: Ta
     for path in OF_THE_SHOP:
         with pytest.raises(ImpossibleError, match="this cluster has no shop: `make shop` starts one"):
             refuse_impossible(targets, load(path))
-        with pytest.raises(
-            ImpossibleError, match="the shop can be broken as processes of one machine only, not as pods"
-        ):
+        with pytest.raises(ImpossibleError, match=r"this cluster has no shop: site.yml with \S+/shop.yml starts one"):
             refuse_impossible(pod_targets, load(path))
+
+
+def test_a_shop_of_pods_is_refused_only_what_it_has_not(shop_pods: Targets) -> None:
+    refused = {}
+    for path in OF_THE_SHOP:
+        try:
+            refuse_impossible(shop_pods, load(path))
+        except ImpossibleError as error:
+            refused[path.stem] = str(error).partition(": ")[2]
+    no_store = "as pods the shop has no PostgreSQL: its store is the cluster"
+    of_the_store = ["kill-store-primary", "kill-store-leader", "pause-store-leader"]
+    of_others = dict.fromkeys(["kill-broker", "kill-all-brokers", "kill-cache-node"], NOT_AS_PODS)
+    assert refused == of_others | dict.fromkeys(of_the_store, no_store)
 
 
 def test_one_node_cannot_be_drained(pod_targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
