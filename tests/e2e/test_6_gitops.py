@@ -105,6 +105,7 @@ def test_a_commit_that_changes_the_shops_memory_replaces_its_pods_and_no_other(
     assert pods("shardmart") == cluster
 
 
+@pytest.mark.full  # one to two minutes; by --full only, until it has been seen to pass
 def test_an_instance_of_every_service_is_killed_and_no_order_is_lost(site: InNamespace, tmp_path: Path) -> None:
     # A laptop knows of this cluster what its chart says; every secret stays in the toolbox.
     said = site.kubectl("get", "configmap/shardmart-cluster", "-o", r"jsonpath={.data.release\.json}")

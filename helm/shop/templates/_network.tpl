@@ -1,6 +1,6 @@
 {{/*
 Who calls whom: the one place. `callers` are components of this chart; `clients` whether networkPolicy.clients may call it and the
-cluster's toolbox too (`shardmart status` asks each service); `calls` components it reaches; `routers` whether it has a user.
+cluster's toolbox too (`shardmart status` asks each service, the ledger and experiments place orders); `calls` components it reaches; `routers` whether it has a user.
 */}}
 {{- define "shop.calls" -}}
 catalogue: {callers: [console, test], clients: true, calls: [inventory, cache], routers: true}
