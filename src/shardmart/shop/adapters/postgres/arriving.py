@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from shardmart.errors import RefusedError
+from shardmart.errors import RefusedError, UnreachableError
 
 from ...domain.events import Aggregate, Event
 from ...ports import KeptAnswer, KeptParked, Lane, StoreError
@@ -46,7 +46,7 @@ HAVE_LANE = """INSERT INTO lanes (service, region, number, epoch, position, posi
     position_at = excluded.position_at, replay_from = excluded.replay_from"""
 
 
-class UndecidedError(StoreError):
+class UndecidedError(UnreachableError):
     """The answer to the COMMIT of a move was lost."""
 
 
