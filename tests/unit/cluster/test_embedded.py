@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,6 +17,7 @@ from shardmart.cluster.host.processes import Process
 from shardmart.declare import topology
 from shardmart.platforms import embedded, repair_timer
 from shardmart.platforms.standalone import Standalone
+from tests.support.processes import rests
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = topology.load(ROOT / "inventories" / "topology.yml").resolve()
@@ -150,8 +150,7 @@ def test_the_timer_of_the_fragments_is_no_router_that_the_topology_has_no_more(t
     )  # fmt: skip
     with ExitStack() as stack:
         for process, option in ((timer, "--lock"), (router, "--logpath")):
-            words = [sys.executable, "-c", "input()", option, process.marker]
-            live = stack.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE))
+            live = stack.enter_context(rests(option, process.marker))
             stack.callback(live.kill)
             process.pid_file.write_text(f"{live.pid}\n")
             processes.remember(process)

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from shardmart.cluster.host.processes import Process, has_ended, note_pid, send_signal, stop
+from tests.support.processes import REST, up
 
 LEADER_LEAVES = """
 import ctypes, os, sys, threading
@@ -53,13 +54,10 @@ def test_process_that_is_collected_has_ended() -> None:
     assert has_ended(process)
 
 
-SERVE = "import sys; print('up', flush=True); sys.stdin.read()"
-
-
 def server(folder: Path) -> Process:
     """A server that is told its log, as the development router is."""
     log = folder / "mongos1.log"
-    command = (sys.executable, "-c", SERVE, "--logpath", str(log), "--port", "1")
+    command = (sys.executable, "-c", REST, "--logpath", str(log), "--port", "1")
     return Process("mongos1", command, "127.0.0.1", 1, str(log), folder / "mongos1.pid", log)
 
 
@@ -91,7 +89,7 @@ def test_server_without_a_pid_file_is_found_beside_its_readers_and_noted(tmp_pat
     process.log_file.touch()
     with (
         subprocess.Popen(readers(process)[0]) as reader,
-        subprocess.Popen(process.command, stdin=subprocess.PIPE) as it,
+        up(process.command) as it,
     ):
         try:
             process.pid_file.write_text(f"{reader.pid}\n")
@@ -108,7 +106,7 @@ def test_server_without_a_pid_file_is_found_beside_its_readers_and_noted(tmp_pat
 def test_server_of_other_arguments_is_the_same_server(tmp_path: Path) -> None:
     """A router runs on as it was started while the topology that declares it has changed."""
     process = server(tmp_path)
-    with subprocess.Popen(process.command, stdin=subprocess.PIPE) as it:
+    with up(process.command) as it:
         try:
             found = replace(process, command=(*process.command[:-1], "2")).running()
             assert found

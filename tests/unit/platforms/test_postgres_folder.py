@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
@@ -18,6 +16,7 @@ from shardmart.cluster.errors import ClusterError
 from shardmart.cluster.host import ownership
 from shardmart.cluster.protocol.connection import Deadline
 from shardmart.platforms import postgres
+from tests.support.processes import rests
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def test_servers_of_a_marked_state_folder_from_before_this_marker_are_ours(host:
 @contextmanager
 def running(*words: str) -> Iterator[int]:
     """The number of a live process with these words on its command line."""
-    with subprocess.Popen([sys.executable, "-c", "input()", *words], stdin=subprocess.PIPE) as process:
+    with rests(*words) as process:
         try:
             yield process.pid
         finally:
