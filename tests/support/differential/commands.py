@@ -137,11 +137,23 @@ class Generator:
         return {"distinct": self.readable(), "key": key, "query": self.filter()}
 
     def aggregate(self) -> Command:
-        """aggregate."""
+        """aggregate, with an answer that is the only right one.
+
+        After $unionWith an `_id` may be there twice, and no sort says which of the two comes first.  Under a collation
+        a group of texts that are equal has any of them as its `_id`, or as the least of them.
+        """
         stages = [self.stage() for _ in range(self.random.randint(1, 3))]
-        flat = [stage for group in stages for stage in group]
+        flat: list[dict[str, Any]] = []
+        for group in stages:
+            if "$sort" not in group[0] or not any("$unionWith" in stage for stage in flat):
+                flat += group
+        collation = self.collation()
+        facets = [stage["$facet"]["b"] for stage in flat if "$facet" in stage]
+        for group in [stage["$group"] for stage in sum(facets, flat) if collation and "$group" in stage]:
+            group |= {"_id": "$r"} if group["_id"] == "$y" else {}
+            group.pop("low", None)
         cursor = {"batchSize": self.random.randint(0, 7)} if self.maybe(0.5) else {}
-        return {"aggregate": self.readable(), "pipeline": flat, "cursor": cursor, **self.collation()}
+        return {"aggregate": self.readable(), "pipeline": flat, "cursor": cursor, **collation}
 
     def stage(self) -> list[dict[str, Any]]:
         """A stage, or a sort and what follows it."""
