@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from shardmart.cluster.errors import ClusterError
+from shardmart.cluster.observe import patroni as observe
+from shardmart.cluster.shop import Instance
 from shardmart.declare.topology import load
 from shardmart.platforms import patroni, postgres
 from shardmart.platforms.patroni import programs
@@ -108,3 +110,25 @@ def test_what_was_never_made_is_neither_stopped_nor_removed(store: patroni.Store
 
     assert patroni.stop(store.state, Deadline(5)) == []
     assert patroni.remove(store.state, Deadline(5)) == []
+
+
+@pytest.mark.parametrize(
+    ("role", "state", "follows", "reason"),
+    [
+        ("quorum_standby", "streaming", True, ""),
+        ("sync_standby", "streaming", True, ""),
+        ("replica", "streaming", False, "replica, streaming, and may not take over yet"),
+        ("replica", "running", False, "replica, running"),
+        ("", "", False, "unknown to the others, no state"),
+        ("leader", "running", False, ""),
+    ],
+)
+def test_only_a_node_that_may_take_over_counts_as_one_that_follows(
+    monkeypatch: pytest.MonkeyPatch, role: str, state: str, follows: bool, reason: str
+) -> None:
+    """A leader that is killed before the others are its standbys is followed by nobody."""
+    node = Instance("shop-postgres-2", "127.0.0.1", 1)
+    told = {"members": [{"name": node.name, "role": role, "state": state, "lag": 0}]}
+    monkeypatch.setattr(observe, "ask", lambda _node, path, **_: (200, told if path == "/cluster" else {}))
+    (member,) = observe.members([node])
+    assert (member.follows, member.health.reason) == (follows, reason)

@@ -16,6 +16,8 @@ from .health import DOWN, NOT_READY, READY, Health
 
 TIMEOUT_SECONDS = 2.0
 LEADER = "leader"
+STANDBYS = ("quorum_standby", "sync_standby")
+"""Who may take over.  One that streams and is none of these may not: while nobody may, a leader that dies is missed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Member:
 
     @property
     def follows(self) -> bool:
-        """Whether it receives from the leader what that one writes."""
+        """Whether it receives what the leader writes, and may take over."""
         return self.health.ready and bool(self.role) and not self.leads
 
     def as_document(self) -> dict[str, Any]:
@@ -93,4 +95,6 @@ def _member(node: Instance, health: Health, told: Mapping[str, Any]) -> Member:
         return Member(node, health)
     if role != LEADER and state != "streaming":
         health = Health(NOT_READY, f"{role or 'unknown to the others'}, {state or 'no state'}")
+    elif role != LEADER and role not in STANDBYS:
+        health = Health(NOT_READY, f"{role}, {state}, and may not take over yet")
     return Member(node, health, role, lag if isinstance(lag, int) else None)

@@ -199,7 +199,7 @@ def _start(store: Store, names: Sequence[str]) -> list[Started]:
 
 
 def _wait(store: Store, begun: Sequence[Started], deadline: Deadline) -> None:
-    """Until one node leads and all others follow."""
+    """Until one node leads and all others follow, and may take over."""
     while True:
         processes.refuse_ended(begun)
         found = observe.members(store.nodes)

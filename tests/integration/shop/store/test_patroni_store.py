@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from shardmart.cluster.host.processes import send_signal
+from shardmart.cluster.host.processes import has_ended, send_signal
 from shardmart.cluster.observe import patroni as observe
 from shardmart.cluster.protocol.connection import Deadline
 from shardmart.cluster.shop import PATRONI_PORTS, Instance
@@ -24,6 +24,7 @@ from shardmart.shop.ports import StoreError
 from shardmart.shop.settings import Relational
 from tests.support.clusters import free_ports
 from tests.support.postgres_home import postgres_home
+from tests.support.shops import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 WAIT_SECONDS = 300
@@ -90,7 +91,8 @@ def test_what_the_leader_acknowledged_is_there_after_it_was_killed_and_it_comes_
     assert killed
     server = store.server(killed).running()
     assert server
-    victims = [store.place(killed).process().running(), server, *server.children(recursive=True)]
+    watcher = store.place(killed).process().running()
+    assert watcher
     acknowledged: list[int] = []
 
     async def body() -> tuple[int, set[int]]:
@@ -99,9 +101,11 @@ def test_what_the_leader_acknowledged_is_there_after_it_was_killed_and_it_comes_
         for n in range(50):
             await pool.rows("INSERT INTO taken VALUES (%s)", [n])
             acknowledged.append(n)
+        # Those that serve the pool, too: one that was not killed yet may still take a write, and have it acknowledged.
+        victims = [watcher, server, *server.children(recursive=True)]
         for victim in victims:
-            if victim:
-                send_signal(victim, signal.SIGKILL)
+            send_signal(victim, signal.SIGKILL)
+        wait_until(lambda: all(map(has_ended, victims)), "the leader has ended", WAIT_SECONDS)
         end = asyncio.get_running_loop().time() + WAIT_SECONDS
         n = refused = 1000
         while acknowledged[-1] < refused:
