@@ -34,6 +34,19 @@ def command(*arguments: str | Path, folder: Path | None = None) -> subprocess.Po
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
 
 
+def ended(*arguments: str | Path) -> tuple[int, bytes]:
+    """The same to its end: exit code and output."""
+    process = command(*arguments)
+    said, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    return process.returncode, said
+
+
+def write_settings(client: RingClient, file: Path) -> None:
+    """What a command needs to find the ring of a client."""
+    file.write_text(json.dumps(asdict(client.nodes.settings)))
+    file.chmod(0o600)
+
+
 def until(what: str, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
@@ -129,8 +142,7 @@ def test_a_mover_killed_in_the_middle_is_followed_by_another_that_finishes(
     async def test() -> None:
         nonlocal after
         async with ring(running, timeout_seconds=5.0) as client:
-            file.write_text(json.dumps(asdict(client.nodes.settings)))
-            file.chmod(0o600)
+            write_settings(client, file)
             await client.put_many((f"key-{n}", n) for n in range(1500))
             with running.admin(STORE) as store:
                 membership = store[DATABASE].membership
@@ -176,14 +188,11 @@ def test_a_plan_says_what_moves_by_ranges_records_and_bytes_and_changes_nothing(
     file = tmp_path / "settings.json"
 
     def told(*words: str) -> tuple[int, bytes]:
-        process = command("add", "n4", *words, "--settings", file)
-        said, _ = process.communicate(timeout=DEADLINE_SECONDS)
-        return process.returncode, said
+        return ended("add", "n4", *words, "--settings", file)
 
     async def test() -> None:
         async with ring(running, timeout_seconds=5.0) as client:
-            file.write_text(json.dumps(asdict(client.nodes.settings)))
-            file.chmod(0o600)
+            write_settings(client, file)
             keys = [f"key-{n}" for n in range(500)]
             await client.put_many((key, "value") for key in keys)
             code, said = told("--check", "--json")
@@ -208,22 +217,16 @@ def test_tending_says_by_its_exit_code_that_something_has_to_wait_for_a_node(
 ) -> None:
     file = tmp_path / "settings.json"
 
-    def tend() -> tuple[int, bytes]:
-        process = command("tend", "--settings", file)
-        said, _ = process.communicate(timeout=DEADLINE_SECONDS)
-        return process.returncode, said
-
     async def test() -> None:
         async with ring(running, timeout_seconds=5.0) as client:
-            file.write_text(json.dumps(asdict(client.nodes.settings)))
-            file.chmod(0o600)
+            write_settings(client, file)
             await client.put_many((f"key-{n}", n) for n in range(200))
             running.kill("n3")
             await client.put_many((f"key-{n}", "again") for n in range(200))
-            code, said = tend()
+            code, said = ended("tend", "--settings", file)
             assert (code, b"n3 is away" in said, b" 0 hints wait" in said) == (1, True, False), said
             running.start("n3")
-            code, said = tend()
+            code, said = ended("tend", "--settings", file)
             assert (code, b"is away" in said, said.splitlines()[-1].split(b";")[0]) == (0, False, b"0 hints wait"), said
 
     asyncio.run(test())

@@ -6,6 +6,7 @@ For what has no shards, and so no heartbeats of writes: rings, regions, services
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,9 +27,7 @@ def longest_without(ledger: Path, since: float, until: float) -> float | None:
     for workload in run.workloads:
         for path in journal.journals(ledger, workload):
             ends = [run.wall(one.end) for one in journal.read(path) if one.outcome == "ok" and one.end is not None]
-            before = [end for end in ends if end <= since][-1:] or [max(since, run.started_wall)]
-            points = [*before, *(end for end in ends if since < end <= until), until]
-            longest = max(longest or 0.0, *(later - earlier for earlier, later in pairwise(points)))
+            longest = max(longest or 0.0, _longest_gap(ends, since, until, [max(since, run.started_wall)]))
     return longest
 
 
@@ -44,6 +43,14 @@ def longest_silence(state: State, ledger: str, workload: str, since: float) -> f
         for operation in journal.read_all(Path(ledger), workload)
         if operation.outcome == "ok" and operation.end is not None
     )
-    before = [at for at in answers if at <= since][-1:]
-    points = [*before, *(at for at in answers if at > since), time.time()]
-    return round(max((later - earlier for earlier, later in pairwise(points)), default=-1.0), 2)
+    return round(_longest_gap(answers, since, time.time()), 2)
+
+
+def _longest_gap(ends: Sequence[float], since: float, until: float, begun: Sequence[float] = ()) -> float:
+    """The longest time between two of `ends`, in order, that reaches into the time between two moments; -1: none.
+
+    `begun` stands for the first of them where there is none before.
+    """
+    before = [end for end in ends if end <= since][-1:] or begun
+    points = [*before, *(end for end in ends if since < end <= until), until]
+    return max((later - earlier for earlier, later in pairwise(points)), default=-1.0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from dataclasses import asdict
 from typing import Any
 
 from bson import Int64, Timestamp
@@ -64,7 +65,7 @@ class StreamCursor(Cursor):
         what = {
             **fields,
             "pipeline": [{"$changeStream": self._lasting}, *stages],
-            **context.read_preference().document,
+            "preference": asdict(context.read_preference()),
         }
         self.key = rawbson.encode({**what, "of": namespace, "looks_up": self.looks_up})
         begin = options.get("startAtOperationTime")
