@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from shardmart.chaos.observation.answers import longest_silence
+from shardmart.chaos.observation.answers import longest_silence, longest_without
 from shardmart.ledger.journal import Run, journal_path
 from shardmart.platforms.state import State
 
@@ -42,3 +42,10 @@ def test_silence_that_goes_on_counts_to_now_and_begins_before_the_fault(tmp_path
     began = time.time() - 1000
     ledger = journals(tmp_path / "j", began, [(50, "ok"), (60, "ok")])
     assert longest_silence(State(tmp_path), ledger, "shop", began + 100) >= 940
+
+
+def test_the_time_without_answers_is_each_client_s_own_and_ends_with_the_experiment(tmp_path: Path) -> None:
+    began = 1_700_000_000.0
+    journals(tmp_path / "j", began, [(10, "ok"), (100, "ok"), (400, "ok")], [(20, "ok"), (40, "ok"), (130, "ok")])
+    assert longest_without(tmp_path / "j", began + 30, began + 150) == 90
+    assert longest_without(tmp_path / "none", began, began + 1) is None

@@ -51,8 +51,7 @@ def leader(cluster: Cluster, wait_seconds: float) -> Node:
 
 def whole(cluster: Cluster) -> bool:
     """Whether one node of the store leads and all others follow."""
-    found = observe.members(_nodes(cluster.shop))
-    return sum(one.leads for one in found) == 1 and all(one.leads or one.follows for one in found)
+    return observe.is_whole(observe.members(_nodes(cluster.shop)))
 
 
 def under_patroni(cluster: Cluster, state: State) -> patroni.Store | None:

@@ -78,6 +78,11 @@ def members(nodes: Sequence[Instance]) -> list[Member]:
     return [_member(node, own[node.name], told.get(node.name, {})) for node in nodes]
 
 
+def is_whole(members: Sequence[Member]) -> bool:
+    """Whether one of them leads and all others follow."""
+    return sum(one.leads for one in members) == 1 and all(one.leads or one.follows for one in members)
+
+
 def leader(nodes: Sequence[Instance]) -> Instance | None:
     """The node that has the lease by its own word; None when none says so."""
     for node in nodes:

@@ -203,8 +203,9 @@ def _wait(store: Store, begun: Sequence[Started], deadline: Deadline) -> None:
     while True:
         processes.refuse_ended(begun)
         found = observe.members(store.nodes)
-        if not (left := [one for one in found if not one.leads and not one.follows]) and any(o.leads for o in found):
+        if observe.is_whole(found):
             return
+        left = [one for one in found if not one.leads and not one.follows]
         said = ", ".join(f"{one.node.name} ({one.health.reason or one.health.state})" for one in left)
         deadline.pause(f"{said or 'one node'} to {'follow' if said else 'lead'}; see server.log beside its data")
 

@@ -31,6 +31,7 @@ class Shown:
     def __init__(self) -> None:
         self.there: dict[str, Pod] = {}
         self.short: set[str] = set()
+        self.linger = False  # whether old pods stay for a while when their Deployment is restarted
         self.deleted: list[str] = []
         self.restarted: list[str] = []
         empty = SimpleNamespace(items=[])
@@ -54,7 +55,7 @@ class Shown:
 
     def restart(self, deployment: str) -> None:
         self.restarted.append(deployment)
-        for name in [name for name in self.there if name.startswith(deployment)]:
+        for name in [name for name in self.there if name.startswith(deployment) and not self.linger]:
             del self.there[name]
 
 
@@ -132,3 +133,13 @@ def test_only_a_service_is_replaced_by_another_pod(shop_pods: Targets, monkeypat
     api = KubernetesApi(shop_pods)
     asked = ("order-1", "cache-1", "shard1-1")
     assert [api.serves_without(shop_pods.server(name)) for name in asked] == [True, False, False]
+
+
+def test_an_old_pod_that_is_still_there_holds_up_the_next_deployment(shop_pods: Targets, shown: Shown) -> None:
+    fault = rolling(shop_pods, "order-1", "cache-1")
+    fault.prepare()
+    shown.show("lab-shop-order-old")
+    shown.linger = True
+    with pytest.raises(ChaosError, match=r"waited 0.4 s for the last old pod of lab-shop-order to be replaced"):
+        fault.hold(threading.Event(), time.monotonic() + 0.4)
+    assert shown.restarted == ["lab-shop-order"]
