@@ -139,15 +139,18 @@ class Generator:
     def aggregate(self) -> Command:
         """aggregate, with an answer that is the only right one.
 
-        After $unionWith an `_id` may be there twice, and no sort says which of the two comes first.  Under a collation
-        a group of texts that are equal has any of them as its `_id`, or as the least of them.
+        After $unionWith or $unwind an `_id` may be there twice, and no sort says which comes first.  Under a collation
+        a group of texts that are equal has any of them as its `_id`, or as the least of them.  A pipeline that sorts by
+        two lists and, under a collation, unites with a view has two mistakes, and either may be told.
         """
         stages = [self.stage() for _ in range(self.random.randint(1, 3))]
         flat: list[dict[str, Any]] = []
         for group in stages:
-            if "$sort" not in group[0] or not any("$unionWith" in stage for stage in flat):
+            if "$sort" not in group[0] or not any(stage.keys() & {"$unionWith", "$unwind"} for stage in flat):
                 flat += group
         collation = self.collation()
+        if any("$sort" in stage for stage in flat) and {"$unionWith": "view"} in flat:
+            collation = {}
         facets = [stage["$facet"]["b"] for stage in flat if "$facet" in stage]
         for group in [stage["$group"] for stage in sum(facets, flat) if collation and "$group" in stage]:
             group |= {"_id": "$r"} if group["_id"] == "$y" else {}
