@@ -28,7 +28,7 @@ def _of_processes(targets: Targets) -> Faults:
 
     del targets
     own: tuple[type[Fault], ...] = (processes.Kill, processes.EmptyFolder, processes.Pause)
-    own += (loopback.Network, disk.SlowWrites, postgres.KillStore, postgres.PauseStore, *regions.KINDS, *shop.KINDS)
+    own += (loopback.Network, disk.SlowWrites, *postgres.KINDS, *regions.KINDS, *shop.KINDS)
     return Faults(
         database.KINDS | {fault.kind: fault for fault in own},
         {"drain": "processes of one machine have no node to drain"},
@@ -50,7 +50,10 @@ def _of_pods(targets: Targets) -> Faults:
             "slowdisk": "there is no slow disk on pods: the control groups of their nodes are the kubelet's",
             "emptyfolder": "a pod's data folder is its volume: nothing here removes one",
         }
-        | dict.fromkeys(("store-kill", "store-pause"), "as pods the shop has no PostgreSQL: its store is the cluster"),
+        | dict.fromkeys(
+            ("store-kill", "store-pause", "store-network"),
+            "as pods the shop has no PostgreSQL: its store is the cluster",
+        ),
         environment,
     )
 

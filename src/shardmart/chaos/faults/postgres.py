@@ -14,12 +14,15 @@ import psutil
 from shardmart.cluster.description import Node
 from shardmart.cluster.host.processes import live
 from shardmart.cluster.protocol.connection import Deadline
+from shardmart.cluster.shop import ETCD_PEER_PORTS, PATRONI_PORTS
 from shardmart.platforms import patroni, postgres
 
 from ..errors import ChaosError
+from ..packets.flows import Endpoint
 from ..targets import databases
 from ..targets.selectors import Targets
 from .fault import Fault
+from .loopback import Network
 from .processes import RESTART_SECONDS, await_death
 
 REJOIN_SECONDS = 120
@@ -88,13 +91,18 @@ class PausePostgres(OnPostgres):
         return {process.status() for process in self.families()} == {psutil.STATUS_STOPPED}
 
 
+def missing(targets: Targets) -> str | None:
+    """What is missing for a fault on the shop's store; None when it is there."""
+    return None if databases.stores(targets.cluster) else NO_STORE
+
+
 class OnStore(OnPostgres):
     """A fault on servers of the shop's store, each with the Patroni that it has."""
 
     @classmethod
     def requirement(cls, targets: Targets) -> str | None:
         """See Fault."""
-        return None if databases.stores(targets.cluster) else NO_STORE
+        return missing(targets)
 
     def process(self, server: Node) -> postgres.Server:
         """See OnPostgres."""
@@ -128,3 +136,40 @@ class PauseStore(OnStore, PausePostgres):
     """SIGSTOP to targets and their Patronis, SIGCONT at the end: a leader of before finds that it is one no more."""
 
     kind = "store-pause"
+
+
+class CutStore(Network):
+    """Every packet between targets and everybody else, as if each were a machine whose network is gone: its server, its
+    Patroni, and its member of etcd."""
+
+    kind = "store-network"
+
+    @classmethod
+    def requirement(cls, targets: Targets) -> str | None:
+        """See Fault."""
+        return missing(targets) or super().requirement(targets)
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """See Network.  What belongs to one node has the node's name."""
+        state, cluster = self.targets.state, self.targets.cluster
+        servers = [
+            Endpoint(
+                node.name,
+                node.port,
+                pid_file=str(databases.store_process(state, node).folder / "postmaster.pid"),
+                children=True,
+            )
+            for node in databases.stores(cluster)
+        ]
+        if (store := databases.under_patroni(cluster, state)) is None:
+            return tuple(servers)
+        for node, member in zip(store.nodes, store.etcd, strict=True):
+            beside = [(node, node.port + PATRONI_PORTS), (member, member.port), (member, member.port + ETCD_PEER_PORTS)]
+            servers += [
+                Endpoint(node.name, port, pid_file=str(store.place(process).process().pid_file))
+                for process, port in beside
+            ]
+        return tuple(servers)
+
+
+KINDS: tuple[type[Fault], ...] = (KillStore, PauseStore, CutStore)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,15 @@ def last(state: State, name: str) -> Record:
     if not found:
         raise ChaosError(f"no fault {name!r} was ever started")
     return found[-1]
+
+
+def named(state: State, selector: str | Iterable[str]) -> list[str]:
+    """The words of a selector, `fault:NAME` replaced by the targets of the last fault of this name.  ChaosError."""
+    found: list[str] = []
+    for word in selector.split(",") if isinstance(selector, str) else selector:
+        kind, _, name = word.strip().partition(":")
+        found += last(state, name).targets if kind == "fault" else [word]
+    return found
 
 
 def active(state: State) -> list[Record]:

@@ -21,15 +21,15 @@ from chaoslib.exceptions import ActivityFailed  # type: ignore[import-untyped]
 from shardmart.errors import ShardmartError
 from shardmart.platforms.state import State
 
-from ..errors import ChaosError
 from ..lifecycle import heal as healing
 from ..lifecycle import records, register, running
 from ..lifecycle.engine import FAULTS, Engine, Plan
-from ..targets.databases import LEADER
+from ..targets import databases
 from ..targets.selectors import OUTSIDE, Targets
 
 __all__ = [
     "await_end",
+    "cut_store",
     "do_nothing",
     "drain_node",
     "empty_folder",
@@ -59,6 +59,9 @@ Evidence = dict[str, Any]
 KINDS: dict[str, str] = {}
 """The kind of fault that each fault action needs, by the action's name."""
 
+HARMLESS: dict[str, Any] = {"delay_ms": 0.0, "jitter_ms": 0.0, "loss": 0.0, "direction": "both", "seed": 0}
+"""The parameters of a network fault that does nothing yet."""
+
 Action = TypeVar("Action", bound=Callable[..., Evidence])
 
 
@@ -75,22 +78,10 @@ def _here(targets: Targets, value: Any) -> Any:
     return value[targets.platform.name] if isinstance(value, Mapping) else value
 
 
-def _named(state: State, selector: Selector) -> list[str]:
-    """The words of a selector, with `fault:NAME` replaced by the targets of the last fault of this name."""
-    found: list[str] = []
-    for word in selector.split(",") if isinstance(selector, str) else selector:
-        kind, _, name = word.strip().partition(":")
-        hit = [record for record in records.records(state) if record.name == name] if kind == "fault" else []
-        if kind == "fault" and not hit:
-            raise ChaosError(f"selector {word!r}: there was no fault of this name")
-        found += hit[-1].targets if hit else [word]
-    return found
-
-
 def _begin(kind: str, name: str, selector: Selector, duration_s: Seconds, **parameters: Any) -> Evidence:
     try:
         targets = Targets(State.find())
-        servers = targets.resolve(_named(targets.state, selector))
+        servers = targets.resolve(records.named(targets.state, selector))
         given = {key: _here(targets, value) for key, value in parameters.items()}
         return asdict(register.start(targets, kind, name, servers, float(_here(targets, duration_s)), **given))
     except ShardmartError as error:
@@ -108,8 +99,7 @@ def _network(name: str, selector: Selector, peers: Selector, duration_s: Seconds
         raise ActivityFailed(str(error)) from None
     if "all" in names or OUTSIDE in names:
         known.append(OUTSIDE)
-    defaults = {"delay_ms": 0.0, "jitter_ms": 0.0, "loss": 0.0, "direction": "both", "seed": 0}
-    return _begin("network", name, selector, duration_s, **defaults | parameters | {"peers": known})
+    return _begin("network", name, selector, duration_s, **HARMLESS | parameters | {"peers": known})
 
 
 @_needs("network")
@@ -171,13 +161,28 @@ def kill_store(duration_s: Seconds = 15) -> Evidence:
 
     Of several under Patroni it is the one that leads, and its Patroni with it.
     """
-    return _begin("store-kill", "kill-store", LEADER, duration_s)
+    return _begin("store-kill", "kill-store", databases.LEADER, duration_s)
 
 
 @_needs("store-pause")
 def pause_store(duration_s: Seconds = 40) -> Evidence:
     """SIGSTOP to the same processes, SIGCONT after `duration_s`: a leader that does not know that it is one no more."""
-    return _begin("store-pause", "pause-store", LEADER, duration_s)
+    return _begin("store-pause", "pause-store", databases.LEADER, duration_s)
+
+
+@_needs("store-network")
+def cut_store(duration_s: Seconds = 30) -> Evidence:
+    """Cut every packet of the PostgreSQL that has the shop's store: connections stay open, and nothing comes.
+
+    Of several under Patroni it is the one that leads, with its Patroni and its member of etcd.
+    """
+    try:
+        everybody = [OUTSIDE, *(server.name for server in databases.stores(Targets(State.find()).cluster))]
+    except ShardmartError as error:
+        raise ActivityFailed(str(error)) from None
+    return _begin(
+        "store-network", "cut-store", databases.LEADER, duration_s, **HARMLESS | {"loss": 1.0, "peers": everybody}
+    )
 
 
 @_needs("emptyfolder")

@@ -101,9 +101,10 @@ def round_trip_ms(target: str = "routers", source: str | None = None, samples: i
 
 
 def is_unreachable(targets: str, timeout_s: float = 2) -> bool:
-    """Whether none of the targets accepts a connection."""
+    """Whether none of the targets, or `fault:NAME`, what the last fault of this name hit, accepts a connection."""
     known = _targets()
-    return all(known.connect_ms(server, float(timeout_s)) is None for server in known.resolve(targets))
+    servers = known.resolve(records.named(known.state, targets))
+    return all(known.connect_ms(server, float(timeout_s)) is None for server in servers)
 
 
 def _last(name: str) -> Record:

@@ -14,6 +14,7 @@ import pytest
 from shardmart.platforms.embedded_kafka import programs
 from shardmart.platforms.embedded_shop.files import ShopFiles
 from shardmart.platforms.maven import MissingError
+from tests.integration.shop.store.test_postgresql_site import must_survive
 from tests.support.clusters import CACHE
 from tests.support.plays import Site
 from tests.support.shop_sites import declared, must_confirm_an_order
@@ -81,3 +82,4 @@ def test_the_shop_on_kafka_converges_and_moves_to_mongodb_and_back(site: Site) -
     assert back.code == 0, back.output
     must_confirm_an_order(site)
     must_follow(site, "kafka")
+    must_survive(site, "kill-all-brokers")

@@ -1,5 +1,5 @@
-"""`make shop` with its store under Patroni: orders are confirmed, the leader may be killed or paused, a second run
-changes nothing, and down and up keep every order."""
+"""`make shop` with its store under Patroni: orders are confirmed, the leader may be killed, paused or cut off, a second
+run changes nothing, and down and up keep every order."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ def test_the_shop_under_patroni_outlives_its_leader_and_keeps_what_it_took(site:
     must_be_clean(site, tmp_path / "journal")
     must_survive(site, "kill-store-leader")
     must_survive(site, "pause-store-leader")
+    must_survive(site, "partition-store-leader")
     taken = orders_in(store)
 
     down = site.play("playbooks/destroy.yml")

@@ -78,6 +78,7 @@ def test_the_shop_on_postgresql_converges_and_is_stopped_with_its_data_kept(site
     assert orders_in(server, site) == 1
     must_be_clean(site, tmp_path / "journal")
     must_survive(site, "kill-store-primary")
+    must_survive(site, "partition-store")
     taken = orders_in(server, site)
 
     passwords = {file.name: file for file in (site.state / "secrets").glob("shop-postgres*.password")}

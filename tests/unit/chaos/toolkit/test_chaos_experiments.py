@@ -157,8 +157,8 @@ def test_platform_says_what_it_cannot_do(
 def test_without_a_shop_each_of_its_experiments_is_refused_in_a_line(targets: Targets, pod_targets: Targets) -> None:
     assert {path.stem for path in OF_THE_SHOP} == {
         "kill-all-brokers", "kill-all-instances", "kill-broker", "kill-cache", "kill-cache-node", "kill-service",
-        "kill-store-leader", "kill-store-primary", "latency-store", "partition-service", "pause-store-leader",
-        "provider-down", "provider-slow",
+        "kill-store-leader", "kill-store-primary", "latency-store", "partition-service", "partition-store",
+        "partition-store-leader", "pause-store-leader", "provider-down", "provider-slow",
         "shop-kill-primary", "shop-rolling-update",
     }  # fmt: skip
     for path in OF_THE_SHOP:
@@ -176,7 +176,13 @@ def test_a_shop_of_pods_is_refused_only_what_it_has_not(shop_pods: Targets) -> N
         except ImpossibleError as error:
             refused[path.stem] = str(error).partition(": ")[2]
     no_store = "as pods the shop has no PostgreSQL: its store is the cluster"
-    of_the_store = ["kill-store-primary", "kill-store-leader", "pause-store-leader"]
+    of_the_store = [
+        f"{what}-store{which}"
+        for what, which in (
+            ("kill", "-primary"), ("kill", "-leader"), ("pause", "-leader"),
+            ("partition", ""), ("partition", "-leader"),
+        )
+    ]  # fmt: skip
     of_others = dict.fromkeys(["kill-broker", "kill-all-brokers", "kill-cache-node"], NOT_AS_PODS)
     assert refused == of_others | dict.fromkeys(of_the_store, no_store)
 
