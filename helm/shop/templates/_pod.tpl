@@ -128,7 +128,7 @@ spec:
         - run
         - {{ .component }}
         - --config=/etc/shop/settings.json
-        - --host=0.0.0.0
+        - {{ ternary "--host=" "--host=0.0.0.0" .root.Values.ipv6 | quote }}
         - --port={{ $settings.port }}
         - --instance=$(POD)
       env:

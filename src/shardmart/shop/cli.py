@@ -30,7 +30,7 @@ def run_instance(
     service: Annotated[str, typer.Argument(help=", ".join(SERVICES), metavar="SERVICE")],
     config: Config,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; empty: all there are.")] = "127.0.0.1",
     instance: Annotated[str, typer.Option(help="Name of this instance, as logs and metrics show it.")] = "",
 ) -> None:
     """Run one instance in the foreground until SIGTERM, which lets requests in hand end."""

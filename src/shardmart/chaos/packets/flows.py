@@ -59,17 +59,22 @@ class Header:
 
 
 def parse(header: bytes) -> Header | None:
-    """The TCP/IPv4 header in `header`; None for anything else (IPv6, fragments)."""
-    if len(header) < 40 or header[0] >> 4 != 4 or header[9] != 6:
+    """The IP and TCP headers in `header`; None for anything else (UDP, fragments, IPv6 with extension headers)."""
+    version = header[0] >> 4 if header else 0
+    if version == 4 and len(header) >= 40 and header[9] == socket.IPPROTO_TCP:
+        family, words, addresses = socket.AF_INET, (header[0] & 0x0F) * 4, (header[12:16], header[16:20])
+    elif version == 6 and len(header) >= 60 and header[6] == socket.IPPROTO_TCP:
+        family, words, addresses = socket.AF_INET6, 40, (header[8:24], header[24:40])
+    else:
         return None
-    words = (header[0] & 0x0F) * 4
     if len(header) < words + 14:
         return None
     source_port, destination_port = struct.unpack_from(">HH", header, words)
     flags = header[words + 13]
+    source, destination = (socket.inet_ntop(family, address) for address in addresses)
     return Header(
-        source=".".join(map(str, header[12:16])),
-        destination=".".join(map(str, header[16:20])),
+        source=source,
+        destination=destination,
         source_port=source_port,
         destination_port=destination_port,
         opens=bool(flags & SYN) and not flags & ACK,

@@ -149,13 +149,14 @@ class Injector:
             named = {*fault.targets, *fault.peers}
             ports = sorted(endpoint.port for endpoint in fault.endpoints if endpoint.name in named)
             hooks: list[tuple[str, str | None]] = [("INPUT", "lo")]
+            programs: tuple[str, ...] = (rules.IPV4,)
         else:
-            ports = []
+            ports, programs = [], rules.programs_of(fault.interface)
             chains = {"egress": ("OUTPUT",), "ingress": ("INPUT",), "both": ("OUTPUT", "INPUT")}[fault.direction]
             hooks = [(chain, fault.interface) for chain in chains]
         with contextlib.suppress(OSError):
             os.nice(URGENT)
-        rules.install(fault.queue, self._mark, ports, hooks, fault.duration_s)
+        rules.install(fault.queue, self._mark, ports, hooks, fault.duration_s, programs)
         if fault.endpoints:
             # After the rules: what connects meanwhile waits in the queue, and nothing is missed.
             self._owners.scan()

@@ -13,11 +13,15 @@ import datetime
 import secrets
 import shutil
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 CHAIN = "SHARDMART_CHAOS"
 MARK_FAMILY = 0x5A000000
 """The first byte of every mark this package sets; the other three tell one fault from the next."""
 TABLE = "mangle"
+IPV4, IPV6 = "iptables", "ip6tables"
+"""The programs, one for each family of addresses."""
 MULTIPORT_LIMIT = 15
 
 
@@ -25,15 +29,30 @@ class RulesError(Exception):
     """iptables is missing or refused; the message says what to do."""
 
 
-def _iptables(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    program = shutil.which("iptables") or shutil.which("iptables", path="/usr/sbin:/sbin")
-    if program is None:
-        raise RulesError("network faults need the program iptables (Debian and Ubuntu: apt-get install iptables)")
-    done = subprocess.run([program, "-w", "5", "-t", TABLE, *arguments], capture_output=True, text=True)  # noqa: S603
+def _found(program: str) -> str | None:
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+
+
+def _run(program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    path = _found(program)
+    if path is None:
+        raise RulesError(f"network faults need the program {program} (Debian and Ubuntu: apt-get install iptables)")
+    done = subprocess.run([path, "-w", "5", "-t", TABLE, *arguments], capture_output=True, text=True)  # noqa: S603
     if check and done.returncode:
         first = (done.stderr.strip() or "no message").splitlines()[0]
-        raise RulesError(f"iptables {' '.join(arguments)}: {first}")
+        raise RulesError(f"{program} {' '.join(arguments)}: {first}")
     return done
+
+
+def programs_of(interface: str) -> tuple[str, ...]:
+    """iptables, and ip6tables where an interface of this network namespace has more than a link-local IPv6 address."""
+    try:
+        lines = Path("/proc/net/if_inet6").read_text().splitlines()
+    except OSError:  # a kernel without IPv6
+        lines = []
+    # address, index, length of the prefix, scope (00 is global), flags, name
+    fields = [line.split() for line in lines]
+    return (IPV4, IPV6) if any(f[5] == interface and f[3] == "00" for f in fields) else (IPV4,)
 
 
 def kernel_deadline(duration_seconds: float) -> str:
@@ -51,7 +70,12 @@ def new_mark() -> int:
 
 
 def install(
-    queue: int, mark: int, ports: list[int], hooks: list[tuple[str, str | None]], duration_seconds: float
+    queue: int,
+    mark: int,
+    ports: list[int],
+    hooks: list[tuple[str, str | None]],
+    duration_seconds: float,
+    programs: Sequence[str] = (IPV4,),
 ) -> None:
     """Send TCP packets from or to `ports` (every TCP packet when empty) through `queue`.
 
@@ -61,41 +85,51 @@ def install(
     """
     # The caller owns the queue, so whoever made rules that still stand is dead: they only let packets through.
     remove()
-    _iptables("-N", CHAIN)
+    for program in programs:
+        _install(program, queue, mark, ports, hooks, duration_seconds)
+
+
+def _install(
+    program: str, queue: int, mark: int, ports: list[int], hooks: list[tuple[str, str | None]], duration_seconds: float
+) -> None:
+    _run(program, "-N", CHAIN)
     passed = f"{mark:#x}"
     # A SYN opens a new connection: its ports may have belonged to another process a moment ago, so ask again.
-    _iptables("-A", CHAIN, "-p", "tcp", "!", "--syn", "-m", "connmark", "--mark", passed, "-j", "RETURN")
-    _iptables(
-        *("-A", CHAIN, "-m", "mark", "--mark", passed),
-        *("-j", "CONNMARK", "--save-mark"),
-    )
-    _iptables("-A", CHAIN, "-m", "mark", "--mark", passed, "-j", "RETURN")
+    _run(program, "-A", CHAIN, "-p", "tcp", "!", "--syn", "-m", "connmark", "--mark", passed, "-j", "RETURN")
+    _run(program, "-A", CHAIN, "-m", "mark", "--mark", passed, "-j", "CONNMARK", "--save-mark")
+    _run(program, "-A", CHAIN, "-m", "mark", "--mark", passed, "-j", "RETURN")
     until = ("-m", "time", "--datestop", kernel_deadline(duration_seconds))
     groups = [ports[i : i + MULTIPORT_LIMIT] for i in range(0, len(ports), MULTIPORT_LIMIT)]
     matches: list[tuple[str, ...]] = [("-m", "multiport", "--ports", ",".join(map(str, g))) for g in groups] or [()]
     for match in matches:
-        _iptables(
-            *("-A", CHAIN, "-p", "tcp", *match, *until),
+        _run(
+            *(program, "-A", CHAIN, "-p", "tcp", *match, *until),
             *("-j", "NFQUEUE", "--queue-num", str(queue), "--queue-bypass"),
         )
     for hook, interface in hooks:
         where = (("-i" if hook in {"INPUT", "PREROUTING"} else "-o"), interface) if interface else ()
-        _iptables("-I", hook, *where, "-j", CHAIN)
+        _run(program, "-I", hook, *where, "-j", CHAIN)
 
 
 def already_installed() -> bool:
-    """Whether the chain of a network fault stands in this network namespace."""
-    return _iptables("-S", CHAIN, check=False).returncode == 0
+    """Whether the chain of a network fault stands in this network namespace.  Raises RulesError without iptables."""
+    return any(_stands(program) for program in (IPV4, IPV6))
+
+
+def _stands(program: str) -> bool:
+    if program == IPV6 and _found(program) is None:
+        return False
+    return _run(program, "-S", CHAIN, check=False).returncode == 0
 
 
 def remove() -> bool:
     """Take every rule of this package out; True if there was one.  Safe to call at any time."""
-    if not already_installed():
-        return False
-    for line in _iptables("-S").stdout.splitlines():
-        words = line.split()
-        if words[0] == "-A" and words[-2:] == ["-j", CHAIN]:
-            _iptables("-D", *words[1:], check=False)
-    _iptables("-F", CHAIN, check=False)
-    _iptables("-X", CHAIN, check=False)
-    return True
+    standing = [program for program in (IPV4, IPV6) if _stands(program)]
+    for program in standing:
+        for line in _run(program, "-S").stdout.splitlines():
+            words = line.split()
+            if words[0] == "-A" and words[-2:] == ["-j", CHAIN]:
+                _run(program, "-D", *words[1:], check=False)
+        _run(program, "-F", CHAIN, check=False)
+        _run(program, "-X", CHAIN, check=False)
+    return bool(standing)

@@ -40,8 +40,28 @@ def test_header_is_read() -> None:
     assert not parse(packet(1001, 50002, flags=0x12)).opens  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("other", [packet(1, 2, version=6), packet(1, 2, protocol=17), b"", packet(1, 2)[:30]])
-def test_what_is_not_tcp_over_ipv4_is_left_alone(other: bytes) -> None:
+def packet6(source: int, destination: int, next_header: int = 6) -> bytes:
+    ends = b"\xfd" + bytes(14) + b"\x0a", b"\xfd" + bytes(14) + b"\x0b"
+    tcp = struct.pack(">HHIIBBHHH", source, destination, 0, 0, 5 << 4, 0x02, 0, 0, 0)
+    return struct.pack(">IHBB16s16s", 6 << 28, 20, next_header, 64, *ends) + tcp
+
+
+def test_header_of_ipv6_is_read() -> None:
+    assert parse(packet6(1001, 50002)) == Header("fd00::a", "fd00::b", 1001, 50002, opens=True)
+
+
+OTHERS = [
+    packet(1, 2, version=6),
+    packet(1, 2, protocol=17),
+    b"",
+    packet(1, 2)[:30],
+    packet6(1, 2)[:58],
+    packet6(1, 2, 44),
+]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_what_is_not_tcp_is_left_alone(other: bytes) -> None:
     assert parse(other) is None
 
 
