@@ -88,6 +88,8 @@ class Backends:
     """The ring that has the carts, or `mongodb`."""
     cache_replicas: int = 0
     """Of each primary of the cache's cluster."""
+    tls: bool = False
+    """Whether PostgreSQL and the cache speak TLS and nothing else."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,10 @@ class Server(Part):
     user: str
     password: Secret
     sslmode: Literal["prefer", "require", "verify-full"] = "prefer"
-    """libpq's; the certificate authority is libpq's default or $PGSSLROOTCERT."""
+    """libpq's; the certificate authority is `ca_file`, else libpq's default or $PGSSLROOTCERT."""
+    ca_file: Path | None = None
+    """The authority of the servers' certificates; with it, one without such a certificate and its name in it is not
+    spoken to."""
 
 
 class Postgres(Server):

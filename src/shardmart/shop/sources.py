@@ -123,12 +123,14 @@ async def _if_there(asked: Awaitable[Any]) -> Any:
 
 
 def _of_postgres(options: Postgres, product: str, secrets: Path) -> Looked:
-    """psql is in the wheel of the server where PATH has none."""
-    program = shutil.which("psql") or _psql_of_wheel() or "psql"
+    """psql is in the wheel of the server where PATH has none; that one speaks no TLS."""
+    program, authority = shutil.which("psql"), options.ca_file
+    tls = f'PGSSLMODE=verify-full PGSSLROOTCERT="{authority}" ' if authority else ""
+    program = program or (None if tls else _psql_of_wheel()) or "psql"
     query = f"SELECT id, name, category, price_cents FROM products WHERE id = '{product}'"  # noqa: S608 - shown, not run
     command = (
-        f'PGPASSWORD="$(cat {secrets}/shop-catalogue-postgres.password)" {program} -h {options.host} -p {options.port} '
-        f'-U {options.user} {options.database} -c "{query}"'
+        f'PGPASSWORD="$(cat {secrets}/shop-catalogue-postgres.password)" {tls}{program} -h {options.host} '
+        f'-p {options.port} -U {options.user} {options.database} -c "{query}"'
     )
     return Looked(
         PRODUCTS, f"PostgreSQL ({options.flavour})", f"{options.host}:{options.port}/{options.database}", command

@@ -14,6 +14,7 @@ from shardmart.declare import access
 from shardmart.declare.topology import load
 from shardmart.platforms.embedded_shop import configuration, envoy
 from shardmart.shop import settings
+from shardmart.shop.adapters.postgres.connection import encryption
 from shardmart.shop.mail import server as mail
 
 CLUSTER = load(Path(__file__).parents[3] / "inventories" / "topologies" / "shop.yml").resolve()
@@ -121,6 +122,31 @@ def test_of_a_store_on_postgresql_each_service_has_its_own_user_and_only_who_nee
     for service, store in stores.items():
         assert (store.user, store.password) == (f"shop_{service}", f"of-{service}".ljust(40, "x"))
     assert [service for service, one in told.items() if one.mongodb] == ["catalogue", "order"]
+
+
+def test_where_the_cluster_speaks_tls_services_check_what_postgresql_shows_unless_that_is_switched_off(
+    state: Path,
+) -> None:
+    folder = Path(__file__).parents[3] / "inventories" / "topologies"
+    cluster = load(folder / "shop-postgresql.yml").resolve()
+    assert cluster.shop is not None
+    (state / "secrets" / "shop-postgres-order.password").write_text("x" * 40)
+
+    def told(*, tls: bool, ours: bool = True) -> settings.Relational:
+        assert cluster.shop is not None
+        backends = replace(cluster.shop.backends, tls=tls, postgres_is_ours=ours)
+        there = replace(cluster, shop=replace(cluster.shop, backends=backends))
+        file = state / "order.json"
+        write_whole(file, configuration.settings("order", there, state, data=state / "data"))
+        store = settings.load(file).store
+        assert store is not None
+        return store
+
+    spoken, switched_off, foreign = told(tls=True), told(tls=False), told(tls=True, ours=False)
+    assert (spoken.sslmode, spoken.ca_file) == ("verify-full", state / "tls" / "ca.pem")
+    assert (switched_off.sslmode, switched_off.ca_file) == ("prefer", None)
+    assert (foreign.sslmode, foreign.ca_file) == ("require", None), "its authority is not ours"
+    assert encryption(spoken)["sslrootcert"] == str(state / "tls" / "ca.pem")
 
 
 def test_of_a_store_under_patroni_a_service_knows_every_server(state: Path) -> None:

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from shardmart.cluster.shop import Shop
 from shardmart.declare import data_model
@@ -78,8 +78,13 @@ def _relational(state: State, shop: Shop) -> str:
         raise NoShopError(f"the shop in {state.folder} names no PostgreSQL")
     password = quote(state.password("shop-postgres-ledger"), safe="")
     servers = ",".join(server.address for server in shop.postgres_servers)
-    leader = "?target_session_attrs=primary" if shop.postgres_nodes else ""
-    return f"postgresql://{STORE_USER.replace('-', '_')}:{password}@{servers}/{STORE_DATABASE}{leader}"
+    options = {"target_session_attrs": "primary"} if shop.postgres_nodes else {}
+    if shop.backends.tls:
+        options |= {"sslmode": "require"}
+        if shop.backends.postgres_is_ours:
+            options |= {"sslmode": "verify-full", "sslrootcert": str(state.authority), "sslcertmode": "disable"}
+    end = f"?{urlencode(options, quote_via=quote)}" if options else ""
+    return f"postgresql://{STORE_USER.replace('-', '_')}:{password}@{servers}/{STORE_DATABASE}{end}"
 
 
 def _encoded(part: bytes) -> str:

@@ -139,10 +139,10 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
         addresses = ",".join(node.address for node in shop.caches)
         found["redis_url"] = f"redis://{CACHE_USER}:{secrets.get(CACHE)}@{addresses}/0"
     if service == "catalogue" and shop.backends.catalogue == "postgres":
-        found["postgres"] = _postgres(shop) | {"password": secrets.get(CATALOGUE_POSTGRES)}
+        found["postgres"] = _postgres(shop, state) | {"password": secrets.get(CATALOGUE_POSTGRES)}
     if service in EVENT_SERVICES and shop.backends.store == "postgres":
         password = secrets.get(f"{POSTGRES}-{service}")
-        found["store"] = _postgres(shop) | {"user": f"shop_{service}", "password": password}
+        found["store"] = _postgres(shop, state) | {"user": f"shop_{service}", "password": password}
     if service == "notification" and shop.mail:
         place = {"host": shop.mail.host, "port": shop.mail.port}
         found["smtp"] = place | {"user": MAIL_USER, "password": secrets.get(MAIL)}
@@ -167,15 +167,18 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
     return json.dumps(found, indent=1) + "\n"
 
 
-def _postgres(shop: Shop) -> dict[str, Any]:
+def _postgres(shop: Shop, state: Path) -> dict[str, Any]:
     """Where PostgreSQL is: of several servers libpq finds the one that takes writes."""
     servers = shop.postgres_servers
     if not servers:
         raise ValueError("this shop has no PostgreSQL")
-    return {
+    place: dict[str, Any] = {
         "host": ",".join(server.host for server in servers),
         "port": ",".join(str(server.port) for server in servers) if len(servers) > 1 else servers[0].port,
         "flavour": shop.backends.postgres_flavour,
-        # A server elsewhere is asked with TLS or not at all.
-        "sslmode": "prefer" if all(server.host in LOOPBACK for server in servers) else "require",
     }
+    if shop.backends.tls and shop.backends.postgres_is_ours:
+        return place | {"sslmode": "verify-full", "ca_file": str(state / "tls" / "ca.pem")}
+    # A server elsewhere is asked with TLS or not at all; of one that is not ours nobody knows the authority.
+    is_near = all(server.host in LOOPBACK for server in servers)
+    return place | {"sslmode": "prefer" if is_near and not shop.backends.tls else "require"}

@@ -66,6 +66,22 @@ def stopped(part: str, state: Path, deadline: Deadline, *, check_mode: bool = Fa
     return [f"stop {process.name}" for process in running]
 
 
+def refuse_switched_tls(before: Cluster, after: Cluster, state: Path) -> None:
+    """ClusterError when PostgreSQL and the cache of a shop that runs would have to begin or end to speak TLS.
+
+    Services with the old settings would lose both until each is restarted.
+    """
+    if before.shop is None or after.shop is None or before.shop.backends.tls == after.shop.backends.tls:
+        return
+    if running := left_over((), state):
+        spoken = before.shop.backends.tls
+        instead = "" if spoken else ", or say `backends: {tls: false}`"
+        raise ClusterError(
+            f"backends.tls: {running[0].name} runs, of a shop {'with' if spoken else 'without'} TLS to PostgreSQL and "
+            f"the cache, and all must change together: stop them first (playbooks/destroy.yml keeps the data){instead}"
+        )
+
+
 def restart(process: Process, shop: Shop, state: Path, deadline: Deadline) -> None:
     """Restart one process as it is, and wait until it serves again: what a rolling update does to each in turn."""
     _restart(process, {one.name: one for one in shop.instances}.get(process.name), ShopFiles(state), deadline)

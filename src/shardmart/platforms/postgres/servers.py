@@ -85,6 +85,11 @@ class Server:
     """Whether it speaks TLS and nothing else, with the certificate of the cluster in the same state folder."""
 
     @property
+    def switch(self) -> str:
+        """What the topology says for it to speak no TLS."""
+        return f"{'fragments' if self.peers else 'backends'}: {{tls: false}}"
+
+    @property
     def folder(self) -> Path:
         """Its data."""
         return self.host.home / self.name / "data"
@@ -231,7 +236,7 @@ def converge(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool 
     for server in servers:
         server.host.prepare()
         if server.tls:
-            programs.have(server.host.home, server.host.binaries)
+            programs.have(server.host.home, server.host.binaries, server.switch)
         if not server.made:
             server.make()
         outdated, live = server.outdated(), server.running()
