@@ -174,6 +174,11 @@ class Topology(Strict):
                 "backends.tls: there is no certificate while `tls.mode` is disabled: leave it out, or say "
                 "`tls: {mode: requireTLS}`"
             )
+        if self.backends.cache_replicas and self.backends_speak_tls():
+            raise ValueError(
+                "backends.cache_replicas: a replica of the cache copies without TLS, which the cluster speaks: say 0, "
+                "or `backends: {tls: false}`"
+            )
         if self.backends.patroni_nodes and self.backends_speak_tls():
             raise ValueError(
                 "backends.postgres_nodes: servers under Patroni speak no TLS yet, and the cluster does: say 1, or "

@@ -198,7 +198,8 @@ class Settings(Part):
     """Where events are followed; null: in the store."""
     cache: Literal["redis", "redis-cluster", "memory"] = "memory"
     redis_url: str | None = None
-    """Of a cluster with the addresses of its nodes: redis://USER:PASSWORD@HOST:PORT,HOST:PORT,…"""
+    """Of a cluster with the addresses of its nodes: redis://USER:PASSWORD@HOST:PORT,HOST:PORT,…  With TLS
+    rediss://…/0?ssl_ca_certs=FILE, the authority that certificates are checked by."""
     tokens: Tokens
     urls: Urls = Urls()
     instances: dict[str, tuple[Url, ...]] = {}

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pymongo.uri_parser import parse_uri
 
@@ -151,9 +151,11 @@ def _of_mongodb(uri: str, database: str, product: str) -> Looked:
 def _of_redis(url: str, product: str, secrets: Path) -> Looked:
     parts = urlsplit(url)
     user = f"--user {parts.username} " if parts.username else ""
+    authority = parse_qs(parts.query).get("ssl_ca_certs", [""])[0]
+    tls = f'--tls --cacert "{authority}" ' if authority else ""
     command = (
         f'REDISCLI_AUTH="$(cat {secrets}/shop-cache.password)" redis-cli -h {parts.hostname} -p {parts.port} '
-        f"{user}GET stock:{product}"
+        f"{tls}{user}GET stock:{product}"
     )
     return Looked(STOCK, "Redis", f"{parts.hostname}:{parts.port}", command)
 

@@ -243,6 +243,10 @@ def test_backends_speak_tls_where_the_cluster_does_unless_it_is_said(tmp_path: P
             "backends.tls: there is no certificate while `tls.mode` is disabled: leave it out, or say `tls: {mode: req",
         ),
         (
+            "tls: {mode: requireTLS}\nservices: {}\nbackends: {cache: redis-cluster, cache_replicas: 1}\n",
+            "backends.cache_replicas: a replica of the cache copies without TLS, which the cluster speaks: say 0, or ",
+        ),
+        (
             "tls: {mode: requireTLS}\nservices: {}\nbackends: {store: postgres, postgres_nodes: 3}\n",
             "backends.postgres_nodes: servers under Patroni speak no TLS yet, and the cluster does: say 1, or `backen",
         ),

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from shardmart.cluster.shop import Shop
 from shardmart.declare import data_model
 from shardmart.errors import UnreachableError
-from shardmart.platforms.state import State
+from shardmart.platforms.state import State, cache_url
 
 STORE_USER = "shop-ledger"
 """It reads what the services wrote, and changes nothing (declare/access.yml)."""
@@ -51,8 +51,9 @@ class ShopPlace:
         if shop is None:
             raise NoShopError(f"the cluster in {state.folder} has no shop: `make shop` starts one")
         model = data_model.load(shop=True)
-        nodes = ",".join(node.address for node in shop.caches)
-        cache = f"redis://{CACHE_USER}:{state.password('shop-cache')}@{nodes}/0" if nodes else None
+        cache = None
+        if shop.caches:
+            cache = cache_url(shop, CACHE_USER, state.password("shop-cache"), state.authority)
         return cls(
             dict(shop.urls()),
             state.password("shop-tokens"),
