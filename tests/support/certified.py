@@ -17,7 +17,11 @@ def certify(state: Path, authority: certificates.Pair | None = None) -> certific
     signing = authority or certificates.make_authority("test")
     made = certificates.make_server_certificate(signing, ["localhost", "127.0.0.1"], 9)
     (state / "tls").mkdir(exist_ok=True, mode=0o700)
-    for name, content in (("ca.pem", signing.certificate), ("server.pem", made.combined)):
+    for name, content in (
+        ("ca.pem", signing.certificate),
+        ("ca-key.pem", signing.key),
+        ("server.pem", made.combined),
+    ):
         partial = state / "tls" / f".{name}"  # replaced at once, as the role does: who watches reads no half of it
         partial.write_bytes(content)
         partial.replace(state / "tls" / name)

@@ -179,11 +179,6 @@ class Topology(Strict):
                 "backends.cache_replicas: a replica of the cache copies without TLS, which the cluster speaks: say 0, "
                 "or `backends: {tls: false}`"
             )
-        if self.backends.patroni_nodes and self.backends_speak_tls():
-            raise ValueError(
-                "backends.postgres_nodes: servers under Patroni speak no TLS yet, and the cluster does: say 1, or "
-                "`backends: {tls: false}`"
-            )
 
     def backends_speak_tls(self) -> bool:
         """Whether the shop's PostgreSQL and cache speak TLS on this machine."""

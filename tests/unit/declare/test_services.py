@@ -247,10 +247,6 @@ def test_backends_speak_tls_where_the_cluster_does_unless_it_is_said(tmp_path: P
             "backends.cache_replicas: a replica of the cache copies without TLS, which the cluster speaks: say 0, or ",
         ),
         (
-            "tls: {mode: requireTLS}\nservices: {}\nbackends: {store: postgres, postgres_nodes: 3}\n",
-            "backends.postgres_nodes: servers under Patroni speak no TLS yet, and the cluster does: say 1, or `backen",
-        ),
-        (
             "services: {}\nbackends: {store: excel}\n",
             "backends.store: Input should be 'mongodb' or 'postgres', found 'excel'",
         ),

@@ -12,7 +12,9 @@ from shardmart.cluster.host.files import write_whole
 from shardmart.cluster.shop import Instance
 from shardmart.declare import access
 from shardmart.declare.topology import load
-from shardmart.platforms.embedded_shop import configuration, envoy
+from shardmart.platforms.embedded_shop import configuration, envoy, processes
+from shardmart.platforms.embedded_shop.files import ShopFiles
+from shardmart.platforms.shop_nodes import described
 from shardmart.shop import settings
 from shardmart.shop.adapters.postgres.connection import encryption
 from shardmart.shop.mail import server as mail
@@ -169,6 +171,36 @@ def test_a_cache_that_stock_is_read_from_keeps_it_and_one_that_is_a_copy_does_no
     kept = configuration.cache_configuration(node, source, secrets, state).splitlines()
     assert {"appendonly no", "maxmemory-policy allkeys-lru"} <= set(copy)
     assert {"appendonly yes", "maxmemory-policy noeviction"} <= set(kept)
+
+
+def test_a_cache_behind_tls_has_no_port_for_clients_and_services_check_whom_they_reach(state: Path) -> None:
+    cluster = load(Path(__file__).parents[3] / "inventories" / "topologies" / "shop-redis-cluster.yml").resolve()
+    assert cluster.shop is not None
+    (state / "secrets" / "shop-cache-cluster.password").write_text("x" * 40)
+    (state / "tls").mkdir()
+    (state / "tls" / "server.pem").touch()
+    spoken = replace(cluster.shop, backends=replace(cluster.shop.backends, tls=True))
+    file = state / "order.json"
+    write_whole(file, configuration.settings("catalogue", replace(cluster, shop=spoken), state, data=state / "data"))
+    url = settings.load(file).redis_url
+    assert url is not None
+    assert url.startswith("rediss://shop:")
+    assert url.endswith(f"@127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381/0?ssl_ca_certs={state}/tls/ca.pem")
+
+    files = ShopFiles(state)
+    servers = processes.cache_processes(spoken, files, "valkey-server")
+    for node, server in zip(spoken.caches, servers, strict=True):
+        lines = (server.configuration or "").splitlines()
+        assert {"port 0", "unixsocketperm 600", f"cluster-announce-port {node.port}"} <= set(lines)
+        assert server.unix_socket == files.socket(node.name)
+    listeners = json.loads(processes.cache_tls_process(spoken, files, "envoy").configuration or "")["static_resources"]
+    assert [one["address"]["socket_address"]["port_value"] for one in listeners["listeners"]] == [6379, 6380, 6381]
+    assert all("transport_socket" in chain for one in listeners["listeners"] for chain in one["filter_chains"])
+    assert [node.group for node in described(replace(cluster, shop=spoken)) if "cache" in node.name] == [
+        *("cache", "cache", "cache"),
+        "tls-cache",
+    ], "what is said of the cache means its servers"
+    assert cluster.shop.cache_tls is None
 
 
 def test_of_a_cache_that_is_a_cluster_services_know_every_node_and_not_what_forms_it(state: Path) -> None:

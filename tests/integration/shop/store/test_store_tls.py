@@ -14,6 +14,7 @@ import pytest
 from shardmart.cluster.host import certificates
 from shardmart.cluster.protocol.connection import Deadline
 from shardmart.platforms import postgres
+from shardmart.platforms.postgres import programs
 from shardmart.shop.adapters.postgres.connection import connect, encryption
 from shardmart.shop.adapters.postgres.store import pool_of
 from shardmart.shop.settings import Relational
@@ -73,6 +74,33 @@ def test_a_server_of_another_authority_or_name_is_not_spoken_to(store: RunningPo
             host="other.example", hostaddr=postgres.HOST, port=store.server.port, user=ALL, dbname="shop",
             password=store.passwords[ALL], **encryption(store.options()),
         )  # fmt: skip
+
+
+def test_the_tools_that_patroni_calls_speak_tls_and_check_whom_they_reach(store: RunningPostgres) -> None:
+    host = store.server.host
+    programs.have_tools(host.home, host.program("pg_basebackup").parents[1])
+    good, bad = host.home / "good.pem", host.home / "bad.pem"
+    for file, content in ((good, store.authority), (bad, stranger(host.state))):
+        assert content
+        file.write_bytes(content.read_bytes())
+        host.own(file)
+
+    def asked(tool: str, more: str) -> str:
+        at = f"host={postgres.HOST} port={store.server.port} user={ALL} password={store.passwords[ALL]} dbname=shop"
+        command = {
+            "pg_basebackup": ["--pgdata", str(host.home / "copy"), "--dbname"],
+            "pg_rewind": ["--dry-run", "--target-pgdata", str(store.server.folder), "--source-server"],
+        }[tool]
+        done = host.run([str(programs.tools(host.home) / tool), *command, f"{at} {more}"])
+        assert done.returncode == 1
+        return done.stderr
+
+    checked = "sslcertmode=disable sslmode=verify-full sslrootcert="
+    assert "no pg_hba.conf entry for replication" in asked("pg_basebackup", "sslmode=disable")
+    assert "SSL encryption" in asked("pg_basebackup", f"{checked}{good}"), "it may not replicate, but it came by TLS"
+    assert "certificate verify failed" in asked("pg_basebackup", f"{checked}{bad}")
+    assert "certificate verify failed" in asked("pg_rewind", f"{checked}{bad}")
+    assert host.run([str(programs.tools(host.home) / "pg_controldata"), str(store.server.folder)]).returncode == 0
 
 
 def test_a_renewed_certificate_is_served_without_a_restart(
