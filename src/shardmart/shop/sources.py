@@ -125,7 +125,9 @@ async def _if_there(asked: Awaitable[Any]) -> Any:
 def _of_postgres(options: Postgres, product: str, secrets: Path) -> Looked:
     """psql is in the wheel of the server where PATH has none; that one speaks no TLS."""
     program, authority = shutil.which("psql"), options.ca_file
-    tls = f'PGSSLMODE=verify-full PGSSLROOTCERT="{authority}" ' if authority else ""
+    tls = f"PGSSLMODE={options.sslmode} " if options.sslmode != "prefer" else ""
+    if authority:
+        tls = f'PGSSLMODE=verify-full PGSSLROOTCERT="{authority}" '
     program = program or (None if tls else _psql_of_wheel()) or "psql"
     query = f"SELECT id, name, category, price_cents FROM products WHERE id = '{product}'"  # noqa: S608 - shown, not run
     command = (

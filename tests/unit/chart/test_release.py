@@ -26,6 +26,7 @@ EMBEDDED_ONLY = {
     FOLDER / "shop-patroni.yml": "store",
     FOLDER / "shop-postgresql.yml": "store",
     FOLDER / "shop-redis-cluster.yml": "cache",
+    FOLDER / "shop-tls.yml": "store",
 }
 """The key that Kubernetes refuses in each."""
 TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted(set(FOLDER.glob("*.yml")) - set(EMBEDDED_ONLY))]

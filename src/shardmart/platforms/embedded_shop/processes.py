@@ -5,6 +5,7 @@ Everything lies in the folder `shop` of the state folder: configuration, data, l
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -49,13 +50,21 @@ def cache_tls_process(shop: Shop, files: ShopFiles, program: str) -> Process:
     """The Envoy in front of the cache.  PlatformError where there is no certificate."""
     if shop.cache_tls is None:
         raise ValueError("this shop's cache speaks no TLS")
-    if not (certificate := files.certificates / "server.pem").exists():
-        raise PlatformError(
-            f"{certificate} is missing: the cluster's playbook makes it (`make up`, with the topology that it has)"
-        )
+    _certificate(files)
     file = files.configuration(shop.cache_tls.name) / cache_tls.BOOTSTRAP
     text = _of_cache_tls(shop, files)[cache_tls.BOOTSTRAP]
     return _process(shop.cache_tls, files, _envoy(program, file), file, text)
+
+
+def _certificate(files: ShopFiles) -> bytes:
+    """PlatformError where there is none."""
+    file = files.certificates / "server.pem"
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise PlatformError(
+            f"{file} is missing: the cluster's playbook makes it (`make up`, with the topology that it has)"
+        ) from None
 
 
 def cache_tls_files(shop: Shop, files: ShopFiles) -> dict[Path, str]:
@@ -80,10 +89,12 @@ def broker_processes(cluster: Cluster, files: ShopFiles) -> list[Process]:
         raise PlatformError("this shop has Kafka's brokers, and nobody said where its programs are")
     passwords = broker_passwords(Secrets(files.state / "secrets"))
     tls = files.state / "tls" if cluster.tls.spoken else None
+    # A broker reads its certificate at its start and never again: a renewed one is a changed configuration.
+    read = f"# With the certificate {hashlib.sha256(_certificate(files)).hexdigest()}\n" if tls else ""
     made = []
     for broker in shop.kafka:
         file = files.configuration(f"{broker.name}.properties")
-        text = brokers.settings(shop, broker.name, files.data(broker.name), passwords, tls)
+        text = brokers.settings(shop, broker.name, files.data(broker.name), passwords, tls) + read
         made.append(_process(broker, files, brokers.invocation(files.kafka_jars, file), file, text, data=True))
     return made
 
