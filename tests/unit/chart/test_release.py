@@ -38,6 +38,12 @@ def laptop(declared: topology.Topology) -> Cluster:
     return release.describe(chart.document(chart.chart_values(declared), SHOP))
 
 
+def test_tls_that_the_chart_has_not_is_refused_and_not_left_out() -> None:
+    declared = topology.load(FOLDER / "tls.yml").model_dump() | {"services": {}, "backends": {"tls": True}}
+    with pytest.raises(topology.TopologyError, match=r"^backends\.tls: on Kubernetes the shop's cache speaks no TLS"):
+        chart.chart_values(topology.parse(declared, "test"))
+
+
 @each_topology
 def test_kubernetes_and_embedded_differ_only_in_where_servers_are(file: Path) -> None:
     declared = topology.load(file)

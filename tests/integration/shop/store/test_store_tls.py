@@ -86,7 +86,7 @@ def test_the_tools_that_patroni_calls_speak_tls_and_check_whom_they_reach(store:
         host.own(file)
 
     def asked(tool: str, more: str) -> str:
-        at = f"host={postgres.HOST} port={store.server.port} user={ALL} password={store.passwords[ALL]} dbname=shop"
+        at = f"host={postgres.HOST} port={store.server.port} user={ALL} dbname=shop"
         command = {
             "pg_basebackup": ["--pgdata", str(host.home / "copy"), "--dbname"],
             "pg_rewind": ["--dry-run", "--target-pgdata", str(store.server.folder), "--source-server"],
