@@ -13,7 +13,7 @@ description:
     mode it is the first, too.
   - Fails, and names the key of the topology, when the file describes this same cluster with what cannot change while
     there is data, addresses of members and names of sets; and when TLS is switched on or off for servers of this
-    machine that run.
+    machine that run, or for the PostgreSQL and the cache of a shop that runs.
   - Fails, and names the folder and what lies there, when it holds another cluster.
 attributes:
   check_mode: {support: full, description: Says whether it would be written.}
@@ -48,6 +48,7 @@ from ansible.module_utils.shardmart.cluster.errors import ClusterError
 from ansible.module_utils.shardmart.cluster.host import occupant
 from ansible.module_utils.shardmart.cluster.host.files import write_whole
 from ansible.module_utils.shardmart.platforms import embedded
+from ansible.module_utils.shardmart.platforms.embedded_shop import converge as shop
 from ansible.module_utils.shardmart.platforms.platform import PlatformError
 
 
@@ -73,6 +74,7 @@ def main():
         before = file.read_text() if file.exists() else ""
         if there := known(before):
             unchangeable.refuse_changes(there, cluster, moves_store=module.params["moves_store"])
+            shop.refuse_switched_tls(there, cluster, file.parent)
         embedded.refuse_other_tls(cluster, file.parent)
         embedded.refuse_missing_packages(cluster)
         if says(before) == json.loads(after):

@@ -11,6 +11,8 @@ description:
     others follow. They survive the play. What died is started again, and Patroni has it follow.
   - PostgreSQL and Patroni come from the lock file, etcd from PATH, else Go builds it from pinned modules. Where the
     play is root, all run as another user.
+  - Where the shop's backends speak TLS, PostgreSQL is a build with OpenSSL, which Maven fetches, held to its hash. A
+    renewed certificate is read without a restart.
   - Without such servers in the description, what an earlier one had is stopped.
 attributes:
   check_mode: {support: full, description: Says what would be made, started or stopped.}

@@ -72,7 +72,7 @@ def read(state: State) -> dict[str, Any]:
     monitor = Credentials("monitor", state.folder / "secrets" / "monitor.password", tls=tls)
     facts = gather(platform.cluster, router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
     if platform.cluster.shop:
-        facts["shop"] = shop.gather(platform.cluster.shop)
+        facts["shop"] = shop.gather(platform.cluster.shop, state.authority)
         facts["problems"] += facts["shop"]["problems"]
     return facts
 

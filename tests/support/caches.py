@@ -14,15 +14,17 @@ import redis
 from redis.crc import key_slot
 
 from shardmart.cluster.description import Cluster
-from shardmart.cluster.host.processes import Process, start, stop, wait_until_listening
+from shardmart.cluster.host.processes import Process, start, wait_until_listening
 from shardmart.cluster.protocol.connection import Deadline
 from shardmart.cluster.shop import Backends, Instance, Shop
 from shardmart.platforms.embedded_shop import converge, programs
 from shardmart.platforms.embedded_shop.configuration import CACHE, CACHE_ADMINISTRATOR, CACHE_CLUSTER
 from shardmart.platforms.embedded_shop.files import ShopFiles
-from shardmart.platforms.embedded_shop.processes import cache_processes
+from shardmart.platforms.embedded_shop.processes import cache_processes, cache_tls_process
+from shardmart.platforms.state import cache_url
 from shardmart.shop.adapters.redis_cache import RedisCache
 from shardmart.shop.adapters.redis_cluster import RedisClusterCache
+from tests.support.certified import certify
 from tests.support.clusters import free_ports, small_topology
 from tests.support.shops import wait_until
 
@@ -51,8 +53,17 @@ class RunningCache:
     @property
     def url(self) -> str:
         """The one of services."""
-        nodes = ",".join(node.address for node in self.shop.caches)
-        return f"redis://shop:{self.secret(CACHE)}@{nodes}/0"
+        return cache_url(self.shop, "shop", self.secret(CACHE), self.state / "tls" / "ca.pem")
+
+    @property
+    def tls(self) -> dict[str, Any]:
+        """What a client of redis-py says of it."""
+        return {"ssl": True, "ssl_ca_certs": str(self.state / "tls" / "ca.pem")} if self.shop.cache_tls else {}
+
+    def reader(self, node: Instance, **login: Any) -> Any:
+        """A connection to one node; without `login` as a service."""
+        login = login or {"username": "shop", "password": self.secret(CACHE)}
+        return redis.Redis(host=node.host, port=node.port, **self.tls, **login)
 
     def client(self) -> RedisCache | RedisClusterCache:
         """As a service has it."""
@@ -64,9 +75,14 @@ class RunningCache:
         return converge.started("cache", self.cluster, self.state, Deadline(SECONDS), check_mode=check_mode)
 
     def process(self, name: str) -> Process:
-        """A server as a process."""
-        found = cache_processes(self.shop, ShopFiles(self.state), programs.cache_server())
-        return next(one for one in found if one.name == name)
+        """A server, or what speaks TLS for it, as a process."""
+        return next(one for one in self.processes() if one.name == name)
+
+    def processes(self) -> list[Process]:
+        """All of them."""
+        files = ShopFiles(self.state)
+        servers = cache_processes(self.shop, files, programs.cache_server())
+        return servers + ([cache_tls_process(self.shop, files, programs.envoy())] if self.shop.cache_tls else [])
 
     def kill(self, *names: str) -> None:
         """SIGKILL."""
@@ -82,14 +98,14 @@ class RunningCache:
 
     def stop(self) -> None:
         """End all."""
-        stop(cache_processes(self.shop, ShopFiles(self.state), programs.cache_server()))
+        converge.stopped("cache", self.state, Deadline(SECONDS))
 
     def administrator(self, name: str) -> Any:
         """A connection of the cluster's administrator to one node."""
         node = next(one for one in self.shop.caches if one.name == name)
         return redis.Redis(
             host=node.host, port=node.port, username=CACHE_ADMINISTRATOR, password=self.secret(CACHE_CLUSTER),
-            decode_responses=True, socket_timeout=SECONDS,
+            decode_responses=True, socket_timeout=SECONDS, **self.tls,
         )  # fmt: skip
 
     def rows(self, name: str) -> list[list[str]]:
@@ -129,16 +145,18 @@ class RunningCache:
 
 
 @contextlib.contextmanager
-def running_cache(folder: Path, kind: str, replicas: int = 0) -> Iterator[RunningCache]:
+def running_cache(folder: Path, kind: str, replicas: int = 0, *, tls: bool = False) -> Iterator[RunningCache]:
     """A cache of this kind (`redis`, `redis-cluster`) in a folder of its own."""
     (folder / "secrets").mkdir(parents=True)
+    if tls:
+        certify(folder)
     for name in (CACHE, CACHE_CLUSTER):
         (folder / "secrets" / f"{name}.password").write_text(secrets.token_hex(20) + "\n")
     count = 3 * (1 + replicas) if kind == "redis-cluster" else 0
     first = free_ports(10 + max(count, 1))[0]
     nodes = tuple(Instance(f"cache-{n + 1}", "127.0.0.1", first + n) for n in range(count))
     one = None if nodes else Instance("cache-1", "127.0.0.1", first)
-    shop = Shop((), Backends(cache=kind, cache_replicas=replicas), cache=one, cache_nodes=nodes)
+    shop = Shop((), Backends(cache=kind, cache_replicas=replicas, tls=tls), cache=one, cache_nodes=nodes)
     made = RunningCache(folder, replace(small_topology(), shop=shop))
     try:
         made.converge()

@@ -71,9 +71,15 @@ class RunningPostgres:
     server: postgres.Server
     passwords: dict[str, str]
 
+    @property
+    def authority(self) -> Path | None:
+        """Where the authority of its certificate is; None where it speaks no TLS."""
+        return self.server.host.state / "tls" / "ca.pem" if self.server.tls else None
+
     def options(self, user: str = ALL, **more: Any) -> Relational:
         """How a user reaches the store."""
         document = {"port": self.server.port, "user": user, "password": self.passwords[user]}
+        document |= {"ca_file": self.authority}
         return Relational.model_validate(document | more)
 
     def sql(self) -> psycopg.Connection[Any]:
@@ -126,16 +132,16 @@ class RunningPostgres:
 
 
 @contextmanager
-def running_postgres(folder: Path) -> Iterator[RunningPostgres]:
-    """A server with the store's tables; removed at the end."""
+def running_postgres(folder: Path, *, tls: bool = False) -> Iterator[RunningPostgres]:
+    """A server with the store's tables; removed at the end.  For `tls` its certificate is in `folder`/tls."""
     with postgres_home("store"):
         (port,) = free_ports(1)
         password = folder / "administrator.password"
         password.touch(mode=0o600)
         password.write_text(secrets.token_hex(20))
-        server = postgres.Server("store", port, "postgres", password, postgres.Host(folder), peers=False)
+        server = postgres.Server("store", port, "postgres", password, postgres.Host(folder), peers=False, tls=tls)
         try:
-            postgres.converge([server], Deadline(120))
+            postgres.converge([server], Deadline(400 if tls else 120))  # Maven may have to fetch it
             made = RunningPostgres(server, {user: secrets.token_hex(20) for user in (*RIGHTS, ALL)})
             made.prepare()
             yield made

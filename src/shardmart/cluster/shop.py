@@ -7,7 +7,7 @@ pod of a service; nothing here starts one or talks to one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 BALANCED = ("catalogue", "order", "inventory", "payment", "notification")
@@ -88,6 +88,8 @@ class Backends:
     """The ring that has the carts, or `mongodb`."""
     cache_replicas: int = 0
     """Of each primary of the cache's cluster."""
+    tls: bool = False
+    """Whether PostgreSQL and the cache speak TLS and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,22 @@ class Shop:
         return (self.cache,) if self.cache else self.cache_nodes
 
     @property
+    def cache_tls(self) -> Instance | None:
+        """What speaks TLS for the cache, at the addresses of its servers; None where they are spoken to as they are."""
+        if not self.backends.tls or not self.caches:
+            return None
+        return replace(self.caches[0], name="tls-cache-1")  # it has a port for each; the first stands for it
+
+    @property
     def instances(self) -> tuple[Instance, ...]:
         """Every instance of every service, in order."""
         return tuple(instance for service in self.services for instance in service.instances)
 
     @property
     def processes(self) -> tuple[Instance, ...]:
-        """All that runs: the cache, the brokers, the mail server, the instances, the load balancer."""
-        return tuple(one for one in (*self.caches, *self.kafka, self.mail, *self.instances, self.load_balancer) if one)
+        """All that runs: the cache, its TLS, the brokers, the mail server, the instances, the load balancer."""
+        cache = (*self.caches, self.cache_tls)
+        return tuple(one for one in (*cache, *self.kafka, self.mail, *self.instances, self.load_balancer) if one)
 
     def service(self, name: str) -> Service | None:
         """The service called `name`, None when there is none."""

@@ -95,6 +95,8 @@ CACHE_PRIMARIES = 3
 class Backends(_Strict):
     """What the services keep their data in; the first of each is what needs nothing more."""
 
+    tls: bool | None = None
+    """Whether PostgreSQL and the cache speak TLS and nothing else; as the cluster does unless it is said."""
     store: Literal["mongodb", "postgres"] = "mongodb"
     """Where orders, stock, payments, notifications and events are."""
     event_log: Literal["mongodb", "kafka"] = "mongodb"
@@ -219,10 +221,10 @@ class Backends(_Strict):
                 yield "backends.kafka_port", self.kafka_port + n + CONTROLLER_PORTS
 
 
-def describe(services: Services, backends: Backends, carts: str = MONGODB) -> shop.Shop:
+def describe(services: Services, backends: Backends, carts: str = MONGODB, *, tls: bool = False) -> shop.Shop:
     """The shop on the embedded platform: every process on this machine's loopback.
 
-    `carts` is the ring that has the carts, or `mongodb`.
+    `carts` is the ring that has the carts, or `mongodb`; `tls` is whether the backends speak it.
     """
 
     def instance(name: str, port: int) -> Instance:
@@ -251,6 +253,7 @@ def describe(services: Services, backends: Backends, carts: str = MONGODB) -> sh
             postgres_is_ours=backends.postgres_host is None,
             carts=carts,
             cache_replicas=backends.cache_replicas,
+            tls=tls,
         ),
         cache=instance("cache-1", backends.cache_port) if backends.cache == "redis" else None,
         cache_nodes=tuple(instance(f"cache-{n + 1}", backends.cache_port + n) for n in range(backends.cache_nodes)),

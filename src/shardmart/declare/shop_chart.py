@@ -83,3 +83,5 @@ def _refuse(topology: Topology) -> None:
             raise TopologyError(f"backends.{key}: on Kubernetes the shop has mongodb only")
     if topology.backends.cache == REDIS_CLUSTER:
         raise TopologyError("backends.cache: on Kubernetes the shop has redis or memory")
+    if topology.backends.tls:
+        raise TopologyError("backends.tls: on Kubernetes the shop's cache speaks no TLS: leave it out")

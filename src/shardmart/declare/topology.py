@@ -136,6 +136,7 @@ class Topology(Strict):
         if self.backends.carts not in (None, MONGODB, *(ring.name for ring in self.rings)):
             known = ", ".join([*(ring.name for ring in self.rings), MONGODB])
             raise ValueError(f"backends.carts: there is no ring {self.backends.carts!r} in `rings`, it may be {known}")
+        self._refuse_what_tls_excludes()
         _refuse_duplicates("port", self._ports())
         names = ((f"{key}.name", name) for key, name, _ in self._ring_servers())
         _refuse_duplicates("member name", chain(self._member_names(), names))
@@ -166,6 +167,22 @@ class Topology(Strict):
         if self.services is not None:
             yield from self.services.ports()
             yield from self.backends.ports()
+
+    def _refuse_what_tls_excludes(self) -> None:
+        if self.backends.tls and self.tls.mode == DISABLED:
+            raise ValueError(
+                "backends.tls: there is no certificate while `tls.mode` is disabled: leave it out, or say "
+                "`tls: {mode: requireTLS}`"
+            )
+        if self.backends.cache_replicas and self.backends_speak_tls():
+            raise ValueError(
+                "backends.cache_replicas: a replica of the cache copies without TLS, which the cluster speaks: say 0, "
+                "or `backends: {tls: false}`"
+            )
+
+    def backends_speak_tls(self) -> bool:
+        """Whether the shop's PostgreSQL and cache speak TLS on this machine."""
+        return self.tls.mode != DISABLED if self.backends.tls is None else self.backends.tls
 
     def carts(self) -> str:
         """The ring that has the shop's carts, or `mongodb`."""
@@ -218,7 +235,9 @@ class Topology(Strict):
             tls=TlsSettings()
             if self.tls.mode == DISABLED
             else TlsSettings(self.tls.mode, tuple(dict.fromkeys(names)), self.tls.validity_days, self.tls.renew_days),
-            shop=describe_shop(self.services, self.backends, self.carts()) if self.services is not None else None,
+            shop=None
+            if self.services is None
+            else describe_shop(self.services, self.backends, self.carts(), tls=self.backends_speak_tls()),
         )
 
 

@@ -1,7 +1,7 @@
 """The shop's processes as nodes of role SERVICE: as the description has them, or which pods they are at the moment.
 
-A node's group is its service, or what else it is: `cache`, `brokers`, `mail`, `load-balancer`.  Nothing here talks to
-anybody.
+A node's group is its service, or what else it is: `cache`, `tls-cache`, `brokers`, `mail`, `load-balancer`.  Nothing
+here talks to anybody.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from ..cluster.description import Cluster, Node, Pod, Role
 from ..cluster.shop import Instance, Shop
 
 CACHE, BROKERS, MAIL, LOAD_BALANCER = "cache", "brokers", "mail", "load-balancer"
+CACHE_TLS = "tls-cache"
 Object = Mapping[str, Any]
 """An object of Kubernetes, as its API shows it."""
 
@@ -23,7 +24,8 @@ def described(cluster: Cluster) -> list[Node]:
     if shop is None:
         return []
     groups = {one.name: CACHE for one in shop.caches} | {one.name: BROKERS for one in shop.kafka}
-    groups |= {one.name: group for one, group in ((shop.mail, MAIL), (shop.load_balancer, LOAD_BALANCER)) if one}
+    alone = ((shop.cache_tls, CACHE_TLS), (shop.mail, MAIL), (shop.load_balancer, LOAD_BALANCER))
+    groups |= {one.name: group for one, group in alone if one}
     groups |= {instance.name: service.name for service in shop.services for instance in service.instances}
     return [Node(one.name, Role.SERVICE, groups[one.name], one.host, one.port) for one in shop.processes]
 

@@ -11,10 +11,11 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote_plus
+from urllib.parse import quote, quote_plus
 
 from ..cluster import description
 from ..cluster.description import Cluster
+from ..cluster.shop import Shop
 from ..declare import release
 from ..errors import UnreachableError
 from .platform import play_of
@@ -100,6 +101,14 @@ def uri_of(cluster: Cluster, user: str, password: str, authority: Path | None) -
     routers = ",".join(router.address for router in cluster.routers)
     tls = f"&tls=true&tlsCAFile={quote_plus(str(authority))}" if authority else ""
     return f"mongodb://{user}:{quote_plus(password)}@{routers}/?authSource=admin{tls}"
+
+
+def cache_url(shop: Shop, user: str, password: str, authority: Path | None) -> str:
+    """Where the shop's cache is, every node of a cluster; `authority` is used where it speaks TLS.  It holds the
+    password."""
+    nodes = ",".join(node.address for node in shop.caches)
+    scheme, end = ("rediss", f"?ssl_ca_certs={quote(str(authority))}") if shop.backends.tls else ("redis", "")
+    return f"{scheme}://{user}:{password}@{nodes}/0{end}"
 
 
 def resolve_uri(uri: str | None = None, uri_file: Path | None = None, *, user: str, state: Path | None = None) -> str:

@@ -79,7 +79,10 @@ class Server(Part):
     user: str
     password: Secret
     sslmode: Literal["prefer", "require", "verify-full"] = "prefer"
-    """libpq's; the certificate authority is libpq's default or $PGSSLROOTCERT."""
+    """libpq's; the certificate authority is `ca_file`, else libpq's default or $PGSSLROOTCERT."""
+    ca_file: Path | None = None
+    """The authority of the servers' certificates; with it, one without such a certificate and its name in it is not
+    spoken to."""
 
 
 class Postgres(Server):
@@ -195,7 +198,8 @@ class Settings(Part):
     """Where events are followed; null: in the store."""
     cache: Literal["redis", "redis-cluster", "memory"] = "memory"
     redis_url: str | None = None
-    """Of a cluster with the addresses of its nodes: redis://USER:PASSWORD@HOST:PORT,HOST:PORT,…"""
+    """Of a cluster with the addresses of its nodes: redis://USER:PASSWORD@HOST:PORT,HOST:PORT,…  With TLS
+    rediss://…/0?ssl_ca_certs=FILE, the authority that certificates are checked by."""
     tokens: Tokens
     urls: Urls = Urls()
     instances: dict[str, tuple[Url, ...]] = {}

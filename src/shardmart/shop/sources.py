@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pymongo.uri_parser import parse_uri
 
@@ -123,12 +123,16 @@ async def _if_there(asked: Awaitable[Any]) -> Any:
 
 
 def _of_postgres(options: Postgres, product: str, secrets: Path) -> Looked:
-    """psql is in the wheel of the server where PATH has none."""
-    program = shutil.which("psql") or _psql_of_wheel() or "psql"
+    """psql is in the wheel of the server where PATH has none; that one speaks no TLS."""
+    program, authority = shutil.which("psql"), options.ca_file
+    tls = f"PGSSLMODE={options.sslmode} " if options.sslmode != "prefer" else ""
+    if authority:
+        tls = f'PGSSLMODE=verify-full PGSSLROOTCERT="{authority}" '
+    program = program or (None if tls else _psql_of_wheel()) or "psql"
     query = f"SELECT id, name, category, price_cents FROM products WHERE id = '{product}'"  # noqa: S608 - shown, not run
     command = (
-        f'PGPASSWORD="$(cat {secrets}/shop-catalogue-postgres.password)" {program} -h {options.host} -p {options.port} '
-        f'-U {options.user} {options.database} -c "{query}"'
+        f'PGPASSWORD="$(cat {secrets}/shop-catalogue-postgres.password)" {tls}{program} -h {options.host} '
+        f'-p {options.port} -U {options.user} {options.database} -c "{query}"'
     )
     return Looked(
         PRODUCTS, f"PostgreSQL ({options.flavour})", f"{options.host}:{options.port}/{options.database}", command
@@ -149,9 +153,11 @@ def _of_mongodb(uri: str, database: str, product: str) -> Looked:
 def _of_redis(url: str, product: str, secrets: Path) -> Looked:
     parts = urlsplit(url)
     user = f"--user {parts.username} " if parts.username else ""
+    authority = parse_qs(parts.query).get("ssl_ca_certs", [""])[0]
+    tls = f'--tls --cacert "{authority}" ' if authority else ""
     command = (
         f'REDISCLI_AUTH="$(cat {secrets}/shop-cache.password)" redis-cli -h {parts.hostname} -p {parts.port} '
-        f"{user}GET stock:{product}"
+        f"{tls}{user}GET stock:{product}"
     )
     return Looked(STOCK, "Redis", f"{parts.hostname}:{parts.port}", command)
 

@@ -26,9 +26,10 @@ pytestmark = pytest.mark.integration
 PRODUCTS = [f"{n:024x}" for n in range(60)]
 
 
-@pytest.fixture(scope="module", params=["redis", "redis-cluster"])
+@pytest.fixture(scope="module", params=["redis", "redis-cluster", "redis by TLS", "redis-cluster by TLS"])
 def cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCache]:
-    with running_cache(tmp_path_factory.mktemp("cache"), request.param) as running:
+    kind, _, tls = request.param.partition(" by ")
+    with running_cache(tmp_path_factory.mktemp("cache"), kind, tls=bool(tls)) as running:
         yield running
 
 
@@ -98,7 +99,7 @@ def test_an_older_value_never_replaces_a_newer_one(cache: RunningCache) -> None:
 
 def test_a_message_reaches_whoever_listens_on_any_node(cache: RunningCache) -> None:
     node = cache.shop.caches[-1]
-    with redis.Redis(port=node.port, username="shop", password=cache.secret("shop-cache")) as reader:
+    with cache.reader(node) as reader:
         listening = reader.pubsub()
         listening.subscribe(LOW_STOCK_CHANNEL)
         subscribed = wait_until(lambda: listening.get_message(timeout=1), "to be a subscriber", SECONDS)
@@ -111,11 +112,11 @@ def test_a_message_reaches_whoever_listens_on_any_node(cache: RunningCache) -> N
 
 def test_services_may_neither_empty_nor_rebuild_it(cache: RunningCache) -> None:
     node = cache.shop.caches[0]
-    with redis.Redis(port=node.port, username="shop", password=cache.secret("shop-cache")) as known:
+    with cache.reader(node) as known:
         for words in (("FLUSHALL",), ("CLUSTER", "FORGET", "x" * 40), ("CONFIG", "GET", "*")):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 known.execute_command(*words)
-    with redis.Redis(port=node.port) as stranger, pytest.raises(redis.AuthenticationError):
+    with cache.reader(node, username=None) as stranger, pytest.raises(redis.AuthenticationError):
         stranger.get(f"stock:{PRODUCTS[0]}")
 
 

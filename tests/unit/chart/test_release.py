@@ -26,6 +26,7 @@ EMBEDDED_ONLY = {
     FOLDER / "shop-patroni.yml": "store",
     FOLDER / "shop-postgresql.yml": "store",
     FOLDER / "shop-redis-cluster.yml": "cache",
+    FOLDER / "shop-tls.yml": "store",
 }
 """The key that Kubernetes refuses in each."""
 TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted(set(FOLDER.glob("*.yml")) - set(EMBEDDED_ONLY))]
@@ -35,6 +36,12 @@ SHOP = Release("shop", "shopping", "shop")
 
 def laptop(declared: topology.Topology) -> Cluster:
     return release.describe(chart.document(chart.chart_values(declared), SHOP))
+
+
+def test_tls_that_the_chart_has_not_is_refused_and_not_left_out() -> None:
+    declared = topology.load(FOLDER / "tls.yml").model_dump() | {"services": {}, "backends": {"tls": True}}
+    with pytest.raises(topology.TopologyError, match=r"^backends\.tls: on Kubernetes the shop's cache speaks no TLS"):
+        chart.chart_values(topology.parse(declared, "test"))
 
 
 @each_topology

@@ -91,7 +91,8 @@ def test_no_command_line_configuration_or_environment_holds_a_secret(tmp_path: P
 
 def test_without_tls_nothing_mentions_it() -> None:
     for process in embedded.processes(CLUSTER, Path("/state"), {"mongod": "/m/mongod", "mongos": None}):
-        assert "tls" not in (process.configuration or "") + " ".join(process.command).lower()
+        # Without the program: its folder may be called anything.
+        assert "tls" not in (process.configuration or "") + " ".join(process.command[1:]).lower()
 
 
 @pytest.mark.parametrize("mongos", ["/m/mongos", None])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import pytest
 
 from shardmart.cluster.converge.unchangeable import refuse_changes
 from shardmart.cluster.errors import ClusterError
+from shardmart.cluster.host.processes import Process, remember
 from shardmart.declare import chart, release, topology
 from shardmart.platforms import embedded
+from shardmart.platforms.embedded_shop import converge
 from tests.support.modules import run_module
 
 DECLARED: dict[str, Any] = {
@@ -113,6 +117,30 @@ def test_one_server_of_the_store_does_not_become_three_nor_three_one(tmp_path: P
     with pytest.raises(ClusterError, match=r"^backends\.postgres_nodes: the shop's orders are on 3 of .* says 1: they"):
         refuse_changes(three, one)
     refuse_changes(three, three)
+
+
+def test_tls_of_what_a_shop_that_runs_asks_is_not_switched(tmp_path: Path) -> None:
+    plain = shop(tmp_path, store="postgres").resolve()
+    assert plain.shop
+    spoken = replace(plain, shop=replace(plain.shop, backends=replace(plain.shop.backends, tls=True)))
+    converge.refuse_switched_tls(plain, spoken, tmp_path)  # nothing runs
+    folder = tmp_path / "shop" / "run"
+    folder.mkdir(parents=True)
+    command = (sys.executable, "-c", "import sys; sys.stdin.read()", "--config", str(tmp_path / "cache-1.conf"))
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as running:
+        process = Process("cache-1", command, "", 0, command[-1], folder / "cache-1.pid", tmp_path / "cache-1.log")
+        process.pid_file.write_text(f"{running.pid}\n")
+        remember(process)
+        with pytest.raises(
+            ClusterError, match=r"^backends\.tls: cache-1 runs, of a shop without TLS .*`backends: {tls"
+        ):
+            converge.refuse_switched_tls(plain, spoken, tmp_path)
+        with pytest.raises(
+            ClusterError, match=r"^backends\.tls: cache-1 runs, of a shop with TLS .* keeps the data\)$"
+        ):
+            converge.refuse_switched_tls(spoken, plain, tmp_path)
+        converge.refuse_switched_tls(spoken, spoken, tmp_path)
+        running.communicate()
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,21 @@ def test_a_description_of_version_2_is_still_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("services: {}\n", False),
+        ("tls: {mode: requireTLS}\nservices: {}\n", True),
+        ("tls: {mode: requireTLS}\nservices: {}\nbackends: {tls: false}\n", False),
+        ("services: {}\nbackends: {tls: false}\n", False),
+    ],
+)
+def test_backends_speak_tls_where_the_cluster_does_unless_it_is_said(tmp_path: Path, text: str, spoken: bool) -> None:
+    shop = load(written(tmp_path, text)).resolve().shop
+    assert shop is not None
+    assert shop.backends.tls is spoken
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("services: {orders: {}}\n", "services.orders: unknown key, there are catalogue, order, inventory, paym"),
@@ -222,6 +237,14 @@ def test_a_description_of_version_2_is_still_read() -> None:
         (
             "services: {}\nbackends: {mail_port: 3001}\n",
             "services.order.port and backends.mail_port: port 3001 is used twice",
+        ),
+        (
+            "services: {}\nbackends: {tls: true}\n",
+            "backends.tls: there is no certificate while `tls.mode` is disabled: leave it out, or say `tls: {mode: req",
+        ),
+        (
+            "tls: {mode: requireTLS}\nservices: {}\nbackends: {cache: redis-cluster, cache_replicas: 1}\n",
+            "backends.cache_replicas: a replica of the cache copies without TLS, which the cluster speaks: say 0, or ",
         ),
         (
             "services: {}\nbackends: {store: excel}\n",

@@ -10,6 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from synthetic_run import SyntheticRun
 
 from shardmart.declare import topology
@@ -288,6 +289,21 @@ def test_a_cluster_without_a_shop_is_told_so_in_a_line(
     assert capsys.readouterr().err.strip().endswith("has no shop: `make shop` starts one")
     with pytest.raises(NoShopError):
         ShopPlace.of(State(tmp_path))
+
+
+def test_the_ledger_checks_whom_it_reaches_where_the_shop_speaks_tls(tmp_path: Path) -> None:
+    file = tmp_path / "topology.yml"
+    file.write_text(f"extends: {ROOT}/inventories/topologies/tls.yml\nservices: {{}}\nbackends: {{store: postgres}}\n")
+    (tmp_path / "cluster.json").write_text(topology.load(file).resolve().dumps())
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "ca.pem").write_text("")
+    (tmp_path / "secrets").mkdir()
+    for name in ("shop-tokens", "shop-provider", "shop-cache", "shop-postgres-ledger"):
+        (tmp_path / "secrets" / f"{name}.password").write_text("p" * 40)
+    place = ShopPlace.of(State(tmp_path))
+    authority = str(tmp_path / "tls" / "ca.pem")
+    told = conninfo_to_dict(place.store_uri)
+    assert (told["user"], told["sslmode"], told["sslrootcert"]) == ("shop_ledger", "verify-full", authority)
 
 
 def test_the_services_take_the_ledgers_tokens() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shardmart.cluster.description import TlsSettings
 from shardmart.cluster.errors import ClusterError
 from shardmart.declare.topology import load
 from shardmart.platforms.embedded_kafka import brokers, programs
@@ -18,6 +19,7 @@ from shardmart.platforms.embedded_shop.configuration import EVENT_SERVICES, Secr
 from shardmart.platforms.embedded_shop.files import ShopFiles
 from shardmart.platforms.embedded_shop.processes import broker_processes
 from shardmart.platforms.maven import MissingError
+from shardmart.platforms.platform import PlatformError
 from shardmart.shop.settings import Kafka
 
 TOPOLOGIES = Path(__file__).parents[3] / "inventories" / "topologies"
@@ -41,6 +43,22 @@ def state(tmp_path: Path) -> Path:
 def properties(text: str) -> dict[str, str]:
     lines = [line.partition("=") for line in text.splitlines() if line and not line.startswith("#")]
     return {key: value for key, _, value in lines}
+
+
+def test_a_renewed_certificate_is_read_by_a_restart_and_nothing_else_is(state: Path) -> None:
+    spoken = replace(CLUSTER, tls=TlsSettings("requireTLS"))
+
+    def told() -> list[str | None]:
+        return [process.configuration for process in broker_processes(spoken, ShopFiles(state, state / "jars"))]
+
+    with pytest.raises(PlatformError, match=r"server\.pem is missing"):
+        told()
+    (state / "tls").mkdir()
+    (state / "tls" / "server.pem").write_text("first")
+    first = told()
+    assert told() == first
+    (state / "tls" / "server.pem").write_text("second")
+    assert [one for one in told() if one in first] == []
 
 
 def test_three_brokers_are_a_quorum_and_two_of_them_acknowledge(state: Path) -> None:

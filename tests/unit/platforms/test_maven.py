@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from shardmart.cluster.errors import ClusterError
-from shardmart.platforms import maven
+from shardmart.platforms import maven, postgres
 from shardmart.platforms.embedded_kafka import pins
 from shardmart.platforms.postgres import programs
 
@@ -40,6 +40,9 @@ def test_without_maven_it_is_said_what_to_put_where(tmp_path: Path, path: Path) 
     with pytest.raises(maven.MissingError, match=instead):
         programs.have(tmp_path / "home", tmp_path / "binaries")
     assert list((tmp_path / "binaries").iterdir()) == []
+    server = postgres.Server("store", 1, "postgres", tmp_path / "no", postgres.Host(tmp_path), peers=False, tls=True)
+    with pytest.raises(maven.MissingError, match=r"or say `backends: {tls: false}` in the topology$"):
+        programs.have(tmp_path / "home", tmp_path / "binaries", server.switch)
 
 
 def test_what_maven_says_of_its_failure_is_told(tmp_path: Path, path: Path) -> None:

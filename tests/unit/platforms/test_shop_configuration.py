@@ -12,8 +12,11 @@ from shardmart.cluster.host.files import write_whole
 from shardmart.cluster.shop import Instance
 from shardmart.declare import access
 from shardmart.declare.topology import load
-from shardmart.platforms.embedded_shop import configuration, envoy
+from shardmart.platforms.embedded_shop import configuration, envoy, processes
+from shardmart.platforms.embedded_shop.files import ShopFiles
+from shardmart.platforms.shop_nodes import described
 from shardmart.shop import settings
+from shardmart.shop.adapters.postgres.connection import encryption
 from shardmart.shop.mail import server as mail
 
 CLUSTER = load(Path(__file__).parents[3] / "inventories" / "topologies" / "shop.yml").resolve()
@@ -123,6 +126,31 @@ def test_of_a_store_on_postgresql_each_service_has_its_own_user_and_only_who_nee
     assert [service for service, one in told.items() if one.mongodb] == ["catalogue", "order"]
 
 
+def test_where_the_cluster_speaks_tls_services_check_what_postgresql_shows_unless_that_is_switched_off(
+    state: Path,
+) -> None:
+    folder = Path(__file__).parents[3] / "inventories" / "topologies"
+    cluster = load(folder / "shop-postgresql.yml").resolve()
+    assert cluster.shop is not None
+    (state / "secrets" / "shop-postgres-order.password").write_text("x" * 40)
+
+    def told(*, tls: bool, ours: bool = True) -> settings.Relational:
+        assert cluster.shop is not None
+        backends = replace(cluster.shop.backends, tls=tls, postgres_is_ours=ours)
+        there = replace(cluster, shop=replace(cluster.shop, backends=backends))
+        file = state / "order.json"
+        write_whole(file, configuration.settings("order", there, state, data=state / "data"))
+        store = settings.load(file).store
+        assert store is not None
+        return store
+
+    spoken, switched_off, foreign = told(tls=True), told(tls=False), told(tls=True, ours=False)
+    assert (spoken.sslmode, spoken.ca_file) == ("verify-full", state / "tls" / "ca.pem")
+    assert (switched_off.sslmode, switched_off.ca_file) == ("prefer", None)
+    assert (foreign.sslmode, foreign.ca_file) == ("require", None), "its authority is not ours"
+    assert encryption(spoken)["sslrootcert"] == str(state / "tls" / "ca.pem")
+
+
 def test_of_a_store_under_patroni_a_service_knows_every_server(state: Path) -> None:
     cluster = load(Path(__file__).parents[3] / "inventories" / "topologies" / "shop-patroni.yml").resolve()
     (state / "secrets" / "shop-postgres-order.password").write_text("x" * 40)
@@ -143,6 +171,36 @@ def test_a_cache_that_stock_is_read_from_keeps_it_and_one_that_is_a_copy_does_no
     kept = configuration.cache_configuration(node, source, secrets, state).splitlines()
     assert {"appendonly no", "maxmemory-policy allkeys-lru"} <= set(copy)
     assert {"appendonly yes", "maxmemory-policy noeviction"} <= set(kept)
+
+
+def test_a_cache_behind_tls_has_no_port_for_clients_and_services_check_whom_they_reach(state: Path) -> None:
+    cluster = load(Path(__file__).parents[3] / "inventories" / "topologies" / "shop-redis-cluster.yml").resolve()
+    assert cluster.shop is not None
+    (state / "secrets" / "shop-cache-cluster.password").write_text("x" * 40)
+    (state / "tls").mkdir()
+    (state / "tls" / "server.pem").touch()
+    spoken = replace(cluster.shop, backends=replace(cluster.shop.backends, tls=True))
+    file = state / "order.json"
+    write_whole(file, configuration.settings("catalogue", replace(cluster, shop=spoken), state, data=state / "data"))
+    url = settings.load(file).redis_url
+    assert url is not None
+    assert url.startswith("rediss://shop:")
+    assert url.endswith(f"@127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381/0?ssl_ca_certs={state}/tls/ca.pem")
+
+    files = ShopFiles(state)
+    servers = processes.cache_processes(spoken, files, "valkey-server")
+    for node, server in zip(spoken.caches, servers, strict=True):
+        lines = (server.configuration or "").splitlines()
+        assert {"port 0", "unixsocketperm 600", f"cluster-announce-port {node.port}"} <= set(lines)
+        assert server.unix_socket == files.socket(node.name)
+    listeners = json.loads(processes.cache_tls_process(spoken, files, "envoy").configuration or "")["static_resources"]
+    assert [one["address"]["socket_address"]["port_value"] for one in listeners["listeners"]] == [6379, 6380, 6381]
+    assert all("transport_socket" in chain for one in listeners["listeners"] for chain in one["filter_chains"])
+    assert [node.group for node in described(replace(cluster, shop=spoken)) if "cache" in node.name] == [
+        *("cache", "cache", "cache"),
+        "tls-cache",
+    ], "what is said of the cache means its servers"
+    assert cluster.shop.cache_tls is None
 
 
 def test_of_a_cache_that_is_a_cluster_services_know_every_node_and_not_what_forms_it(state: Path) -> None:

@@ -31,8 +31,8 @@ def serves(state: State, wait_s: float) -> bool:
     shop = state.description().shop
     if shop is None:
         raise ChaosError("this cluster has no shop")
-    end = time.monotonic() + wait_s
-    while observe.gather(shop)["problems"]:
+    end, authority = time.monotonic() + wait_s, state.authority
+    while observe.gather(shop, authority)["problems"]:
         if time.monotonic() >= end:
             return False
         time.sleep(POLL_SECONDS)

@@ -61,8 +61,12 @@ def under_patroni(cluster: Cluster, state: State) -> patroni.Store | None:
 
 def store_process(state: State, server: Node) -> postgres.Server:
     """A server of the shop's store as a process of this machine, running or not."""
-    password = state.folder / "secrets" / "shop-postgres.password"
-    return postgres.Server(server.name, server.port, ADMINISTRATOR, password, postgres.Host(state.folder), peers=False)
+    password, shop = state.folder / "secrets" / "shop-postgres.password", state.description().shop
+    return postgres.Server(
+        *(server.name, server.port, ADMINISTRATOR, password, postgres.Host(state.folder)),
+        peers=False,
+        tls=shop is not None and shop.backends.tls,
+    )
 
 
 def _nodes(shop: Shop | None) -> tuple[Instance, ...]:

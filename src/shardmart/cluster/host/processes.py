@@ -26,6 +26,7 @@ from .files import write_whole
 
 KEPT_LOGS = 3
 TAIL_LINES, TAIL_BYTES = 8, 65_536
+RECORDED_FILES = ("pid_file", "log_file", "data_folder", "unix_socket")
 BEGUN = '"***** SERVER RESTARTED *****"'
 
 
@@ -48,6 +49,8 @@ class Process:
     configuration_file: Path | None = None
     configuration: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    unix_socket: Path | None = None
+    """Where it listens, if not at `port`, which then is where others find it."""
 
     def running(self) -> psutil.Process | None:
         """The live process, by its pid file or else by its command line; None when it does not run."""
@@ -186,7 +189,7 @@ def start(processes: Iterable[Process]) -> list[Started]:
     running = live(wanted)
     idle = [process for process in wanted if process.name not in running]
     for process in idle:
-        if holder := holder_of(process.host, process.port):
+        if process.unix_socket is None and (holder := holder_of(process.host, process.port)):
             raise ClusterError(
                 f"port {process.port} of {process.name} is held by {holder}; stop it or change the port in the topology"
             )
@@ -225,7 +228,7 @@ def note_pid(process: Process) -> None:
 
 def remember(process: Process) -> None:
     """Keep what is needed to start this process again, for `recorded`."""
-    files = {"pid_file": process.pid_file, "log_file": process.log_file, "data_folder": process.data_folder}
+    files = {name: getattr(process, name) for name in RECORDED_FILES}
     record = {
         "name": process.name,
         "command": list(process.command),
@@ -246,7 +249,7 @@ def recorded(pid_file: Path) -> Process | None:
         record = json.loads(pid_file.with_suffix(".json").read_text())
     except FileNotFoundError:
         return None
-    paths = {key: Path(record[key]) if record[key] else None for key in ("pid_file", "log_file", "data_folder")}
+    paths = {key: Path(record[key]) if record.get(key) else None for key in RECORDED_FILES}
     return Process(**record | {"command": tuple(record["command"])} | paths)
 
 
@@ -268,13 +271,27 @@ def wait_until_listening(started: Iterable[Started], deadline: Deadline) -> None
         for item in list(waiting):
             refuse_ended([item])
             try:
-                with socket.create_connection((item.process.host, item.process.port), timeout=1):
+                with _connection(item.process):
                     waiting.remove(item)
             except OSError:
                 continue
         if waiting:
             names = ", ".join(item.process.name for item in waiting)
             deadline.pause(f"{names} to listen; see {waiting[0].process.log_file}")
+
+
+def _connection(process: Process) -> socket.socket:
+    """OSError when it does not listen."""
+    if process.unix_socket is None:
+        return socket.create_connection((process.host, process.port), timeout=1)
+    found = socket.socket(socket.AF_UNIX)
+    try:
+        found.settimeout(1)
+        found.connect(str(process.unix_socket))
+    except OSError:
+        found.close()
+        raise
+    return found
 
 
 def refuse_ended(started: Iterable[Started]) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from ..protocol.connection import Deadline
@@ -19,6 +21,7 @@ from .health import DOWN, NOT_READY, READY, Health
 
 TIMEOUT_SECONDS = 2.0
 LONGEST_REASON = 200
+NOBODY_BEHIND = "nobody answers behind its TLS"
 
 
 def ask(host: str, port: int, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Health:
@@ -50,19 +53,32 @@ def _reason(body: bytes, status: int) -> str:
     return text[:LONGEST_REASON] or f"answered {status}"
 
 
-def ask_cache(cache: Instance, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Health:
-    """PING without a login: a server that asks for one is alive."""
+def ask_cache(cache: Instance, authority: Path | None = None, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Health:
+    """PING without a login: a server that asks for one is alive.  By TLS with `authority`."""
     try:
         with socket.create_connection((cache.host, cache.port), timeout=timeout_seconds) as connection:
-            connection.sendall(b"PING\r\n")
-            answer = connection.recv(100)
+            answer = _pinged(connection, cache.host, authority)
     except TimeoutError:
         return Health(DOWN, f"no answer within {timeout_seconds:g} s")
+    except (ssl.SSLEOFError, ConnectionResetError):
+        return Health(DOWN, NOBODY_BEHIND if authority else "it closes connections at once")
     except OSError as error:
         return Health(DOWN, error.strerror or str(error))
+    if authority and not answer:
+        return Health(DOWN, NOBODY_BEHIND)
     if answer.startswith((b"+PONG", b"-NOAUTH")):
         return Health(READY)
     return Health(NOT_READY, answer.decode(errors="replace").strip())
+
+
+def _pinged(connection: socket.socket, host: str, authority: Path | None) -> bytes:
+    if authority is None:
+        connection.sendall(b"PING\r\n")
+        return connection.recv(100)
+    context = ssl.create_default_context(cafile=str(authority))
+    with context.wrap_socket(connection, server_hostname=host) as speaking:
+        speaking.sendall(b"PING\r\n")
+        return speaking.recv(100)
 
 
 def wait_until_ready(instances: Sequence[Instance], deadline: Deadline) -> None:
@@ -81,9 +97,13 @@ def _all(instances: Sequence[Instance]) -> list[Health]:
         return list(threads.map(lambda one: ask(one.host, one.port), instances))
 
 
-def gather(shop: Shop) -> dict[str, Any]:
-    """Every service and instance with its state, as plain data, and a line for each problem."""
+def gather(shop: Shop, authority: Path | None = None) -> dict[str, Any]:
+    """Every service and instance with its state, as plain data, and a line for each problem.
+
+    `authority` signed the certificates of a cluster with TLS; it is used where the cache has one of them.
+    """
     problems: list[str] = []
+    checked = authority if shop.cache_tls else None
     instances = dict(zip((one.name for one in shop.instances), _all(shop.instances), strict=True))
     services = []
     for service in shop.services:
@@ -101,7 +121,7 @@ def gather(shop: Shop) -> dict[str, Any]:
     document: dict[str, Any] = {"services": services, "cache": None, "cache_nodes": [], "mail": None}
     document["problems"] = problems
     if shop.cache:
-        health = ask_cache(shop.cache)
+        health = ask_cache(shop.cache, checked)
         document["cache"] = {"name": shop.cache.name, "address": shop.cache.address, "state": health.state}
         if not health.ready:
             instead = (
@@ -109,7 +129,7 @@ def gather(shop: Shop) -> dict[str, Any]:
             )
             problems.append(f"{shop.cache.name} is {health.state}: {health.reason}; {instead}")
     for node in shop.cache_nodes:
-        health = ask_cache(node)
+        health = ask_cache(node, checked)
         document["cache_nodes"].append({"name": node.name, "address": node.address, "state": health.state})
         if not health.ready:
             instead = (

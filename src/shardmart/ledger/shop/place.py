@@ -9,12 +9,12 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from shardmart.cluster.shop import Shop
 from shardmart.declare import data_model
 from shardmart.errors import UnreachableError
-from shardmart.platforms.state import State
+from shardmart.platforms.state import State, cache_url
 
 STORE_USER = "shop-ledger"
 """It reads what the services wrote, and changes nothing (declare/access.yml)."""
@@ -51,8 +51,9 @@ class ShopPlace:
         if shop is None:
             raise NoShopError(f"the cluster in {state.folder} has no shop: `make shop` starts one")
         model = data_model.load(shop=True)
-        nodes = ",".join(node.address for node in shop.caches)
-        cache = f"redis://{CACHE_USER}:{state.password('shop-cache')}@{nodes}/0" if nodes else None
+        cache = None
+        if shop.caches:
+            cache = cache_url(shop, CACHE_USER, state.password("shop-cache"), state.authority)
         return cls(
             dict(shop.urls()),
             state.password("shop-tokens"),
@@ -78,8 +79,13 @@ def _relational(state: State, shop: Shop) -> str:
         raise NoShopError(f"the shop in {state.folder} names no PostgreSQL")
     password = quote(state.password("shop-postgres-ledger"), safe="")
     servers = ",".join(server.address for server in shop.postgres_servers)
-    leader = "?target_session_attrs=primary" if shop.postgres_nodes else ""
-    return f"postgresql://{STORE_USER.replace('-', '_')}:{password}@{servers}/{STORE_DATABASE}{leader}"
+    options = {"target_session_attrs": "primary"} if shop.postgres_nodes else {}
+    if shop.backends.tls:
+        options |= {"sslmode": "require"}
+        if shop.backends.postgres_is_ours:
+            options |= {"sslmode": "verify-full", "sslrootcert": str(state.authority), "sslcertmode": "disable"}
+    end = f"?{urlencode(options, quote_via=quote)}" if options else ""
+    return f"postgresql://{STORE_USER.replace('-', '_')}:{password}@{servers}/{STORE_DATABASE}{end}"
 
 
 def _encoded(part: bytes) -> str:

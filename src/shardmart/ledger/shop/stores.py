@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from pymongo import MongoClient, ReadPreference
 from pymongo.read_concern import ReadConcern
@@ -190,17 +191,18 @@ class Stores:
 
 def _of_cache(driver: Any, url: str, keys: list[str]) -> list[Any]:
     """The values of these keys, in one server or in a cluster, whose URL has several addresses."""
-    login, _, nodes = url.removesuffix("/0").rpartition("@")
-    addresses = [address.rpartition(":") for address in nodes.split(",")]
+    parts = urlsplit(url)
+    addresses = [address.rpartition(":") for address in parts.netloc.rpartition("@")[2].split(",")]
     if not keys:
         return []
     if len(addresses) == 1:
         with driver.Redis.from_url(url, decode_responses=True, socket_timeout=5) as one:
             return list(one.mget(keys))
-    user, password = login.removeprefix("redis://").split(":")
+    tls = {"ssl": True, "ssl_ca_certs": parse_qs(parts.query)["ssl_ca_certs"][0]} if parts.scheme == "rediss" else {}
     with driver.RedisCluster(
         startup_nodes=[driver.cluster.ClusterNode(host, int(port)) for host, _, port in addresses],
-        username=user, password=password, decode_responses=True, socket_timeout=5, require_full_coverage=False,
+        username=parts.username, password=parts.password, decode_responses=True, socket_timeout=5,
+        require_full_coverage=False, **tls,
     ) as cluster:  # fmt: skip
         return list(cluster.mget_nonatomic(keys))
 

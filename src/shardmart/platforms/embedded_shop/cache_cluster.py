@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ...cluster.errors import ClusterError
@@ -43,8 +44,8 @@ class Connection:
 
 
 @contextmanager
-def connected(node: Instance, user: str, password: str) -> Iterator[Connection]:
-    """A connection of this user.  ClusterError."""
+def connected(node: Instance, user: str, password: str, authority: Path | None = None) -> Iterator[Connection]:
+    """A connection of this user, by TLS with `authority`.  ClusterError."""
     from redis import Redis  # here: a cluster without a shop is made without it
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -54,6 +55,8 @@ def connected(node: Instance, user: str, password: str) -> Iterator[Connection]:
         port=node.port,
         username=user,
         password=password,
+        ssl=authority is not None,
+        ssl_ca_certs=str(authority) if authority else None,
         decode_responses=True,
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,
@@ -76,11 +79,18 @@ class View:
 
 
 def form(
-    nodes: Sequence[Instance], replicas: int, password: str, deadline: Deadline, *, check_mode: bool = False
+    nodes: Sequence[Instance],
+    replicas: int,
+    password: str,
+    deadline: Deadline,
+    *,
+    authority: Path | None = None,
+    check_mode: bool = False,
 ) -> list[str]:
     """Have these nodes be one cluster, each primary with `replicas`; what was done.  ClusterError or DeadlineError."""
     with ExitStack() as stack:
-        ask = {one.name: stack.enter_context(connected(one, CACHE_ADMINISTRATOR, password)) for one in nodes}
+        login = (CACHE_ADMINISTRATOR, password, authority)
+        ask = {one.name: stack.enter_context(connected(one, *login)) for one in nodes}
         views = {name: _view(connection) for name, connection in ask.items()}
         changes = _forget(ask, views, check_mode=check_mode)
         changes += _meet(nodes, ask, views, deadline, check_mode=check_mode)

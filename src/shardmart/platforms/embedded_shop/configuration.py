@@ -15,7 +15,7 @@ from ...cluster.shop import CACHE_BUS_PORTS, Instance, Shop
 from ..embedded_kafka import brokers
 from ..embedded_ring import settings_of
 from ..platform import PlatformError
-from ..state import uri_of
+from ..state import cache_url, uri_of
 from .files import ShopFiles
 
 DATABASE_USERS = ("catalogue", "order", "inventory", "payment", "notification")
@@ -59,13 +59,16 @@ def broker_passwords(secrets: Secrets) -> dict[str, str]:
     return {brokers.BROKER: secrets.get(KAFKA), **services}
 
 
-def cache_configuration(node: Instance, shop: Shop, secrets: Secrets, data: Path) -> str:
-    """Valkey's, or Redis': loopback, a user of its own, nothing on disk (what it holds is rebuilt from the store)."""
+def cache_configuration(node: Instance, shop: Shop, secrets: Secrets, data: Path, socket: Path | None = None) -> str:
+    """Valkey's, or Redis': loopback, a user of its own, nothing on disk (what it holds is rebuilt from the store).
+
+    With `socket` it has no port for clients and listens there, behind what speaks TLS.
+    """
     return "\n".join(
         [
             "# Written by Shardmart from the topology; changed there, not here.",
             f"bind {node.host}",
-            f"port {node.port}",
+            *([f'port 0\nunixsocket "{socket}"\nunixsocketperm 600'] if socket else [f"port {node.port}"]),
             f'dir "{data}"',
             'save ""',
             # Where the catalogue reads stock from it alone, it keeps what it has; else it is a copy that is made anew.
@@ -97,6 +100,7 @@ def _of_cache_cluster(node: Instance, secrets: Secrets) -> list[str]:
         "cluster-config-file nodes.conf",
         f"cluster-port {node.port + CACHE_BUS_PORTS}",
         f"cluster-announce-ip {node.host}",
+        f"cluster-announce-port {node.port}",
         f"cluster-node-timeout {NODE_TIMEOUT_MS}",
         "cluster-require-full-coverage no",  # a part that is gone takes no other along
         "cluster-allow-replica-migration no",
@@ -136,13 +140,12 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
             found["kafka"]["ca_file"] = str(state / "tls" / "ca.pem")
     if service in CACHE_READERS and shop.caches:
         found["cache"] = shop.backends.cache
-        addresses = ",".join(node.address for node in shop.caches)
-        found["redis_url"] = f"redis://{CACHE_USER}:{secrets.get(CACHE)}@{addresses}/0"
+        found["redis_url"] = cache_url(shop, CACHE_USER, secrets.get(CACHE), state / "tls" / "ca.pem")
     if service == "catalogue" and shop.backends.catalogue == "postgres":
-        found["postgres"] = _postgres(shop) | {"password": secrets.get(CATALOGUE_POSTGRES)}
+        found["postgres"] = _postgres(shop, state) | {"password": secrets.get(CATALOGUE_POSTGRES)}
     if service in EVENT_SERVICES and shop.backends.store == "postgres":
         password = secrets.get(f"{POSTGRES}-{service}")
-        found["store"] = _postgres(shop) | {"user": f"shop_{service}", "password": password}
+        found["store"] = _postgres(shop, state) | {"user": f"shop_{service}", "password": password}
     if service == "notification" and shop.mail:
         place = {"host": shop.mail.host, "port": shop.mail.port}
         found["smtp"] = place | {"user": MAIL_USER, "password": secrets.get(MAIL)}
@@ -167,15 +170,18 @@ def settings(service: str, cluster: Cluster, state: Path, *, data: Path) -> str:
     return json.dumps(found, indent=1) + "\n"
 
 
-def _postgres(shop: Shop) -> dict[str, Any]:
+def _postgres(shop: Shop, state: Path) -> dict[str, Any]:
     """Where PostgreSQL is: of several servers libpq finds the one that takes writes."""
     servers = shop.postgres_servers
     if not servers:
         raise ValueError("this shop has no PostgreSQL")
-    return {
+    place: dict[str, Any] = {
         "host": ",".join(server.host for server in servers),
         "port": ",".join(str(server.port) for server in servers) if len(servers) > 1 else servers[0].port,
         "flavour": shop.backends.postgres_flavour,
-        # A server elsewhere is asked with TLS or not at all.
-        "sslmode": "prefer" if all(server.host in LOOPBACK for server in servers) else "require",
     }
+    if shop.backends.tls and shop.backends.postgres_is_ours:
+        return place | {"sslmode": "verify-full", "ca_file": str(state / "tls" / "ca.pem")}
+    # A server elsewhere is asked with TLS or not at all; of one that is not ours nobody knows the authority.
+    is_near = all(server.host in LOOPBACK for server in servers)
+    return place | {"sslmode": "prefer" if is_near and not shop.backends.tls else "require"}

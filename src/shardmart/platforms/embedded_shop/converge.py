@@ -24,6 +24,8 @@ from .files import ShopFiles
 from .processes import (
     broker_processes,
     cache_processes,
+    cache_tls_files,
+    cache_tls_process,
     format_brokers,
     left_over,
     load_balancer_files,
@@ -33,6 +35,8 @@ from .processes import (
 )
 
 STORE, CACHE, EVENT_LOG, SERVICES, LOAD_BALANCER = PARTS = ("store", "cache", "event_log", "services", "load_balancer")
+WATCHED = {CACHE: cache_tls_files, LOAD_BALANCER: load_balancer_files}
+"""What an Envoy of a part takes over without a restart."""
 
 
 def started(
@@ -66,6 +70,22 @@ def stopped(part: str, state: Path, deadline: Deadline, *, check_mode: bool = Fa
     return [f"stop {process.name}" for process in running]
 
 
+def refuse_switched_tls(before: Cluster, after: Cluster, state: Path) -> None:
+    """ClusterError when PostgreSQL and the cache of a shop that runs would have to begin or end to speak TLS.
+
+    Services with the old settings would lose both until each is restarted.
+    """
+    if before.shop is None or after.shop is None or before.shop.backends.tls == after.shop.backends.tls:
+        return
+    if running := left_over((), state):
+        spoken = before.shop.backends.tls
+        instead = "" if spoken else ", or say `backends: {tls: false}`"
+        raise ClusterError(
+            f"backends.tls: {running[0].name} runs, of a shop {'with' if spoken else 'without'} TLS to PostgreSQL and "
+            f"the cache, and all must change together: stop them first (playbooks/destroy.yml keeps the data){instead}"
+        )
+
+
 def restart(process: Process, shop: Shop, state: Path, deadline: Deadline) -> None:
     """Restart one process as it is, and wait until it serves again: what a rolling update does to each in turn."""
     _restart(process, {one.name: one for one in shop.instances}.get(process.name), ShopFiles(state), deadline)
@@ -73,7 +93,7 @@ def restart(process: Process, shop: Shop, state: Path, deadline: Deadline) -> No
 
 def part_of(name: str) -> str:
     """The part that a process of this name belongs to; the mail server to the services, one of which sends to it."""
-    parts = {"cache": CACHE, "kafka": EVENT_LOG, "load-balancer": LOAD_BALANCER}
+    parts = {"cache": CACHE, "tls-cache": CACHE, "kafka": EVENT_LOG, "load-balancer": LOAD_BALANCER}
     return parts.get(name.rpartition("-")[0], SERVICES)
 
 
@@ -95,7 +115,7 @@ def _converged(
     outdated = [process for process in declared if process.name in live and process.configuration_change()]
     changes = [f"start {process.name}" for process in idle]
     changes += [f"restart {process.name}: its configuration changed" for process in outdated]
-    watched = load_balancer_files(shop, files) if part == LOAD_BALANCER else {}
+    watched = WATCHED[part](shop, files) if part in WATCHED else {}
     new = {file: text for file, text in watched.items() if not file.exists() or file.read_text() != text}
     changes += [f"{file.parent.name} takes over its {file.stem}" for file in new if not idle]
     if check_mode:
@@ -126,7 +146,10 @@ def _formed(shop: Shop, files: ShopFiles, deadline: Deadline, *, check_mode: boo
     if not shop.cache_nodes:
         return []
     password, replicas = Secrets(files.state / "secrets").get(CACHE_CLUSTER), shop.backends.cache_replicas
-    return cache_cluster.form(shop.cache_nodes, replicas, password, deadline, check_mode=check_mode)
+    authority = files.certificates / "ca.pem" if shop.cache_tls else None
+    return cache_cluster.form(
+        shop.cache_nodes, replicas, password, deadline, authority=authority, check_mode=check_mode
+    )
 
 
 def _store_settings(cluster: Cluster, files: ShopFiles, *, check_mode: bool) -> list[str]:
@@ -157,7 +180,8 @@ def _declared(part: str, cluster: Cluster, shop: Shop, files: ShopFiles) -> Sequ
     if part == EVENT_LOG:
         return broker_processes(cluster, files)
     if part == CACHE:
-        return cache_processes(shop, files, programs.cache_server()) if shop.caches else []
+        servers = cache_processes(shop, files, programs.cache_server()) if shop.caches else []
+        return servers + ([cache_tls_process(shop, files, programs.envoy())] if shop.cache_tls else [])
     return [load_balancer_process(shop, files, programs.envoy())] if shop.load_balancer else []
 
 

@@ -27,6 +27,15 @@ class ShopFiles:
         """The log of a process."""
         return self.folder / "logs" / f"{name}.log"
 
+    def socket(self, name: str) -> Path:
+        """Where a process listens that has no port: in a folder of its owner's."""
+        return self.folder / "run" / f"{name}.sock"
+
+    @property
+    def certificates(self) -> Path:
+        """The folder of the cluster's certificate."""
+        return self.state / "tls"
+
     @property
     def health_log(self) -> Path:
         """Where the load balancer writes whom it takes out and brings back."""

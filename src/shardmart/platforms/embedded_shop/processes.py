@@ -5,17 +5,20 @@ Everything lies in the folder `shop` of the state folder: configuration, data, l
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...cluster.description import Cluster
+from ...cluster.errors import ClusterError
 from ...cluster.host.processes import Process, recorded, write_configuration
 from ...cluster.protocol.connection import Deadline
 from ...cluster.shop import Instance, Shop
 from ..embedded_kafka import brokers
 from ..platform import PlatformError
-from . import envoy
+from . import cache_tls, envoy
 from .configuration import Secrets, broker_passwords, cache_configuration, mail_configuration, settings
 from .files import FOLDER, ShopFiles
 
@@ -23,14 +26,58 @@ ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
 """glibc's default of eight arenas a core costs an instance some 15 MB for nothing."""
 
 
+LONGEST_SOCKET = 107
+"""Bytes of a socket's path (unix(7))."""
+
+
 def cache_processes(shop: Shop, files: ShopFiles, program: str) -> list[Process]:
-    """The cache server, or the nodes of its cluster."""
+    """The cache server, or the nodes of its cluster.  ClusterError where the path of a socket is too long."""
     made, secrets = [], Secrets(files.state / "secrets")
     for node in shop.caches:
-        file = files.configuration(f"{node.name}.conf")
-        text = cache_configuration(node, shop, secrets, files.data(node.name))
-        made.append(_process(node, files, (program, str(file)), file, text, data=True))
+        file, socket = files.configuration(f"{node.name}.conf"), files.socket(node.name) if shop.cache_tls else None
+        if socket and len(str(socket).encode()) > LONGEST_SOCKET:
+            raise ClusterError(
+                f"{socket}: a socket's path has at most {LONGEST_SOCKET} bytes: name a folder with a shorter path with "
+                "SHARDMART_STATE, or say `backends: {tls: false}`"
+            )
+        text = cache_configuration(node, shop, secrets, files.data(node.name), socket)
+        process = _process(node, files, (program, str(file)), file, text, data=True)
+        made.append(replace(process, unix_socket=socket))
     return made
+
+
+def cache_tls_process(shop: Shop, files: ShopFiles, program: str) -> Process:
+    """The Envoy in front of the cache.  PlatformError where there is no certificate."""
+    if shop.cache_tls is None:
+        raise ValueError("this shop's cache speaks no TLS")
+    _certificate(files)
+    file = files.configuration(shop.cache_tls.name) / cache_tls.BOOTSTRAP
+    text = _of_cache_tls(shop, files)[cache_tls.BOOTSTRAP]
+    return _process(shop.cache_tls, files, _envoy(program, file), file, text)
+
+
+def _certificate(files: ShopFiles) -> bytes:
+    """PlatformError where there is none."""
+    file = files.certificates / "server.pem"
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise PlatformError(
+            f"{file} is missing: the cluster's playbook makes it (`make up`, with the topology that it has)"
+        ) from None
+
+
+def cache_tls_files(shop: Shop, files: ShopFiles) -> dict[Path, str]:
+    """What that Envoy watches."""
+    if shop.cache_tls is None:
+        return {}
+    name = cache_tls.CERTIFICATE
+    return {files.configuration(shop.cache_tls.name) / name: _of_cache_tls(shop, files)[name]}
+
+
+def _of_cache_tls(shop: Shop, files: ShopFiles) -> dict[str, str]:
+    folder = files.configuration(shop.cache_tls.name if shop.cache_tls else "")
+    return cache_tls.files(shop.caches, files.socket, folder, files.certificates)
 
 
 def broker_processes(cluster: Cluster, files: ShopFiles) -> list[Process]:
@@ -42,10 +89,12 @@ def broker_processes(cluster: Cluster, files: ShopFiles) -> list[Process]:
         raise PlatformError("this shop has Kafka's brokers, and nobody said where its programs are")
     passwords = broker_passwords(Secrets(files.state / "secrets"))
     tls = files.state / "tls" if cluster.tls.spoken else None
+    # A broker reads its certificate at its start and never again: a renewed one is a changed configuration.
+    read = f"# With the certificate {hashlib.sha256(_certificate(files)).hexdigest()}\n" if tls else ""
     made = []
     for broker in shop.kafka:
         file = files.configuration(f"{broker.name}.properties")
-        text = brokers.settings(shop, broker.name, files.data(broker.name), passwords, tls)
+        text = brokers.settings(shop, broker.name, files.data(broker.name), passwords, tls) + read
         made.append(_process(broker, files, brokers.invocation(files.kafka_jars, file), file, text, data=True))
     return made
 
@@ -97,15 +146,17 @@ def load_balancer_process(shop: Shop, files: ShopFiles, program: str) -> Process
         raise ValueError("this shop has no load balancer")
     folder = files.configuration(shop.load_balancer.name)
     file = folder / envoy.BOOTSTRAP
-    command = (
+    text = envoy.files(shop, folder, files.health_log)[envoy.BOOTSTRAP]
+    return _process(shop.load_balancer, files, _envoy(program, file), file, text)
+
+
+def _envoy(program: str, file: Path) -> tuple[str, ...]:
+    return (
         program, "--config-path", str(file),
         "--disable-hot-restart",  # or a second one on this machine would meet it in shared memory
         "--concurrency", "1",
         "--log-level", "warning",
     )  # fmt: skip
-    return _process(
-        shop.load_balancer, files, command, file, envoy.files(shop, folder, files.health_log)[envoy.BOOTSTRAP]
-    )
 
 
 def load_balancer_files(shop: Shop, files: ShopFiles) -> dict[Path, str]:

@@ -25,7 +25,8 @@ from ...cluster.protocol.connection import Deadline
 from ...cluster.shop import PATRONI_PORTS, Instance, Shop
 from .. import postgres
 from ..postgres import HOST, Host
-from ..postgres.servers import tidy
+from ..postgres import programs as postgres_programs
+from ..postgres.servers import certificate, tidy
 from . import etcd, files, programs, settings
 from .files import Place
 
@@ -49,11 +50,13 @@ class Store:
     nodes: tuple[Instance, ...]
     etcd: tuple[Instance, ...]
     state: Path
+    tls: bool = False
+    """Whether PostgreSQL speaks TLS and nothing else, with the certificate of the cluster in the same state folder."""
 
     @classmethod
     def of(cls, shop: Shop, state: Path) -> Store:
         """The store of a shop that is under Patroni."""
-        return cls(shop.postgres_nodes, shop.etcd, state)
+        return cls(shop.postgres_nodes, shop.etcd, state, shop.backends.tls)
 
     @property
     def host(self) -> Host:
@@ -80,10 +83,17 @@ class Store:
         """What each process is told, by name."""
         host, passwords = self.host, {user: self.password(user) for user in PASSWORDS}
         found = {one.name: etcd.settings(self.etcd, one, self.place(one).data, host.home / PEERS) for one in self.etcd}
-        bin_dir = host.program("postgres").parent
+        bin_dir = host.program("postgres", tls=self.tls).parent
+        tools = postgres_programs.tools(host.home) if self.tls else None
         for node in self.nodes:
-            found[node.name] = settings.settings(node, self.etcd, self.place(node).folder, bin_dir, passwords)
+            folder = self.place(node).folder
+            found[node.name] = settings.settings(node, self.etcd, folder, bin_dir, passwords, tools)
         return found
+
+    def certificates(self, node: Instance) -> dict[Path, str]:
+        """The files of a node that have another certificate than the cluster, and what is to be in them."""
+        wanted = certificate(self.host, self.place(node).folder) if self.tls else {}
+        return {path: text for path, text in wanted.items() if not path.exists() or path.read_text() != text}
 
 
 def converge(store: Store, deadline: Deadline, *, check_mode: bool = False) -> list[str]:
@@ -95,6 +105,9 @@ def converge(store: Store, deadline: Deadline, *, check_mode: bool = False) -> l
     live = processes.live([store.place(one).process() for one in all_])
     if not check_mode:
         host.prepare()
+        if store.tls:
+            postgres_programs.have(host.home, host.binaries, "backends: {tls: false}")
+            postgres_programs.have_tools(host.home, host.program("pg_basebackup").parents[1])
         programs.have_etcd(host)
         programs.have_python(host)
         _have_peers_certificate(host)
@@ -104,6 +117,8 @@ def converge(store: Store, deadline: Deadline, *, check_mode: bool = False) -> l
     told = store.configurations()
     changed = [one.name for one in all_ if not store.place(one).says(told[one.name])]
     changes = [f"{'configure' if name in made else 'make'} {name}" for name in changed] + _idle(all_, live)
+    renewed = [one for one in store.nodes if store.certificates(one)]
+    changes += [f"renew the certificate of {one.name}" for one in renewed if one.name in made]
     if check_mode:
         return changes
     for one in store.etcd:
@@ -112,6 +127,8 @@ def converge(store: Store, deadline: Deadline, *, check_mode: bool = False) -> l
             store.place(one).configure(told[one.name])
             _start(store, [one.name])
             etcd.wait_until_ready([one], store.password(etcd.ROOT), deadline)
+    for one in renewed:
+        _certify(store, one)
     for one in all_:
         if one.name in changed:
             store.place(one).configure(told[one.name])
@@ -236,6 +253,18 @@ def _covers(there: Any, wanted: Any) -> bool:
     if isinstance(wanted, Mapping):
         return isinstance(there, Mapping) and all(_covers(there.get(key), value) for key, value in wanted.items())
     return bool(there == wanted)
+
+
+def _certify(store: Store, node: Instance) -> None:
+    """Have a node's own copy of the certificate, which its PostgreSQL reads if it runs."""
+    folder = store.place(node).folder
+    folder.mkdir(exist_ok=True, mode=0o700)
+    store.host.own(folder)
+    for path, text in store.certificates(node).items():
+        write_whole(path, text)
+        store.host.own(path)
+    if live := store.server(node).running():
+        send_signal(live, signal.SIGHUP)
 
 
 def _have_peers_certificate(host: Host) -> None:

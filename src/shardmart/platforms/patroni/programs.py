@@ -40,8 +40,8 @@ FOREIGN = ("PATRONI_", "ETCD_", "PYTHON")
 def environment() -> dict[str, str]:
     """Ours without what would lead Patroni, etcd or PostgreSQL elsewhere."""
     kept = {name: value for name, value in without_postgres().items() if not name.startswith(FOREIGN)}
-    # Neither speaks to anybody but this machine's loopback.
-    return kept | {"no_proxy": "*", "NO_PROXY": "*"}
+    # Neither speaks to anybody but this machine's loopback, nor shows a certificate of whoever called us.
+    return kept | {"no_proxy": "*", "NO_PROXY": "*", "PGSSLCERTMODE": "disable"}
 
 
 def etcd(host: Host) -> Path | None:

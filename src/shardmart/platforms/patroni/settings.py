@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...cluster.shop import PATRONI_PORTS, Instance
-from ..postgres import HOST, SETTINGS, SHOP
+from ..postgres import AUTHORITY, CERTIFICATE, HOST, SETTINGS, SHOP
+from ..postgres.programs import TOOLS
 from .etcd import NAMESPACE, PATRONI
 
 SCOPE = "shop"
@@ -45,22 +46,32 @@ DYNAMIC: dict[str, Any] = {
 }
 """Of all nodes; Patroni keeps it in etcd."""
 OF_ALL = frozenset({"max_connections"})
-ACCESS = [
-    f"host replication {REPLICATION} {HOST}/32 scram-sha-256",
-    f"host all all {HOST}/32 scram-sha-256",
-]
+ACCESS = ("host", "hostssl")
+"""Without and with TLS."""
 
 
 def settings(
-    me: Instance, etcd: Sequence[Instance], folder: Path, programs: Path, passwords: dict[str, str]
+    me: Instance,
+    etcd: Sequence[Instance],
+    folder: Path,
+    programs: Path,
+    passwords: dict[str, str],
+    tools: Path | None = None,
 ) -> dict[str, Any]:
     """The configuration of the Patroni of one node, whose files lie in `folder`.
 
-    `passwords` by user: the superuser, REPLICATION, REWIND, REST, and PATRONI of etcd.
+    `passwords` by user: the superuser, REPLICATION, REWIND, REST, and PATRONI of etcd.  With `tools`, a folder of those
+    that `programs` lacks, all that PostgreSQL is asked and asks comes by TLS, certificate and name checked.
     """
     address = f"{me.host}:{me.port}"
     api = f"{me.host}:{me.port + PATRONI_PORTS}"
     own = {key: value.strip("'") for key, value in SETTINGS.items() if key not in OF_ALL | {"listen_addresses"}}
+    kind, checked, others = ACCESS[tools is not None], {}, {}
+    if tools:
+        certificate = str(folder / CERTIFICATE)  # beside the data, which Patroni may copy anew
+        own |= {"ssl": "on", "ssl_cert_file": certificate, "ssl_key_file": certificate}
+        checked = {"sslmode": "verify-full", "sslrootcert": str(folder / AUTHORITY)}
+        others = {"bin_name": {name: str(tools / name) for name in TOOLS}}
     return {
         "scope": SCOPE,
         "namespace": NAMESPACE,
@@ -90,13 +101,17 @@ def settings(
             "connect_address": address,
             "data_dir": str(folder / "data"),
             "bin_dir": str(programs),
+            **others,
             "pgpass": str(folder / "pgpass"),
-            "pg_hba": ACCESS,
+            "pg_hba": [
+                f"{kind} replication {REPLICATION} {HOST}/32 scram-sha-256",
+                f"{kind} all all {HOST}/32 scram-sha-256",
+            ],
             "parameters": own,
             "authentication": {
-                "superuser": {"username": SUPERUSER, "password": passwords[SUPERUSER]},
-                "replication": {"username": REPLICATION, "password": passwords[REPLICATION]},
-                "rewind": {"username": REWIND, "password": passwords[REWIND]},
+                "superuser": {"username": SUPERUSER, "password": passwords[SUPERUSER]} | checked,
+                "replication": {"username": REPLICATION, "password": passwords[REPLICATION]} | checked,
+                "rewind": {"username": REWIND, "password": passwords[REWIND]} | checked,
             },
             "basebackup": [{"checkpoint": "fast"}],
             # What a former leader has and nobody else was never acknowledged.

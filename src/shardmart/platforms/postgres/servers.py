@@ -70,6 +70,22 @@ ACCESS = f"host all all {HOST}/32 scram-sha-256\n"
 ACCESS_BY_TLS = f"hostssl all all {HOST}/32 scram-sha-256\n"
 
 
+def certificate(host: Host, folder: Path) -> dict[Path, str]:
+    """The cluster's certificate, and its authority's, as files of a server's folder.  ClusterError where there is
+    none."""
+    made = host.state / "tls"
+    try:
+        return {
+            folder / CERTIFICATE: (made / "server.pem").read_text(),
+            folder / AUTHORITY: (made / "ca.pem").read_text(),
+        }
+    except OSError as error:
+        raise ClusterError(
+            f"{error.filename}: {error.strerror}: the cluster's playbook makes the "
+            "certificate (`make up`, with the topology that it has)"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Server:
     """One server: its name, its port, and the superuser that it is made with."""
@@ -83,6 +99,11 @@ class Server:
     """Whether it replicates rows to others."""
     tls: bool = False
     """Whether it speaks TLS and nothing else, with the certificate of the cluster in the same state folder."""
+
+    @property
+    def switch(self) -> str:
+        """What the topology says for it to speak no TLS."""
+        return f"{'fragments' if self.peers else 'backends'}: {{tls: false}}"
 
     @property
     def folder(self) -> Path:
@@ -111,21 +132,8 @@ class Server:
         return {
             self.folder / "postgresql.conf": heading + "\n".join(lines) + "\n",
             self.folder / "pg_hba.conf": ACCESS_BY_TLS if self.tls else ACCESS,
-            **(self._certificate() if self.tls else {}),
+            **(certificate(self.host, self.folder) if self.tls else {}),
         }
-
-    def _certificate(self) -> dict[Path, str]:
-        made = self.host.state / "tls"
-        try:
-            return {
-                self.folder / CERTIFICATE: (made / "server.pem").read_text(),
-                self.folder / AUTHORITY: (made / "ca.pem").read_text(),
-            }
-        except OSError as error:
-            raise ClusterError(
-                f"{error.filename}: {error.strerror}: the cluster's playbook makes the "
-                "certificate (`make up`, with the topology that it has)"
-            ) from None
 
     def outdated(self) -> list[Path]:
         """The configuration files that say something else."""
@@ -231,7 +239,7 @@ def converge(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool 
     for server in servers:
         server.host.prepare()
         if server.tls:
-            programs.have(server.host.home, server.host.binaries)
+            programs.have(server.host.home, server.host.binaries, server.switch)
         if not server.made:
             server.make()
         outdated, live = server.outdated(), server.running()

@@ -26,7 +26,10 @@ from shardmart.errors import BadUseError
 SLOTS = 16_384
 REST_SECONDS = 1.0
 """A node that did not answer is not asked for so long, and the slots are looked up no more often."""
-URL = re.compile(r"(?P<scheme>rediss?)://(?:(?P<user>[^:@/]*):(?P<password>[^@/]*)@)?(?P<nodes>[^@/]+)(?:/0?)?")
+URL = re.compile(
+    r"(?P<scheme>rediss?)://(?:(?P<user>[^:@/]*):(?P<password>[^@/]*)@)?(?P<nodes>[^@/]+)(?:/0?)?"
+    r"(?:\?ssl_ca_certs=(?P<authority>[^&]+))?"
+)
 
 
 class Unanswered:
@@ -44,7 +47,10 @@ class Question(NamedTuple):
 
 
 class Nodes:
-    """A client of the cluster at `redis://USER:PASSWORD@HOST:PORT,HOST:PORT…`; `rediss` speaks TLS.  BadUseError."""
+    """A client of the cluster at `redis://USER:PASSWORD@HOST:PORT,HOST:PORT…`.  BadUseError.
+
+    `rediss` speaks TLS, and `?ssl_ca_certs=FILE` is the authority that must have signed each node's certificate.
+    """
 
     def __init__(self, url: str, seconds: float) -> None:
         found = URL.fullmatch(url)
@@ -55,6 +61,7 @@ class Nodes:
             "username": unquote(found["user"]) if found["user"] else None,
             "password": unquote(found["password"]) if found["password"] else None,
             "ssl": found["scheme"] == "rediss",
+            "ssl_ca_certs": unquote(found["authority"]) if found["authority"] else None,
             "decode_responses": True,
             "socket_timeout": seconds,
             "socket_connect_timeout": seconds,
