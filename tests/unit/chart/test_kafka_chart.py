@@ -1,4 +1,4 @@
-"""Claims of Kafka in helm/shop: brokers are told what the embedded ones are, services find them, passwords stay in files."""
+"""Claims of Kafka in helm/shop: it is told what embedded brokers are, services find it, passwords stay in files."""
 
 from __future__ import annotations
 
