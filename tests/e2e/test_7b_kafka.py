@@ -85,7 +85,8 @@ def test_second_run_changes_nothing(shop: KindSite) -> None:
 
 def test_no_password_is_an_argument_or_in_the_log(shop: KindSite) -> None:
     pod = f"{release_of(shop)}-kafka-1"
-    secrets = ("sh", "-c", "cat /etc/kafka/secrets/*.password")
+    # Each ends without a new line.
+    secrets = ("sh", "-c", "for file in /etc/kafka/secrets/*.password; do cat $file; echo; done")
     passwords = shop.kubectl("exec", pod, "--", *secrets).split()
     assert len(set(passwords)) == 5
     shown = shop.kubectl("exec", pod, "--", "cat", "/proc/1/cmdline", "/proc/1/environ") + shop.kubectl("logs", pod)
