@@ -27,7 +27,8 @@ options:
     required: true
     suboptions:
       name: {description: Repository., type: str, required: true}
-      dockerfile: {description: Dockerfile relative to the context., type: str, required: true}
+      dockerfile: {description: Dockerfile relative to C(context)., type: str, required: true}
+      context: {description: Another folder to send for this image alone., type: path}
   build_arguments: {description: More arguments of docker build., type: list, elements: str, default: []}
   prune: {description: Remove earlier tags of these repositories here., type: bool, default: true}
 author: Shardmart
@@ -70,6 +71,7 @@ def main():
                 "options": {
                     "name": {"type": "str", "required": True},
                     "dockerfile": {"type": "str", "required": True},
+                    "context": {"type": "path"},
                 },
             },
             "build_arguments": {"type": "list", "elements": "str", "default": []},
@@ -107,7 +109,8 @@ def main():
 
 def build(module, image):
     """Build one image and return its digest."""
-    command = ["docker", "build", "--quiet", *module.params["build_arguments"], "--file", image["dockerfile"], "."]
+    folder = image["context"] or "."
+    command = ["docker", "build", "--quiet", *module.params["build_arguments"], "--file", image["dockerfile"], folder]
     # subprocess, because run_command changes the process's folder, which threads share.
     done = subprocess.run(  # noqa: S603
         command, cwd=module.params["context"], capture_output=True, text=True, check=False

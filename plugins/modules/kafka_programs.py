@@ -14,6 +14,7 @@ attributes:
   diff_mode: {support: none, description: There is nothing to show.}
 options:
   cache: {description: Folder for what is fetched., type: path, required: true}
+  runs_here: {description: "They are to run on this machine, which then needs Java.", type: bool, default: true}
 author: Shardmart
 """
 
@@ -25,7 +26,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 jars: {description: Folder with the jars., type: str, returned: always}
-java: {description: Path of Java., type: str, returned: always}
+java: {description: Path of Java., type: str, returned: with runs_here}
 """
 
 from pathlib import Path
@@ -33,14 +34,14 @@ from pathlib import Path
 from ansible.module_utils.shardmart.cluster.module import run
 from ansible.module_utils.shardmart.platforms.embedded_kafka import programs
 
-ARGUMENTS = {"cache": {"type": "path", "required": True}}
+ARGUMENTS = {"cache": {"type": "path", "required": True}, "runs_here": {"type": "bool", "default": True}}
 
 
 def body(module):
     """Fetch what is not there."""
-    java = programs.java()
+    java = {"java": programs.java()} if module.params["runs_here"] else {}
     found = programs.fetch(Path(module.params["cache"]), check_mode=module.check_mode)
-    return {"changed": found.fetched, "jars": str(found.folder), "java": java}
+    return {"changed": found.fetched, "jars": str(found.folder), **java}
 
 
 def main():

@@ -1,23 +1,27 @@
 {{/*
 Who calls whom: the one place. `callers` are components of this chart; `clients` whether networkPolicy.clients may call it and the
-cluster's toolbox too (`shardmart status` asks each service, the ledger and experiments place orders); `calls` components it reaches; `routers` whether it has a user.
+cluster's toolbox too (`shardmart status` asks each service, the ledger and experiments place orders); `toolbox` that one alone;
+`calls` components it reaches; `routers` whether it has a user; `api` whether it works on the Kubernetes API.
 */}}
 {{- define "shop.calls" -}}
+{{- $log := ternary "kafka" "" .Values.kafka.enabled -}}
 catalogue: {callers: [console, test], clients: true, calls: [inventory, cache], routers: true}
-order: {callers: [console, test], clients: true, calls: [], routers: true}
-inventory: {callers: [catalogue, console], clients: true, calls: [cache], routers: true}
-payment: {callers: [provider, console], clients: true, calls: [provider], routers: true}
-notification: {callers: [console, test], clients: true, calls: [cache], routers: true}
+order: {callers: [console, test], clients: true, calls: [{{ $log }}], routers: true}
+inventory: {callers: [catalogue, console], clients: true, calls: [cache, {{ $log }}], routers: true}
+payment: {callers: [provider, console], clients: true, calls: [provider, {{ $log }}], routers: true}
+notification: {callers: [console, test], clients: true, calls: [cache, {{ $log }}], routers: true}
 provider: {callers: [payment, console], toolbox: true, calls: [payment]}
 console: {callers: [console], clients: true, calls: [catalogue, order, inventory, payment, notification, provider, console]}
 cache: {callers: [catalogue, inventory, notification], toolbox: true, calls: []}
+kafka: {callers: [order, inventory, payment, notification, kafka], toolbox: true, calls: [kafka]}
+kafka-secrets: {callers: [], calls: [], api: true}
 seed: {callers: [], calls: [], routers: true}
 test: {callers: [], calls: [catalogue, order, notification], routers: true}
 {{- end -}}
 
 {{/* Port of a component. Takes {root, component}. */}}
 {{- define "shop.port" -}}
-{{- if eq .component "cache" }}6379{{ else }}{{ (get .root.Values.services .component).port }}{{ end -}}
+{{- if eq .component "cache" }}6379{{ else if eq .component "kafka" }}{{ .root.Values.kafka.port }}{{ else }}{{ (get .root.Values.services .component).port }}{{ end -}}
 {{- end -}}
 
 {{/* A NetworkPolicy of one component. Takes {root, component, own (annotations)}. */}}
@@ -56,6 +60,15 @@ spec:
       ports:
         - {port: {{ include "shop.port" . }}, protocol: TCP}
     {{- end }}
+    {{- if eq .component "kafka" }}
+    # Controllers answer each other and nobody else.
+    - from:
+        - podSelector:
+            matchLabels:
+              {{- include "shop.selector" . | nindent 14 }}
+      ports:
+        - {port: {{ include "shop.controllerPort" $root }}, protocol: TCP}
+    {{- end }}
     {{- with $root.Values.networkPolicy.extraIngress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -76,6 +89,16 @@ spec:
               {{- include "shop.selector" (dict "root" $root "component" .) | nindent 14 }}
       ports:
         - {port: {{ include "shop.port" (dict "root" $root "component" .) }}, protocol: TCP}
+        {{- if eq $.component "kafka" }}
+        - {port: {{ include "shop.controllerPort" $root }}, protocol: TCP}
+        {{- end }}
+    {{- end }}
+    {{- if $rules.api }}
+    # The Kubernetes API, whose address no policy can know.
+    - ports:
+        {{- range $root.Values.networkPolicy.apiServerPorts }}
+        - {port: {{ . }}, protocol: TCP}
+        {{- end }}
     {{- end }}
     {{- if $rules.routers }}
     - to:

@@ -18,9 +18,9 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* The part of a pod's spec that is the same for every pod. Takes {root, settings}. */}}
+{{/* The part of a pod's spec that is the same for every pod. Takes {root, settings, serviceAccount (default: the one without any right)}. */}}
 {{- define "shop.podBasics" -}}
-serviceAccountName: {{ include "shop.serviceAccount" .root | quote }}
+serviceAccountName: {{ .serviceAccount | default (include "shop.serviceAccount" .root) | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:

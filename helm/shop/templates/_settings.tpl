@@ -50,6 +50,7 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
 {{- $_ := set $file "cache" "redis" -}}
 {{- $_ := set $file "redis_url" (printf "redis://shop:{secret:shop-cache}@%s.%s.svc.%s:6379/0" (include "shop.name" (dict "root" $root "component" "cache")) $root.Release.Namespace $root.Values.clusterDomain) -}}
 {{- end -}}
+{{- if has .component (include "shop.eventServices" $root | fromJsonArray) }}{{ $_ := set $file "kafka" (include "shop.kafkaSettings" . | fromJson) }}{{ end -}}
 {{- if has .component (include "shop.cartServices" $root | fromJsonArray) }}{{ $_ := set $file "ring_settings" "/etc/shop/ring/settings.json" }}{{ end -}}
 {{- if has .component (list "payment" "provider") -}}
 {{- $_ := set $file "provider" (dict "url" (include "shop.url" (dict "root" $root "component" "provider")) "api_key" "{secret:shop-provider}" "webhook_secret" "{secret:shop-webhook}") -}}
@@ -93,6 +94,18 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
           name: {{ .root.Values.mail.secret }}
           items:
             - {key: password, path: secrets/mail.password}
+      {{- end }}
+      {{- if has .component (include "shop.eventServices" .root | fromJsonArray) }}
+      - secret:
+          name: {{ include "shop.kafkaSecret" .root }}
+          items:
+            - {key: shop-kafka-{{ .component }}.password, path: secrets/shop-kafka-{{ .component }}.password}
+      {{- if .root.Values.cluster.tls.enabled }}
+      - secret:
+          name: {{ include "shop.kafkaTlsSecret" .root }}
+          items:
+            - {key: ca.crt, path: kafka/ca.crt}
+      {{- end }}
       {{- end }}
       {{- if has .component (include "shop.cartServices" .root | fromJsonArray) }}
       # What helm/ring gives to its clients; it follows the ring's nodes without a new pod.

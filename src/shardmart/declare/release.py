@@ -119,10 +119,21 @@ class _Description:
             return Instance(component, f"{name}-{component}.{self.domain}", port)
 
         places = [one(component, int(port)) for component, port in sorted(declared["ports"].items())]
+        kafka = self.brokers(f"{name}-kafka", **declared["kafka"])
         return Shop(
             services=tuple(Service(place.name, place.host, place.port, (place,)) for place in places),
-            backends=Backends(cache="redis" if declared["cache"] else "memory"),
+            backends=Backends(
+                event_log="kafka" if kafka else "mongodb", cache="redis" if declared["cache"] else "memory"
+            ),
             cache=one("cache", CACHE_PORT) if declared["cache"] else None,
+            kafka=kafka,
+        )
+
+    def brokers(self, workload: str, brokers: int, port: int) -> tuple[Instance, ...]:
+        """Kafka's, each by its pod's own name; none where the shop's events are in the cluster."""
+        pods = {n: f"{workload}-{n}" for n in range(1, int(brokers) + 1)}
+        return tuple(
+            Instance(f"kafka-{n}", f"{pod}.{workload}.{self.domain}", int(port), pod) for n, pod in pods.items()
         )
 
     def replica_set(self, declared: Mapping[str, Any], role: Role) -> ReplicaSet:

@@ -24,6 +24,12 @@ LAPTOP_POD: dict[str, Any] = {
     "drainSeconds": 10,
     "terminationGracePeriodSeconds": 60,
 }
+LAPTOP_BROKER: dict[str, Any] = {
+    "resources": {"requests": {"cpu": "10m", "memory": "320Mi"}},
+    "storage": {"size": "1Gi"},
+    # The first compiler alone, as on the embedded platform: it is started more often than it is busy.
+    "javaOptions": ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+}
 
 
 def in_cluster_chart(topology: Topology) -> dict[str, Any]:
@@ -32,7 +38,10 @@ def in_cluster_chart(topology: Topology) -> dict[str, Any]:
         return {}
     _refuse(topology)
     ports = {name: topology.services.port(name) for name in (*BALANCED, *SINGLE)}
-    return {"shop": {"enabled": True, "name": "", "ports": ports, "cache": topology.backends.cache == "redis"}}
+    backends = topology.backends
+    kafka = {"brokers": backends.kafka_brokers if backends.event_log == "kafka" else 0, "port": backends.kafka_port}
+    shop = {"enabled": True, "name": "", "ports": ports, "cache": backends.cache == "redis", "kafka": kafka}
+    return {"shop": shop}
 
 
 def shop_values(topology: Topology, cluster: str, cluster_domain: str = "cluster.local") -> dict[str, Any]:
@@ -60,16 +69,21 @@ def shop_values(topology: Topology, cluster: str, cluster_domain: str = "cluster
         },
         "services": balanced | {name: {"port": services.port(name)} for name in SINGLE},
         "cache": {"enabled": topology.backends.cache == "redis"},
+        "kafka": {
+            "enabled": topology.backends.event_log == "kafka",
+            "brokers": topology.backends.kafka_brokers,
+            "port": topology.backends.kafka_port,
+        },
         "ring": {"release": "" if topology.carts() == MONGODB else ring_chart.release_of(cluster, topology.carts())},
     }
 
 
 def sized_for_a_laptop(values: dict[str, Any]) -> dict[str, Any]:
-    """`shop_values` with one console, requests that leave two cores to the rest, and patience."""
+    """`shop_values` with one console, requests that leave two cores to the rest, small volumes, and patience."""
     services = {name: dict(declared) for name, declared in values["services"].items()}
     services["console"]["replicas"] = LAPTOP_CONSOLES
     cache = values["cache"] | {"resources": LAPTOP_POD["resources"]}
-    return {**values, "services": services, "pod": LAPTOP_POD, "cache": cache}
+    return {**values, "services": services, "pod": LAPTOP_POD, "cache": cache, "kafka": values["kafka"] | LAPTOP_BROKER}
 
 
 def release_of(cluster: str) -> str:
@@ -78,7 +92,7 @@ def release_of(cluster: str) -> str:
 
 
 def _refuse(topology: Topology) -> None:
-    for key in ("store", "event_log", "catalogue"):
+    for key in ("store", "catalogue"):
         if getattr(topology.backends, key) != "mongodb":
             raise TopologyError(f"backends.{key}: on Kubernetes the shop has mongodb only")
     if topology.backends.cache == REDIS_CLUSTER:

@@ -31,16 +31,24 @@ def described(cluster: Cluster) -> list[Node]:
 
 
 def workloads(shop: Shop) -> dict[str, Instance]:
-    """What pods of helm/shop there are, by the name that their Service and their Deployment or StatefulSet share."""
+    """What pods of helm/shop there are, by the name that their Service and their Deployment share.
+
+    Brokers are none of these: each has a name of its own.
+    """
     parts = [Instance(service.name, service.host, service.port) for service in shop.services]
     return {part.host.partition(".")[0]: part for part in (*parts, *([shop.cache] if shop.cache else []))}
+
+
+def workload_of(broker: Instance) -> str:
+    """The StatefulSet of a broker in a pod: its address is POD.STATEFULSET.NAMESPACE.svc.DOMAIN."""
+    return broker.host.split(".")[1]
 
 
 def of_pods(shop: Shop, objects: Iterable[Object]) -> list[Node]:
     """The pods behind the shop's Services among `objects` (Services and pods of a namespace), without those that leave.
 
     They are numbered from the oldest: `payment-1`.  A container that is started again keeps its pod and its number; a
-    pod that takes the place of another one is the last.
+    pod that takes the place of another one is the last.  A broker is always the pod of its number.
     """
     known = workloads(shop)
     selectors: dict[str, Object] = {}
@@ -51,7 +59,9 @@ def of_pods(shop: Shop, objects: Iterable[Object]) -> list[Node]:
         elif one["kind"] == "Service" and one["metadata"]["name"] in known:
             selectors[one["metadata"]["name"]] = one["spec"]["selector"]
     pods.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
-    return [
+    there = {pod["metadata"]["name"]: pod for pod in pods}
+    brokers = [_broker(one, there[one.pod]) for one in shop.kafka if one.pod in there]
+    return brokers + [
         Node(
             f"{part.name}-{number}",
             Role.SERVICE,
@@ -66,11 +76,17 @@ def of_pods(shop: Shop, objects: Iterable[Object]) -> list[Node]:
     ]
 
 
+def _broker(broker: Instance, pod: Object) -> Node:
+    place = Pod(pod["metadata"]["name"], workload_of(broker), pod["metadata"]["namespace"])
+    return Node(broker.name, Role.SERVICE, BROKERS, pod["status"].get("podIP") or broker.host, broker.port, place)
+
+
 def short_of(shop: Shop, objects: Iterable[Object]) -> list[str]:
     """What of the shop is not as it is declared, among `objects` (Deployments and StatefulSets of a namespace)."""
-    known = workloads(shop)
+    known = {workload: part.name for workload, part in workloads(shop).items()}
+    known |= {workload_of(broker): BROKERS for broker in shop.kafka}
     found = {one["metadata"]["name"]: one for one in objects if one["metadata"]["name"] in known}
-    return [part.name for workload, part in known.items() if workload not in found or not is_whole(found[workload])]
+    return [name for workload, name in known.items() if workload not in found or not is_whole(found[workload])]
 
 
 def is_whole(workload: Object) -> bool:

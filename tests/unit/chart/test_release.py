@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "inventories" / "topologies"
 EMBEDDED_ONLY = {
     FOLDER / "polyglot.yml": "catalogue",
-    FOLDER / "shop-kafka.yml": "event_log",
     FOLDER / "shop-patroni.yml": "store",
     FOLDER / "shop-postgresql.yml": "store",
     FOLDER / "shop-redis-cluster.yml": "cache",

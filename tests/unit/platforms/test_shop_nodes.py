@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,6 +69,25 @@ def test_a_pod_without_an_address_is_there() -> None:
     assert (found.name, found.host) == ("cache-1", CACHE.host)
 
 
+def broker(n: int) -> Instance:
+    pod = f"lab-shop-kafka-{n}"
+    return Instance(f"kafka-{n}", f"{pod}.lab-shop-kafka.{DOMAIN}", 9092, pod)
+
+
+def test_a_broker_is_the_pod_of_its_number_whichever_is_older() -> None:
+    shop = replace(SHOP, kafka=(broker(1), broker(2)))
+    objects = [pod("lab-shop-kafka-1", "kafka", 9), pod("lab-shop-kafka-2", "kafka", 2), pod("a", "order", 1)]
+    found = of_pods(shop, [service("order"), service("kafka"), *objects])
+    assert [(node.name, node.group, node.address) for node in found] == [
+        ("kafka-1", "brokers", "10.0.0.9:9092"),
+        ("kafka-2", "brokers", "10.0.0.2:9092"),
+        ("order-1", "order", "10.0.0.1:3001"),
+    ]
+    assert found[1].pod
+    assert (found[1].pod.name, found[1].pod.workload) == ("lab-shop-kafka-2", "lab-shop-kafka")
+    assert [node.name for node in of_pods(shop, objects[1:2])] == ["kafka-2"]
+
+
 def workload(name: str, **status: Any) -> dict[str, Any]:
     shown = {"observedGeneration": 2, "replicas": 2, "readyReplicas": 2, "updatedReplicas": 2} | status
     return {"metadata": {"name": name, "generation": 2}, "spec": {"replicas": 2}, "status": shown}
@@ -86,3 +106,6 @@ def test_the_shop_is_short_of_what_is_missing_or_not_ready() -> None:
     ours = [workload("lab-shop-order"), workload("lab-shop-cache"), workload("somebody-else", readyReplicas=0)]
     assert short_of(SHOP, ours) == []
     assert short_of(SHOP, [workload("lab-shop-order", readyReplicas=1)]) == ["order", "cache"]
+    with_brokers = replace(SHOP, kafka=(broker(1), broker(2)))
+    assert short_of(with_brokers, [*ours, workload("lab-shop-kafka")]) == []
+    assert short_of(with_brokers, [*ours, workload("lab-shop-kafka", readyReplicas=1)]) == ["brokers"]

@@ -59,7 +59,7 @@ class KubernetesApi:
             raise ChaosError(describe(error)) from None
         statuses = found.status.container_statuses or []
         # A container of the shop is called as its service is.
-        status: Any = next((s for s in statuses if s.name in {"mongod", "mongos", server.group}), None)
+        status: Any = next((s for s in statuses if s.name in {"mongod", "mongos", "kafka", server.group}), None)
         running = status is not None and status.state.running is not None
         ended = status.last_state.terminated if status and status.last_state else None
         return Pod(
@@ -83,7 +83,8 @@ class KubernetesApi:
         return running
 
     def serves_without(self, server: Node) -> bool:
-        """Whether a process of the shop whose pod is gone for good has been replaced: its Deployment is whole again."""
+        """Whether a process of the shop whose pod is gone for good has been replaced: its Deployment, or
+        the brokers' StatefulSet, is whole again."""
         return server.role is Role.SERVICE and server.group not in self._platform.shop_is_short_of()
 
     def restart(self, deployment: str) -> None:

@@ -13,7 +13,7 @@ from ..errors import ChaosError
 SHOP, SERVICE = "shop", "service"
 NO_CACHE_CLUSTER = "the cache of this shop is no cluster: start it with inventories/topologies/shop-redis-cluster.yml"
 NO_BROKERS = "the events of this shop are in MongoDB: start it with inventories/topologies/shop-kafka.yml"
-NOT_AS_PODS = "as pods the shop has its events in MongoDB and one cache server: this is for processes of one machine"
+NOT_AS_PODS = "as pods the shop has one cache server: this is for processes of one machine"
 
 
 def no_shop(cluster: Cluster) -> str | None:
@@ -51,6 +51,6 @@ def lacking(cluster: Cluster, selector: str) -> str | None:
     wanted = [word for word in words if word == BROKERS or word.startswith("kafka-")]
     names = [one.name for one in cluster.shop.kafka] if cluster.shop else []
     if wanted and not names:
-        return NOT_AS_PODS if cluster.kubernetes else NO_BROKERS
+        return NO_BROKERS
     absent = [word for word in wanted if word not in (BROKERS, *names)]
     return f"this shop has {len(names)} broker{'s' * (len(names) > 1)} and no {absent[0]}" if absent else None

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pod_cluster import pod_targets, shop_pods
+from pod_cluster import pod_targets, shop_pod, shop_pods
 
 from shardmart.chaos.errors import ChaosError
 from shardmart.chaos.targets.selectors import Targets
-from shardmart.chaos.targets.shop import NO_CACHE_CLUSTER, NOT_AS_PODS, lacking, select
+from shardmart.chaos.targets.shop import NO_BROKERS, NO_CACHE_CLUSTER, NOT_AS_PODS, lacking, select
 from shardmart.cluster.description import Role
 from shardmart.cluster.shop import Instance, Service, Shop
 from shardmart.platforms.embedded_shop.files import ShopFiles
@@ -114,8 +114,26 @@ def test_a_pod_of_the_cluster_does_not_ask_for_those_of_the_shop(
 
 
 def test_what_pods_of_the_shop_have_not_is_refused(shop_pods: Targets) -> None:
-    assert lacking(shop_pods.cluster, "brokers") == lacking(shop_pods.cluster, "cache-2") == NOT_AS_PODS
+    assert lacking(shop_pods.cluster, "cache-2") == NOT_AS_PODS
+    assert lacking(shop_pods.cluster, "brokers") == lacking(shop_pods.cluster, "kafka-2") == NO_BROKERS
     assert lacking(shop_pods.cluster, "cache") is None
+
+
+def test_brokers_in_pods_are_targets_where_events_are_on_them(
+    shop_pods: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [(f"kafka-{n}", f"lab-shop-kafka-{n}") for n in (1, 2, 3)]
+    brokers = tuple(Instance(name, f"{pod}.lab-shop-kafka.shop.svc.cluster.local", 9092, pod) for name, pod in there)
+    assert shop_pods.cluster.shop
+    described = replace(shop_pods.cluster, shop=replace(shop_pods.cluster.shop, kafka=brokers))
+    (shop_pods.state.folder / "cluster.json").write_text(described.dumps())
+    objects = [shop_pod("kafka", str(n), "2026-11-29T12:00:00Z", f"10.0.2.{n}") for n in (1, 2, 3)]
+    monkeypatch.setattr(KubernetesPlatform, "_objects", lambda self, kinds: objects)
+    targets = Targets(shop_pods.state)
+    assert lacking(targets.cluster, "brokers") is lacking(targets.cluster, "kafka-2") is None
+    assert lacking(targets.cluster, "kafka-4") == "this shop has 3 brokers and no kafka-4"
+    assert [pod_of(node).name for node in targets.resolve("kafka-2")] == ["lab-shop-kafka-2"]
+    assert [pod_of(node).name for node in targets.resolve("brokers")] == [pod for _, pod in there]
 
 
 def test_without_a_shop_its_words_are_refused(targets: Targets, tmp_path: Path) -> None:

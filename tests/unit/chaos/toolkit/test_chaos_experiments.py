@@ -19,7 +19,7 @@ from shardmart.chaos.faults import drain
 from shardmart.chaos.faults.kinds import PLATFORMS
 from shardmart.chaos.lifecycle.records import Record
 from shardmart.chaos.targets.selectors import Targets
-from shardmart.chaos.targets.shop import NOT_AS_PODS
+from shardmart.chaos.targets.shop import NO_BROKERS, NOT_AS_PODS
 from shardmart.chaos.toolkit import actions, probes, regions, rings, shop
 from shardmart.chaos.toolkit.experiments import refuse_impossible
 
@@ -183,7 +183,7 @@ def test_a_shop_of_pods_is_refused_only_what_it_has_not(shop_pods: Targets) -> N
             ("partition", ""), ("partition", "-leader"),
         )
     ]  # fmt: skip
-    of_others = dict.fromkeys(["kill-broker", "kill-all-brokers", "kill-cache-node"], NOT_AS_PODS)
+    of_others = dict.fromkeys(["kill-broker", "kill-all-brokers"], NO_BROKERS) | {"kill-cache-node": NOT_AS_PODS}
     assert refused == of_others | dict.fromkeys(of_the_store, no_store)
 
 
