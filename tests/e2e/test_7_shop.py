@@ -14,8 +14,6 @@ from tests.support.kind_site import POLICIES, ROOT, KindSite, Made
 from tests.support.strangers import CONNECT, reaches
 
 BUYER = ROOT / "tests" / "support" / "buyer.py"
-# Run by `make e2e ARGS=--full` only, until the whole file has been seen to pass.
-pytestmark = pytest.mark.full
 needs_enforcement = pytest.mark.skipif(not POLICIES.exists(), reason="nothing here enforces network policies")
 
 
@@ -32,6 +30,9 @@ def shop(made: Made) -> Iterator[KindSite]:
     """The session's cluster with services in its topology; they are gone again afterwards."""
     site = made.site
     site.write(services={}, backends={"carts": "mongodb"})
+    checked = site.play("site.yml", "--check")
+    assert checked.code == 0, f"--check before the shop is there\n{checked.output}"
+    assert not site.get("deployment,statefulset,service,secret", ours(site))
     played = site.play("site.yml")
     assert played.code == 0, f"{played.output}\n{site.kubectl('get', 'pods,events', accept=(0, 1))}"
     yield site
@@ -132,6 +133,7 @@ EXPERIMENTS = (
 )  # fmt: skip
 
 
+@pytest.mark.full
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_no_order_is_lost_by(shop: KindSite, experiment: str) -> None:

@@ -28,6 +28,9 @@ def ours(site: KindSite) -> str:
 def fragments(made: Made) -> Iterator[KindSite]:
     """The session's cluster with the fragments beside it; they are gone again afterwards, with their data."""
     site = made.site
+    checked = site.play("playbooks/fragments.yml", "--check")
+    assert checked.code == 0, f"--check before anything is there\n{checked.output}"
+    assert not site.get("deployment,statefulset,service,pvc,secret", ours(site))
     played = site.play("playbooks/fragments.yml")
     assert played.code == 0, f"{played.output}\n{site.kubectl('get', 'pods,events', accept=(0, 1))}"
     yield site
