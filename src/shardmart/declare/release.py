@@ -119,7 +119,7 @@ class _Description:
             return Instance(component, f"{name}-{component}.{self.domain}", port)
 
         places = [one(component, int(port)) for component, port in sorted(declared["ports"].items())]
-        kafka = self.brokers(f"{name}-kafka", **declared["kafka"])
+        kafka = self.brokers(f"{name}-kafka", **declared.get("kafka", {"brokers": 0, "port": 0}))
         return Shop(
             services=tuple(Service(place.name, place.host, place.port, (place,)) for place in places),
             backends=Backends(

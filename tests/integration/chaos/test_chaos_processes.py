@@ -107,7 +107,7 @@ def test_slow_disk_is_measured_and_lifted(cluster: Any) -> None:
 def test_a_later_fault_can_hit_what_an_earlier_one_hit(cluster: Any) -> None:
     paused = actions.pause(targets="shard1-2", duration_s=60)
     assert actions.kill(targets="fault:pause", duration_s=1)["targets"] == paused["targets"]
-    with pytest.raises(ActivityFailed, match="no fault of this name"):
+    with pytest.raises(ActivityFailed, match="no fault 'latency' was ever started"):
         actions.kill(targets="fault:latency")
 
 

@@ -140,6 +140,9 @@ def test_tls_of_what_a_shop_that_runs_asks_is_not_switched(tmp_path: Path) -> No
         ):
             converge.refuse_switched_tls(spoken, plain, tmp_path)
         converge.refuse_switched_tls(spoken, spoken, tmp_path)
+        assert spoken.shop
+        nothing = replace(spoken, shop=replace(spoken.shop, cache=None, postgres=None))
+        converge.refuse_switched_tls(plain, nothing, tmp_path)  # what has neither has nothing to switch
         running.communicate()
 
 

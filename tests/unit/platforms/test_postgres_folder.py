@@ -8,6 +8,7 @@ import pwd
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -122,3 +123,18 @@ def test_programs_get_no_variable_that_leads_to_another_server(
     monkeypatch.setenv("PGHOSTADDR", "127.0.0.2")
     monkeypatch.setenv("PGPORT", "1")
     assert [line for line in host.run(["env"]).stdout.splitlines() if line.startswith("PG")] == []
+
+
+def test_check_mode_says_what_it_would_do_before_the_first_certificate_is_made(host: postgres.Host) -> None:
+    speaking = replace(server(host), tls=True)
+    speaking.folder.mkdir(parents=True)
+    (speaking.folder / "PG_VERSION").write_text("18\n")
+    assert postgres.converge([speaking], Deadline(5), check_mode=True) == ["configure APJ", "start APJ"]
+
+
+def test_no_key_stays_in_the_folder_of_a_server_that_speaks_no_tls(host: postgres.Host) -> None:
+    silent = server(host)
+    silent.folder.mkdir(parents=True)
+    (silent.folder / "server.pem").write_text("a key")
+    silent.configure()
+    assert sorted(path.name for path in silent.folder.iterdir()) == ["pg_hba.conf", "postgresql.conf"]

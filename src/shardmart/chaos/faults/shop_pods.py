@@ -7,6 +7,7 @@ import time
 
 from shardmart.cluster.description import Node
 from shardmart.platforms.kubernetes import pod_of
+from shardmart.platforms.shop_nodes import BROKERS
 
 from ..errors import ChaosError
 from ..targets.kubernetes import KubernetesApi
@@ -24,6 +25,10 @@ class PodRollingRestart(RollingRestart):
 
     def prepare(self) -> None:
         """Note the pods as they are now, by the name of the target."""
+        if brokers := [server.name for server in self.servers if server.group == BROKERS]:
+            raise ChaosError(
+                f"{', '.join(brokers)}: a broker's new pod has the old one's name: nobody sees it replaced"
+            )
         self.parameters["before"] = {server.name: pod_of(server).name for server in self.servers}
 
     def hold(self, stop: threading.Event, deadline: float) -> None:

@@ -89,7 +89,8 @@ class Owners:
     """
 
     def __init__(self, endpoints: list[Endpoint], names: set[str]) -> None:
-        self._listening = {endpoint.port: endpoint.name for endpoint in endpoints}
+        # The first of a port has it: another process may stand before it and speak TLS there.
+        self._listening = {endpoint.port: endpoint.name for endpoint in reversed(endpoints)}
         self._watched = [endpoint for endpoint in endpoints if endpoint.name in names]
         self._ephemeral: dict[int, str] = {}
         self._diagnosis = SocketDiagnosis()

@@ -75,10 +75,11 @@ def refuse_switched_tls(before: Cluster, after: Cluster, state: Path) -> None:
 
     Services with the old settings would lose both until each is restarted.
     """
-    if before.shop is None or after.shop is None or before.shop.backends.tls == after.shop.backends.tls:
+    shops = [shop for shop in (before.shop, after.shop) if shop and (shop.caches or shop.postgres_servers)]
+    if len(shops) < 2 or shops[0].backends.tls == shops[1].backends.tls:
         return
     if running := left_over((), state):
-        spoken = before.shop.backends.tls
+        spoken = shops[0].backends.tls
         instead = "" if spoken else ", or say `backends: {tls: false}`"
         raise ClusterError(
             f"backends.tls: {running[0].name} runs, of a shop {'with' if spoken else 'without'} TLS to PostgreSQL and "

@@ -26,7 +26,7 @@ from ...cluster.shop import PATRONI_PORTS, Instance, Shop
 from .. import postgres
 from ..postgres import HOST, Host
 from ..postgres import programs as postgres_programs
-from ..postgres.servers import certificate, tidy
+from ..postgres.servers import AUTHORITY, CERTIFICATE, certificate, is_certified, tidy
 from . import etcd, files, programs, settings
 from .files import Place
 
@@ -117,7 +117,7 @@ def converge(store: Store, deadline: Deadline, *, check_mode: bool = False) -> l
     told = store.configurations()
     changed = [one.name for one in all_ if not store.place(one).says(told[one.name])]
     changes = [f"{'configure' if name in made else 'make'} {name}" for name in changed] + _idle(all_, live)
-    renewed = [one for one in store.nodes if store.certificates(one)]
+    renewed = [one for one in store.nodes if store.certificates(one)] if is_certified(host) or not check_mode else []
     changes += [f"renew the certificate of {one.name}" for one in renewed if one.name in made]
     if check_mode:
         return changes
@@ -129,6 +129,9 @@ def converge(store: Store, deadline: Deadline, *, check_mode: bool = False) -> l
             etcd.wait_until_ready([one], store.password(etcd.ROOT), deadline)
     for one in renewed:
         _certify(store, one)
+    for one in store.nodes if not store.tls else ():  # no key stays beside what speaks no TLS
+        for name in (CERTIFICATE, AUTHORITY):
+            (store.place(one).folder / name).unlink(missing_ok=True)
     for one in all_:
         if one.name in changed:
             store.place(one).configure(told[one.name])

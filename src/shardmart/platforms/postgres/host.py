@@ -118,6 +118,7 @@ class Host:
                 shutil.copytree(part, partial / part.relative_to(installed.parents[1]), symlinks=True)
             programs.open_to_all(partial)
             partial.rename(copied)
+            shutil.rmtree(self.home / "program", ignore_errors=True)  # of before, where it could not find its libraries
         place = copied / installed.relative_to(installed.parents[1])
         return (place if copied.exists() else installed) / "bin" / name
 

@@ -170,7 +170,9 @@ class Server:
         partial.rename(self.folder)
 
     def configure(self) -> None:
-        """Write its configuration files."""
+        """Write its configuration files; without TLS no key stays in its folder."""
+        for name in () if self.tls else (CERTIFICATE, AUTHORITY):
+            (self.folder / name).unlink(missing_ok=True)
         for path in self.outdated():
             write_whole(path, self.files()[path])
             self.host.own(path)
@@ -213,6 +215,18 @@ class Server:
             return f"no log at {self.log}"
 
 
+def is_certified(host: Host) -> bool:
+    """Whether the cluster's certificate is there: check mode does not make the first one."""
+    return (host.state / "tls" / "server.pem").exists()
+
+
+def _planned(server: Server) -> list[Path]:
+    """The configuration files that a run would write."""
+    if server.tls and not is_certified(server.host):
+        return [server.folder / "postgresql.conf"]
+    return server.outdated()
+
+
 def converge(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool = False) -> list[str]:
     """Have the servers made, configured and running, and say what was done.
 
@@ -224,7 +238,7 @@ def converge(servers: Sequence[Server], deadline: Deadline, *, check_mode: bool 
         live = server.running()
         if not server.made:
             changes.append(f"make {server.name}")
-        elif outdated := server.outdated():
+        elif outdated := _planned(server) if check_mode else server.outdated():
             how = " and restart it" if live else ""
             changes.append(
                 f"renew the certificate of {server.name}"

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from shardmart.chaos.packets.flows import OUTSIDE, Endpoint, Header, parse
+from shardmart.chaos.packets.flows import OUTSIDE, Endpoint, Header, Owners, parse
 from shardmart.chaos.packets.injector import Injector, NetworkFault
 from shardmart.chaos.packets.queue import Packet, PacketQueue
 
@@ -125,3 +125,8 @@ def test_jitter_stays_in_its_range_and_in_order() -> None:
 def test_fault_survives_the_trip_as_json() -> None:
     fault = NetworkFault(3, delay_ms=5, targets=("a",), peers=("b", OUTSIDE), endpoints=ENDPOINTS)
     assert NetworkFault.from_json(fault.to_json()) == fault
+
+
+def test_a_port_is_the_first_ones_where_another_process_stands_before_it() -> None:
+    owners = Owners([Endpoint("cache-1", 6379), Endpoint("tls-cache-1", 6379)], {"cache-1"})
+    assert owners.name(6379) == "cache-1"

@@ -17,6 +17,7 @@ from shardmart.chaos.faults import shop_pods as faults
 from shardmart.chaos.faults.shop import ProviderRules
 from shardmart.chaos.targets.kubernetes import KubernetesApi, Pod
 from shardmart.chaos.targets.selectors import Targets
+from shardmart.cluster import description
 from shardmart.platforms.kubernetes import pod_of
 
 __all__ = ["pod_targets", "shop_pods"]  # the fixtures
@@ -116,6 +117,13 @@ def test_each_deployment_is_restarted_once_and_every_target_named(shop_pods: Tar
     fault.hold(threading.Event(), time.monotonic() + 60)
     assert shown.restarted == ["lab-shop-order", "lab-shop-cache"]
     assert fault.evidence() == {"restarted": ["order-1", "order-2", "cache-1"]}
+
+
+def test_brokers_are_refused_because_their_pods_keep_their_names(shop_pods: Targets) -> None:
+    place = description.Pod("lab-shop-kafka-1", "lab-shop-kafka", "shopping")
+    broker = description.Node("kafka-1", description.Role.SERVICE, "brokers", "10.0.0.7", 9092, place)
+    with pytest.raises(ChaosError, match=r"^kafka-1: a broker's new pod has the old one's name"):
+        faults.PodRollingRestart(shop_pods, [broker], 0.4).prepare()
 
 
 def test_the_next_deployment_waits_for_the_one_before(shop_pods: Targets, shown: Shown) -> None:
