@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.experiments import assert_no_order_was_lost, summary_of_last_run
 from tests.support.kind_site import POLICIES, KindSite, Made
+from tests.support.shop_in_pods import must_confirm_an_order, ours, release_of
 from tests.support.strangers import CONNECT, reaches
 
 # Run by `make e2e ARGS=--full` only, until it has been seen to pass often.
@@ -29,23 +30,13 @@ with MongoClient(uri_of(state.description(), "admin", password, state.authority)
 """Which logs the positions of the services' lanes are of."""
 
 
-def release_of(site: KindSite) -> str:
-    return f"{site.name}-shop"
-
-
 def brokers(site: KindSite) -> str:
-    return f"--selector=app.kubernetes.io/instance={release_of(site)},app.kubernetes.io/component=kafka"
+    return f"{ours(site)},app.kubernetes.io/component=kafka"
 
 
 def volumes(site: KindSite) -> dict[str, str]:
     """The volume behind each broker's claim."""
     return {one["metadata"]["name"]: one["spec"]["volumeName"] for one in site.get("pvc", brokers(site))}
-
-
-def must_confirm_an_order(site: KindSite) -> None:
-    said = site.run("helm", "test", release_of(site), "--namespace", site.name, "--logs", "--timeout=5m")
-    steps = [line.split()[0] for line in said.splitlines() if line.startswith(("placed", "confirmed", "notified"))]
-    assert steps == ["placed", "confirmed", "notified"], said
 
 
 def must_follow(site: KindSite, log: str) -> None:
@@ -64,7 +55,7 @@ def shop(made: Made) -> Iterator[KindSite]:
     site.write()
     removed = site.play("site.yml")
     assert removed.code == 0, removed.output
-    assert not site.get("deployment,statefulset,service", f"-lapp.kubernetes.io/instance={release_of(site)}")
+    assert not site.get("deployment,statefulset,service", ours(site))
     site.kubectl("delete", "pvc", brokers(site))
 
 

@@ -22,7 +22,7 @@ from ..lifecycle import register
 from ..lifecycle.running import current_run
 from ..targets import regions
 from ..targets.selectors import Targets
-from .actions import Evidence, Selector
+from .actions import HARMLESS, Evidence, Selector
 
 __all__ = [
     "conflicts_decided",
@@ -68,8 +68,7 @@ def cut_region(targets: Selector, peers: Selector = "regions", duration_s: float
         known = [server.name for server in regions.named(State.find(), peers)]
     except ShardmartError as error:
         raise ActivityFailed(str(error)) from None
-    network = {"delay_ms": 0.0, "jitter_ms": 0.0, "loss": 1.0, "direction": "both", "seed": 0, "peers": known}
-    return _begin("region-network", "partition", targets, duration_s, **network)
+    return _begin("region-network", "partition", targets, duration_s, **HARMLESS | {"loss": 1.0, "peers": known})
 
 
 def without_rule(targets: Selector = "regions", duration_s: float = 300) -> Evidence:
