@@ -55,7 +55,10 @@ class Lock:
         return binaries / f"{self.name.lower()}-{digest[:12]}"
 
     def fetch(self, binaries: Path, *, seconds: float, check_mode: bool = False) -> Jars:
-        """Have the jars, fetched within so many seconds.  ClusterError when they cannot be, or are not the pinned ones."""
+        """Have the jars, fetched within so many seconds.
+
+        ClusterError when they cannot be, or are not those that are pinned.
+        """
         place = self.folder(binaries)
         if place.exists():
             self.verify(place)

@@ -1,1 +1,1 @@
-"""ShardingSphere-Proxy over three PostgreSQL servers, for tests alone: a sharded engine behind PostgreSQL's protocol."""
+"""ShardingSphere-Proxy over three PostgreSQL servers, for tests alone."""

@@ -1,7 +1,7 @@
 """What ShardingSphere-Proxy is told: the distribution of Citus's flavour, in its own words.
 
-A distributed table lies on one of the servers by the hash of a column, tables that are distributed by the same column are
-bound (rows of one value lie together), and a reference table is a broadcast table.
+A distributed table lies on one of the servers by the hash of a column, tables that are distributed by the same column
+are bound (rows of one value lie together), and a reference table is a broadcast table.
 """
 
 from __future__ import annotations
@@ -111,3 +111,12 @@ def _tagged(rules: Sequence[tuple[str, object]]) -> str:
     for name, rule in rules:
         found += f"- !{name}\n" + "".join(f"  {line}\n" for line in _dumped(rule).splitlines())
     return found
+
+
+def server_of(value: str, servers: int) -> int:
+    """On which server the rows of a value lie: HASH_MOD takes the rest of Java's hash of the text."""
+    units = value.encode("utf-16-be")
+    hashed = 0
+    for high, low in zip(units[::2], units[1::2], strict=True):
+        hashed = (31 * hashed + (high << 8) + low) % 2**32
+    return abs(hashed - 2**32 if hashed >= 2**31 else hashed) % servers

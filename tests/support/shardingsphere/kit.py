@@ -1,13 +1,13 @@
 """The store of the contract suite on ShardingSphere-Proxy, and how connections have to speak to it.
 
-The proxy (5.1.0) takes a statement as text, and little of the protocol's messages with parameters: `REFUSED` in
-tests/integration/shop/store/test_shardingsphere.py says what.  So parameters are put into the statement here, by psycopg.
+The proxy (5.1.0) takes a statement as text, and little of the protocol's messages with parameters
+(test_sharded_statements.py says what not).  So parameters are put into the statement here, by psycopg.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 from unittest.mock import patch
@@ -17,10 +17,12 @@ from psycopg.abc import AdaptContext, Buffer, Params, Query
 from psycopg.adapt import Loader
 from psycopg.types.datetime import TimestampLoader
 
-from shardmart.shop.adapters.postgres.connection import Connection, Pool, Row
+from shardmart.shop.adapters.postgres.connection import Connection, Pool, Row, connect
 from shardmart.shop.adapters.postgres.flavours import FLAVOURS, Flavour
+from shardmart.shop.adapters.postgres.schema import FLAVOURS as FLAVOURS_OF_THE_CATALOGUE
+from shardmart.shop.adapters.postgres.schema import Seeder
 from shardmart.shop.adapters.postgres.tables import Administrator
-from shardmart.shop.settings import Relational
+from shardmart.shop.settings import Postgres, Relational
 from tests.support.postgres_stores import PostgresKit
 from tests.support.shop_stores import LANES
 
@@ -130,3 +132,32 @@ def sharded_kit(proxy: RunningProxy) -> Iterator[ShardingSphereKit]:
             yield kit
         finally:
             kit.close()
+
+
+class _Seeder(Seeder):
+    async def _have_database(self) -> None:
+        """The proxy's files name its databases, and its users."""
+
+    _user = _have_database
+
+    async def _connect(self, database: str) -> Connection:
+        return speaking(await super()._connect(database))
+
+
+@asynccontextmanager
+async def sharded_catalogue(proxy: RunningProxy) -> AsyncIterator[tuple[Seeder, Pool]]:
+    """Who fills the catalogue's tables, which are made, and the connections of who reads them."""
+    place = {"port": proxy.port, "user": USER, "password": proxy.password}
+    options = Postgres.model_validate(place | {"database": "catalogue"}).model_copy(update={"flavour": NAME})
+
+    async def opened() -> Connection:
+        return speaking(await connect(options))
+
+    with patch.dict(cast("dict[str, object]", FLAVOURS_OF_THE_CATALOGUE), {NAME: {}}):
+        seeder, pool = _Seeder(options, USER, proxy.password), Pool(options, opened=opened)
+        try:
+            await seeder.prepare()
+            yield seeder, pool
+        finally:
+            await pool.close()
+            await seeder.close()

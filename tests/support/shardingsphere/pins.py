@@ -1,8 +1,8 @@
 """The pins of ShardingSphere-Proxy: what Maven is asked for, and each file that comes with its SHA-256.
 
-5.1.0 is the last version whose bootstrap is among Maven's artifacts (5.1.2, 5.2.1 and 5.5.2 were asked for).  Its licence
-and that of most of what comes with it is Apache 2.0; Atomikos is given under several licences ("Atomikos Multiple
-Licensing Scheme"), MySQL's driver under GPL 2.  Tests fetch and run all of it; this project gives none of it away.
+5.1.0 is the last version found whose bootstrap is a jar of its own (5.1.2, 5.2.1 and 5.5.2 have none).  Its licence and
+that of most of what comes with it is Apache 2.0; Atomikos has several ("Atomikos Multiple Licensing Scheme"), MySQL's
+driver has GPL 2.  Tests fetch and run them; this project gives none of them away.
 To raise the version: as in `shardmart.platforms.embedded_kafka.pins`.
 """
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
+from shardmart.cluster.protocol.connection import Deadline
 from shardmart.platforms import postgres
 from shardmart.platforms.java import java
 from shardmart.platforms.maven import MissingError
-from shardmart.cluster.protocol.connection import Deadline
 from tests.support.clusters import CACHE, free_ports
 from tests.support.postgres_home import postgres_home
 
@@ -81,7 +82,13 @@ class RunningProxy:
     def connect(self, database: str = "shop", **more: Any) -> psycopg.Connection[Any]:
         """A connection of psycopg as it is, through the proxy, in autocommit mode."""
         return psycopg.connect(
-            host="127.0.0.1", port=self.port, user=USER, password=self.password, dbname=database, autocommit=True, **more
+            host="127.0.0.1",
+            port=self.port,
+            user=USER,
+            password=self.password,
+            dbname=database,
+            autocommit=True,
+            **more,
         )
 
     def behind(self, number: int, database: str = "shop") -> psycopg.Connection[Any]:
@@ -100,6 +107,19 @@ class RunningProxy:
         with self.behind(number, database) as connection:
             return [row[0] for row in connection.execute(f"SELECT {column} FROM {table}".encode())]
 
+    def kill(self, number: int) -> None:
+        """SIGKILL one of the servers with all that belongs to it."""
+        server = self.servers[number].running()
+        assert server, f"{self.servers[number].name} does not run"
+        for process in [server, *server.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        server.wait(STOP_SECONDS)
+
+    def have_servers(self) -> None:
+        """Start those that do not run."""
+        postgres.converge(self.servers, Deadline(180))
+
     def prepared(self) -> list[str]:
         """Transactions that servers have prepared and neither committed nor rolled back."""
         found = []
@@ -108,9 +128,18 @@ class RunningProxy:
                 found += [row[0] for row in connection.execute("SELECT gid FROM pg_prepared_xacts")]
         return found
 
+    def forget_prepared(self) -> None:
+        """Roll them back, past whoever prepared them."""
+        for number in range(SERVERS):
+            with self.behind(number) as connection:
+                for (gid,) in connection.execute("SELECT gid FROM pg_prepared_xacts").fetchall():
+                    connection.execute(f"ROLLBACK PREPARED '{gid}'".encode())
+
 
 @contextmanager
-def servers_behind(folder: Path, schemas: Sequence[Schema] = SCHEMAS) -> Iterator[tuple[Sequence[postgres.Server], str]]:
+def servers_behind(
+    folder: Path, schemas: Sequence[Schema] = SCHEMAS
+) -> Iterator[tuple[Sequence[postgres.Server], str]]:
     """Three empty servers with these databases, and their superuser's password; removed at the end."""
     with postgres_home("sharded"):
         file, password = folder / "servers.password", secrets.token_hex(20)
@@ -163,6 +192,8 @@ def running_proxy(
             "-Xmx384m",
             "-XX:TieredStopAtLevel=1",
             f"-Dcom.atomikos.icatch.log_base_dir={own}",
+            # What a proxy that was killed has prepared is rolled back by the next one after so long; by default 300 s.
+            "-Dcom.atomikos.icatch.max_timeout=20000",
             "-Dcom.atomikos.icatch.recovery_delay=2000",
         ]
         classes = ["-cp", f"{own}:{jars}/*", "groovy.ui.GroovyMain"]

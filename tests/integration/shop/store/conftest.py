@@ -1,4 +1,5 @@
-"""A small cluster with the shop's collections, kept for a module; a PostgreSQL with its tables, and three behind a proxy."""
+"""A small cluster with the shop's collections, kept for a module; a PostgreSQL with its tables, and three
+behind a proxy."""
 
 from __future__ import annotations
 
