@@ -128,6 +128,14 @@ class RunningProxy:
                 found += [row[0] for row in connection.execute("SELECT gid FROM pg_prepared_xacts")]
         return found
 
+    def end_open(self) -> None:
+        """End the servers' sessions that nobody ends the transaction of: the proxy would give them to the next one."""
+        for number in range(SERVERS):
+            with self.behind(number) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+                )
+
     def forget_prepared(self) -> None:
         """Roll them back, past whoever prepared them."""
         for number in range(SERVERS):
@@ -195,6 +203,8 @@ def running_proxy(
             # What a proxy that was killed has prepared is rolled back by the next one after so long; by default 300 s.
             "-Dcom.atomikos.icatch.max_timeout=20000",
             "-Dcom.atomikos.icatch.recovery_delay=2000",
+            # A session that a server ended is never given to anybody.
+            "-Dcom.zaxxer.hikari.aliveBypassWindowMs=0",
         ]
         classes = ["-cp", f"{own}:{jars}/*", "groovy.ui.GroovyMain"]
         command = [program, *options, *classes, str(start), str(own), str(port)]

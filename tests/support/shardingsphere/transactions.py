@@ -94,7 +94,7 @@ async def until(what: str, holds: Callable[[], object], seconds: float = 90) -> 
     """Wait for something, asked of servers."""
     try:
         async with asyncio.timeout(seconds):
-            while not await asyncio.to_thread(holds):
+            while not await asyncio.to_thread(holds):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     except TimeoutError:
         pytest.fail(f"waited {seconds:.0f} s: {what}")
