@@ -56,7 +56,7 @@ class Cursor(psycopg.AsyncClientCursor[Row]):
         del returning
         count = 0
         for values in params_seq:
-            await self.execute(query, values)
+            await self.execute(query, values)  # type: ignore[arg-type]
             count += self.rowcount
         self._rowcount = count
 

@@ -109,7 +109,8 @@ def test_a_commit_that_is_answered_was_committed(kit: ShardingSphereKit, shardin
         sharding_proxy.have_servers()
 
 
-@pytest.mark.parametrize("lost", ["server", pytest.param("proxy", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("lost", ["server", "proxy"])
 def test_what_one_server_prepared_is_rolled_back_when_another_or_the_proxy_is_killed_in_the_commit(
     kit: ShardingSphereKit, sharding_proxy: RunningProxy, lost: str
 ) -> None:
@@ -167,7 +168,8 @@ def test_a_server_killed_in_the_commit_is_looked_up_and_the_work_is_done_once(
         kit.run(body(), 300)
 
 
-@pytest.mark.parametrize("state", ["40001", pytest.param("23514", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("state", ["40001", "23514"])
 def test_a_server_that_refuses_at_commit_is_told_and_leaves_nothing(
     kit: ShardingSphereKit, sharding_proxy: RunningProxy, state: str
 ) -> None:
@@ -185,6 +187,7 @@ def test_a_server_that_refuses_at_commit_is_told_and_leaves_nothing(
         kit.run(body())
 
 
+@pytest.mark.full
 @pytest.mark.xfail(strict=True, reason="ShardingSphere 5.1.0 goes on after a failed statement, and commits the rest")
 def test_after_a_failed_statement_nothing_is_committed(kit: ShardingSphereKit, sharding_proxy: RunningProxy) -> None:
     first, other = order_on(kit, 0).id, order_on(kit, 1).id
