@@ -1,6 +1,6 @@
 """A table of the store contract, a column for each store, as a run of pytest saw it:
 
-    pytest -p tests.support.store_table tests/integration/shop/store/test_store_contract.py
+    python -m pytest -p tests.support.store_table tests/integration/shop/store/test_store_contract.py
 
 It says of each store what it did not run, and why.  Nothing here runs or leaves out a test.
 """
