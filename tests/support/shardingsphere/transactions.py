@@ -24,15 +24,19 @@ from .proxy import SERVERS, RunningProxy
 REGION = "EMEA"
 
 
-def order_on(kit: ShardingSphereKit, number: int) -> Order:
+def lying_on(number: int, drawn: Callable[[], str]) -> str:
+    """The first name drawn whose rows lie on this server."""
+    return next(name for name in iter(drawn, None) if server_of(name, SERVERS) == number)
+
+
+def order_on(kit: ShardingSphereKit, number: int, region: str = REGION) -> Order:
     """An order whose row lies on this server."""
-    return next(order for order in (kit.order() for _ in range(1000)) if server_of(order.id, SERVERS) == number)
+    return next(order for order in (kit.order(region) for _ in range(1000)) if server_of(order.id, SERVERS) == number)
 
 
 def stock_on(kit: ShardingSphereKit, number: int) -> Stock:
     """Stock whose row lies on this server."""
-    name = next(name for name in (kit.unique("p") for _ in range(1000)) if server_of(name, SERVERS) == number)
-    made = Stock(name, "", available=1)
+    made = Stock(lying_on(number, lambda: kit.unique("p")), "", available=1)
     made.version = 1
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import psutil
@@ -19,17 +20,19 @@ from shardmart.shop.ports import Lane, StoredAnswer, Unit
 from tests.support.shardingsphere.configuration import server_of
 from tests.support.shardingsphere.kit import ShardingSphereKit, sharded_catalogue
 from tests.support.shardingsphere.proxy import SERVERS, RunningProxy
-from tests.support.shardingsphere.transactions import event_of
+from tests.support.shardingsphere.transactions import event_of, lying_on, order_on
 from tests.support.shop_stores import REGIONS
 
 EACH = range(SERVERS)
+DRAWN = ("commits", "events", "event_places")
+"""Tables whose keys are drawn, or are the few lanes: no row strays, but they need not be on every server."""
 
 
 async def something_of_everything(kit: ShardingSphereKit) -> None:
-    """Rows in every table."""
-    for region in (*REGIONS, *REGIONS, *REGIONS):
-        order = kit.order(region)
-        user, product, service = kit.unique("u"), kit.unique("p"), kit.unique("service")
+    """Rows in every table, on each server wherever their key is ours to choose."""
+    for region, number in ((region, number) for region in REGIONS for number in EACH):
+        order = order_on(kit, number, region)
+        user, product, service = (lying_on(number, partial(kit.unique, kind)) for kind in ("u", "p", "service"))
         await kit.add_product(product, 7)
         await kit.add_customer(region, user)
         stock = Stock(product, "", available=3)
@@ -59,7 +62,8 @@ def test_each_row_lies_on_one_server_and_reference_tables_on_all(
         counts[table] = [len(values) for values in rows]
         strays += [(table, n, value) for n in EACH for value in rows[n] if server_of(value, SERVERS) != n]
     assert strays == []
-    assert [table for table, found in counts.items() if 0 in found] == [], counts
+    assert [table for table, found in counts.items() if 0 in found and table not in DRAWN] == [], counts
+    assert [table for table, found in counts.items() if not any(found)] == []
     for table in REFERENCE:
         assert [sharding_proxy.lying(table, "version", number) for number in EACH] == [[1]] * SERVERS
 
