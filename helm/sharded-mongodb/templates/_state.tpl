@@ -40,6 +40,20 @@ the description of the cluster; no other template knows what a description looks
           items:
             - {key: {{ .root.Values.tls.keys.certificate }}, path: tls/server.crt}
       {{- end }}
+      {{- if and (eq .holder "toolbox") .root.Values.shop.enabled .root.Values.shop.postgres.store }}
+      {{- $postgres := printf "%s-postgres" (.root.Values.shop.name | default (printf "%s-shop" (include "sharded-mongodb.fullname" .root))) }}
+      # The ledger reads the shop's store; the shop's release, which comes later, has the Secrets.
+      - secret:
+          name: {{ .root.Values.shop.postgres.authSecret | default $postgres }}
+          optional: true
+          items:
+            - {key: shop-postgres-ledger.password, path: secrets/shop-postgres-ledger.password}
+      - secret:
+          name: {{ .root.Values.shop.postgres.tlsSecret | default (printf "%s-tls" $postgres) }}
+          optional: true
+          items:
+            - {key: ca.crt, path: tls/shop-postgres-ca.pem}
+      {{- end }}
 - name: tmp
   emptyDir:
     sizeLimit: {{ ternary .root.Values.toolbox.scratchSize "256Mi" (eq .holder "toolbox") }}

@@ -90,6 +90,8 @@ class Backends:
     """Of each primary of the cache's cluster."""
     tls: bool = False
     """Whether PostgreSQL and the cache speak TLS and nothing else."""
+    cache_is_plain: bool = False
+    """Whether the cache speaks none all the same: in pods it has nobody who would."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Shop:
     `kafka` are the brokers with the events, none where they are followed in MongoDB.  `mail` is the mail server of this
     machine that keeps what it takes, None where there is none.
     `postgres` is the server with the store or the catalogue's products, None where both are in MongoDB; it may run as
-    another user, and so is none of `processes`.  The same holds for `postgres_nodes`, the servers with the store under
+    another user, and so is none of `processes`.  In pods the name of its Service is its host, and `pod` is its pod.  The same holds for `postgres_nodes`, the servers with the store under
     Patroni, and `etcd`, where that keeps who leads: where they are, `postgres` is None.
     """
 
@@ -128,7 +130,7 @@ class Shop:
     @property
     def cache_tls(self) -> Instance | None:
         """What speaks TLS for the cache, at the addresses of its servers; None where they are spoken to as they are."""
-        if not self.backends.tls or not self.caches:
+        if not self.backends.tls or self.backends.cache_is_plain or not self.caches:
             return None
         return replace(self.caches[0], name="tls-cache-1")  # it has a port for each; the first stands for it
 

@@ -39,6 +39,9 @@ SHOP_SUFFIX = "-shop"
 FRAGMENTS_SUFFIX = "-fragments"
 """The same of the release of helm/fragments."""
 CACHE_PORT = 6379
+MONGODB = "mongodb"
+POSTGRES = "shop-postgres"
+"""What the shop's PostgreSQL is called, on every platform."""
 VERSION = 1
 """Of the document in it; helm/sharded-mongodb/templates/_release.tpl writes it."""
 
@@ -120,14 +123,33 @@ class _Description:
 
         places = [one(component, int(port)) for component, port in sorted(declared["ports"].items())]
         kafka = self.brokers(f"{name}-kafka", **declared.get("kafka", {"brokers": 0, "port": 0}))
+        postgres = declared.get("postgres") or {"store": False, "catalogue": False}
+        store, catalogue = ("postgres" if postgres[part] else MONGODB for part in ("store", "catalogue"))
+        is_there = "postgres" in (store, catalogue)
+        given = postgres["host"] if is_there else ""
         return Shop(
             services=tuple(Service(place.name, place.host, place.port, (place,)) for place in places),
             backends=Backends(
-                event_log="kafka" if kafka else "mongodb", cache="redis" if declared["cache"] else "memory"
+                store,
+                store if postgres["store"] else "kafka" if kafka else MONGODB,
+                "redis" if declared["cache"] else "memory",
+                catalogue,
+                postgres["flavour"] if is_there else "plain",
+                postgres_is_ours=not given,
+                # A server elsewhere is asked with TLS or not at all.
+                tls=is_there and bool(given or (self.document["tls"]["enabled"] and postgres["tls"])),
+                cache_is_plain=True,
             ),
             cache=one("cache", CACHE_PORT) if declared["cache"] else None,
             kafka=kafka,
+            postgres=self.postgres(f"{name}-postgres", given, int(postgres["port"])) if is_there else None,
         )
+
+    def postgres(self, workload: str, given: str, port: int) -> Instance:
+        """The server `given`, else the shop's own, which is asked by its Service's name whatever pod it has."""
+        if given:
+            return Instance(POSTGRES, given, port)
+        return Instance(POSTGRES, f"{workload}.{self.domain}", port, f"{workload}-1")
 
     def brokers(self, workload: str, brokers: int, port: int) -> tuple[Instance, ...]:
         """Kafka's, each by its pod's own name; none where the shop's events are in the cluster."""

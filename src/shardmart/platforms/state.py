@@ -83,6 +83,23 @@ class State:
             raise StateError(f"the cluster speaks TLS and {file} is missing: run {play_of(self.description())}")
         return file
 
+    @property
+    def store_authority(self) -> Path | None:
+        """The authority of the certificate of the shop's PostgreSQL; None where it has none, or nobody knows whose.
+
+        Of ours it is the cluster's on one machine, and on Kubernetes one of its own, which the chart's toolbox mounts.
+        """
+        described = self.description()
+        if described.shop is None or not described.shop.backends.tls:
+            return None
+        ours = described.shop.backends.postgres_is_ours
+        if described.kubernetes is None:
+            return self.authority if ours else None
+        file = self.folder / "tls" / "shop-postgres-ca.pem"
+        if ours and not file.exists():
+            raise StateError(f"PostgreSQL of the shop speaks TLS and {file} is missing: run {play_of(described)}")
+        return file if file.exists() else None
+
     def password(self, user: str) -> str:
         """The generated password of `user`."""
         try:
@@ -107,7 +124,7 @@ def cache_url(shop: Shop, user: str, password: str, authority: Path | None) -> s
     """Where the shop's cache is, every node of a cluster; `authority` is used where it speaks TLS.  It holds the
     password."""
     nodes = ",".join(node.address for node in shop.caches)
-    scheme, end = ("rediss", f"?ssl_ca_certs={quote(str(authority))}") if shop.backends.tls else ("redis", "")
+    scheme, end = ("rediss", f"?ssl_ca_certs={quote(str(authority))}") if shop.cache_tls else ("redis", "")
     return f"{scheme}://{user}:{password}@{nodes}/0{end}"
 
 

@@ -82,8 +82,8 @@ def _relational(state: State, shop: Shop) -> str:
     options = {"target_session_attrs": "primary"} if shop.postgres_nodes else {}
     if shop.backends.tls:
         options |= {"sslmode": "require"}
-        if shop.backends.postgres_is_ours:
-            options |= {"sslmode": "verify-full", "sslrootcert": str(state.authority), "sslcertmode": "disable"}
+        if authority := state.store_authority:
+            options |= {"sslmode": "verify-full", "sslrootcert": str(authority), "sslcertmode": "disable"}
     end = f"?{urlencode(options, quote_via=quote)}" if options else ""
     return f"postgresql://{STORE_USER.replace('-', '_')}:{password}@{servers}/{STORE_DATABASE}{end}"
 
