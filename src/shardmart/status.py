@@ -72,7 +72,12 @@ def read(state: State) -> dict[str, Any]:
     monitor = Credentials("monitor", state.folder / "secrets" / "monitor.password", tls=tls)
     facts = gather(platform.cluster, router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
     if platform.cluster.shop:
-        facts["shop"] = shop.gather(platform.cluster.shop, state.authority)
+        authority = None
+        try:
+            authority = state.cache_authority
+        except StateError as error:  # the shop's release is not there yet
+            facts["problems"].append(str(error))
+        facts["shop"] = shop.gather(platform.cluster.shop, authority)
         facts["problems"] += facts["shop"]["problems"]
     return facts
 

@@ -40,8 +40,17 @@ the description of the cluster; no other template knows what a description looks
           items:
             - {key: {{ .root.Values.tls.keys.certificate }}, path: tls/server.crt}
       {{- end }}
+      {{- $shop := .root.Values.shop.name | default (printf "%s-shop" (include "sharded-mongodb.fullname" .root)) }}
+      {{- if and (eq .holder "toolbox") .root.Values.shop.enabled .root.Values.shop.cache .root.Values.shop.cacheTls .root.Values.tls.enabled }}
+      # `shardmart status` and the ledger ask the cache; the shop's release, which comes later, has the Secret.
+      - secret:
+          name: {{ .root.Values.shop.cacheTlsSecret | default (printf "%s-cache-tls" $shop) }}
+          optional: true
+          items:
+            - {key: ca.crt, path: tls/shop-cache-ca.pem}
+      {{- end }}
       {{- if and (eq .holder "toolbox") .root.Values.shop.enabled .root.Values.shop.postgres.store }}
-      {{- $postgres := printf "%s-postgres" (.root.Values.shop.name | default (printf "%s-shop" (include "sharded-mongodb.fullname" .root))) }}
+      {{- $postgres := printf "%s-postgres" $shop }}
       # The ledger reads the shop's store; the shop's release, which comes later, has the Secrets.
       - secret:
           name: {{ .root.Values.shop.postgres.authSecret | default $postgres }}

@@ -17,6 +17,7 @@ notification: {callers: [console, test], clients: true, calls: [cache, {{ $log }
 provider: {callers: [payment, console], toolbox: true, calls: [payment]}
 console: {callers: [console], clients: true, calls: [catalogue, order, inventory, payment, notification, provider, console]}
 cache: {callers: [catalogue, inventory, notification{{ if .Values.postgres.catalogue }}, seed{{ end }}], toolbox: true, calls: []}
+cache-secrets: {callers: [], calls: [], api: true}
 kafka: {callers: [order, inventory, payment, notification, kafka], toolbox: true, calls: [kafka]}
 kafka-secrets: {callers: [], calls: [], api: true}
 postgres: {callers: {{ include "shop.postgresClients" . }}, toolbox: true, calls: []}

@@ -52,7 +52,7 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
 {{- end -}}
 {{- if has .component (include "shop.cacheReaders" $root | fromJsonArray) -}}
 {{- $_ := set $file "cache" "redis" -}}
-{{- $_ := set $file "redis_url" (printf "redis://shop:{secret:shop-cache}@%s.%s.svc.%s:6379/0" (include "shop.name" (dict "root" $root "component" "cache")) $root.Release.Namespace $root.Values.clusterDomain) -}}
+{{- $_ := set $file "redis_url" (include "shop.cacheUrl" $root) -}}
 {{- end -}}
 {{- if has .component (include "shop.eventServices" $root | fromJsonArray) }}{{ $_ := set $file "kafka" (include "shop.kafkaSettings" . | fromJson) }}{{ end -}}
 {{- $file = merge $file (include "shop.postgresSettings" . | fromJson) -}}
@@ -111,6 +111,12 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
           items:
             - {key: ca.crt, path: kafka/ca.crt}
       {{- end }}
+      {{- end }}
+      {{- if and (has .component (include "shop.cacheReaders" .root | fromJsonArray)) (include "shop.cacheTls" .root) }}
+      - secret:
+          name: {{ include "shop.cacheTlsSecret" .root }}
+          items:
+            - {key: ca.crt, path: cache/ca.crt}
       {{- end }}
       {{- with include "shop.postgresHeld" . | fromJsonArray }}
       - secret:

@@ -38,7 +38,7 @@
   {{- end -}}
 {{- end -}}
 {{- $problems = concat $problems (include "shop.volumeChanges" (dict "root" . "name" (include "shop.name" (dict "root" . "component" "provider")) "key" "services.provider.storage" "storage" .Values.services.provider.storage) | fromJsonArray) -}}
-{{- range $part := list "kafka" "postgres" -}}
+{{- range $part := list "cache" "kafka" "postgres" -}}
   {{- $tls := (get $.Values $part).tls -}}
   {{- if ge (int $tls.renewDays) (int $tls.validityDays) -}}
     {{- $problems = append $problems (printf "%s.tls.renewDays: must be less than %s.tls.validityDays, or every upgrade would renew" $part $part) -}}

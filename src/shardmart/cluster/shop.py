@@ -90,8 +90,8 @@ class Backends:
     """Of each primary of the cache's cluster."""
     tls: bool = False
     """Whether PostgreSQL and the cache speak TLS and nothing else."""
-    cache_is_plain: bool = False
-    """Whether the cache speaks none all the same: in pods it has nobody who would."""
+    cache_tls: bool | None = None
+    """Whether the cache does, where that is another answer; in pods each follows values of its own."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,15 @@ class Shop:
         return (self.cache,) if self.cache else self.cache_nodes
 
     @property
+    def cache_speaks_tls(self) -> bool:
+        """Whether the cache is spoken to by TLS and not otherwise."""
+        return bool(self.caches) and (self.backends.tls if self.backends.cache_tls is None else self.backends.cache_tls)
+
+    @property
     def cache_tls(self) -> Instance | None:
-        """What speaks TLS for the cache, at the addresses of its servers; None where they are spoken to as they are."""
-        if not self.backends.tls or self.backends.cache_is_plain or not self.caches:
+        """The process that speaks TLS for the cache, at the addresses of its servers; None where none does.  In pods it
+        is a container beside the server and no part of its own."""
+        if not self.cache_speaks_tls or self.load_balancer is None:
             return None
         return replace(self.caches[0], name="tls-cache-1")  # it has a port for each; the first stands for it
 

@@ -138,7 +138,7 @@ class _Description:
                 postgres_is_ours=not given,
                 # A server elsewhere is asked with TLS or not at all.
                 tls=is_there and bool(given or (self.document["tls"]["enabled"] and postgres["tls"])),
-                cache_is_plain=True,
+                cache_tls=self.document["tls"]["enabled"] and bool(declared.get("cacheTls")),
             ),
             cache=one("cache", CACHE_PORT) if declared["cache"] else None,
             kafka=kafka,

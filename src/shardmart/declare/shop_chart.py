@@ -45,7 +45,8 @@ def in_cluster_chart(topology: Topology) -> dict[str, Any]:
     backends = topology.backends
     kafka = {"brokers": backends.kafka_brokers if backends.event_log == "kafka" else 0, "port": backends.kafka_port}
     shop = {"enabled": True, "name": "", "ports": ports, "cache": backends.cache == "redis", "kafka": kafka}
-    return {"shop": shop | {"postgres": _postgres(backends) | {"tls": _speaks_tls(topology)}}}
+    tls = _speaks_tls(topology)
+    return {"shop": shop | {"cacheTls": tls, "postgres": _postgres(backends) | {"tls": tls}}}
 
 
 def shop_values(topology: Topology, cluster: str, cluster_domain: str = "cluster.local") -> dict[str, Any]:
@@ -72,7 +73,7 @@ def shop_values(topology: Topology, cluster: str, cluster_domain: str = "cluster
             "regions": list(model.regions),
         },
         "services": balanced | {name: {"port": services.port(name)} for name in SINGLE},
-        "cache": {"enabled": topology.backends.cache == "redis"},
+        "cache": {"enabled": topology.backends.cache == "redis", "tls": {"enabled": _speaks_tls(topology)}},
         "kafka": {
             "enabled": topology.backends.event_log == "kafka",
             "brokers": topology.backends.kafka_brokers,
@@ -114,7 +115,7 @@ def _postgres(backends: Backends) -> dict[str, Any]:
 
 
 def _speaks_tls(topology: Topology) -> bool:
-    """Whether PostgreSQL speaks TLS where the cluster does."""
+    """Whether PostgreSQL and the cache speak TLS where the cluster does."""
     return topology.backends.tls is not False
 
 
@@ -126,5 +127,3 @@ def _refuse(topology: Topology) -> None:
         )
     if topology.backends.cache == REDIS_CLUSTER:
         raise TopologyError("backends.cache: on Kubernetes the shop has redis or memory")
-    if topology.backends.tls:
-        raise TopologyError("backends.tls: on Kubernetes the shop's cache speaks no TLS: leave it out")

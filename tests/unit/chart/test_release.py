@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from shardmart.cluster.description import Cluster, DescriptionError, Kubernetes, Pod, TlsSettings
-from shardmart.declare import chart, release, ring_chart, topology
+from shardmart.declare import chart, release, ring_chart, shop_chart, topology
 from shardmart.declare.release import Release
 from shardmart.declare.rings import Ring
 from shardmart.platforms.state import State
@@ -37,10 +37,15 @@ def laptop(declared: topology.Topology) -> Cluster:
     return release.describe(chart.document(chart.chart_values(declared), SHOP))
 
 
-def test_tls_that_the_chart_has_not_is_refused_and_not_left_out() -> None:
-    declared = topology.load(FOLDER / "tls.yml").model_dump() | {"services": {}, "backends": {"tls": True}}
-    with pytest.raises(topology.TopologyError, match=r"^backends\.tls: on Kubernetes the shop's cache speaks no TLS"):
-        chart.chart_values(topology.parse(declared, "test"))
+@pytest.mark.parametrize(("said", "spoken"), [({}, True), ({"tls": True}, True), ({"tls": False}, False)])
+def test_the_cache_in_pods_speaks_tls_as_the_topology_says(said: dict[str, bool], spoken: bool) -> None:
+    declared = topology.load(FOLDER / "tls.yml").model_dump() | {"services": {}, "backends": said}
+    shop = laptop(topology.parse(declared, "test")).shop
+    assert shop
+    assert shop.cache_speaks_tls is spoken
+    assert shop.cache_tls is None, "it is a container beside the server, and no process of its own"
+    values = shop_chart.shop_values(topology.parse(declared, "test"), "shop")
+    assert values["cache"]["tls"]["enabled"] is spoken
 
 
 @each_topology

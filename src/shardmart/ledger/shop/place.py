@@ -53,7 +53,7 @@ class ShopPlace:
         model = data_model.load(shop=True)
         cache = None
         if shop.caches:
-            cache = cache_url(shop, CACHE_USER, state.password("shop-cache"), state.authority)
+            cache = cache_url(shop, CACHE_USER, state.password("shop-cache"), state.cache_authority)
         return cls(
             dict(shop.urls()),
             state.password("shop-tokens"),
