@@ -22,7 +22,7 @@ from shardmart.cluster.observe.health import DOWN, READY
 from shardmart.cluster.protocol.connection import Credentials, Tls
 from shardmart.command import run_app
 from shardmart.platforms.platform import Platform, PlatformError, last_line
-from shardmart.platforms.state import State
+from shardmart.platforms.state import State, StateError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 WIDTH_OF_A_PIPE = 160
