@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,11 @@ with urllib.request.urlopen("http://127.0.0.1:3000/api/products?limit=100") as a
     print(json.dumps([answer.headers.get("Catalogue-Missing"), json.load(answer)]))
 """
 """Of `python -c` in the catalogue's pod: what is missing, and the products."""
+ORDERS = (
+    "PGPASSWORD=$(cat /etc/postgres/secrets/shop-postgres.password) psql -h 127.0.0.1 -U postgres -At shop"
+    " -c 'SELECT status, count(*) FROM orders GROUP BY status'"
+)
+"""Of `sh -c` in PostgreSQL's pod, as its administrator, whose password it and two Jobs have alone."""
 
 
 def postgres(site: KindSite) -> str:
@@ -67,10 +73,7 @@ def test_an_order_is_confirmed_by_way_of_postgresql(shop: KindSite) -> None:
     must_confirm_an_order(shop)
     status = json.loads(shop.run("shardmart", "status", "--json", accept=(0, 1)))
     assert status["problems"] == []
-    question = "SELECT status, count(*) FROM orders GROUP BY status ORDER BY status"
-    # Its own client, as its own administrator, by the password that only it and two Jobs mount.
-    ask = f"PGPASSWORD=$(cat /etc/postgres/secrets/shop-postgres.password) psql -h 127.0.0.1 -U postgres -At shop -c '{question}'"
-    told = shop.kubectl("exec", f"{release_of(shop)}-postgres-1", "--", "sh", "-c", ask)
+    told = shop.kubectl("exec", f"{release_of(shop)}-postgres-1", "--", "sh", "-c", ORDERS)
     assert told.splitlines() == ["confirmed|1"]
 
 
@@ -95,9 +98,8 @@ def test_second_run_changes_nothing(shop: KindSite) -> None:
 
 def test_no_password_is_an_argument_or_in_the_log(shop: KindSite) -> None:
     pod = f"{release_of(shop)}-postgres-1"
-    (secret,) = [one for one in shop.get("secret", ours(shop)) if one["metadata"]["name"] == f"{release_of(shop)}-postgres"]
-    read = "import base64, json, sys; print(*(base64.b64decode(v).decode() for v in json.load(sys.stdin).values()))"
-    passwords = shop.run("python3", "-c", read, text=json.dumps(secret["data"])).split()
+    secret = json.loads(shop.kubectl("get", "secret", f"{release_of(shop)}-postgres", "-o", "json"))
+    passwords = [base64.b64decode(value).decode() for value in secret["data"].values()]
     assert len(set(passwords)) == 7
     shown = shop.kubectl("exec", pod, "--", "cat", "/proc/1/cmdline", "/proc/1/environ") + shop.kubectl("logs", pod)
     shown += shop.run("helm", "get", "all", release_of(shop), "--namespace", shop.name)

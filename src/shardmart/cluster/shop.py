@@ -102,8 +102,9 @@ class Shop:
     `kafka` are the brokers with the events, none where they are followed in MongoDB.  `mail` is the mail server of this
     machine that keeps what it takes, None where there is none.
     `postgres` is the server with the store or the catalogue's products, None where both are in MongoDB; it may run as
-    another user, and so is none of `processes`.  In pods the name of its Service is its host, and `pod` is its pod.  The same holds for `postgres_nodes`, the servers with the store under
-    Patroni, and `etcd`, where that keeps who leads: where they are, `postgres` is None.
+    another user, and so is none of `processes`.  In pods its host is its Service's name.  The same holds for
+    `postgres_nodes`, the servers with the store under Patroni, and `etcd`, where that keeps who leads: where they are,
+    `postgres` is None.
     """
 
     services: tuple[Service, ...]

@@ -104,7 +104,7 @@ def release_of(cluster: str) -> str:
 
 
 def _postgres(backends: Backends) -> dict[str, Any]:
-    """What both charts are told of the server with the store or the catalogue's products; `host` is one that is there."""
+    """What both charts are told of PostgreSQL and what is in it; `host` is a server that is there."""
     return {
         "store": backends.store == "postgres",
         "catalogue": backends.catalogue == "postgres",

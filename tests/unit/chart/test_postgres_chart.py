@@ -1,4 +1,4 @@
-"""Claims of PostgreSQL in helm/shop: it is told what the embedded server is, services find it, passwords stay in files."""
+"""Claims of PostgreSQL in helm/shop: it is told what the embedded one is, services find it, passwords stay in files."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ HOST = f"store-shop-postgres.{NAMESPACE}.svc.cluster.local"
 PLACES = {"listen_addresses", "ssl_cert_file", "ssl_key_file"}
 
 
-def declared(tls: str = "disabled", **backends: Any) -> topology.Topology:
+def declared(mode: str = "disabled", **backends: Any) -> topology.Topology:
     document = yaml.safe_load((ROOT / "inventories" / "topology.yml").read_text())
-    given = {"services": {}, "tls": {"mode": tls}, "backends": {"store": "postgres"} | backends}
+    given = {"services": {}, "tls": {"mode": mode}, "backends": {"store": "postgres"} | backends}
     return topology.parse(document | given, "test")
 
 
@@ -131,11 +131,10 @@ def test_without_it_nobody_looks_for_one(tmp_path: Path) -> None:
     [
         ({"postgres_nodes": 3}, "backends.postgres_nodes: on Kubernetes the shop has one server of PostgreSQL"),
         ({"cache": "redis-cluster"}, "backends.cache: on Kubernetes the shop has redis or memory"),
-        ({"tls": True}, "backends.tls: on Kubernetes"),
     ],
 )
 def test_what_pods_cannot_have_is_refused_by_its_key(backends: dict[str, Any], line: str) -> None:
-    one = declared(**backends)
+    one = declared("requireTLS", **backends)
     for values in (shop_chart.in_cluster_chart, lambda given: shop_chart.shop_values(given, "store")):
         with pytest.raises(topology.TopologyError) as refused:
             values(one)

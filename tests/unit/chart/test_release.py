@@ -21,11 +21,8 @@ from shardmart.platforms.state import State
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "inventories" / "topologies"
 EMBEDDED_ONLY = {
-    FOLDER / "polyglot.yml": "catalogue",
-    FOLDER / "shop-patroni.yml": "store",
-    FOLDER / "shop-postgresql.yml": "store",
+    FOLDER / "shop-patroni.yml": "postgres_nodes",
     FOLDER / "shop-redis-cluster.yml": "cache",
-    FOLDER / "shop-tls.yml": "store",
 }
 """The key that Kubernetes refuses in each."""
 TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted(set(FOLDER.glob("*.yml")) - set(EMBEDDED_ONLY))]
@@ -75,7 +72,8 @@ def test_kubernetes_and_embedded_differ_only_in_where_servers_are(file: Path) ->
 @pytest.mark.parametrize(("file", "key"), EMBEDDED_ONLY.items(), ids=lambda one: getattr(one, "stem", one))
 def test_a_topology_that_only_processes_serve_is_refused_by_its_key(file: Path, key: str) -> None:
     with pytest.raises(
-        topology.TopologyError, match=rf"^backends\.{key}: on Kubernetes the shop has (mongodb only|redis or memory)$"
+        topology.TopologyError,
+        match=rf"^backends\.{key}: on Kubernetes the shop has (one server of PostgreSQL: |redis or memory$)",
     ):
         laptop(topology.load(file))
 

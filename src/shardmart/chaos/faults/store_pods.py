@@ -1,4 +1,4 @@
-"""Faults on the pod with the shop's store on PostgreSQL: those of any pod, under the names that they have on processes."""
+"""Faults on the pod with the shop's store on PostgreSQL: those of any pod, called as they are on processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OnStorePod(PodFault):
 
 
 class KillStorePod(OnStorePod, PodKill):
-    """SIGKILL to the server, and to each that Kubernetes starts in its place meanwhile; it then recovers from its log."""
+    """SIGKILL to the server, and to each that Kubernetes starts in its place meanwhile; at the end it recovers."""
 
     kind, injected = "store-kill", PodKill.kind
 

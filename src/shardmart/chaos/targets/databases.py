@@ -10,12 +10,12 @@ from shardmart.cluster.description import Cluster, Node
 from shardmart.cluster.observe import patroni as observe
 from shardmart.cluster.protocol.connection import POLL_SECONDS
 from shardmart.cluster.shop import Instance, Shop
-from shardmart.platforms import patroni, postgres
-from shardmart.platforms.shop_nodes import STORE, store_nodes
+from shardmart.platforms import patroni, postgres, shop_nodes
 from shardmart.platforms.state import State
 
 from ..errors import ChaosError
 
+STORE = shop_nodes.STORE
 LEADER = f"primary:{STORE}"
 ADMINISTRATOR = "postgres"
 
@@ -29,7 +29,7 @@ def family(server: postgres.Server) -> list[psutil.Process]:
         return []
 
 
-stores = store_nodes
+stores = shop_nodes.store_nodes
 
 
 def leader(cluster: Cluster, wait_seconds: float) -> Node:

@@ -61,8 +61,8 @@ def have(home: Path, binaries: Path, key: str = "fragments: {tls: false}") -> bo
 
 
 def have_context(binaries: Path, lock: Path, *, check_mode: bool = False) -> tuple[Path, bool]:
-    """The folder of which an image is made (k8s/images/postgres-tls), and whether it was, or in check mode would be, made
-    now: the programs, and `lock` of the wheel with what they lack.  ClusterError where they cannot be fetched.
+    """The folder of which an image is made (k8s/images/postgres-tls), and whether it was made now, or in check mode
+    would be: the programs, and `lock` of the wheel with what they lack.  ClusterError where they cannot be fetched.
     """
     place = binaries / f"postgres-image-{VERSION}"
     copied, changed = place / "requirements.lock", not (place / "program").exists()
