@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import command_line
+
 from shardmart.chaos.packets.flows import OUTSIDE, Endpoint
 from shardmart.chaos.packets.injector import NetworkFault
 
@@ -117,6 +119,7 @@ def on_kind(state: Path) -> None:
 
 def main() -> None:
     """Print the tables."""
+    command_line.parser(__doc__).parse_args()
     if sys.argv[1:2] == ["--kind"] and len(sys.argv) == 3:
         print(f"Load of the machine while measuring: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors.\n")
         on_kind(Path(sys.argv[2]))

@@ -117,6 +117,9 @@ class Shop:
     cache_nodes: tuple[Instance, ...] = ()
     postgres_nodes: tuple[Instance, ...] = ()
     etcd: tuple[Instance, ...] = ()
+    postgres_entrance: Instance | None = None
+    """Where the load balancer passes connections on to whichever of `postgres_nodes` leads: for tools that know one
+    address.  The shop's own services know all the nodes."""
 
     @property
     def postgres_servers(self) -> tuple[Instance, ...]:
@@ -177,6 +180,7 @@ class Shop:
             "cache_nodes": [node.as_document() for node in self.cache_nodes],
             "postgres_nodes": [node.as_document() for node in self.postgres_nodes],
             "etcd": [member.as_document() for member in self.etcd],
+            "postgres_entrance": self.postgres_entrance.as_document() if self.postgres_entrance else None,
         }
 
 
@@ -198,6 +202,7 @@ def parse(document: Mapping[str, Any] | None) -> Shop | None:
         cache_nodes=tuple(map(_instance, document.get("cache_nodes", ()))),
         postgres_nodes=tuple(map(_instance, document.get("postgres_nodes", ()))),
         etcd=tuple(map(_instance, document.get("etcd", ()))),
+        postgres_entrance=_instance(document["postgres_entrance"]) if document.get("postgres_entrance") else None,
     )
 
 
