@@ -186,6 +186,9 @@ ssl_key_file = '/etc/postgres/tls/server.pem'
 {{- if include "shop.runsPostgres" . -}}
 {{- $problems = include "shop.volumeChanges" (dict "root" . "name" $name "key" "postgres.storage" "storage" .Values.postgres.storage) | fromJsonArray -}}
 {{- end -}}
+{{- if .Values.postgres.catalogue -}}
+{{- $problems = concat $problems (include "shop.volumeChanges" (dict "root" . "name" (include "shop.name" (dict "root" . "component" "cache")) "key" "cache.storage" "storage" .Values.cache.storage) | fromJsonArray) -}}
+{{- end -}}
 {{- $there := lookup "v1" "ConfigMap" .Release.Namespace (include "shop.name" (dict "root" . "component" "settings")) | default dict -}}
 {{- $order := index ($there.data | default dict) "order.json" | default "{}" | fromJson -}}
 {{- if $order -}}
