@@ -79,13 +79,20 @@ def _faults(before: Cluster, after: Cluster) -> Iterator[str]:
 
 
 def _other_servers(before: Shop, after: Shop) -> Iterator[str]:
-    """Whether one server would become three under Patroni, or three one: each has its own data."""
+    """Whether one server would become three under Patroni, or three one, or ours another: each has its own data."""
     counts = len(before.postgres_servers), len(after.postgres_servers)
     if min(counts) and counts[0] != counts[1]:
         yield (
             f"backends.postgres_nodes: the shop's orders are on {counts[0]} of PostgreSQL's servers, the topology says "
             f"{counts[1]}: they are not moved, put it back; or begin anew there, with what was ordered left behind "
             "where it is: first a topology without `services` (`make up`), then this one"
+        )
+    elif min(counts) and before.backends.postgres_is_ours != after.backends.postgres_is_ours:
+        here, there = (shop.postgres_servers[0].address for shop in (before, after))
+        yield (
+            f"backends.postgres_host: the shop's orders are on {here}, the topology says {there}: they are not moved, "
+            "put it back; or begin anew there, with what was ordered left behind where it is: first a topology without "
+            "`services` (`make up`), then this one"
         )
 
 

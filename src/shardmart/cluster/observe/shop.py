@@ -100,10 +100,10 @@ def _all(instances: Sequence[Instance]) -> list[Health]:
 def gather(shop: Shop, authority: Path | None = None) -> dict[str, Any]:
     """Every service and instance with its state, as plain data, and a line for each problem.
 
-    `authority` signed the certificates of a cluster with TLS; it is used where the cache has one of them.
+    `authority` signed the certificate of the cache, where that speaks TLS.
     """
     problems: list[str] = []
-    checked = authority if shop.cache_tls else None
+    checked = authority if shop.cache_speaks_tls else None
     instances = dict(zip((one.name for one in shop.instances), _all(shop.instances), strict=True))
     services = []
     for service in shop.services:

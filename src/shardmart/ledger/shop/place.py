@@ -54,7 +54,7 @@ class ShopPlace:
         model = data_model.load(shop=True)
         cache = None
         if shop.caches:
-            cache = cache_url(shop, CACHE_USER, state.password("shop-cache"), state.authority)
+            cache = cache_url(shop, CACHE_USER, state.password("shop-cache"), state.cache_authority)
         return cls(
             dict(shop.urls()),
             state.password("shop-tokens"),
@@ -82,8 +82,7 @@ def _relational(state: State, shop: Shop) -> str:
     servers = ",".join(server.address for server in shop.postgres_servers)
     options = {"target_session_attrs": "primary"} if shop.postgres_nodes else {}
     if shop.backends.tls:
-        ours = shop.backends.postgres_is_ours
-        options |= libpq.checked_by(state.authority) if ours else {"sslmode": "require"}
+        options |= libpq.checked_by(state.store_authority) or {"sslmode": "require"}
     end = f"?{urlencode(options, quote_via=quote)}" if options else ""
     return f"postgresql://{STORE_USER.replace('-', '_')}:{password}@{servers}/{STORE_DATABASE}{end}"
 
