@@ -194,7 +194,7 @@ ssl_key_file = '/etc/postgres/tls/server.pem'
 {{- if $order -}}
 {{- $now := ternary "PostgreSQL" "MongoDB" (hasKey $order "store") -}}
 {{- $then := ternary "PostgreSQL" "MongoDB" .Values.postgres.store -}}
-{{- $again := "put it back; or begin anew there, with what was ordered left behind where it is: uninstall this release first" -}}
+{{- $again := printf "put it back; or begin anew there, with what was ordered left behind where it is: uninstall this release first, and delete the claim data-%s-cache-0 if there is one, whose stock is of these orders" (include "shop.fullname" .) -}}
 {{- if ne $now $then -}}
 {{- $problems = append $problems (printf "postgres.store: the orders of this shop are in %s, these values say %s, and they are not moved: %s" $now $then $again) -}}
 {{- else if .Values.postgres.store -}}
