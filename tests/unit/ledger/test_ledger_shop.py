@@ -320,12 +320,13 @@ def test_in_pods_it_checks_postgresql_by_an_authority_of_its_own(tmp_path: Path,
     for name in ("shop-tokens", "shop-provider", "shop-cache", "shop-postgres-ledger"):
         (tmp_path / "secrets" / f"{name}.password").write_text("p" * 40)
     (tmp_path / "tls" / "ca.pem").write_text("of the cluster")
+    with pytest.raises(StateError, match=r"the shop's cache speaks TLS and .*shop-cache-ca.pem is missing"):
+        ShopPlace.of(State(tmp_path))
+    (tmp_path / "tls" / "shop-cache-ca.pem").write_text("of the cache")
     if given:
         assert conninfo_to_dict(ShopPlace.of(State(tmp_path)).store_uri)["sslmode"] == "require"
     else:
-        with pytest.raises(
-            StateError, match=r"PostgreSQL of the shop speaks TLS and .*shop-postgres-ca.pem is missing"
-        ):
+        with pytest.raises(StateError, match=r"the shop's postgres speaks TLS and .*shop-postgres-ca.pem is missing"):
             ShopPlace.of(State(tmp_path))
     (tmp_path / "tls" / "shop-postgres-ca.pem").write_text("of PostgreSQL")
     place = ShopPlace.of(State(tmp_path))
@@ -334,7 +335,8 @@ def test_in_pods_it_checks_postgresql_by_an_authority_of_its_own(tmp_path: Path,
     assert (told["host"], told["sslmode"]) == (host, "verify-full")
     assert told["sslrootcert"] == str(tmp_path / "tls" / "shop-postgres-ca.pem")
     assert place.cache_url is not None
-    assert place.cache_url.startswith("redis://"), "the cache speaks no TLS in pods"
+    assert place.cache_url.startswith("rediss://")
+    assert place.cache_url.endswith("shop-cache-ca.pem")
 
 
 def test_the_services_take_the_ledgers_tokens() -> None:
