@@ -140,7 +140,7 @@ def looked_up(
     *arguments: Any,
     shards: tuple[str, ...] = (),
     **head: Any,
-) -> Routing | None:
+) -> Routing:
     async def routing_for(_: Any) -> Routing:
         if isinstance(answer, RouterError):
             raise answer
@@ -149,7 +149,7 @@ def looked_up(
     async def load_shards() -> dict[str, Any]:
         return dict.fromkeys(shards)
 
-    async def run() -> Routing | None:
+    async def run() -> Routing:
         asked = context(head)
         asked.service = SimpleNamespace(catalog=SimpleNamespace(load_shards=load_shards))
         asked.db, asked.namespace = "nowhere", "nowhere.c"
@@ -162,9 +162,10 @@ def looked_up(
 def test_what_is_in_no_database_is_asked_of_any_shard_while_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = RouterError(Code.NamespaceNotFound, "no such database")
     found = looked_up(monkeypatch, nowhere, shards=("two", "one"))
-    assert found is not None
     assert (owners_of(context(), found, None), found.versions("one")) == (["one"], {})
-    assert looked_up(monkeypatch, nowhere) is None
+    with pytest.raises(RouterError) as failure:
+        looked_up(monkeypatch, nowhere)
+    assert failure.value.code == Code.ShardNotFound
     with pytest.raises(RouterError, match="away") as failure:
         looked_up(monkeypatch, RouterError(Code.HostUnreachable, "away"))
     assert failure.value.code == Code.HostUnreachable
@@ -176,7 +177,6 @@ BEFORE = {"readConcern": {"level": "snapshot", "atClusterTime": Timestamp(20, 0)
 def test_snapshot_is_read_from_the_owners_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = table()
     past = looked_up(monkeypatch, now, BEFORE)
-    assert past is not None
     assert owners_of(context(), past, document({"region": "A"})) == ["old"]
     after = {"readConcern": {"level": "snapshot", "atClusterTime": Timestamp(60, 0)}}
     assert looked_up(monkeypatch, now, after) is now

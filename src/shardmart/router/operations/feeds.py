@@ -22,10 +22,12 @@ from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
+from ..protocol.wire import checked
 from ..routing.member import Member
 from .context import Context
+from .cursors import kill_cursor
 from .marks import BEGINNING
-from .send import checked, everywhere
+from .send import everywhere
 
 if TYPE_CHECKING:
     from .service import Service
@@ -52,6 +54,7 @@ def time_of(token: str) -> Timestamp:
 
 
 def after(time: Timestamp) -> Timestamp:
+    """The next time there can be."""
     return Timestamp(time.time, time.inc + 1)
 
 
@@ -67,7 +70,7 @@ def _image_stages(options: dict[str, Any]) -> list[dict[str, Any]]:
     """What a member does for itself and leaves to mongos for a stream that is merged: documents before and after."""
     before, now = options.get("fullDocumentBeforeChange", "off"), options.get("fullDocument", "default")
     stages = [{"$_internalChangeStreamAddPreImage": {"fullDocumentBeforeChange": before}}] if before != "off" else []
-    if now in ("required", "whenAvailable"):
+    if now != "default":
         stages.append({"$_internalChangeStreamAddPostImage": {"fullDocument": now}})
     return stages
 
@@ -90,8 +93,7 @@ class Part:
         self.id = int(cursor["id"])
         for document in cursor.get("nextBatch", cursor.get("firstBatch", ())):
             event = rawbson.raw(document)
-            key = rawbson.find(event, _SORT_KEY).get(b"$sortKey")
-            token = rawbson.value_of(event, key) if key else None
+            token = rawbson.get(event, b"$sortKey")
             token = token[0] if isinstance(token, list) and token else token
             self.events.append((token_of(token), event))
         if "postBatchResumeToken" in cursor:
@@ -122,23 +124,14 @@ class Part:
             self.asking.cancel()
         identity, self.id = self.id, 0
         if identity:
-            database, _, collection = self.namespace.partition(".")
-            with contextlib.suppress(RouterError):
-                command = {"killCursors": collection, "cursors": [Int64(identity)], "$db": database}
-                await self.member.command(command, 5.0)
+            await kill_cursor(self.member, self.namespace, identity)
 
 
-def check_token(document: bytes, tokens: set[str]) -> None:
-    """Raise RouterError 280 unless the event's `_id` is one of the tokens."""
-    found = rawbson.find(document, frozenset({b"_id"})).get(b"_id")
-    value = rawbson.value_of(document, found) if found else None
-    if not isinstance(value, dict) or value.get("_data") not in tokens:
-        raise RouterError(
-            Code.ChangeStreamFatalError,
-            "Encountered an event whose _id field, which contains the resume token, was modified by the pipeline."
-            " Modifying the _id field of an event makes it impossible to resume the stream from that point."
-            " Only transformations that retain the unmodified _id field are allowed.",
-        )
+def _check_token(event: bytes, token: str) -> None:
+    """Raise RouterError 280 unless the event's `_id` is its token: the client's stages have to leave it as it is."""
+    if rawbson.get(event, b"_id", b"_data") != token:
+        message = "Encountered an event whose _id field, which contains the resume token, was modified by the pipeline."
+        raise RouterError(Code.ChangeStreamFatalError, message)
 
 
 class Reader(Protocol):
@@ -150,9 +143,8 @@ class Reader(Protocol):
 class Feed:
     """The merge of all shards' streams, from a token on; it moves while somebody waits for it."""
 
-    def __init__(self, context: Context, namespace: str, fields: dict[str, Any], *, start: str, checks: bool) -> None:
+    def __init__(self, context: Context, namespace: str, fields: dict[str, Any], *, start: str) -> None:
         self._start = start  # the token it resumes from: what is told once more ends nothing
-        self._checks = checks  # that the client's stages left the token as it is
         self.service: Service = context.service
         self.namespace = namespace
         self.readers: set[Reader] = set()
@@ -189,15 +181,11 @@ class Feed:
         stage, *stages = fields["pipeline"]
         images = _image_stages(stage["$changeStream"])
         send = {**fields, "pipeline": [stage, *images, *stages], "fromMongos": True, "needsMerge": True}
-        send |= {
-            "readConcern": {"level": "majority"},
-            "writeConcern": {"w": 1, "wtimeout": 0},
-            **self.service.clock.gossip(),
-            "$db": self._db,
-        }
+        send |= {"readConcern": {"level": "majority"}, "writeConcern": {"w": 1, "wtimeout": 0}, "$db": self._db}
+        send |= self.service.clock.gossip() | self._preference.document
         member = await replica_set.readable(self._preference)
         call = member.call_as_server if images else member.call
-        reply = checked(await call(wire.command(send | self._preference.document)))
+        reply = checked(await call(wire.command(send)))
         self.parts.append(Part(shard, member, self.namespace, reply.body))
 
     # reading
@@ -327,8 +315,7 @@ class Feed:
             kind = RawBSONDocument(event).get("operationType")
             if kind not in _FOR_ROUTERS:
                 document = rawbson.without(event, _SORT_KEY)
-                if self._checks:
-                    check_token(document, {token})
+                _check_token(document, token)
                 self.events.append((token, document))
                 self._bytes += len(document)
                 self.over, released = kind == "invalidate" and token > self._start, True

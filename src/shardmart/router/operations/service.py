@@ -6,20 +6,19 @@ Made once by the command line, handed to every command in its `Context`.  Never 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from bson import ObjectId
-
 from ..protocol.cluster_time import ClusterClock
 from ..protocol.errors import RouterError
-from ..protocol.peer import Peer
 from ..routing.catalog import Catalog
 from ..routing.member import Credentials
 from ..routing.replica_set import ReplicaSet
 from .authorization import Users
+from .context import Peer
 from .cursors import Cursors
 from .marks import Marks
 from .transactions import Transactions
@@ -51,7 +50,6 @@ class Service:
         self.clients: set[Peer] = set()
         self.options = options
         self.started = time.time()
-        self.process_id = ObjectId()
         self.pid = os.getpid()
         self.counters = {"insert": 0, "query": 0, "update": 0, "delete": 0, "getmore": 0, "command": 0}
         self.connections_created = 0
@@ -62,15 +60,11 @@ class Service:
         """The cluster's default (read concern, write concern), from the config servers, kept for a while."""
         when, concerns = self._concerns
         if time.monotonic() - when > DEFAULT_CONCERNS_SECONDS or not when:
-            try:
+            # The ones known, or those every 6.0 cluster starts with, hold until the config servers answer.
+            with contextlib.suppress(RouterError):
                 reply = await self.config.command({"getDefaultRWConcern": 1, "$db": "admin"}, seconds=2.0)
-            except RouterError:
-                pass  # the ones known, or those every 6.0 cluster starts with, hold until the config servers answer
-            else:
-                concerns = (
-                    reply.get("defaultReadConcern") or _IMPLICIT[0],
-                    reply.get("defaultWriteConcern") or _IMPLICIT[1],
-                )
+                read, write = reply.get("defaultReadConcern"), reply.get("defaultWriteConcern")
+                concerns = (read or _IMPLICIT[0], write or _IMPLICIT[1])
             self._concerns = (time.monotonic(), concerns)
         return self._concerns[1]
 

@@ -13,7 +13,9 @@ from functools import cached_property
 from typing import Any
 
 from . import rawbson
+from .errors import failure
 
+_ONE = struct.pack("<d", 1.0)
 HEADER = struct.Struct("<iiii")
 OP_REPLY, OP_QUERY, OP_MSG = 1, 2004, 2013
 CHECKSUM_PRESENT, MORE_TO_COME = 1 << 0, 1 << 1
@@ -43,6 +45,26 @@ class Message:
         """Where the body's top-level fields are, read once."""
         return {name: (kind, start, end) for name, kind, start, end in rawbson.walk(self.body)}
 
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The body, all of it decoded."""
+        return rawbson.decode(self.body)
+
+    @property
+    def refused(self) -> bool:
+        """Whether a reply says `ok: 0`; cheap when all is well."""
+        element = self.elements.get(b"ok")
+        if element and self.body[element[1] : element[2]] == _ONE:
+            return False
+        return element is None or bool(rawbson.value_of(self.body, element) != 1)
+
+
+def checked(reply: Message) -> Message:
+    """`reply` itself, unless it says `ok: 0`: then that error is raised."""
+    if reply.refused:
+        raise failure(reply.document)
+    return reply
+
 
 def message_length(buffer: bytes | bytearray) -> int:
     """The length the header at the start of `buffer` announces; raises MalformedMessageError when it cannot be one."""
@@ -50,6 +72,18 @@ def message_length(buffer: bytes | bytearray) -> int:
     if not HEADER.size <= length <= MAXIMUM_MESSAGE_BYTES:
         raise MalformedMessageError(f"message length {length}")
     return length
+
+
+def take(buffer: bytearray) -> Message | None:
+    """The first message of `buffer`, removed from it; None before it is whole.  Raises MalformedMessageError."""
+    if len(buffer) < HEADER.size:
+        return None
+    length = message_length(buffer)
+    if len(buffer) < length:
+        return None
+    message = parse(bytes(memoryview(buffer)[:length]))
+    del buffer[:length]
+    return message
 
 
 def parse(data: bytes) -> Message:
@@ -121,9 +155,8 @@ def build_reply(body: bytes, request: Message) -> bytes:
     """The answer to `request`, in the operation code it was asked in."""
     if not request.legacy:
         return build(body, response_to=request.request_id)
-    payload = (
-        struct.pack("<iqii", 8, 0, 0, 1) + body
-    )  # responseFlags AwaitCapable, cursorId, startingFrom, numberReturned
+    # responseFlags AwaitCapable, cursorId, startingFrom, numberReturned
+    payload = struct.pack("<iqii", 8, 0, 0, 1) + body
     return HEADER.pack(len(payload) + 16, next(_request_ids) & 0x7FFFFFFF, request.request_id, OP_REPLY) + payload
 
 
