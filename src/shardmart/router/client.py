@@ -7,8 +7,8 @@ never the password.  Source: MongoDB 6.0 manual, "hello"; drivers' specification
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
-import ipaddress
 import itertools
 import logging
 from collections import deque
@@ -19,11 +19,11 @@ from typing import Any, cast
 import bson.errors
 from bson import Binary
 
-from .operations.context import COMMANDS, Command, Context, Reply, clean
+from .operations.context import COMMANDS, NOBODY, Context, Peer, Reply, clean
 from .operations.service import Service
 from .protocol import rawbson, wire
 from .protocol.errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, Code, MemberUnreachableError, RouterError
-from .routing.member import MAXIMUM_WIRE_VERSION, Connection
+from .routing.member import MAXIMUM_WIRE_VERSION, Connection, Member
 from .routing.preference import PRIMARY_PREFERRED
 
 log = logging.getLogger("router")
@@ -32,26 +32,20 @@ MAXIMUM_BSON_BYTES = 16 * 1024 * 1024
 MAXIMUM_BATCH = 100_000
 _MAXIMUM_QUEUED = 8
 _HANDSHAKE = frozenset({"hello", "isMaster", "ismaster"})
-_NOBODY = Binary(hashlib.sha256(b"").digest())
 _connection_ids = itertools.count(1)
 
 
-class Client(asyncio.Protocol):
+class Client(Peer, asyncio.Protocol):
     """One client connection."""
 
     def __init__(self, service: Service) -> None:
+        super().__init__()
         self.service = service
         self.connection_id = next(_connection_ids)
-        self.user: tuple[str, str] | None = None
-        self.digest = _NOBODY
-        self.loopback = False
-        self.peer = ""
         self.gone = False
-        self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._queue: deque[wire.Message] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._running: Command | None = None
         self._writable = asyncio.Event()
         self._writable.set()
         self._conversation: Connection | None = None
@@ -60,13 +54,9 @@ class Client(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing
         host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
         self.peer = f"{host}:{port}"
-        try:
-            self.loopback = ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            self.loopback = host == ""  # a Unix socket
         self.service.clients.add(self)
         self.service.connections_created += 1
 
@@ -77,7 +67,7 @@ class Client(asyncio.Protocol):
         self.service.clients.discard(self)
         self._queue.clear()
         # A read is of no use to anybody now; a write is carried to its end, as mongos does.
-        if self._task and self._running and self._running.cancel:
+        if self._task and self.running and self.running.cancel:
             self._task.cancel()
         self.service.cursors.client_gone(self, self.service)
 
@@ -96,20 +86,10 @@ class Client(asyncio.Protocol):
             log.info("client %s: %s; connection closed", self.peer, error)
             self.close()
             return
-        if len(self._queue) > _MAXIMUM_QUEUED and self._transport:
-            self._transport.pause_reading()
+        if len(self._queue) > _MAXIMUM_QUEUED and self.transport:
+            self.transport.pause_reading()
         if self._queue and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._serve())
-
-    def close(self) -> None:
-        """Drop the connection."""
-        if self._transport:
-            self._transport.abort()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a command is being served."""
-        return self._running is not None
 
     # commands
 
@@ -117,13 +97,13 @@ class Client(asyncio.Protocol):
         while self._queue and not self.gone:
             message = self._queue.popleft()
             reply = await self._answer(message)
-            if self.gone or self._transport is None:
+            if self.gone or self.transport is None:
                 return
             if not message.more_to_come:
-                self._transport.write(wire.build_reply(reply, message))
+                self.transport.write(wire.build_reply(reply, message))
                 await self._writable.wait()
             if len(self._queue) <= _MAXIMUM_QUEUED:
-                self._transport.resume_reading()
+                self.transport.resume_reading()
 
     async def _answer(self, request: wire.Message) -> bytes:
         gossip = self.service.clock.gossip if self.user or not self.service.users.enabled else dict
@@ -163,7 +143,7 @@ class Client(asyncio.Protocol):
         if name in ("saslStart", "saslContinue"):
             return await self._authenticate(context.name, context.head, context.db)
         if name == "logout":
-            self.user, self.digest = None, _NOBODY
+            self.user, self.digest = None, NOBODY
             return {"ok": 1.0}
         found = COMMANDS.get(name)
         if found is None:
@@ -182,7 +162,7 @@ class Client(asyncio.Protocol):
                 raise RouterError(Code.OperationNotSupportedInTransaction, message)
             self.service.transactions.begin(context)
             context.joined = True
-        self._running = found
+        self.running = found
         limit = 0 if name == "getMore" else context.integer("maxTimeMS")
         try:
             async with asyncio.timeout(limit / 1000 + 0.05 if limit else None):
@@ -190,7 +170,7 @@ class Client(asyncio.Protocol):
         except TimeoutError:
             raise RouterError(Code.MaxTimeMSExpired, "operation exceeded time limit") from None
         finally:
-            self._running = None
+            self.running = None
 
     async def _hello(self, context: Context) -> dict[str, Any]:
         head = context.head
@@ -236,9 +216,8 @@ class Client(asyncio.Protocol):
             self._candidate = (_user_of(bytes(payload) if isinstance(payload, bytes) else b""), db)
             if self._candidate == ("__system", "local"):
                 raise RouterError(Code.AuthenticationFailed, "Authentication failed.")
-            self._conversation = await self.service.config.on_readable(
-                PRIMARY_PREFERRED, seconds, lambda member: member.connect(authenticate=False)
-            )
+            connect = functools.partial(Member.connect, authenticate=False)
+            self._conversation = await self.service.config.on_readable(PRIMARY_PREFERRED, connect, seconds)
         if self._conversation is None or self._candidate is None:
             raise RouterError(Code.ProtocolError, "No SASL session state found")
         try:

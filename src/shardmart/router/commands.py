@@ -4,13 +4,5 @@ from .administration import collections, diagnostics, sessions, sharding, users
 from .operations import aggregation, reads, transactions, writes
 
 __all__ = [
-    "aggregation",
-    "collections",
-    "diagnostics",
-    "reads",
-    "sessions",
-    "sharding",
-    "transactions",
-    "users",
-    "writes",
-]
+    "aggregation", "collections", "diagnostics", "reads", "sessions", "sharding", "transactions", "users", "writes",
+]  # fmt: skip

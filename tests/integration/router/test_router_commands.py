@@ -309,9 +309,8 @@ def test_indexes_collections_and_databases_come_and_go(people: Any) -> None:
 
 
 def test_statistics_add_up(people: Any) -> None:
-    statistics = people.database.command("collStats", "people")
-    assert statistics["sharded"]
-    assert statistics["count"] == sum(s["count"] for s in statistics["shards"].values()) == 600
+    failing(59, lambda: people.database.command("collStats", "people"))  # $collStats has the same
+    assert sum(part["count"] for part in people.aggregate([{"$collStats": {"count": {}}}])) == 600
     assert people.database.command("dbStats")["objects"] >= 600
     assert people.database.validate_collection("people")["valid"]
     status = people.database.client.admin.command("serverStatus")

@@ -61,7 +61,7 @@ _for_all_shards("dropIndexes", "_shardsvrDropIndexes", on_collection("dropIndex"
 @command("create", access=lambda context: _of_view(context, "createCollection"), transaction=True)
 async def create(context: Context) -> Reply:
     """Create an unsharded collection or a view, on the primary shard."""
-    fields = {"create": context.collection, **context.options(), **await context.write_concern()}
+    fields = {"create": context.collection, **context.options(), **context.write_concern()}
     return await on_primary_shard(context, fields, create=True)
 
 
@@ -104,7 +104,7 @@ def _on_owners(name: str, access: Access, *, creates: bool = False) -> None:
         fields = {name: context.collection, **context.options()}
         if creates:
             await context.service.catalog.create_database(context.db)
-            fields |= await context.write_concern()
+            fields |= context.write_concern()
         routing = await routing_of(context)
         answers = await ask_all(context, routing.owners_of_prefix(()), fields, routing, write=True)
         documents = {shard: own(reply) for shard, (_, reply) in answers.items()}

@@ -10,16 +10,16 @@ import platform
 import resource
 import socket
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from bson import Int64
 
 from .. import MEMBER_VERSION, NOTICE
-from ..operations.authorization import on_cluster, on_collection, on_database, public
+from ..operations.authorization import Access, on_cluster, on_database, public
 from ..operations.context import COMMANDS, Context, Reply, command, own
-from ..operations.send import ask, ask_all, until_fresh
-from ..operations.targeting import routing_of
+from ..operations.send import ask, ask_all
 from ..protocol.errors import Code, RouterError
 
 PARAMETERS: dict[str, Any] = {
@@ -29,28 +29,27 @@ PARAMETERS: dict[str, Any] = {
 log = logging.getLogger("router")
 
 
-@command("ping", access=public, public=True)
-async def ping(_: Context) -> Reply:
-    """Alive."""
-    return {"ok": 1.0}
+def _says(*names: str, access: Access, reply: Callable[[Context], dict[str, Any]], public: bool = False) -> None:
+    """Serve a command that asks nobody."""
+
+    @command(*names, access=access, public=public)
+    async def handler(context: Context) -> Reply:
+        return {**reply(context), "ok": 1.0}
 
 
-@command("buildInfo", "buildinfo", access=public, public=True)
-async def build_info(_: Context) -> Reply:
-    """Version and limits, as the 6.0 members have them."""
-    return {
-        "version": MEMBER_VERSION,
-        "versionArray": [*map(int, MEMBER_VERSION.split(".")), 0],
-        "gitVersion": "development router", "modules": ["shardmart development router"],
-        "bits": 64, "debug": False, "maxBsonObjectSize": 16 * 1024 * 1024,
-        "javascriptEngine": "none", "sysInfo": platform.platform(), "ok": 1.0,
-    }  # fmt: skip
-
-
-@command("whatsmyuri", access=public, public=True)
-async def whats_my_uri(context: Context) -> Reply:
-    """The client's address."""
-    return {"you": context.client.peer, "ok": 1.0}
+_BUILD = {
+    "version": MEMBER_VERSION, "versionArray": [*map(int, MEMBER_VERSION.split(".")), 0],
+    "gitVersion": "development router", "modules": ["shardmart development router"], "bits": 64, "debug": False,
+    "maxBsonObjectSize": 16 * 1024 * 1024, "javascriptEngine": "none", "sysInfo": platform.platform(),
+}  # fmt: skip
+_says("ping", access=public, public=True, reply=lambda _: {})
+_says("buildInfo", "buildinfo", access=public, public=True, reply=lambda _: _BUILD)
+_says("whatsmyuri", access=public, public=True, reply=lambda context: {"you": context.client.peer})
+_says("listCommands", access=public, reply=lambda _: {"commands": {name: {"help": ""} for name in sorted(COMMANDS)}})
+_says(
+    "getCmdLineOpts", access=on_cluster("getCmdLineOpts"),
+    reply=lambda context: {"argv": context.service.options.get("argv", []), "parsed": {}},
+)  # fmt: skip
 
 
 @command("connectionStatus", access=public, public=True)
@@ -78,12 +77,6 @@ async def host_info(_: Context) -> Reply:
     return {"system": system, "os": version, "extra": {"python": platform.python_version()}, "ok": 1.0}
 
 
-@command("getCmdLineOpts", access=on_cluster("getCmdLineOpts"))
-async def command_line(context: Context) -> Reply:
-    """The flags the router was started with."""
-    return {"argv": list(context.service.options.get("argv", [])), "parsed": {}, "ok": 1.0}
-
-
 @command("getLog", access=on_cluster("getLog"))
 async def get_log(context: Context) -> Reply:
     """The notice of what this router is; it keeps no other log in memory."""
@@ -106,12 +99,6 @@ async def get_parameter(context: Context) -> Reply:
     return {**found, "ok": 1.0}
 
 
-@command("listCommands", access=public)
-async def list_commands(_: Context) -> Reply:
-    """The commands that are served."""
-    return {"commands": {name: {"help": c.handler.__doc__ or ""} for name, c in sorted(COMMANDS.items())}, "ok": 1.0}
-
-
 @command("serverStatus", access=on_cluster("serverStatus"))
 async def server_status(context: Context) -> Reply:
     """Counters of the router."""
@@ -123,7 +110,7 @@ async def server_status(context: Context) -> Reply:
         "uptimeMillis": Int64((time.time() - service.started) * 1000), "localTime": datetime.now(UTC),
         "connections": {"current": len(service.clients), "available": 10_000,
                         "totalCreated": service.connections_created,
-                        "active": sum(client.busy for client in service.clients)},
+                        "active": sum(client.running is not None for client in service.clients)},
         "mem": {"bits": 64, "resident": resident, "virtual": resident, "supported": True},
         "metrics": {"cursor": {"open": {"total": Int64(len(service.cursors.open))}}},
         "opcounters": dict(service.counters),
@@ -158,41 +145,19 @@ async def rotate_certificates(context: Context) -> Reply:
     return {"ok": 1.0}
 
 
-def _sum(documents: dict[str, dict[str, Any]], size: str, count: str) -> dict[str, Any]:
-    """The numbers of all shards together; `avgObjSize` is `size` by `count`."""
-    total: dict[str, Any] = {}
-    for name, value in itertools.chain.from_iterable(document.items() for document in documents.values()):
-        if isinstance(value, int | float) and not isinstance(value, bool) and name not in ("ok", "scaleFactor"):
-            total[name] = total.get(name, 0) + value
-    return total | {"avgObjSize": total.get(size, 0) / total[count] if total.get(count) else 0.0}
-
-
 @command("dbStats", "dbstats", access=on_database("dbStats"), cancel=True)
 async def database_statistics(context: Context) -> Reply:
     """Sums over all shards."""
-    shards = (
-        sorted(await context.service.catalog.load_shards()) if context.db not in ("config", "admin") else ["config"]
-    )
+    internal = context.db in ("config", "admin")
+    shards = ["config"] if internal else sorted(await context.service.catalog.load_shards())
     answers = await ask_all(context, shards, {"dbStats": 1, **context.options()})
-    documents = {shard: own(reply) for shard, (_, reply) in answers.items()}
-    return {"raw": documents, "db": context.db, **_sum(documents, "dataSize", "objects"), "ok": 1.0}
-
-
-@command("collStats", "collstats", access=on_collection("collStats"), cancel=True)
-@until_fresh
-async def collection_statistics(context: Context) -> Reply:
-    """Sums over the shards that own chunks."""
-    routing = await routing_of(context)
-    answers = await ask_all(
-        context, routing.owners_of_prefix(()), {"collStats": context.collection, **context.options()}
-    )
-    documents = {shard: own(reply) for shard, (_, reply) in answers.items()}
-    if not routing.sharded:
-        shard, document = documents.popitem()
-        return {"sharded": False, "primary": shard, **document, "ok": 1.0}
-    counts = {"nindexes": next(iter(documents.values())).get("nindexes", 0), "nchunks": len(routing.bounds)}
-    total = _sum(documents, "size", "count") | counts
-    return {"sharded": True, "ns": context.namespace, **total, "shards": documents, "ok": 1.0}
+    raw = {shard: own(reply) for shard, (_, reply) in answers.items()}
+    total: dict[str, Any] = {}
+    for name, value in itertools.chain.from_iterable(document.items() for document in raw.values()):
+        if isinstance(value, int | float) and name not in ("ok", "scaleFactor"):
+            total[name] = total.get(name, 0) + value
+    total["avgObjSize"] = total["dataSize"] / total["objects"] if total.get("objects") else 0.0
+    return {"raw": raw, "db": context.db, **total, "ok": 1.0}
 
 
 @command("killOp", access=on_cluster("killop"))
@@ -201,5 +166,5 @@ async def kill_operation(context: Context) -> Reply:
     shard, _, number = str(context.head.get("op", "")).rpartition(":")
     if not shard or not number.lstrip("-").isdigit():
         raise RouterError(Code.BadValue, "The op argument to killOp must be of the format shardid:opid")
-    await ask(context, shard, {"killOp": 1, "op": int(number)}, write=True, session=False)
+    await ask(context, shard, {"killOp": 1, "op": int(number)}, write=True)
     return {"shard": shard, "shardid": int(number), "ok": 1.0}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..operations.authorization import Access, Need, on_cluster, on_database
+from ..operations.authorization import Access, Need, on_database
 from ..operations.context import Context, Reply, command
 from ..operations.send import ask
 from ..protocol import rawbson
@@ -62,7 +62,6 @@ def _change(name: str, access: Access) -> None:
             return await on_config_primary(context, fields, retryable=False)
         finally:
             context.service.users.forget()
-            context.service.forget_concerns()
 
 
 _change("createUser", _granting("createUser"))
@@ -79,7 +78,6 @@ _change("grantRolesToRole", _granting())
 _change("revokeRolesFromRole", _granting())
 _change("grantPrivilegesToRole", _granting("grantRole"))
 _change("revokePrivilegesFromRole", _granting("revokeRole"))
-_change("setDefaultRWConcern", on_cluster("setDefaultRWConcern"))
 
 
 def _read(name: str, access: Access) -> None:
@@ -90,4 +88,3 @@ def _read(name: str, access: Access) -> None:
 
 _read("usersInfo", _info)
 _read("rolesInfo", _info)
-_read("getDefaultRWConcern", on_cluster("getDefaultRWConcern"))

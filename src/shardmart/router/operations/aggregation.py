@@ -18,7 +18,7 @@ from .cluster_commands import concerns, names_another, on_member, over_all_shard
 from .context import COMMANDS, Context, Reply, command
 from .cursors import keep_cursor
 from .gathering import aggregate_in_transaction
-from .send import ask, attempt_until_fresh, everywhere, until_fresh
+from .send import ask, attempt_until_fresh, until_fresh
 from .targeting import a_shard, owners_of, routing_of
 from .views import as_aggregation, serves_views
 
@@ -77,12 +77,12 @@ async def aggregate(context: Context) -> Reply:
         return keep_cursor(context, *await ask(context, "config", fields))
     if collection is None:
         return await over_all_shards(context, await a_shard(context), concern)
-    routing = await routing_of(context, concern)
+    routing = await routing_of(context)
     pipeline = context.array("pipeline")
     owners = owners_of(context, routing, pipeline[0].get("$match") if pipeline else None)
     writes = write_target(context) is not None
-    if not routing.sharded or (len(owners) == 1 and not writes and not names_another(pipeline)):
-        # One shard has it all.
+    alone = len(owners) == 1 and not context.of_snapshot and not writes and not names_another(pipeline)
+    if not routing.sharded or alone:
         return keep_cursor(context, *await ask(context, owners[0], fields | routing.versions(owners[0]), write=writes))
     return await over_all_shards(context, owners[0], concern)
 
@@ -104,7 +104,7 @@ def _explain_needs(context: Context) -> list[Need]:
 
 @command("explain", access=_explain_needs, cancel=True)
 async def explain(context: Context) -> Reply:
-    """The plans of every shard the command would go to."""
+    """The plans of the shards a find or aggregate goes to; of the other commands that of one shard."""
     inner = _explained(context)
     verbosity = {"verbosity": context.head.get("verbosity", "allPlansExecution")}
     if inner.name == "aggregate":
@@ -115,26 +115,19 @@ async def explain(context: Context) -> Reply:
     if inner.name not in ("count", "distinct", "update", "delete", "findAndModify", "findandmodify"):
         raise RouterError(Code.IllegalOperation, f"command {inner.name} cannot be explained")
     try:
-        return await attempt_until_fresh(context, inner.namespace, lambda: _plans(inner, verbosity))
+        return await attempt_until_fresh(context, inner.namespace, lambda: _plan(inner, verbosity))
     except RouterError as error:
         if error.code != Code.CommandOnShardedViewNotSupportedOnMongod or inner.name not in ("count", "distinct"):
             raise
         return await aggregate(inner.with_fields({**as_aggregation(inner).head, "explain": True}))
 
 
-async def _plans(context: Context, verbosity: dict[str, Any]) -> Reply:
-    own = {k: v for k, v in context.head.items() if k != "$db"}
+async def _plan(context: Context, verbosity: dict[str, Any]) -> Reply:
+    """The plan of one of the shards that have to be asked."""
     query = context.head.get("query")
     if context.name in ("update", "delete"):
         query = next((rawbson.head(s).get("q") for s in context.documents(f"{context.name}s")), None)
     routing = await routing_of(context)
-    owners = owners_of(context, routing, query)
-    answers = await everywhere(
-        ask(context, shard, {"explain": own | routing.versions(shard), **verbosity}) for shard in owners
-    )
-    plans = [{"shardName": s, **reply.document["queryPlanner"]} for s, (_, reply) in zip(owners, answers, strict=True)]
-    stage = "SINGLE_SHARD" if len(owners) == 1 else "SHARD_MERGE"
-    result: dict[str, Any] = {"queryPlanner": {"winningPlan": {"stage": stage, "shards": plans}}, "ok": 1.0}
-    if statistics := [reply.document["executionStats"] for _, reply in answers if "executionStats" in reply.document]:
-        result["executionStats"] = {"executionStages": {"stage": stage, "shards": statistics}}
-    return result
+    shard = owners_of(context, routing, query)[0]
+    explained = {k: v for k, v in context.head.items() if k != "$db"} | routing.versions(shard)
+    return (await ask(context, shard, {"explain": explained, **verbosity}))[1].body

@@ -107,12 +107,10 @@ def _covers(resource: dict[str, Any], need: Need) -> bool:
 class Users:
     """Privileges of authenticated users, kept for `CACHE_SECONDS`."""
 
-    def __init__(self, config: ReplicaSet, *, enabled: bool, localhost_exception: bool = True) -> None:
+    def __init__(self, config: ReplicaSet, *, enabled: bool) -> None:
         self._config = config
         self.enabled = enabled
-        self._localhost_exception = localhost_exception
         self._cache: dict[tuple[str, str], tuple[float, dict[str, Any], Privileges]] = {}
-        self._exist = False
 
     async def load(self, user: str, database: str) -> tuple[dict[str, Any], Privileges]:
         """The user's document and privileges; raises RouterError 13 when the user is gone."""
@@ -144,23 +142,12 @@ class Users:
         """A user or role was changed."""
         self._cache.clear()
 
-    async def none_exist(self) -> bool:
-        """Whether the cluster has no user yet, which opens the localhost exception."""
-        if not self._exist:
-            command = {"find": "system.users", "limit": 1, "projection": {"_id": 1}, "$db": "admin"}
-            reply = await self._config.command(command, seconds=5.0)
-            self._exist = bool(reply["cursor"]["firstBatch"])
-        return not self._exist
-
     async def check(self, context: Context, access: Access) -> None:
         """Raise RouterError 13 unless the client behind `context` may run its command."""
         if not self.enabled:
             return
         client = context.client
         if client.user is None:
-            first_user = context.name == "createUser" and context.db == "admin" and client.loopback
-            if first_user and self._localhost_exception and await self.none_exist():
-                return
             raise RouterError(Code.Unauthorized, f"command {context.name} requires authentication")
         _, privileges = await self.load(*client.user)
         for need in access(context):
@@ -220,11 +207,12 @@ def _stage_needs(database: str, collection: str | None, name: str, argument: Any
     if name in _ON_CLUSTER:
         everybody = name == "$shardedDataDistribution" or _option(argument, "allUsers") or _option(argument, "users")
         return [Need(_ON_CLUSTER[name])] if everybody else []
-    if name == "$changeStream":  # on the cluster: its rights on every database, or a user with none would see them all
-        where: tuple[str, str | None] = (
-            ("", None) if _option(argument, "allChangesForCluster") else (database, collection)
-        )
-        return [Need(action, *where) for action in ("find", "changeStream")]
+    if name == "$changeStream":
+        if _option(
+            argument, "allChangesForCluster"
+        ):  # its rights on every database: on none, a user would see them all
+            database, collection = "", None
+        return [Need(action, database, collection) for action in ("find", "changeStream")]
     if name not in _PLAIN_STAGES:
         if name.startswith("$_") or name in _OF_MEMBERS:
             raise RouterError(Code.Unauthorized, f"stage {name} is not allowed from a client")

@@ -17,7 +17,7 @@ from bson import Int64, Timestamp
 from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson
-from ..protocol.errors import Code, RouterError
+from ..protocol.errors import RETRYABLE, STALE, Code, RouterError
 from .context import Context, Reply
 from .cursors import BATCH_BYTES, FIRST_BATCH, Cursor
 from .feeds import STARTS, Feed, after, time_of, token_of
@@ -27,14 +27,8 @@ from .service import Service
 AWAIT_SECONDS = 1.0  # how long a getMore waits that does not say
 # A token of an event: after its time, the token's version 2 and a type that is not 0, that of a mark.
 _EVENT = re.compile("82[0-9A-F]{16}2B02(?!29)")
-_LABELLED = ("ResumableChangeStreamError",)
 # Errors after which a driver opens the stream again where it was (MongoDB 6.0, `isResumableChangeStreamError`).
-RESUMABLE = frozenset({
-    Code.HostUnreachable, Code.HostNotFound, Code.StaleShardVersion, Code.NetworkTimeout, Code.ShutdownInProgress,
-    Code.FailedToSatisfyReadPreference, Code.StaleEpoch, Code.PrimarySteppedDown, Code.RetryChangeStream,
-    Code.ExceededTimeLimit, Code.SocketException, Code.NotWritablePrimary, Code.InterruptedAtShutdown,
-    Code.InterruptedDueToReplStateChange, Code.StaleConfig, Code.NotPrimaryNoSecondaryOk, Code.NotPrimaryOrSecondary,
-})  # fmt: skip
+RESUMABLE = RETRYABLE | STALE | {Code.RetryChangeStream}
 
 
 def is_change_stream(context: Context) -> bool:
@@ -140,8 +134,9 @@ class StreamCursor(Cursor):
                     raise self.feed.failure
                 await self.feed.moved(left)
         except RouterError as error:
-            labels = (*error.labels, *(_LABELLED if error.code in RESUMABLE else ()))
-            raise RouterError(error.code, error.message, name=error.name, labels=labels, extra=error.extra) from None
+            if error.code in RESUMABLE:
+                error.labels = (*error.labels, "ResumableChangeStreamError")
+            raise
 
     def _take(self, size: int) -> list[RawBSONDocument]:
         if self.looking_for:

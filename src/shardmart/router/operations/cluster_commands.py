@@ -12,9 +12,7 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson, wire
-from ..protocol.wire import checked
 from ..routing.member import Member
-from ..routing.replica_set import FIND_PRIMARY_SECONDS
 from .context import Context, Reply
 from .cursors import ClusterCursor
 from .send import Answer, cursor_id
@@ -52,10 +50,10 @@ def _decoded(stage: Any) -> dict[str, Any]:
 
 async def concerns(context: Context) -> dict[str, Any]:
     """The read concern of a find or aggregate; for one that writes the write concern too, and its database is made."""
-    concern = {} if context.head.get("explain") else await context.read_concern()
+    concern = {} if context.head.get("explain") else context.read_concern()
     if target := write_target(context):
         await context.service.catalog.create_database(target[0])
-        concern |= await context.write_concern()
+        concern |= context.write_concern()
     return concern
 
 
@@ -76,8 +74,8 @@ async def on_member(context: Context, command: dict[str, Any], shard: str) -> Re
         if write_target(context):
             member, reply = await replica_set.call_primary(data, retryable=False)
         else:
-            member, reply = await replica_set.on_readable(context.read_preference(), FIND_PRIMARY_SECONDS, merge)
-        if cursor_id(checked(reply).body):
+            member, reply = await replica_set.on_readable(context.read_preference(), merge)
+        if cursor_id(wire.checked(reply).body):
             service.cursors.add(ClusterCursor(context, member, reply.body, session))
             kept = True
         return reply.body

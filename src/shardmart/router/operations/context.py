@@ -6,9 +6,11 @@ and calls them with a `Context`.  A handler returns the reply as a dict, or as t
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bson import Binary, Int64
 from bson.raw_bson import RawBSONDocument
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from .service import Service
 
 Reply = dict[str, Any] | bytes
+NOBODY = Binary(hashlib.sha256(b"").digest())
 Handler = Callable[["Context"], Awaitable[Reply]]
 
 # Fields of a client's command that the router answers for itself, and never forwards as they came.
@@ -44,24 +47,6 @@ _MEMBER_FIELDS = frozenset({
 })  # fmt: skip
 
 
-class Peer(Protocol):
-    """A client's connection as commands see it: `digest` names its user to members, `busy` says that it waits."""
-
-    user: tuple[str, str] | None
-    digest: Binary
-    peer: str
-    loopback: bool
-
-    @property
-    def busy(self) -> bool:
-        """Whether a command is being served."""
-        ...
-
-    def close(self) -> None:
-        """Drop the connection."""
-        ...
-
-
 @dataclass(frozen=True)
 class Command:
     """A command of the table. `public`: before authentication; `transaction`: allowed inside one; `cancel`: may be
@@ -72,6 +57,22 @@ class Command:
     public: bool = False
     transaction: bool = False
     cancel: bool = False
+
+
+class Peer:
+    """Who is at the other end of a client's connection: `digest` names its user to members."""
+
+    def __init__(self) -> None:
+        self.user: tuple[str, str] | None = None
+        self.digest = NOBODY
+        self.peer = ""  # its address
+        self.running: Command | None = None
+        self.transport: asyncio.Transport | None = None
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self.transport:
+            self.transport.abort()
 
 
 COMMANDS: dict[str, Command] = {}
@@ -213,22 +214,25 @@ class Context:
         said = f'Command {self.name} does not support {{ readConcern: {{ level: "{level}" }} }}'
         raise RouterError(Code.InvalidOptions, f"{said} :: caused by :: read concern not supported")
 
-    async def read_concern(self) -> dict[str, Any]:
-        """{"readConcern": ...}: the client's, else the cluster's default (shards have none of their own)."""
-        concern = self.document("readConcern")
-        if "level" not in concern and not self.in_transaction:
-            concern = {**(await self.service.default_concerns())[0], **concern}
+    @property
+    def of_snapshot(self) -> bool:
+        """Whether a read outside a transaction is of one time: then the owners may have been others."""
+        return not self.in_transaction and self.document("readConcern").get("level") == "snapshot"
+
+    def read_concern(self) -> dict[str, Any]:
+        """{"readConcern": ...}: the client's, else that of a 6.0 cluster (shards have none of their own)."""
+        concern = ({} if self.in_transaction else {"level": "local"}) | self.document("readConcern")
         if concern.get("level") == "snapshot" and "atClusterTime" not in concern and self.service.clock.latest:
             concern["atClusterTime"] = self.service.clock.latest
             concern.pop("afterClusterTime", None)
         return {"readConcern": concern} if concern else {}
 
-    async def write_concern(self) -> dict[str, Any]:
-        """{"writeConcern": ...}: the client's, else the cluster's default (shards have none of their own)."""
-        concern = self.document("writeConcern")
-        if "w" not in concern:
-            concern = {**(await self.service.default_concerns())[1], **concern}
-        if concern.get("w") == 0:
+    def write_concern(self) -> dict[str, Any]:
+        """{"writeConcern": ...}: the client's, else that of a 6.0 cluster; nothing in a transaction."""
+        if self.in_transaction and self.name != "commitTransaction":
+            return {}
+        concern = {"w": "majority"} | self.document("writeConcern")
+        if concern["w"] == 0:
             concern["w"] = 1  # the outcome is awaited here even when the client does not want to know it
         return {"writeConcern": concern}
 

@@ -13,6 +13,7 @@ import random
 import uuid
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bson import Binary, Int64
@@ -20,7 +21,6 @@ from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
-from ..protocol.wire import checked
 from ..routing.member import Member
 from .context import Context, Peer, Reply, as_document
 from .send import Answer, cursor_id
@@ -33,12 +33,29 @@ FIRST_BATCH = 101
 BATCH_BYTES = 15 * 1024 * 1024
 
 
-async def kill_cursor(member: Member, namespace: str, identity: int) -> None:
-    """killCursors on a member; one that does not answer keeps the cursor until it times out."""
-    database, _, collection = namespace.partition(".")
-    with contextlib.suppress(RouterError):
-        command = {"killCursors": collection, "cursors": [Int64(identity)], "$db": database}
-        await member.command(command, 5.0)
+@dataclass
+class Remote:
+    """A cursor that a member keeps open; `id` 0 when it is closed."""
+
+    member: Member
+    namespace: str
+    id: int
+
+    async def more(self, fields: dict[str, Any], *, name: str = "getMore", waits: bool = False) -> wire.Message:
+        """The answer to getMore with these fields; raises RouterError."""
+        database, _, collection = self.namespace.partition(".")
+        command = {name: Int64(self.id), **fields, "collection": collection, "$db": database}
+        reply = wire.checked(await self.member.call(wire.command(command), waits=waits))
+        self.id = cursor_id(reply.body)
+        return reply
+
+    async def kill(self) -> None:
+        """killCursors; a member that does not answer keeps the cursor until it times out."""
+        database, _, collection = self.namespace.partition(".")
+        if self.id:
+            command = {"killCursors": collection, "cursors": [Int64(self.id)], "$db": database}
+            with contextlib.suppress(RouterError):
+                await self.member.command(command, 5.0)
 
 
 class Cursor:
@@ -70,7 +87,7 @@ class MemberCursor(Cursor):
 
     def __init__(self, context: Context, member: Member, reply: bytes, *, apart: bool = False) -> None:
         super().__init__(context, cursor_id(reply), rawbson.get(reply, b"cursor", b"ns"))
-        self.member = member
+        self.remote = Remote(member, self.namespace, self.id)
         self._apart = apart
 
     def session(self, context: Context) -> dict[str, Any]:
@@ -79,10 +96,9 @@ class MemberCursor(Cursor):
 
     async def more(self, context: Context) -> Reply:
         """Forward getMore."""
-        command = {self.get_more: Int64(self.id), **context.options(), **self.session(context)}
-        command |= {"collection": self.namespace.partition(".")[2], **context.service.clock.gossip(), "$db": context.db}
-        reply = checked(await self.member.call(wire.command(command), waits="maxTimeMS" in command))
-        if not cursor_id(reply.body):
+        fields = {**context.options(), **self.session(context), **context.service.clock.gossip()}
+        reply = await self.remote.more(fields, name=self.get_more, waits="maxTimeMS" in fields)
+        if not self.remote.id:
             self.ended(context.service)
         return reply.body if self.shown == self.namespace else shown_as(reply.body, self.shown)
 
@@ -92,7 +108,7 @@ class MemberCursor(Cursor):
 
     async def kill(self, service: Service) -> None:
         """killCursors on the member."""
-        await kill_cursor(self.member, self.namespace, self.id)
+        await self.remote.kill()
 
 
 class ClusterCursor(MemberCursor):
@@ -117,13 +133,12 @@ class ClusterCursor(MemberCursor):
         """killSessions on every shard; the next clusterGetMore then finds its parts gone, and closes the rest."""
         command = {"killSessions": [{"id": self._session}], "$db": "admin"}
         shards = service.catalog.shards.values()
-        members = {member for shard in shards for member in shard.members.values()} | {self.member}
+        members = {member for shard in shards for member in shard.members.values()} | {self.remote.member}
         await asyncio.gather(*(member.command(command, 5.0) for member in members), return_exceptions=True)
-        database, _, collection = self.namespace.partition(".")
-        more = {self.get_more: Int64(self.id), "collection": collection, "lsid": {"id": self._session}}
-        with contextlib.suppress(RouterError):
-            for _ in range(3):
-                await self.member.command({**more, "$db": database}, 5.0)
+        with contextlib.suppress(RouterError, TimeoutError):
+            async with asyncio.timeout(5.0):
+                for _ in range(3):
+                    await self.remote.more({"lsid": {"id": self._session}}, name=self.get_more)
 
 
 class GatheredCursor(Cursor):
@@ -133,19 +148,19 @@ class GatheredCursor(Cursor):
         super().__init__(context, random.getrandbits(62) | 1, context.namespace)  # a handle, checked against its user
         self._partial = {"partialResultsReturned": True} if missing else {}
         self._found: deque[RawBSONDocument] = deque()
-        self._open: list[tuple[Member, int]] = []
+        self._open: list[Remote] = []
         for member, reply in answers:
-            self._take(member, reply)
+            self._take(Remote(member, self.namespace, cursor_id(reply.body)), reply)
 
     def put(self, documents: Iterable[RawBSONDocument]) -> None:
         """Add documents to those that were found."""
         self._found.extend(documents)
 
-    def _take(self, member: Member, reply: wire.Message) -> None:
+    def _take(self, remote: Remote, reply: wire.Message) -> None:
         cursor = rawbson.head(rawbson.head(reply.body)["cursor"])
-        self._found += cursor["firstBatch" if "firstBatch" in cursor else "nextBatch"]
-        if cursor["id"]:
-            self._open.append((member, cursor["id"]))
+        self.put(cursor["firstBatch" if "firstBatch" in cursor else "nextBatch"])
+        if remote.id:
+            self._open.append(remote)
 
     @property
     def exhausted(self) -> bool:
@@ -155,10 +170,8 @@ class GatheredCursor(Cursor):
     async def batch(self, context: Context, size: int) -> list[RawBSONDocument]:
         """At most `size` documents; fewer at the end, or before a wait for more."""
         while size and not self._found and self._open:
-            member, identity = self._open.pop()
-            command = {"getMore": Int64(identity), "collection": self.namespace.partition(".")[2], **context.session()}
-            command |= {**context.service.clock.gossip(), "$db": context.db}
-            self._take(member, checked(await member.call(wire.command(command))))
+            remote = self._open.pop()
+            self._take(remote, await remote.more({**context.session(), **context.service.clock.gossip()}))
         result: list[RawBSONDocument] = []
         total = 0
         while self._found and len(result) < size and total < BATCH_BYTES:
@@ -195,8 +208,8 @@ class GatheredCursor(Cursor):
 
     async def kill(self, service: Service) -> None:
         """killCursors for every part that is still open."""
-        for member, identity in self._open:
-            await kill_cursor(member, self.namespace, identity)
+        for remote in self._open:
+            await remote.kill()
 
 
 class Cursors:

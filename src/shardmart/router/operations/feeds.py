@@ -17,21 +17,21 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bson import Int64, Timestamp
+from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
-from ..protocol.wire import checked
 from ..routing.member import Member
 from .context import Context
-from .cursors import kill_cursor
-from .marks import BEGINNING
-from .send import everywhere
+from .cursors import Remote
+from .send import cursor_id, everywhere
 
 if TYPE_CHECKING:
     from .service import Service
 
+BEGINNING = Timestamp(0, 0)
+AGAIN_SECONDS = 1.0  # after which a note is written anew, should a failover have undone it
 # How long a shard's getMore waits: its mark is told at the end of it, and holds the others' events until then.  Less
 # where an event came lately, and least while one is held; more where many feeds are open.
 STEP_SECONDS, QUIET_STEP_SECONDS, STEP_SECONDS_A_FEED, STEP_SECONDS_AT_MOST = 0.02, 0.1, 0.004, 0.25
@@ -75,13 +75,50 @@ def _image_stages(options: dict[str, Any]) -> list[dict[str, Any]]:
     return stages
 
 
+class Marks:
+    """Up to which cluster time all is known, for every stream together: the notes written, the shards there were.
+
+    Source: MongoDB 6.0 manual, "Causal Consistency" (afterClusterTime with majority); verified on mongod 6.0.5.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._noted: dict[str, tuple[Timestamp, float]] = {}
+        self._listing = asyncio.Lock()
+        self.known = BEGINNING  # no shard that `shards` lacks was there up to this time
+        self.shards: dict[str, Timestamp] = {}  # by name, when each was added
+
+    def note(self, shard: str, wanted: Timestamp) -> None:
+        """Let the oplog of `shard` reach `wanted`, in the background; once for all that want it."""
+        last, when = self._noted.get(shard, (BEGINNING, 0.0))
+        if last < wanted or time.monotonic() - when > AGAIN_SECONDS:
+            self._noted[shard] = (max(last, wanted), time.monotonic())
+            self._service.in_background(self._note(shard, wanted))
+
+    async def _note(self, shard: str, wanted: Timestamp) -> None:
+        replica_set = await self._service.catalog.shard(shard)
+        command = {"appendOplogNote": 1, "maxClusterTime": wanted, "data": {"msg": "change stream of the router"}}
+        try:
+            await replica_set.command({**command, **self._service.clock.gossip(), "$db": "admin"}, seconds=2.0)
+        except RouterError as error:
+            if error.code != Code.StaleClusterTime:  # something was written there in the meantime
+                self._noted.pop(shard, None)
+
+    async def reach(self, wanted: Timestamp) -> None:
+        """Know the shards as they were at `wanted` or later; raises RouterError."""
+        async with self._listing:
+            if self.known < wanted:
+                at = max(wanted, self._service.clock.latest or wanted)
+                added = await self._service.catalog.shards_at(at, self._service.clock.gossip())
+                self.known, self.shards = at, added
+
+
 class Part:
     """One replica set's share of a stream."""
 
     def __init__(self, name: str, member: Member, namespace: str, reply: bytes) -> None:
         self.name = name  # of the shard
-        self.member = member
-        self.namespace = namespace
+        self._remote = Remote(member, namespace, cursor_id(reply))
         self.events: deque[tuple[str, bytes]] = deque()
         self.mark = ""
         self.asking: asyncio.Task[wire.Message] | None = None
@@ -90,7 +127,6 @@ class Part:
     def take(self, reply: bytes) -> None:
         """Take the events and the mark of a reply."""
         cursor = rawbson.head(rawbson.head(reply)["cursor"])
-        self.id = int(cursor["id"])
         for document in cursor.get("nextBatch", cursor.get("firstBatch", ())):
             event = rawbson.raw(document)
             token = rawbson.get(event, b"$sortKey")
@@ -101,17 +137,20 @@ class Part:
 
     def ask(self, seconds: float, gossip: dict[str, Any]) -> None:
         """Send getMore, unless one is on its way or events are waiting."""
-        if self.asking is None and not self.events and self.id:
-            database, _, collection = self.namespace.partition(".")
-            command = {"getMore": Int64(self.id), "collection": collection, "maxTimeMS": int(seconds * 1000)}
-            data = wire.command({**command, **gossip, "$db": database})
-            self.asking = asyncio.ensure_future(self.member.call(data, waits=True))
+        if self.asking is None and not self.events and not self.ended:
+            fields = {"maxTimeMS": int(seconds * 1000), **gossip}
+            self.asking = asyncio.ensure_future(self._remote.more(fields, waits=True))
 
     def heard(self) -> None:
         """Take the answer if it has come; raises RouterError."""
         if self.asking and self.asking.done():
             task, self.asking = self.asking, None
-            self.take(checked(task.result()).body)
+            self.take(task.result().body)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the member has closed the stream, and all it told was taken."""
+        return not self._remote.id and self.asking is None
 
     @property
     def reached(self) -> str:
@@ -122,9 +161,7 @@ class Part:
         """Close the cursor on the member."""
         if self.asking:
             self.asking.cancel()
-        identity, self.id = self.id, 0
-        if identity:
-            await kill_cursor(self.member, self.namespace, identity)
+        await self._remote.kill()
 
 
 def _check_token(event: bytes, token: str) -> None:
@@ -185,7 +222,7 @@ class Feed:
         send |= self.service.clock.gossip() | self._preference.document
         member = await replica_set.readable(self._preference)
         call = member.call_as_server if images else member.call
-        reply = checked(await call(wire.command(send)))
+        reply = wire.checked(await call(wire.command(send)))
         self.parts.append(Part(shard, member, self.namespace, reply.body))
 
     # reading
@@ -286,7 +323,7 @@ class Feed:
         """Have the marks moved that hold events back: of shards where nothing is written, and of the shards' list."""
         reached = time_of(min(part.reached for part in self.parts))
         held = min((part.events[0][0] for part in self.parts if part.events), default="")
-        waits = held or any(not part.id for part in self.parts)
+        waits = held or any(part.ended for part in self.parts)
         behind = reached > self._known if waits else reached.time > self._known.time
         now = self.service.clock.latest
         if self._listing is None and behind and now and reached <= now:  # a stream may begin in the future
@@ -307,7 +344,7 @@ class Feed:
             part = min((p for p in self.parts if p.events), key=lambda p: p.events[0][0], default=None)
             if part is None or part.events[0][0] > min(reached, known):
                 # All is known up to here; a shard whose stream has ended for good ends the whole there.
-                self.over = any(not p.id and not p.events and p.mark <= min(reached, known) for p in self.parts)
+                self.over = any(p.ended and not p.events and p.mark <= min(reached, known) for p in self.parts)
                 if reached <= known:
                     self.mark = max(self.mark, reached)
                 break

@@ -17,7 +17,6 @@ from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
-from ..protocol.wire import checked
 from ..routing.catalog import Routing
 from ..routing.shard_key import comparable
 from .context import Context, Reply
@@ -95,7 +94,7 @@ async def _over_several(context: Context, routing: Routing, owners: list[str], s
     command = {"aggregate": 1, "pipeline": [source, *for_merge], "cursor": {"batchSize": size}, **options}
     command |= {"readConcern": {"level": "local"}, "$db": context.db}
     member = await (await context.service.catalog.shard(owners[0])).primary()
-    return keep_cursor(context, member, checked(await member.call(wire.command(command))), apart=True)
+    return keep_cursor(context, member, wire.checked(await member.call(wire.command(command))), apart=True)
 
 
 def _directions(sort: dict[str, Any]) -> list[int]:

@@ -35,11 +35,11 @@ _RESULTS = frozenset({b"values", b"atClusterTime"})
 async def find(context: Context) -> Reply:
     """A query."""
     context.service.counters["query"] += 1
-    concern = await context.read_concern()
-    routing = await routing_of(context, concern)
+    concern = context.read_concern()
+    routing = await routing_of(context)
     owners = owners_of(context, routing, context.head.get("filter"))
     partial = context.head.get("allowPartialResults") and not context.in_transaction
-    if len(owners) == 1 and not partial:
+    if not routing.sharded or (len(owners) == 1 and not partial and not context.of_snapshot):
         fields = {**context.options(), **concern, **routing.versions(owners[0])}
         return keep_cursor(context, *await ask(context, owners[0], {"find": context.collection, **fields}))
     reached = await _that_answer(context, owners) if partial else owners
@@ -67,7 +67,7 @@ async def _that_answer(context: Context, shards: list[str]) -> list[str]:
 @until_fresh
 async def count(context: Context) -> Reply:
     """Every owner counts; limit and skip are applied to the sum, as mongos does."""
-    concern = await context.read_concern()
+    concern = context.read_concern()
     skip, limit = context.integer("skip"), abs(context.integer("limit", negative=True))
     fields = {k: v for k, v in context.options().items() if k not in ("skip", "limit")} | concern
     if limit:
@@ -84,7 +84,7 @@ async def count(context: Context) -> Reply:
 @until_fresh
 async def distinct(context: Context) -> Reply:
     """Every owner finds its values; equal ones are merged."""
-    concern = await context.read_concern()
+    concern = context.read_concern()
     routing = await routing_of(context)
     owners = owners_of(context, routing, context.head.get("query"))
     if len(owners) > 1 and "collation" in context.head:  # which values are equal, a member has to say

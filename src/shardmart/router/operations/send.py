@@ -16,47 +16,40 @@ from bson import Int64
 
 from ..protocol import rawbson, wire
 from ..protocol.errors import STALE, RouterError
-from ..protocol.wire import checked
 from ..routing.catalog import Routing
 from ..routing.member import Member
 from ..routing.preference import PRIMARY, PRIMARY_PREFERRED
-from ..routing.replica_set import FIND_PRIMARY_SECONDS
 from .context import Context, Handler, Reply
 
 T = TypeVar("T")
 Answer = tuple[Member, wire.Message]  # who answered, and what
+Sequences = dict[str, list[bytes]]  # of documents, beside a command
 STALE_SECONDS = 30.0
 
 
 async def ask(
-    context: Context,
-    shard: str,
-    command: dict[str, Any],
-    sequences: dict[str, list[bytes]] | None = None,
-    *,
-    write: bool = False,
-    session: bool = True,
+    context: Context, shard: str, command: dict[str, Any], sequences: Sequences | None = None, *, write: bool = False
 ) -> Answer:
     """Send `command` to `shard`: a write to its primary, a read to the member the read preference allows.
 
     Raises RouterError, also when the answer is an error.
     """
-    if context.in_transaction and session:
+    if context.in_transaction:
         return await context.service.transactions.ask(context, shard, command, sequences)
     replica_set = await context.service.catalog.shard(shard)
     preference = context.read_preference() if not write else PRIMARY
     if shard == "config" and not write and preference.mode == "primary":
         preference = PRIMARY_PREFERRED  # the catalogue stays readable while the config servers elect
-    fields = {**command, **(context.session() if session else {}), **context.service.clock.gossip(), "$db": context.db}
+    fields = {**command, **context.session(), **context.service.clock.gossip(), "$db": context.db}
     data = wire.command(fields | preference.document, sequences)
     if preference.mode == "primary":
         member, reply = await replica_set.call_primary(data, retryable=not write or context.retryable)
-        return member, checked(reply)
+        return member, wire.checked(reply)
 
     async def read(member: Member) -> Answer:
-        return member, checked(await member.call(data))
+        return member, wire.checked(await member.call(data))
 
-    return await replica_set.on_readable(preference, FIND_PRIMARY_SECONDS, read)
+    return await replica_set.on_readable(preference, read)
 
 
 async def ask_all(

@@ -6,11 +6,10 @@ Made once by the command line, handed to every command in its `Context`.  Never 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..protocol.cluster_time import ClusterClock
 from ..protocol.errors import RouterError
@@ -20,17 +19,10 @@ from ..routing.replica_set import ReplicaSet
 from .authorization import Users
 from .context import Peer
 from .cursors import Cursors
-from .marks import Marks
+from .feeds import Feed, Marks
 from .transactions import Transactions
 
-if TYPE_CHECKING:
-    from .feeds import Feed
-
 log = logging.getLogger("router")
-
-DEFAULT_CONCERNS_SECONDS = 30.0
-# MongoDB 6.0's own defaults, used until the config servers have been asked.
-_IMPLICIT: tuple[dict[str, Any], dict[str, Any]] = ({"level": "local"}, {"w": "majority"})
 
 
 class Service:
@@ -41,8 +33,7 @@ class Service:
         self.tls = credentials.tls
         self.config = config
         self.catalog = Catalog(config, credentials)
-        exception = options.get("enableLocalhostAuthBypass", "true") != "false"
-        self.users = Users(config, enabled=credentials.key is not None, localhost_exception=exception)
+        self.users = Users(config, enabled=credentials.key is not None)
         self.cursors = Cursors()
         self.transactions = Transactions(self)
         self.marks = Marks(self)
@@ -53,24 +44,7 @@ class Service:
         self.pid = os.getpid()
         self.counters = {"insert": 0, "query": 0, "update": 0, "delete": 0, "getmore": 0, "command": 0}
         self.connections_created = 0
-        self._concerns: tuple[float, tuple[dict[str, Any], dict[str, Any]]] = (0.0, _IMPLICIT)
         self._background: set[asyncio.Task[Any]] = set()
-
-    async def default_concerns(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The cluster's default (read concern, write concern), from the config servers, kept for a while."""
-        when, concerns = self._concerns
-        if time.monotonic() - when > DEFAULT_CONCERNS_SECONDS or not when:
-            # The ones known, or those every 6.0 cluster starts with, hold until the config servers answer.
-            with contextlib.suppress(RouterError):
-                reply = await self.config.command({"getDefaultRWConcern": 1, "$db": "admin"}, seconds=2.0)
-                read, write = reply.get("defaultReadConcern"), reply.get("defaultWriteConcern")
-                concerns = (read or _IMPLICIT[0], write or _IMPLICIT[1])
-            self._concerns = (time.monotonic(), concerns)
-        return self._concerns[1]
-
-    def forget_concerns(self) -> None:
-        """`setDefaultRWConcern` was run."""
-        self._concerns = (0.0, self._concerns[1])
 
     def in_background(self, work: Any) -> None:
         """Run a coroutine that no client waits for; a failure is logged."""

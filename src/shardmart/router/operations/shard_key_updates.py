@@ -37,7 +37,7 @@ async def serve(context: Context, error: RouterError, again: Handler) -> Reply:
     transactions.begin(inner)
     try:
         reply = await again(inner)
-        concern = await context.write_concern()
+        concern = context.write_concern()
         await transactions.commit(context.with_fields({"commitTransaction": 1, **session, **concern}))
     except (RouterError, asyncio.CancelledError):
         transactions.failed(inner)

@@ -62,21 +62,17 @@ async def a_shard(context: Context) -> str:
     return min(shards)
 
 
-async def routing_of(context: Context, concern: dict[str, Any] | None = None) -> Routing:
+async def routing_of(context: Context) -> Routing:
     """The routing table of the command's collection; raises RouterError 70 without database and shard.
 
     Without the database any shard says what one server says: that there is nothing, or what is wrong with the command.
-    With a snapshot's `concern` outside a transaction, the owners are those of its time: a shard that has given a chunk
-    away since then still shows it at that time, and the one that has it now does not.
     """
     try:
-        routing = await routing_for(context)
+        return await routing_for(context)
     except RouterError as error:
         if error.code != Code.NamespaceNotFound:
             raise
         return Routing(context.namespace, Database(context.db, await a_shard(context), {}))
-    time = (concern or {}).get("readConcern", {}).get("atClusterTime")
-    return routing.at(time) if time and not context.in_transaction else routing
 
 
 def owners_of(context: Context, routing: Routing, query: Any) -> list[str]:
@@ -110,12 +106,7 @@ def owners_of_statement(context: Context, name: str, statement: bytes, routing: 
     if name == "update":
         return _owners_of_update(routing.pattern, routing, fields, query, owners, simple)
     if fields.get("limit") == 1 and not _has_identity(query, simple):
-        raise RouterError(
-            Code.ShardKeyNotFound,
-            "A single delete on a sharded collection must contain an exact match on _id (and have the collection"
-            " default collation) or contain the shard key (and have the simple collation). Delete request:"
-            f" {fields.get('q')}, shard key pattern: {routing.pattern.pattern}",
-        )
+        raise _names_too_little(Code.ShardKeyNotFound, "single delete", fields, routing.pattern)
     return owners
 
 
@@ -134,13 +125,14 @@ def _owners_of_update(
         if key is not None:
             return [routing.owner(key)]
     if not _has_identity(query, simple):
-        raise RouterError(
-            Code.InvalidOptions,
-            "A {multi:false} update on a sharded collection must contain an exact match on _id (and have the"
-            " collection default collation) or contain the shard key (and have the simple collation)."
-            f" Update request: {fields.get('q')}, shard key pattern: {pattern.pattern}",
-        )
+        raise _names_too_little(Code.InvalidOptions, "{multi:false} update", fields, pattern)
     return owners
+
+
+def _names_too_little(code: Code, statement: str, fields: dict[str, Any], pattern: KeyPattern) -> RouterError:
+    needs = "an exact match on _id (and have the collection default collation) or contain the shard key"
+    said = f"A {statement} on a sharded collection must contain {needs} (and have the simple collation)."
+    return RouterError(code, f"{said} Request: {fields['q']}, shard key pattern: {pattern.pattern}")
 
 
 def _key_of_replacement(pattern: KeyPattern, document: bytes, query: bytes) -> Key | None:

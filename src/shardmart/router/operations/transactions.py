@@ -18,7 +18,6 @@ from bson import Binary, Int64, Timestamp
 
 from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError, failure
-from ..protocol.wire import checked
 from .authorization import public
 from .context import Context, Reply, command
 
@@ -133,10 +132,9 @@ class Transactions:
         return routing
 
     def _forget_old(self) -> None:
-        limit = time.monotonic() - LIFETIME_SECONDS
+        oldest = time.monotonic() - LIFETIME_SECONDS
         if len(self._by_session) > 1000:
-            for session in [s for s, t in self._by_session.items() if t.used < limit]:
-                del self._by_session[session]
+            self._by_session = {s: t for s, t in self._by_session.items() if t.used > oldest}
 
     async def ask(
         self, context: Context, shard: str, command: dict[str, Any], sequences: dict[str, list[bytes]] | None
@@ -226,7 +224,7 @@ class Transactions:
 
     async def commit(self, context: Context) -> Reply:
         """commitTransaction; when the client sends it again, the outcome is the same."""
-        fields = {**context.session(), **await context.write_concern()}
+        fields = {**context.session(), **context.write_concern()}
         transaction = self.known(context)
         if transaction is None:
             return await self._recover(context, fields)
@@ -237,7 +235,7 @@ class Transactions:
             return {"ok": 1.0}
         transaction.state = "committing"
         try:
-            reply = checked(await self._commit(transaction, fields))
+            reply = wire.checked(await self._commit(transaction, fields))
         except RouterError as error:
             if error.code != Code.NoSuchTransaction:
                 raise
@@ -260,7 +258,7 @@ class Transactions:
         if not transaction.deciding:
             others = [shard for shard in transaction.participants if shard != last]
             for reply in await asyncio.gather(*(self._end(shard, alone) for shard in others)):
-                checked(reply)
+                wire.checked(reply)
         transaction.deciding = True
         return await self._end(last, alone)
 
@@ -269,7 +267,7 @@ class Transactions:
         if not isinstance(shard, str):
             raise _no_such("a transaction that this router does not know, without a recovery token", again=False)
         recover = {"coordinateCommitTransaction": 1, "participants": [], **fields}
-        return checked(await self._end(shard, recover)).body
+        return wire.checked(await self._end(shard, recover)).body
 
 
 @command(*_ENDS, access=public, transaction=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..protocol import rawbson
@@ -37,14 +37,6 @@ class Batch:
     ordered: bool
     statement_ids: Sequence[int]  # the numbers members know the statements by
     options: dict[str, Any]
-    n: int = 0
-    modified: int = 0
-    upserted: list[dict[str, Any]] = field(default_factory=list)
-    errors: list[dict[str, Any]] = field(default_factory=list)
-    concern_error: dict[str, Any] | None = None
-    retried: list[int] = field(default_factory=list)
-    labels: set[str] = field(default_factory=set)
-    left: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.begin_anew()
@@ -52,9 +44,11 @@ class Batch:
     def begin_anew(self) -> None:
         """Forget what was done: all statements are left."""
         self.n = self.modified = 0
-        self.concern_error = None
-        for done in (self.upserted, self.errors, self.retried, self.labels):
-            done.clear()
+        self.upserted: list[dict[str, Any]] = []
+        self.errors: dict[int, dict[str, Any]] = {}  # by the statement's index
+        self.concern_error: dict[str, Any] | None = None
+        self.retried: list[int] = []
+        self.labels: set[str] = set()
         self.left = list(range(len(self.statements)))
 
     def take(self, reply: dict[str, Any], indexes: list[int], *, broadcast: bool) -> list[int]:
@@ -84,10 +78,8 @@ class Batch:
 
     def _note(self, error: dict[str, Any]) -> None:
         """One error for each statement: several shards may have refused the same."""
-        known = next((e for e in self.errors if e["index"] == error["index"]), None)
-        if known is None:
-            self.errors.append(error)
-        elif known["code"] != error["code"]:
+        known = self.errors.setdefault(error["index"], error)
+        if known["code"] != error["code"]:
             known["errmsg"] = f"multiple errors for op : {known['errmsg']} :: and :: {error['errmsg']}"
             known["code"] = Code.MultipleErrorsOccurred.value
 
@@ -111,7 +103,7 @@ class Batch:
         modified = {"nModified": self.modified} if self.name == "update" else {}
         details = {
             "upserted": sorted(self.upserted, key=lambda upsert: upsert["index"]),
-            "writeErrors": sorted(self.errors, key=lambda error: error["index"]),
+            "writeErrors": [self.errors[index] for index in sorted(self.errors)],
             "writeConcernError": self.concern_error,
             "retriedStmtIds": sorted(self.retried),
             "errorLabels": sorted(self.labels),
@@ -154,7 +146,7 @@ async def write(context: Context) -> Reply:
     given = context.head.get("stmtIds")
     first = context.integer("stmtId")
     identities = given if isinstance(given, list) and len(given) == count else range(first, first + count)
-    options = context.options() | await _concern(context)
+    options = context.options() | context.write_concern()
     batch = Batch(context, name, statements, bool(context.head.get("ordered", True)), identities, options)
     try:
         await _run(batch)
@@ -163,10 +155,6 @@ async def write(context: Context) -> Reply:
             raise
         return await shard_key_updates.serve(context, error, write)
     return batch.reply()
-
-
-async def _concern(context: Context) -> dict[str, Any]:
-    return {} if context.in_transaction else await context.write_concern()
 
 
 async def _run(batch: Batch) -> None:
@@ -318,7 +306,7 @@ async def _modify(context: Context) -> Reply:
     await context.service.catalog.create_database(context.db)
     routing = await routing_for(context)
     shard = owner_of_modification(context, routing)
-    fields = {"findAndModify": context.collection, **context.options(), **await _concern(context)}
+    fields = {"findAndModify": context.collection, **context.options(), **context.write_concern()}
     if context.retryable or context.in_transaction:
         fields["stmtId"] = context.integer("stmtId")
     return (await ask(context, shard, fields | routing.versions(shard), write=True))[1].body

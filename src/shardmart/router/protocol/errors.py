@@ -40,7 +40,6 @@ class Code(IntEnum):
     NetworkTimeout = 89
     ShutdownInProgress = 91
     WriteConflict = 112
-    CommandNotSupported = 115
     ConflictingOperationInProgress = 117
     NamespaceNotSharded = 118
     CommandFailed = 125

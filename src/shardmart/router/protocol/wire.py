@@ -38,7 +38,6 @@ class Message:
     sequences: dict[str, list[bytes]] = field(default_factory=dict)
     more_to_come: bool = False
     legacy: bool = False
-    namespace: str = ""
 
     @cached_property
     def elements(self) -> dict[bytes, rawbson.Element]:
@@ -133,12 +132,11 @@ def _parse_msg(data: bytes, request_id: int, response_to: int) -> Message:
 
 def _parse_query(data: bytes, request_id: int) -> Message:
     nul = data.index(0, 20)
-    namespace = data[20:nul].decode()
     start = nul + 9  # skip numberToSkip and numberToReturn
     (size,) = struct.unpack_from("<i", data, start)
     if size < 5 or start + size > len(data):
         raise MalformedMessageError(f"query of {size} bytes")
-    return Message(request_id, 0, data[start : start + size], legacy=True, namespace=namespace)
+    return Message(request_id, 0, data[start : start + size], legacy=True)
 
 
 def build(body: bytes, sequences: dict[str, list[bytes]] | None = None, *, response_to: int = 0) -> bytes:

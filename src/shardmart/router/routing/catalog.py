@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -52,7 +51,6 @@ class Routing:
         self._none: dict[str, Any] = UNSHARDED
         self._shards: list[str] = []
         self.bounds: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self._histories: list[list[dict[str, Any]]] = []
         self.newest_move = Timestamp(0, 0)  # when a chunk last changed its owner
 
     def load(self, collection: dict[str, Any], chunks: list[dict[str, Any]]) -> None:
@@ -65,10 +63,8 @@ class Routing:
             self._minimums.append(self.pattern.key_of_bound(chunk["min"]))
             self._owners.append(chunk["shard"])
             self.bounds.append((chunk["min"], chunk["max"]))
-            history = chunk.get("history", [])
-            self._histories.append(history)
-            if history:
-                self.newest_move = max(self.newest_move, history[0]["validAfter"])
+            for move in chunk.get("history", [])[:1]:
+                self.newest_move = max(self.newest_move, move["validAfter"])
             known = self._versions.setdefault(chunk["shard"], {**identity, "v": Timestamp(0, 0)})
             known["v"] = max(known["v"], chunk["lastmod"])
         self._shards = sorted(self._versions)
@@ -98,21 +94,6 @@ class Routing:
         """Bounds and owner of the chunk that holds `key`."""
         index = self._chunk(key)
         return (*self.bounds[index], self._owners[index])
-
-    def at(self, time: Timestamp) -> Routing:
-        """The same table with the owners of the cluster time `time`, for reads of a snapshot older than a move."""
-        if time >= self.newest_move:
-            return self
-        past = copy.copy(self)
-        past._owners = []
-        for owner, history in zip(self._owners, self._histories, strict=True):
-            then = next((entry["shard"] for entry in history if entry["validAfter"] <= time), None)
-            if then is None:
-                message = f"{self.namespace} was moved, and its owners at {time} are no longer known"
-                raise RouterError(Code.SnapshotUnavailable, message)
-            past._owners.append(then if history else owner)
-        past._shards = sorted(set(past._owners))
-        return past
 
     def versions(self, shard: str) -> dict[str, Any]:
         """The version fields a command to `shard` carries, so that the shard can tell when the router is stale."""
@@ -150,7 +131,7 @@ class Catalog:
 
         with contextlib.suppress(RouterError):
             await self.config.primary(3.0)  # rather than a secondary, which may not have heard the newest
-        return await self.config.on_readable(PRIMARY_PREFERRED, CONFIG_SECONDS, read)
+        return await self.config.on_readable(PRIMARY_PREFERRED, read, CONFIG_SECONDS)
 
     async def _once(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
         task: asyncio.Task[T] | None = self._loading.get(key)
@@ -237,7 +218,7 @@ class Catalog:
         for collection in await self.read_config("collections", {"_id": namespace}):
             chunks = await self.read_config("chunks", {"uuid": collection["uuid"]}, sort={"min": 1})
             if not chunks:
-                raise RouterError(Code.StaleConfig, f"chunks of {namespace} are being changed", labels=())
+                raise RouterError(Code.StaleConfig, f"chunks of {namespace} are being changed")
             routing.load(collection, chunks)
         if not self.shards:
             await self.load_shards()
@@ -255,8 +236,3 @@ class Catalog:
         self._databases.pop(name, None)
         for namespace in [n for n in self._routing if n.partition(".")[0] == name]:
             del self._routing[namespace]
-
-    def forget_everything(self) -> None:
-        """`flushRouterConfig`."""
-        self._databases.clear()
-        self._routing.clear()

@@ -191,7 +191,7 @@ class ReplicaSet:
         return wire.checked(reply).document
 
     async def on_readable(
-        self, preference: ReadPreference, seconds: float, work: Callable[[Member], Awaitable[T]]
+        self, preference: ReadPreference, work: Callable[[Member], Awaitable[T]], seconds: float = FIND_PRIMARY_SECONDS
     ) -> T:
         """The result of `work` with a member that `preference` allows; where it does not answer, with another one.
 
@@ -212,7 +212,7 @@ class ReplicaSet:
     async def read(self, document: dict[str, Any], seconds: float = FIND_PRIMARY_SECONDS) -> dict[str, Any]:
         """Run a read on the primary, or on a secondary while there is none; raises RouterError."""
         document = document | PRIMARY_PREFERRED.document
-        return await self.on_readable(PRIMARY_PREFERRED, seconds, lambda member: member.command(document, seconds))
+        return await self.on_readable(PRIMARY_PREFERRED, lambda member: member.command(document, seconds), seconds)
 
     def close(self) -> None:
         """Close every connection."""
