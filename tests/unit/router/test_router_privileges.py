@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from shardmart.router import commands
 from shardmart.router.operations import authorization
 from shardmart.router.operations.authorization import Need, Privileges, Users, pipeline_needs
+from shardmart.router.operations.context import COMMANDS
 from shardmart.router.protocol.errors import RouterError
 
+assert commands
 ALL = {"db": "", "collection": ""}
 
 
@@ -290,3 +293,24 @@ def test_without_a_keyfile_everybody_may_everything() -> None:
     users, config = made(enabled=False)
     ran(users.check(asks(user=None), needing(Need("shutdown"))))
     assert config.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "head", "needs"),
+    [
+        ("shopper", {"pwd": "x"}, []),
+        ("shopper", {"pwd": "x", "customData": {}}, [Need("changeCustomData", "admin")]),
+        ("another", {"pwd": "x"}, [Need("changePassword", "admin")]),
+        ("shopper", {}, [Need("changePassword", "admin")]),
+    ],
+)
+def test_who_may_change_the_own_password_needs_no_other_right_for_it(
+    user: str, head: dict[str, Any], needs: list[Need]
+) -> None:
+    may = Privileges([{"resource": {"db": "admin", "collection": ""}, "actions": ["changeOwnPassword"]}])
+    service = SimpleNamespace(users=SimpleNamespace(known=lambda _: may))
+    context: Any = SimpleNamespace(
+        name="updateUser", db="admin", head={"updateUser": user, **head}, service=service,
+        client=SimpleNamespace(user=("shopper", "admin")),
+    )  # fmt: skip
+    assert COMMANDS["updateUser"].access(context) == needs

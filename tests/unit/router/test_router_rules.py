@@ -14,7 +14,7 @@ from bson.raw_bson import RawBSONDocument
 from shardmart.router import cli
 from shardmart.router.client import for_client
 from shardmart.router.operations.authorization import Need, Privileges, pipeline_needs
-from shardmart.router.operations.gathering import split
+from shardmart.router.operations.several_shards import split
 from shardmart.router.protocol import rawbson
 from shardmart.router.protocol.cluster_time import ClusterClock
 from shardmart.router.protocol.errors import RouterError, failure

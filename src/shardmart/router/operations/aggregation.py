@@ -12,12 +12,11 @@ from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson
 from ..protocol.errors import Code, RouterError
+from . import several_shards
 from .authorization import Need, pipeline_needs
 from .change_streams import is_change_stream, open_stream
-from .cluster_commands import concerns, names_another, on_member, over_all_shards, write_target
 from .context import COMMANDS, Context, Reply, command
 from .cursors import keep_cursor
-from .gathering import aggregate_in_transaction
 from .send import ask, attempt_until_fresh, until_fresh
 from .targeting import a_shard, owners_of, routing_of
 from .views import as_aggregation, serves_views
@@ -59,32 +58,25 @@ async def aggregate(context: Context) -> Reply:
     """An aggregation pipeline."""
     context.service.counters["query"] += 1
     _about_the_user_only(context)
-    explains = context.head.get("explain")
-    if not isinstance(context.head.get("cursor"), RawBSONDocument) and not explains:
-        message = "The 'cursor' option is required, except for aggregate with the explain argument"
-        raise RouterError(Code.FailedToParse, message)
-    if is_change_stream(context) and context.in_transaction:
-        message = "$changeStream cannot be used in a multi-document transaction"
-        raise RouterError(Code.OperationNotSupportedInTransaction, message)
-    if is_change_stream(context) and not explains:
+    if is_change_stream(context) and not context.in_transaction and not context.head.get("explain"):
         return await open_stream(context)
     if context.in_transaction:
-        return await aggregate_in_transaction(context)
-    concern = await concerns(context)
+        return await several_shards.aggregate_in_transaction(context)
+    concern = await several_shards.concerns(context)
     collection = _collection(context)
     fields = {"aggregate": collection or 1, **context.options(), **concern}
     if context.db == "config" or (context.db == "admin" and collection is not None):
         return keep_cursor(context, *await ask(context, "config", fields))
     if collection is None:
-        return await over_all_shards(context, await a_shard(context), concern)
+        return await several_shards.over_all_shards(context, await a_shard(context), concern)
     routing = await routing_of(context)
     pipeline = context.array("pipeline")
     owners = owners_of(context, routing, pipeline[0].get("$match") if pipeline else None)
-    writes = write_target(context) is not None
-    alone = len(owners) == 1 and not context.of_snapshot and not writes and not names_another(pipeline)
+    writes = several_shards.write_target(context) is not None
+    alone = len(owners) == 1 and not context.of_snapshot and not writes and not several_shards.names_another(pipeline)
     if not routing.sharded or alone:
         return keep_cursor(context, *await ask(context, owners[0], fields | routing.versions(owners[0]), write=writes))
-    return await over_all_shards(context, owners[0], concern)
+    return await several_shards.over_all_shards(context, owners[0], concern)
 
 
 def _explained(context: Context) -> Context:
@@ -111,7 +103,7 @@ async def explain(context: Context) -> Reply:
         return await aggregate(inner.with_fields({**inner.head, "explain": True}))
     if inner.name == "find":
         explained = {"explain": {"clusterFind": inner.collection, **inner.options()}, **verbosity}
-        return await on_member(inner, explained, await a_shard(context))
+        return await several_shards.on_member(inner, explained, await a_shard(context))
     if inner.name not in ("count", "distinct", "update", "delete", "findAndModify", "findandmodify"):
         raise RouterError(Code.IllegalOperation, f"command {inner.name} cannot be explained")
     try:

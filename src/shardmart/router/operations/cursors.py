@@ -1,4 +1,4 @@
-"""Open cursors: on one member, or merged here from several shards.
+"""Open cursors: on one member, or gathered here from several shards.
 
 A cursor is used with the id the client got, by the user who opened it.  When the connection that used it last is
 closed and nobody takes it up in `GRACE_SECONDS`, it is killed on the members, so that a client which vanished

@@ -1,6 +1,6 @@
 """find, count, distinct, getMore and killCursors; aggregate and explain are in `aggregation`.
 
-One owner: the client's command with the shard's version. Several: a find is merged by a member (`cluster_commands`),
+One owner: the client's command with the shard's version. Several: a find is merged by a member (`several_shards`),
 counts and distinct values here.  `config` and `admin` are read on the config servers.
 """
 
@@ -17,11 +17,10 @@ from ..protocol import rawbson
 from ..protocol.errors import Code, RouterError
 from ..routing.shard_key import comparable
 from .authorization import on_collection, public
-from .cluster_commands import over_all_shards
 from .context import Context, Reply, command
 from .cursors import keep_cursor
-from .gathering import find_over_several
 from .send import ask, ask_all, everywhere, until_fresh
+from .several_shards import find_over_several, over_all_shards
 from .targeting import owners_of, routing_of
 from .views import on_view, serves_views
 

@@ -13,10 +13,9 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 
 from ..protocol.errors import Code, RouterError
-from .cluster_commands import concerns, over_all_shards
 from .context import Context, Handler, Reply, as_document
 from .cursors import shown_as
-from .gathering import aggregate_in_transaction
+from .several_shards import aggregate_in_transaction, concerns, over_all_shards
 
 _KEPT = (
     "hint", "collation", "let", "comment", "maxTimeMS", "allowDiskUse", "readConcern", "lsid", "txnNumber",

@@ -1,9 +1,11 @@
-"""Reads over several shards that no member merges: in a transaction, and finds while a shard is missing.
+"""Reads over several shards: merged by a member, by mongos's own code, and here where no member can do it.
 
-`clusterFind` and `clusterAggregate` cannot take part in a transaction, so the router does here what it can do simply.
-One owner gets a whole pipeline; with several owners, stages that look at one document at a time run on the shards,
-groups that add up are grouped on both levels, and the rest runs over what was gathered.  A find with an order is sorted
-here.  What is gathered has to fit one document.
+`clusterFind` and `clusterAggregate` ask all shards and merge, sorts, $near, $lookup, $out and $merge included.  Which
+member does it matters only for speed.  They cannot take part in a client's transaction (mongod 6.0.5 refuses), and
+wait for a shard that is missing.  There the router does what it can do simply.  One owner gets a whole pipeline; with
+several owners, stages that look at one document at a time run on the shards, groups that add up are grouped on both
+levels, and the rest runs over what was gathered.  A find with an order is sorted here.  What is gathered has to fit one
+document.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from bson.raw_bson import RawBSONDocument
 from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
 from ..routing.catalog import Routing
+from ..routing.member import Member
 from ..routing.shard_key import comparable
 from .context import Context, Reply
-from .cursors import FIRST_BATCH, GatheredCursor, keep_cursor
-from .send import ask, ask_all, until_fresh
+from .cursors import FIRST_BATCH, ClusterCursor, GatheredCursor, keep_cursor
+from .send import Answer, ask, ask_all, cursor_id, until_fresh
 from .targeting import owners_of, routing_of
 
 _PER_DOCUMENT = frozenset({
@@ -30,6 +33,79 @@ _PER_DOCUMENT = frozenset({
 _ELSEWHERE = frozenset({"$lookup", "$graphLookup", "$unionWith", "$out", "$merge", "$changeStream", "$facet"})
 _ADDS_UP = {"$sum": "$sum", "$min": "$min", "$max": "$max", "$count": "$sum"}
 _SORT_KEY = frozenset({b"$sortKey"})
+_DONE_HERE = ("skip", "limit", "batchSize", "singleBatch", "allowPartialResults")
+
+
+def write_target(context: Context) -> str | None:
+    """The database that the $out or $merge at the end of an aggregate writes to; None when the command only reads."""
+    pipeline = context.array("pipeline") if context.name == "aggregate" else []
+    stage = rawbson.decode(pipeline[-1]) if pipeline else {}
+    argument = stage.get("$out", stage.get("$merge"))
+    if argument is None:
+        return None
+    into = argument.get("into", argument) if isinstance(argument, dict) else argument
+    return str(into.get("db", context.db)) if isinstance(into, dict) else context.db
+
+
+def names_another(pipeline: list[Any]) -> bool:
+    """Whether a stage reads another collection.
+
+    If that is sharded, a member that was asked for its own part alone cannot read it ("getOwnershipFilter called by
+    operation that doesn't specify shard version", mongod 6.0.5).
+    """
+    return isinstance(pipeline, list) and any(
+        name in ("$lookup", "$graphLookup", "$unionWith")
+        or (name == "$facet" and isinstance(inner, dict) and any(map(names_another, inner.values())))
+        for stage in map(_decoded, pipeline)
+        for name, inner in stage.items()
+    )
+
+
+def _decoded(stage: Any) -> dict[str, Any]:
+    decoded = rawbson.decode(stage) if isinstance(stage, RawBSONDocument) else stage
+    return decoded if isinstance(decoded, dict) else {}
+
+
+async def concerns(context: Context) -> dict[str, Any]:
+    """The read concern of a find or aggregate; for one that writes the write concern too, and its database is made."""
+    concern = {} if context.head.get("explain") else context.read_concern()
+    if target := write_target(context):
+        await context.service.catalog.create_database(target)
+        concern |= context.write_concern()
+    return concern
+
+
+async def on_member(context: Context, command: dict[str, Any], shard: str) -> Reply:
+    """Have a member of `shard` run `command`, a `cluster...` one; its cursor is kept.  Raises RouterError."""
+    service = context.service
+    replica_set = await service.catalog.shard(shard)
+    session = service.cursors.take_session()
+    fields = {**command, **service.clock.gossip(), "lsid": {"id": session}, "$db": context.db}
+    fields |= {k: context.head[k] for k in ("$readPreference",) if k in context.head}
+    data = wire.command(fields)
+
+    async def merge(member: Member) -> Answer:
+        return member, await member.call(data)
+
+    kept = False
+    try:
+        if write_target(context):
+            member, reply = await replica_set.call_primary(data, retryable=False)
+        else:
+            member, reply = await replica_set.on_readable(context.read_preference(), merge)
+        if cursor_id(wire.checked(reply).body):
+            service.cursors.add(ClusterCursor(context, member, reply.body, session))
+            kept = True
+        return reply.body
+    finally:
+        if not kept:
+            service.cursors.release_session(session)
+
+
+async def over_all_shards(context: Context, shard: str, concern: dict[str, Any]) -> Reply:
+    """A find or aggregate over all shards, merged by a member of `shard`."""
+    name = f"cluster{context.name.capitalize()}"
+    return await on_member(context, {name: context.head[context.name], **context.options(), **concern}, shard)
 
 
 @until_fresh
@@ -41,7 +117,7 @@ async def aggregate_in_transaction(context: Context) -> Reply:
     routing = await routing_of(context)
     owners = owners_of(context, routing, next((first.get("$match") for first in context.array("pipeline")), None))
     foreign = _ELSEWHERE & {name for stage in stages for name in stage}
-    if foreign and (len(owners) > 1 or routing.sharded):
+    if "$changeStream" in foreign or (foreign and (len(owners) > 1 or routing.sharded)):
         raise _not_served(f"{', '.join(sorted(foreign))} on a sharded collection")
     if len(owners) == 1:
         fields = {"aggregate": context.collection, **context.options(), **routing.versions(owners[0])}
@@ -119,13 +195,8 @@ async def find_over_several(
     directions, by = _directions(context.document("sort")), "sortKey"
     if not directions and _is_near(context.document("filter")):
         directions, by = [1], "geoNearDistance"
-    fields = {
-        "find": context.collection,
-        **context.options(),
-        **concern,
-        "skip": 0,
-        "limit": Int64(limit and skip + limit),
-    }
+    options = {k: v for k, v in context.options().items() if k not in _DONE_HERE}
+    fields = {"find": context.collection, **options, **concern, "limit": Int64(limit and skip + limit)}
     if directions:
         fields["projection"] = {**context.document("projection"), "$sortKey": {"$meta": by}}
     found = GatheredCursor(context, (await ask_all(context, owners, fields, routing)).values(), missing=missing)
