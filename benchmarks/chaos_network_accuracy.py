@@ -119,10 +119,14 @@ def on_kind(state: Path) -> None:
 
 def main() -> None:
     """Print the tables."""
-    command_line.parser(__doc__).parse_args()
-    if sys.argv[1:2] == ["--kind"] and len(sys.argv) == 3:
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "--kind", type=Path, metavar="STATE", help="measure pods of the kind cluster in this state folder"
+    )
+    kind = parser.parse_args().kind
+    if kind:
         print(f"Load of the machine while measuring: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors.\n")
-        on_kind(Path(sys.argv[2]))
+        on_kind(kind)
         return
     if os.environ.get("SHARDMART_BENCHMARK_NAMESPACE") != "1":
         if os.geteuid() != 0 or not shutil.which("unshare"):

@@ -57,11 +57,14 @@ the description of the cluster; no other template knows what a description looks
           optional: true
           items:
             - {key: shop-postgres-ledger.password, path: secrets/shop-postgres-ledger.password}
+      {{- /* Of a server that is given nobody but who gave it knows the authority; one of our own that was kept is not its. */}}
+      {{- if or .root.Values.shop.postgres.tlsSecret (not .root.Values.shop.postgres.host) }}
       - secret:
           name: {{ .root.Values.shop.postgres.tlsSecret | default (printf "%s-tls" $postgres) }}
           optional: true
           items:
             - {key: ca.crt, path: tls/shop-postgres-ca.pem}
+      {{- end }}
       {{- end }}
 - name: tmp
   emptyDir:

@@ -173,7 +173,8 @@ spec:
   jobTemplate:
     spec:
       backoffLimit: 6
-      activeDeadlineSeconds: 600
+      # Who starts it waits as long as they like, and removes it.
+      activeDeadlineSeconds: 86400
       template:
         metadata:
           {{- include "shop.podMetadata" . | nindent 10 }}

@@ -91,7 +91,7 @@ class Backends:
     tls: bool = False
     """Whether PostgreSQL and the cache speak TLS and nothing else."""
     cache_tls: bool | None = None
-    """Whether the cache does, where that is another answer; in pods each follows values of its own."""
+    """Whether the cache does in pods, where each follows values of its own; None on one machine."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Shop:
     def cache_tls(self) -> Instance | None:
         """The process that speaks TLS for the cache, at the addresses of its servers; None where none does.  In pods it
         is a container beside the server and no part of its own."""
-        if not self.cache_speaks_tls or self.load_balancer is None:
+        if not self.cache_speaks_tls or self.backends.cache_tls is not None:
             return None
         return replace(self.caches[0], name="tls-cache-1")  # it has a port for each; the first stands for it
 
