@@ -1,8 +1,9 @@
 """Importing this module fills the table of commands."""
 
 from .administration import collections, diagnostics, sessions, sharding, users
-from .operations import aggregation, reads, transactions, writes
+from .operations import aggregation, modify, reads, transactions, writes
 
 __all__ = [
-    "aggregation", "collections", "diagnostics", "reads", "sessions", "sharding", "transactions", "users", "writes",
+    "aggregation", "collections", "diagnostics", "modify", "reads", "sessions", "sharding", "transactions", "users",
+    "writes",
 ]  # fmt: skip
