@@ -79,17 +79,18 @@ def _serve(name: str, access: Access, *, write: bool) -> None:
 
 
 def _info(context: Context) -> list[Need]:
-    own = context.client.user
+    """The right to see each user or role that is asked for, where it is; a user sees itself without one."""
+    action = "viewUser" if context.name == "usersInfo" else "viewRole"
     asked = context.head[context.name]
-    if own and asked in (own[0], {"user": own[0], "db": own[1]}):
-        return []
-    if hasattr(asked, "raw"):
-        document = rawbson.decode(asked)
-        if own and (document.get("user"), document.get("db")) == own:
-            return []
-        if document.get("forAllDBs"):
-            return [Need("viewUser" if context.name == "usersInfo" else "viewRole", "")]
-    return [Need("viewUser" if context.name == "usersInfo" else "viewRole", context.db)]
+    needs = []
+    for one in asked if isinstance(asked, list) and asked else [asked]:
+        named = {"user": one, "db": context.db} if isinstance(one, str) else {}
+        document = rawbson.decode(one) if hasattr(one, "raw") else named
+        if "forAllDBs" in document:  # whatever else it says: a member reads nothing else then
+            needs.append(Need(action, "", instead=(Need(action),)))
+        elif action != "viewUser" or context.client.user != (document.get("user"), document.get("db")):
+            needs.append(Need(action, str(document.get("db", context.db))))
+    return needs
 
 
 for _name, _access in {

@@ -11,7 +11,7 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson, wire
-from ..protocol.errors import Code, MemberUnreachableError, RouterError
+from ..protocol.errors import NOT_PRIMARY, Code, MemberUnreachableError, RouterError
 from .context import Context, Reply
 from .cursors import ClusterCursor
 from .send import checked, cursor_id
@@ -73,6 +73,12 @@ async def on_member(context: Context, shard: str, concern: dict[str, Any]) -> Re
             except MemberUnreachableError as error:
                 replica_set.failed(member)
                 if attempt == 2 or (writes and error.sent):
+                    raise
+            except RouterError as error:
+                if error.code not in NOT_PRIMARY:
+                    raise
+                replica_set.failed(member)  # it stepped down with its connections open: the next one is asked
+                if attempt == 2 or writes:
                     raise
         if identity := cursor_id(reply.body):
             cursor = rawbson.find(reply.body, frozenset({b"cursor"}))[b"cursor"]
