@@ -114,7 +114,7 @@ OWN, ANOTHER = {"user": "nobody", "db": "admin"}, {"user": "admin", "db": "admin
 def test_a_user_without_roles_sees_nobody_but_itself(
     nobody: MongoClient[dict[str, Any]], asked: Any, database: str
 ) -> None:
-    """A member that sees `forAllDBs` shows every user, whoever is named beside it, and takes the router for the caller."""
+    """A member that sees `forAllDBs` shows every user, whoever is named beside it; to it the caller is the router."""
     with pytest.raises(OperationFailure) as refused:
         nobody[database].command("usersInfo", asked, showCredentials=True)
     assert refused.value.code == 13

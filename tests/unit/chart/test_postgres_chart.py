@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from shardmart.cluster.converge.unchangeable import refuse_changes
 from shardmart.cluster.description import Cluster
+from shardmart.cluster.errors import ClusterError
 from shardmart.declare import chart, release, shop_chart, topology
 from shardmart.declare.release import Release
 from shardmart.platforms import postgres
@@ -197,3 +199,30 @@ def test_a_volume_is_made_once_and_what_was_interrupted_is_made_anew(pod: Path) 
     assert started.splitlines()[-1] == (
         f"postgres -D {pod}/data/postgres --config-file={pod}/etc/postgresql.conf --hba-file={pod}/etc/pg_hba.conf"
     )
+
+
+def test_tls_is_not_switched_under_services_that_run_in_pods() -> None:
+    spoken, plain = described(declared("requireTLS")), described(declared("requireTLS", tls=False))
+    for before, after, what in ((spoken, plain, "TLS"), (plain, spoken, "no TLS")):
+        with pytest.raises(ClusterError, match=rf"^backends\.tls: services run whose PostgreSQL speaks {what}, and"):
+            refuse_changes(before, after)
+    refuse_changes(spoken, spoken)
+
+
+def test_a_shop_in_pods_is_not_told_to_move_its_store() -> None:
+    with pytest.raises(ClusterError, match=r"^backends\.store: .* they are not moved, .*`site\.yml`") as refused:
+        refuse_changes(described(declared(store="mongodb")), described(declared()))
+    assert "move_store" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "authority", "mounted"), [({}, "", True), ({"host": "db.x"}, "", False), ({"host": "db.x"}, "mine", True)]
+)
+def test_the_toolbox_takes_no_kept_authority_for_that_of_a_given_server(
+    given: dict[str, str], authority: str, mounted: bool
+) -> None:
+    sets = {"tls.enabled": "true", "shop.enabled": "true", "shop.postgres.store": "true"}
+    sets |= {f"shop.postgres.{key}": value for key, value in given.items()} | {"shop.postgres.tlsSecret": authority}
+    command = ["helm", "template", "store", "helm/sharded-mongodb", *(f"--set={k}={v}" for k, v in sets.items())]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ("shop-postgres-ca.pem" in done.stdout) is mounted

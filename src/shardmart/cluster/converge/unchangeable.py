@@ -90,12 +90,13 @@ def _other_servers(before: Shop, after: Shop) -> Iterator[str]:
             "where it is: first a topology without `services` (`make up`), then this one"
         )
     elif min(counts):
-        here, there = (None if s.backends.postgres_is_ours else s.postgres_servers[0].address for s in (before, after))
-        if here != there:
+        here, there = (shop.postgres_servers[0].address for shop in (before, after))
+        # Of two that are given nobody knows whether they are one, under another name.
+        if before.backends.postgres_is_ours != after.backends.postgres_is_ours:
             yield (
-                f"backends.postgres_host: the shop's orders are on {here or 'a server of its own'}, the topology says "
-                f"{there or 'a server of its own'}: they are not moved, put it back; or begin anew there, with what "
-                "was ordered left behind where it is: first a topology without `services`, then this one"
+                f"backends.postgres_host: the shop's orders are on {here}, the topology says {there}: they are not "
+                "moved, put it back; or begin anew there, with what was ordered left behind where it is: first a "
+                "topology without `services`, then this one"
             )
         elif before.backends.tls != after.backends.tls and after.postgres and after.postgres.pod:
             yield (
