@@ -54,6 +54,8 @@ def products(site: KindSite) -> list[dict[str, Any]]:
 def shop(made: Made) -> Iterator[KindSite]:
     """The session's cluster with a shop on PostgreSQL; it is gone again afterwards, its volume too."""
     site = made.site
+    forgotten = site.play("site.yml")  # a shop that another file had, and that playbooks/shop.yml took away
+    assert forgotten.code == 0, forgotten.output
     site.write(services={}, backends=ON_POSTGRES)
     checked = site.play("site.yml", "--check")
     assert checked.code == 0, f"--check before it is there\n{checked.output}"
