@@ -182,7 +182,7 @@ lock-images: ## [maintain] Take from the lock what each image installs
 	$(COMPILE) --extra router -c requirements.lock -o k8s/images/database/requirements.lock pyproject.toml
 	$(COMPILE) --extra toolbox -c requirements.lock -o k8s/images/toolbox/requirements.lock pyproject.toml
 	$(COMPILE) --extra loader -c requirements.lock -o loader/requirements.lock pyproject.toml
-	for extra in shop cache postgres; do $(COMPILE) --extra $$extra -c requirements.lock -o k8s/images/$$extra/requirements.lock pyproject.toml || exit 1; done
+	for extra in shop cache envoy postgres; do $(COMPILE) --extra $$extra -c requirements.lock -o k8s/images/$$extra/requirements.lock pyproject.toml || exit 1; done
 
 lock-npm: ## [maintain] Resolve anew what the database image's mongosh is made of (needs npm)
 	npm install --prefix k8s/images/database/mongosh --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund

@@ -17,6 +17,7 @@ import threading
 import time
 from pathlib import Path
 
+import command_line
 import psutil
 from pymongo import MongoClient, WriteConcern
 from pymongo.errors import PyMongoError
@@ -91,6 +92,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 def main() -> None:
     """Measure RUNS times and print the table."""
+    command_line.parser(__doc__).parse_args()
     rows = []
     for number in range(RUNS):
         with tempfile.TemporaryDirectory(prefix="shardmart-bench-") as folder:

@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import command_line
+
 from shardmart.ledger import checker, final_state
 from shardmart.ledger.journal import CLIENT_BITS, Run, journal_path
 
@@ -64,7 +66,7 @@ def write_run(folder: Path, operations: int) -> None:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--operations", type=int, nargs="+", default=[50_000, 500_000, 5_000_000])
     parser.add_argument("--scratch", type=Path, help="where journals and staging go (default: the temporary folder)")
     parser.add_argument("--check", type=Path, help=argparse.SUPPRESS)

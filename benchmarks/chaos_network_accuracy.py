@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import command_line
+
 from shardmart.chaos.packets.flows import OUTSIDE, Endpoint
 from shardmart.chaos.packets.injector import NetworkFault
 
@@ -117,9 +119,14 @@ def on_kind(state: Path) -> None:
 
 def main() -> None:
     """Print the tables."""
-    if sys.argv[1:2] == ["--kind"] and len(sys.argv) == 3:
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "--kind", type=Path, metavar="STATE", help="measure pods of the kind cluster in this state folder"
+    )
+    kind = parser.parse_args().kind
+    if kind:
         print(f"Load of the machine while measuring: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors.\n")
-        on_kind(Path(sys.argv[2]))
+        on_kind(kind)
         return
     if os.environ.get("SHARDMART_BENCHMARK_NAMESPACE") != "1":
         if os.geteuid() != 0 or not shutil.which("unshare"):

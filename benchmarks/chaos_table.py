@@ -10,12 +10,13 @@ Negative controls must fail; the table says so when they did.  Exit 1 if any oth
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import command_line
 
 from shardmart.chaos.report.table import Row, summarize
 
@@ -63,7 +64,7 @@ def rows(folders: dict[str, Path]) -> Iterator[tuple[Row, str]]:
 
 def main() -> int:
     """Run if asked to, then print the table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--embedded", type=Path, metavar="STATE", help="state folder of an embedded cluster")
     parser.add_argument("--kind", type=Path, metavar="STATE", help="state folder of a cluster on kind")
     parser.add_argument("--run", action="store_true", help="run every experiment first")

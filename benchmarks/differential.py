@@ -9,7 +9,6 @@ there was a difference.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import secrets
 import sys
@@ -17,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import command_line
 from pymongo import MongoClient
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -27,7 +27,7 @@ from tests.support.clusters import embedded_cluster
 
 def main() -> int:
     """Search, print; 1 when something differs."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=120, help="how long to search (default 120)")
     parser.add_argument("--seed", type=int, help="first seed (default: a new one)")
     parser.add_argument("--cases", type=int, help="how many seeds (default: as many as the time allows)")

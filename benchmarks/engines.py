@@ -29,6 +29,7 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
+import command_line
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -185,7 +186,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     """Measure and print; 3 when an engine does not come up or the shop does not answer."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--pace", type=float, default=2, help="orders a second while the event lag is measured")

@@ -7,7 +7,6 @@ It starts three region nodes and a small sharded cluster of its own, and prints 
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import command_line
 from bson import encode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -247,7 +247,7 @@ def compare(
 
 def main() -> None:
     """Print the tables; the load average says how busy the machine was."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--copies", type=int, default=COPIES, help="how often each side loads all rows")
     parser.add_argument("--customers", type=int, default=3_000)

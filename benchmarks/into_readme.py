@@ -12,15 +12,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_line
+
 README = Path(__file__).parents[1] / "README.md"
 
 
 def main(arguments: list[str]) -> int:
     """Run the command and replace the block; 2 when the README has no such block, else the command's exit code."""
-    if len(arguments) < 3 or arguments[1] != "--":
-        print("usage: into_readme.py NAME -- COMMAND ...", file=sys.stderr)
-        return 2
-    name, command = arguments[0], arguments[2:]
+    parser = command_line.parser(__doc__)
+    parser.usage = "into_readme.py NAME -- COMMAND ..."
+    parser.add_argument("name", help="of the block")
+    parser.add_argument("command", nargs="+", help="what prints its lines")
+    given = parser.parse_args(arguments)
+    name, command = given.name, given.command
     block = re.compile(rf"<!-- {re.escape(name)}\b.*?-->.*?<!-- /{re.escape(name)} -->", re.DOTALL)
     text = README.read_text()
     if not block.search(text):

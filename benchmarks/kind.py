@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import command_line
 import yaml
 
 from shardmart.declare import versions
@@ -76,6 +77,7 @@ class Bench:
 
 def main() -> None:
     """Measure once and print the table."""
+    command_line.parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory(prefix="shardmart-bench-") as folder:
         bench = Bench(Path(folder))
         for image in ("database", "toolbox"):

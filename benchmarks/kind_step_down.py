@@ -20,12 +20,13 @@ import threading
 import time
 from typing import Any
 
+import command_line
+
 from shardmart import platforms
 from shardmart.platforms.kubernetes import KubernetesPlatform
 from shardmart.platforms.platform import STOP_LINE, last_line
 from shardmart.platforms.state import State
 
-RUNS = int(sys.argv[1]) if len(sys.argv) > 1 else 10
 SET_POSITION = 0  # of the shard whose primary is deleted
 
 WRITER = """
@@ -168,12 +169,15 @@ def measure(cluster: Cluster, writer: Writer) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure RUNS deletions and print the table."""
+    """Measure deletions and print the table."""
+    parser = command_line.parser(__doc__)
+    parser.add_argument("runs", type=int, nargs="?", default=10, help="deletions (default 10)")
+    runs = parser.parse_args().runs
     cluster = Cluster(State.find())
     writer = Writer(cluster)
     try:
         writer.wait_for_writes(50, 90)
-        found = [measure(cluster, writer) for _ in range(RUNS)]
+        found = [measure(cluster, writer) for _ in range(runs)]
     finally:
         writer.stop()
     cluster.python("""
@@ -183,7 +187,7 @@ from shardmart.platforms.state import State
 MongoClient(State(Path("/state")).uri("admin")).drop_database("benchmark")
 """)
     print(
-        f"| the primary's pod deleted, {RUNS} times, {os.cpu_count()} cores | median (s) | worst (s) |\n|---|---:|---:|"
+        f"| the primary's pod deleted, {runs} times, {os.cpu_count()} cores | median (s) | worst (s) |\n|---|---:|---:|"
     )
     for name, values in zip(("writable again", "pause of the writes"), zip(*found, strict=True), strict=True):
         print(f"| {name} | {statistics.median(values):.2f} | {max(values):.2f} |")

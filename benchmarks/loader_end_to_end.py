@@ -15,7 +15,6 @@ Prints Markdown; ratios are of medians.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
@@ -25,6 +24,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import bson
+import command_line
 from pymongo import MongoClient
 from rich.console import Console
 
@@ -100,7 +100,7 @@ def mean_order(dataset: DataSet) -> tuple[Document, float]:
 
 def main() -> None:
     """Measure and print."""
-    arguments = argparse.ArgumentParser(description="The loader against insert_many of one ready-made document.")
+    arguments = command_line.parser(__doc__)
     arguments.add_argument("--orders", type=int, default=100_000)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--workers", type=int, default=2)

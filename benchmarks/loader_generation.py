@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 import bson
+import command_line
 from faker import Faker
 
 from shardmart.declare import data_model
@@ -88,6 +89,7 @@ def calls(field: str) -> Iterator[Any]:
 
 def main() -> None:
     """Measure and print."""
+    command_line.parser(__doc__).parse_args()
     million = DataSet(1, Counts(1_000_000, 10, 1000), Decimal(1), data_model.load().regions)
 
     def ours(collection: str) -> Callable[[], Iterator[Any]]:

@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import suppress
 
+import command_line
 import psutil
 
 ORDERS_PER_USER = 10
@@ -56,9 +57,13 @@ def run(orders: int) -> tuple[float, float, float]:
 
 def main() -> None:
     """Measure and print."""
+    parser = command_line.parser(__doc__)
+    sizes = [100_000, 1_000_000, 10_000_000]
+    parser.add_argument("orders", type=lambda text: int(text.replace(",", "")), nargs="*", default=sizes)
+    given = parser.parse_args().orders
     print("| orders | seconds | largest process, MB (RSS) | all processes, MB (PSS) |")
     print("|---:|---:|---:|---:|")
-    for orders in [int(a.replace(",", "")) for a in sys.argv[1:]] or [100_000, 1_000_000, 10_000_000]:
+    for orders in given:
         seconds, largest, together = run(orders)
         print(f"| {orders:,} | {seconds:.0f} | {largest:.0f} | {together:.0f} |", flush=True)
 

@@ -7,15 +7,19 @@ alternatives, all in one run and by turns.  CPU is that of the probe and its chi
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import command_line
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.support.clusters import ROOT, EmbeddedCluster, small_topology
 
@@ -89,7 +93,7 @@ with ssl.create_default_context(cafile=sys.argv[2]).wrap_socket(
 
 def main() -> None:
     """Measure by turns and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=40, help="probes in a row, each turn")
     arguments = parser.parse_args()

@@ -9,7 +9,6 @@ Usage: .venv/bin/python benchmarks/ring.py [--documents 4000] [--rounds 3] [--js
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -23,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import command_line
 from pymongo import AsyncMongoClient, ReplaceOne
 from pymongo.write_concern import WriteConcern
 from uhashring import HashRing  # type: ignore[import-untyped]
@@ -231,7 +231,7 @@ def _row(rates: dict[str, float]) -> str:
 
 def main() -> None:
     """Start servers, measure, print tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--documents", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print one JSON document at the end")

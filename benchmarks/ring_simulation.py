@@ -6,12 +6,12 @@ of docs/ring.md.  Usage: .venv/bin/python benchmarks/ring_simulation.py [--pictu
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import command_line
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -146,7 +146,7 @@ def most_digests(batches: int, differing: int) -> int:
 
 def main() -> None:
     """Print the tables and write the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--pictures", type=Path, default=Path("docs/images"))
     folder = parser.parse_args().pictures
     print("| nodes | virtual nodes | deviation, simulated | expected | largest share / mean |\n|---|---|---|---|---|")

@@ -9,7 +9,6 @@ Exit code 1 when a figure misses its bound.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -19,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import command_line
 import psutil
 from pymongo import MongoClient, WriteConcern
 
@@ -128,7 +128,7 @@ def table(figures: dict[str, Any]) -> str:
 
 def main() -> int:
     """Measure and print; 1 when a bound is missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--documents", type=int, default=50_000, help="documents per side (default 50,000)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()

@@ -31,6 +31,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import command_line
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
@@ -271,7 +272,7 @@ def memory_mb(state: State) -> float:
 
 def main() -> int:
     """Measure and print; 3 when there is no shop."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument(

@@ -22,7 +22,7 @@ from shardmart.cluster.observe.health import DOWN, READY
 from shardmart.cluster.protocol.connection import Credentials, Tls
 from shardmart.command import run_app
 from shardmart.platforms.platform import Platform, PlatformError, last_line
-from shardmart.platforms.state import State
+from shardmart.platforms.state import State, StateError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 WIDTH_OF_A_PIPE = 160
@@ -72,7 +72,12 @@ def read(state: State) -> dict[str, Any]:
     monitor = Credentials("monitor", state.folder / "secrets" / "monitor.password", tls=tls)
     facts = gather(platform.cluster, router=monitor, members=Credentials(keyfile=state.keyfile, tls=tls))
     if platform.cluster.shop:
-        facts["shop"] = shop.gather(platform.cluster.shop, state.authority)
+        authority = None
+        try:
+            authority = state.cache_authority
+        except StateError as error:  # the shop's release is not there yet
+            facts["problems"].append(str(error))
+        facts["shop"] = shop.gather(platform.cluster.shop, authority)
         facts["problems"] += facts["shop"]["problems"]
     return facts
 

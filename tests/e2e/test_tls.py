@@ -13,7 +13,9 @@ import pytest
 
 from shardmart.platforms.maven import MissingError
 from tests.support import postgres_tls_image
+from tests.support.experiments import assert_no_order_was_lost, summary_of_last_run
 from tests.support.kind_site import KindSite
+from tests.support.shop_in_pods import must_confirm_an_order, ours
 
 NAME = "shardmart-tls"
 MADE_BY_THE_CHART = ("-e", "chart_tls_issuer=chart", "-e", json.dumps({"chart_values": {"tls": {"issuer": "own"}}}))
@@ -72,6 +74,26 @@ for node in stores.nodes:
         found[node.name]["plaintext"] = str(error)
 print(json.dumps(found))
 '''
+
+SHOP = """
+import json, socket
+import psycopg
+from pathlib import Path
+from shardmart.platforms.state import State
+shop = State(Path("/state")).description().shop
+found = {}
+try:
+    psycopg.connect(host=shop.postgres.host, port=shop.postgres.port, user="postgres", password="x", sslmode="disable")
+except psycopg.OperationalError as error:
+    found["store"] = str(error)
+with socket.create_connection((shop.cache.host, shop.cache.port), timeout=10) as plain:
+    plain.sendall(b"PING\\r\\n")
+    try:
+        found["cache"] = plain.recv(100).hex()
+    except ConnectionResetError:
+        found["cache"] = ""
+print(json.dumps(found))
+"""
 
 pytestmark = [
     pytest.mark.timeout(1500),
@@ -157,6 +179,29 @@ def test_certificate_that_is_due_is_renewed_without_a_restart_or_a_failed_write(
         assert [c["restartCount"] for c in now["status"]["containerStatuses"]] == [
             c["restartCount"] for c in pod["status"]["containerStatuses"]
         ]
+
+
+@pytest.mark.timeout(1800)
+def test_shop_beside_it_speaks_tls_only_to_its_store_and_its_cache(site: KindSite) -> None:
+    site.write(services={}, backends={"carts": "mongodb", "store": "postgres", "catalogue": "postgres"})
+    try:
+        for changes_nothing in (False, True):
+            played = site.play("site.yml", *MADE_BY_THE_CHART)
+            assert played.code == 0, f"{played.output}\n{site.kubectl('get', 'pods,events', accept=(0, 1))}"
+            assert (set(played.changed.values()) == {0}) is changes_nothing, played.output
+        must_confirm_an_order(site)
+        assert json.loads(site.toolbox("shardmart", "status", "--json"))["problems"] == []
+        plain = json.loads(site.toolbox("python3", "-", text=SHOP))
+        assert "no encryption" in plain["store"]
+        assert not bytes.fromhex(plain["cache"]).startswith((b"+", b"-")), plain
+        site.run("shardmart", "chaos", "run", "chaos/kill-cache.json")
+        assert_no_order_was_lost(summary_of_last_run(site.state))
+    finally:
+        del site.document["services"], site.document["backends"]
+        site.write()
+        removed = site.play("site.yml", *MADE_BY_THE_CHART)
+        site.kubectl("delete", "pvc,secret", ours(site))
+    assert removed.code == 0, removed.output
 
 
 def fragments(site: KindSite, *words: str) -> Any:

@@ -21,6 +21,7 @@ from shardmart.platforms.embedded_kafka import programs
 from shardmart.platforms.embedded_shop import configuration, converge
 from shardmart.platforms.embedded_shop.files import ShopFiles
 from shardmart.platforms.embedded_shop.processes import broker_processes
+from shardmart.platforms.maven import Jars, MissingError
 from tests.support.clusters import CACHE, EmbeddedCluster, free_ports
 
 START_SECONDS = 240.0
@@ -33,7 +34,7 @@ class RunningKafka:
     folder: Path
     """Their state folder."""
     description: Cluster
-    jars: programs.Jars
+    jars: Jars
 
     @property
     def processes(self) -> dict[str, Process]:
@@ -98,7 +99,7 @@ def running_kafka(cluster: EmbeddedCluster, brokers: int = 1) -> Iterator[Runnin
     try:
         programs.java()
         jars = programs.fetch(CACHE)
-    except programs.MissingError as error:
+    except MissingError as error:
         pytest.skip(f"no Kafka on this machine: {error}")
     first = free_ports(described.CONTROLLER_PORTS + brokers)[0]
     made = tuple(described.Instance(f"kafka-{n + 1}", "127.0.0.1", first + n) for n in range(brokers))

@@ -17,6 +17,7 @@ import psycopg
 from shardmart.cluster.protocol.connection import Deadline
 from shardmart.cluster.shop import Instance
 from shardmart.platforms import postgres
+from shardmart.shop.adapters.postgres.connection import Pool
 from shardmart.shop.adapters.postgres.lanes import PostgresLanes
 from shardmart.shop.adapters.postgres.log import PostgresLog
 from shardmart.shop.adapters.postgres.store import PostgresStore, pool_of
@@ -154,7 +155,7 @@ class PostgresKit(Kit):
 
     def __init__(self, options: Relational, seconds: float = 30) -> None:
         self.options = options
-        self.pool = pool_of(options, "contract", seconds)
+        self.pool = self.pooled(options, seconds)
         store = PostgresStore(self.pool, LANES, seconds=seconds)
         super().__init__(options.flavour, store, PostgresLog(self.pool))
         self._administrator: Administrator | None = None
@@ -177,9 +178,14 @@ class PostgresKit(Kit):
         await self.pool.rows("INSERT INTO customers VALUES (%s, %s, 'Ann', 'ann@shop.example')", [region, user])
 
     @staticmethod
-    def behind(options: Relational, port: int) -> PostgresStore:
+    def pooled(options: Relational, seconds: float) -> Pool:
+        """Connections to the store."""
+        return pool_of(options, "contract", seconds)
+
+    @classmethod
+    def behind(cls, options: Relational, port: int) -> PostgresStore:
         """A store that is reached through another port, in the loop that runs."""
-        return PostgresStore(pool_of(options.model_copy(update={"port": port}), "contract", 30), LANES, seconds=30)
+        return PostgresStore(cls.pooled(options.model_copy(update={"port": port}), 30), LANES, seconds=30)
 
     def close(self) -> None:
         """Give back its connections and end its loop."""

@@ -13,6 +13,8 @@ SHARED = {
     "tests/integration/modules/test_access.py": "small cluster",
     "tests/integration/modules/test_embedded_platform.py": "small cluster",
     "tests/integration/modules/test_sharding.py": "small cluster",
+    "tests/integration/shop/store/sharded/": "sharding proxy",
+    "tests/integration/shop/store/test_store_contract.py": "sharding proxy",
 }
 """Beginning of a module's path → the name of what it shares."""
 

@@ -1,6 +1,6 @@
 {{/*
 A NetworkPolicy of one component. Takes {root, component, callers (components that may connect to it), calls
-(components it may connect to), from (further peers), to (peers beside the cluster), api (whether it works on the Kubernetes API), own (annotations)}.
+(components it may connect to), from (further peers), to (peers beside the cluster), anywhere (a port), api (whether it works on the Kubernetes API), own (annotations)}.
 */}}
 {{- define "sharded-mongodb.networkPolicy" -}}
 {{- $root := .root -}}
@@ -68,6 +68,11 @@ spec:
     # The shop on this cluster.
     - to:
         {{- toYaml . | nindent 8 }}
+    {{- end }}
+    {{- with .anywhere }}
+    # The shop's PostgreSQL that is given, wherever it is: a policy knows no host names.
+    - ports:
+        - {port: {{ . }}, protocol: TCP}
     {{- end }}
     {{- with $root.Values.networkPolicy.extraEgress }}
     {{- toYaml . | nindent 4 }}

@@ -40,6 +40,32 @@ the description of the cluster; no other template knows what a description looks
           items:
             - {key: {{ .root.Values.tls.keys.certificate }}, path: tls/server.crt}
       {{- end }}
+      {{- $shop := .root.Values.shop.name | default (printf "%s-shop" (include "sharded-mongodb.fullname" .root)) }}
+      {{- if and (eq .holder "toolbox") .root.Values.shop.enabled .root.Values.shop.cache .root.Values.shop.cacheTls .root.Values.tls.enabled }}
+      # `shardmart status` and the ledger ask the cache; the shop's release, which comes later, has the Secret.
+      - secret:
+          name: {{ .root.Values.shop.cacheTlsSecret | default (printf "%s-cache-tls" $shop) }}
+          optional: true
+          items:
+            - {key: ca.crt, path: tls/shop-cache-ca.pem}
+      {{- end }}
+      {{- if and (eq .holder "toolbox") .root.Values.shop.enabled .root.Values.shop.postgres.store }}
+      {{- $postgres := printf "%s-postgres" $shop }}
+      # The ledger reads the shop's store; the shop's release, which comes later, has the Secrets.
+      - secret:
+          name: {{ .root.Values.shop.postgres.authSecret | default $postgres }}
+          optional: true
+          items:
+            - {key: shop-postgres-ledger.password, path: secrets/shop-postgres-ledger.password}
+      {{- /* Of a server that is given nobody but who gave it knows the authority; one of our own that was kept is not its. */}}
+      {{- if or .root.Values.shop.postgres.tlsSecret (not .root.Values.shop.postgres.host) }}
+      - secret:
+          name: {{ .root.Values.shop.postgres.tlsSecret | default (printf "%s-tls" $postgres) }}
+          optional: true
+          items:
+            - {key: ca.crt, path: tls/shop-postgres-ca.pem}
+      {{- end }}
+      {{- end }}
 - name: tmp
   emptyDir:
     sizeLimit: {{ ternary .root.Values.toolbox.scratchSize "256Mi" (eq .holder "toolbox") }}

@@ -5,23 +5,31 @@ cluster's toolbox too (`shardmart status` asks each service, the ledger and expe
 */}}
 {{- define "shop.calls" -}}
 {{- $log := ternary "kafka" "" .Values.kafka.enabled -}}
-catalogue: {callers: [console, test], clients: true, calls: [inventory, cache], routers: true}
-order: {callers: [console, test], clients: true, calls: [{{ $log }}], routers: true}
-inventory: {callers: [catalogue, console], clients: true, calls: [cache, {{ $log }}], routers: true}
-payment: {callers: [provider, console], clients: true, calls: [provider, {{ $log }}], routers: true}
-notification: {callers: [console, test], clients: true, calls: [cache, {{ $log }}], routers: true}
+{{- $ours := not (empty (include "shop.runsPostgres" .)) -}}
+{{- $store := ternary "postgres" "" (and .Values.postgres.store $ours) -}}
+{{- $products := ternary "postgres" "" (and .Values.postgres.catalogue $ours) -}}
+{{- $inCluster := not .Values.postgres.store -}}
+catalogue: {callers: [console, test], clients: true, calls: [inventory, cache, {{ $products }}], routers: true}
+order: {callers: [console, test], clients: true, calls: [{{ $log }}{{ $store }}], routers: true}
+inventory: {callers: [catalogue, console], clients: true, calls: [cache, {{ $log }}{{ $store }}], routers: {{ $inCluster }}}
+payment: {callers: [provider, console], clients: true, calls: [provider, {{ $log }}{{ $store }}], routers: {{ $inCluster }}}
+notification: {callers: [console, test], clients: true, calls: [cache, {{ $log }}{{ $store }}], routers: {{ $inCluster }}}
 provider: {callers: [payment, console], toolbox: true, calls: [payment]}
 console: {callers: [console], clients: true, calls: [catalogue, order, inventory, payment, notification, provider, console]}
-cache: {callers: [catalogue, inventory, notification], toolbox: true, calls: []}
+cache: {callers: [catalogue, inventory, notification{{ if .Values.postgres.catalogue }}, seed{{ end }}], toolbox: true, calls: []}
+cache-secrets: {callers: [], calls: [], api: true}
 kafka: {callers: [order, inventory, payment, notification, kafka], toolbox: true, calls: [kafka]}
 kafka-secrets: {callers: [], calls: [], api: true}
-seed: {callers: [], calls: [], routers: true}
+postgres: {callers: {{ include "shop.postgresClients" . }}, toolbox: true, calls: []}
+postgres-secrets: {callers: [], calls: [], api: true}
+migrate: {callers: [], calls: [{{ $store }}], routers: true}
+seed: {callers: [], calls: [{{ if .Values.postgres.catalogue }}cache, {{ $products }}{{ end }}], routers: true}
 test: {callers: [], calls: [catalogue, order, notification], routers: true}
 {{- end -}}
 
 {{/* Port of a component. Takes {root, component}. */}}
 {{- define "shop.port" -}}
-{{- if eq .component "cache" }}6379{{ else if eq .component "kafka" }}{{ .root.Values.kafka.port }}{{ else }}{{ (get .root.Values.services .component).port }}{{ end -}}
+{{- if eq .component "cache" }}6379{{ else if has .component (list "kafka" "postgres") }}{{ (get .root.Values .component).port }}{{ else }}{{ (get .root.Values.services .component).port }}{{ end -}}
 {{- end -}}
 
 {{/* A NetworkPolicy of one component. Takes {root, component, own (annotations)}. */}}
@@ -117,6 +125,11 @@ spec:
               app.kubernetes.io/instance: {{ $root.Values.ring.release | quote }}
       ports:
         - {port: {{ $root.Values.ring.port }}, protocol: TCP}
+    {{- end }}
+    {{- if and $root.Values.postgres.host (has .component (include "shop.postgresClients" $root | fromJsonArray)) }}
+    # The server of PostgreSQL that is given, wherever it is: a policy knows no host names.
+    - ports:
+        - {port: {{ $root.Values.postgres.port }}, protocol: TCP}
     {{- end }}
     {{- if and (eq .component "notification") $root.Values.mail.host }}
     # The mail server, wherever it is: a policy knows no host names.

@@ -161,7 +161,31 @@ spec:
       emptyDir: {sizeLimit: 64Mi}
 {{- end -}}
 
-{{/* A pod of seconds that runs one `shardmart shop` command with a service's settings. Takes {root, component, of, command}. */}}
+{{/* A Job that nobody starts but a person or a play, with another one's pod. Takes {root, component, settings, pod}. */}}
+{{- define "shop.onDemand" -}}
+apiVersion: batch/v1
+kind: CronJob
+{{ include "shop.metadata" . }}
+spec:
+  # Suspended for good: Kubernetes wants a time all the same.
+  suspend: true
+  schedule: "0 0 1 1 *"
+  jobTemplate:
+    spec:
+      backoffLimit: 6
+      # Who starts it waits as long as they like, and removes it.
+      activeDeadlineSeconds: 86400
+      template:
+        metadata:
+          {{- include "shop.podMetadata" . | nindent 10 }}
+        spec:
+          {{- .pod | nindent 10 }}
+{{- end -}}
+
+{{/*
+A pod of seconds that runs one `shardmart shop` command with a service's settings. Takes {root, component, of, command, administrator
+(whether it has the password of PostgreSQL's, too)}.
+*/}}
 {{- define "shop.commandPod" -}}
 {{- include "shop.podBasics" (dict "root" .root "settings" .root.Values.pod) }}
 restartPolicy: Never
@@ -180,6 +204,9 @@ containers:
       - {name: tmp, mountPath: /tmp}
 volumes:
   {{- include "shop.settingsVolume" (dict "root" .root "component" .of) | nindent 2 }}
+      {{- if .administrator }}
+      {{- include "shop.postgresAdministrator" . | trim | nindent 8 }}
+      {{- end }}
   - name: tmp
     emptyDir: {sizeLimit: 64Mi}
 {{- end -}}

@@ -3,9 +3,13 @@ The settings file of each service (src/shardmart/shop/settings.py). It holds no 
 pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
 */}}
 
-{{/* Services with a user of the database, and those that use the cache, as JSON lists. */}}
+{{/* Services with data, those with a user of the cluster's database, and those that use the cache, as JSON lists. */}}
 {{- define "shop.databaseUsers" -}}
 {{- toJson (list "catalogue" "order" "inventory" "payment" "notification") -}}
+{{- end -}}
+{{/* Of a shop on PostgreSQL only who has carts or products in the cluster is told of it. */}}
+{{- define "shop.clusterUsers" -}}
+{{- ternary (toJson (list "catalogue" "order")) (include "shop.databaseUsers" .) .Values.postgres.store -}}
 {{- end -}}
 {{- define "shop.cacheReaders" -}}
 {{- toJson (ternary (list "catalogue" "inventory" "notification") list .Values.cache.enabled) -}}
@@ -19,7 +23,7 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
 {{/* Secrets that a component mounts, as a JSON list of names. Takes {root, component}. */}}
 {{- define "shop.secrets" -}}
 {{- $names := list "shop-tokens" -}}
-{{- if has .component (include "shop.databaseUsers" . | fromJsonArray) }}{{ $names = append $names (printf "shop-%s" .component) }}{{ end -}}
+{{- if has .component (include "shop.clusterUsers" .root | fromJsonArray) }}{{ $names = append $names (printf "shop-%s" .component) }}{{ end -}}
 {{- if has .component (include "shop.cacheReaders" .root | fromJsonArray) }}{{ $names = append $names "shop-cache" }}{{ end -}}
 {{- if has .component (list "payment" "provider") }}{{ $names = concat $names (list "shop-provider" "shop-webhook") }}{{ end -}}
 {{- toJson $names -}}
@@ -43,14 +47,15 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
 {{- $urls := dict -}}
 {{- range (include "shop.databaseUsers" $root | fromJsonArray) }}{{ $_ := set $urls . (include "shop.url" (dict "root" $root "component" .)) }}{{ end -}}
 {{- $file := dict "secrets_folder" "/etc/shop/secrets" "tokens" (dict "keys" (list "{secret:shop-tokens}")) "urls" $urls "drain_seconds" $settings.drainSeconds -}}
-{{- if has .component (include "shop.databaseUsers" $root | fromJsonArray) -}}
+{{- if has .component (include "shop.clusterUsers" $root | fromJsonArray) -}}
 {{- $_ := set $file "mongodb" (dict "uri" (include "shop.uri" .) "database" $root.Values.cluster.database "regions" $root.Values.cluster.regions) -}}
 {{- end -}}
 {{- if has .component (include "shop.cacheReaders" $root | fromJsonArray) -}}
 {{- $_ := set $file "cache" "redis" -}}
-{{- $_ := set $file "redis_url" (printf "redis://shop:{secret:shop-cache}@%s.%s.svc.%s:6379/0" (include "shop.name" (dict "root" $root "component" "cache")) $root.Release.Namespace $root.Values.clusterDomain) -}}
+{{- $_ := set $file "redis_url" (include "shop.cacheUrl" $root) -}}
 {{- end -}}
 {{- if has .component (include "shop.eventServices" $root | fromJsonArray) }}{{ $_ := set $file "kafka" (include "shop.kafkaSettings" . | fromJson) }}{{ end -}}
+{{- $file = merge $file (include "shop.postgresSettings" . | fromJson) -}}
 {{- if has .component (include "shop.cartServices" $root | fromJsonArray) }}{{ $_ := set $file "ring_settings" "/etc/shop/ring/settings.json" }}{{ end -}}
 {{- if has .component (list "payment" "provider") -}}
 {{- $_ := set $file "provider" (dict "url" (include "shop.url" (dict "root" $root "component" "provider")) "api_key" "{secret:shop-provider}" "webhook_secret" "{secret:shop-webhook}") -}}
@@ -105,6 +110,26 @@ pod mounts beside it, so that Helm never sees any (docs/decisions/022, 111).
           name: {{ include "shop.kafkaTlsSecret" .root }}
           items:
             - {key: ca.crt, path: kafka/ca.crt}
+      {{- end }}
+      {{- end }}
+      {{- if and (has .component (include "shop.cacheReaders" .root | fromJsonArray)) (include "shop.cacheTls" .root) }}
+      - secret:
+          name: {{ include "shop.cacheTlsSecret" .root }}
+          items:
+            - {key: ca.crt, path: cache/ca.crt}
+      {{- end }}
+      {{- with include "shop.postgresHeld" . | fromJsonArray }}
+      - secret:
+          name: {{ include "shop.postgresSecret" $.root }}
+          items:
+            {{- range . }}
+            - {key: {{ . }}.password, path: secrets/{{ . }}.password}
+            {{- end }}
+      {{- if include "shop.postgresAuthority" $.root }}
+      - secret:
+          name: {{ include "shop.postgresTlsSecret" $.root }}
+          items:
+            - {key: ca.crt, path: postgres/ca.crt}
       {{- end }}
       {{- end }}
       {{- if has .component (include "shop.cartServices" .root | fromJsonArray) }}

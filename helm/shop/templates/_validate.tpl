@@ -6,8 +6,8 @@
   {{- $problems = append $problems (printf "the release's name %q begins the names of Services, which take lower-case letters, digits and dashes, and a letter first: set fullnameOverride" $fullname) -}}
 {{- end -}}
 {{- $own := include "shop.ownLabels" . | fromJsonArray -}}
-{{- $labels := dict "commonLabels" .Values.commonLabels "pod.podLabels" .Values.pod.podLabels "cache.podLabels" .Values.cache.podLabels "kafka.podLabels" .Values.kafka.podLabels -}}
-{{- $taken := list "secrets_folder" "tokens" "urls" "mongodb" "kafka" "cache" "redis_url" "ring_settings" "smtp" "provider" "data_folder" "instances" "drain_seconds" -}}
+{{- $labels := dict "commonLabels" .Values.commonLabels "pod.podLabels" .Values.pod.podLabels "cache.podLabels" .Values.cache.podLabels "kafka.podLabels" .Values.kafka.podLabels "postgres.podLabels" .Values.postgres.podLabels -}}
+{{- $taken := list "secrets_folder" "tokens" "urls" "mongodb" "store" "postgres" "kafka" "cache" "redis_url" "ring_settings" "smtp" "provider" "data_folder" "instances" "drain_seconds" -}}
 {{- $settings := dict "pod" .Values.pod.settings -}}
 {{- range $name, $service := .Values.services -}}
   {{- $_ := set $labels (printf "services.%s.podLabels" $name) $service.podLabels -}}
@@ -33,15 +33,18 @@
 {{- range $key, $found := $settings -}}
   {{- range $name, $_ := ($found | default dict) -}}
     {{- if has $name $taken -}}
-      {{- $problems = append $problems (printf "%s.settings: %s is the chart's own%s" $key $name (ternary ", and what Helm is given it stores" "" (has $name (list "tokens" "mongodb" "kafka" "redis_url" "provider")))) -}}
+      {{- $problems = append $problems (printf "%s.settings: %s is the chart's own%s" $key $name (ternary ", and what Helm is given it stores" "" (has $name (list "tokens" "mongodb" "store" "postgres" "kafka" "redis_url" "provider")))) -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}
 {{- $problems = concat $problems (include "shop.volumeChanges" (dict "root" . "name" (include "shop.name" (dict "root" . "component" "provider")) "key" "services.provider.storage" "storage" .Values.services.provider.storage) | fromJsonArray) -}}
-{{- if ge (int .Values.kafka.tls.renewDays) (int .Values.kafka.tls.validityDays) -}}
-  {{- $problems = append $problems "kafka.tls.renewDays: must be less than kafka.tls.validityDays, or every upgrade would renew" -}}
+{{- range $part := list "cache" "kafka" "postgres" -}}
+  {{- $tls := (get $.Values $part).tls -}}
+  {{- if ge (int $tls.renewDays) (int $tls.validityDays) -}}
+    {{- $problems = append $problems (printf "%s.tls.renewDays: must be less than %s.tls.validityDays, or every upgrade would renew" $part $part) -}}
+  {{- end -}}
 {{- end -}}
-{{- $problems = concat $problems (include "shop.kafkaChanges" . | fromJsonArray) -}}
+{{- $problems = concat $problems (include "shop.kafkaChanges" . | fromJsonArray) (include "shop.postgresFaults" . | fromJsonArray) (include "shop.postgresChanges" . | fromJsonArray) -}}
 {{- with $problems -}}
   {{- fail (printf "\n\nThese values cannot be installed:\n  - %s\n" (join "\n  - " .)) -}}
 {{- end -}}

@@ -90,6 +90,8 @@ class Backends:
     """Of each primary of the cache's cluster."""
     tls: bool = False
     """Whether PostgreSQL and the cache speak TLS and nothing else."""
+    cache_tls: bool | None = None
+    """Whether the cache does in pods, where each follows values of its own; None on one machine."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,9 @@ class Shop:
     `kafka` are the brokers with the events, none where they are followed in MongoDB.  `mail` is the mail server of this
     machine that keeps what it takes, None where there is none.
     `postgres` is the server with the store or the catalogue's products, None where both are in MongoDB; it may run as
-    another user, and so is none of `processes`.  The same holds for `postgres_nodes`, the servers with the store under
-    Patroni, and `etcd`, where that keeps who leads: where they are, `postgres` is None.
+    another user, and so is none of `processes`.  In pods its host is its Service's name.  The same holds for
+    `postgres_nodes`, the servers with the store under Patroni, and `etcd`, where that keeps who leads: where they are,
+    `postgres` is None.
     """
 
     services: tuple[Service, ...]
@@ -114,6 +117,9 @@ class Shop:
     cache_nodes: tuple[Instance, ...] = ()
     postgres_nodes: tuple[Instance, ...] = ()
     etcd: tuple[Instance, ...] = ()
+    postgres_entrance: Instance | None = None
+    """Where the load balancer passes connections on to whichever of `postgres_nodes` leads: for tools that know one
+    address.  The shop's own services know all the nodes."""
 
     @property
     def postgres_servers(self) -> tuple[Instance, ...]:
@@ -126,9 +132,15 @@ class Shop:
         return (self.cache,) if self.cache else self.cache_nodes
 
     @property
+    def cache_speaks_tls(self) -> bool:
+        """Whether the cache is spoken to by TLS and not otherwise."""
+        return bool(self.caches) and (self.backends.tls if self.backends.cache_tls is None else self.backends.cache_tls)
+
+    @property
     def cache_tls(self) -> Instance | None:
-        """What speaks TLS for the cache, at the addresses of its servers; None where they are spoken to as they are."""
-        if not self.backends.tls or not self.caches:
+        """The process that speaks TLS for the cache, at the addresses of its servers; None where none does.  In pods it
+        is a container beside the server and no part of its own."""
+        if not self.cache_speaks_tls or self.backends.cache_tls is not None:
             return None
         return replace(self.caches[0], name="tls-cache-1")  # it has a port for each; the first stands for it
 
@@ -168,6 +180,7 @@ class Shop:
             "cache_nodes": [node.as_document() for node in self.cache_nodes],
             "postgres_nodes": [node.as_document() for node in self.postgres_nodes],
             "etcd": [member.as_document() for member in self.etcd],
+            "postgres_entrance": self.postgres_entrance.as_document() if self.postgres_entrance else None,
         }
 
 
@@ -189,6 +202,7 @@ def parse(document: Mapping[str, Any] | None) -> Shop | None:
         cache_nodes=tuple(map(_instance, document.get("cache_nodes", ()))),
         postgres_nodes=tuple(map(_instance, document.get("postgres_nodes", ()))),
         etcd=tuple(map(_instance, document.get("etcd", ()))),
+        postgres_entrance=_instance(document["postgres_entrance"]) if document.get("postgres_entrance") else None,
     )
 
 

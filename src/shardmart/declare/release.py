@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ SHOP_SUFFIX = "-shop"
 FRAGMENTS_SUFFIX = "-fragments"
 """The same of the release of helm/fragments."""
 CACHE_PORT = 6379
+MONGODB = "mongodb"
+POSTGRES = "shop-postgres"
+"""What the shop's PostgreSQL is called, on every platform."""
 VERSION = 1
 """Of the document in it; helm/sharded-mongodb/templates/_release.tpl writes it."""
 
@@ -77,6 +80,27 @@ def describe(document: Mapping[str, Any]) -> Cluster:
         raise DescriptionError(f"{RELEASE_FILE} cannot be understood: {error}") from None
     except KeyError as error:
         raise DescriptionError(f"{RELEASE_FILE} lacks {error.args[0]!r}") from None
+
+
+@dataclass(frozen=True)
+class _Postgres:
+    """What the chart's key `shop.postgres` says; `host` is a server that is there."""
+
+    store: bool = False
+    catalogue: bool = False
+    host: str = ""
+    port: int = 5432
+    flavour: str = "plain"
+    tls: bool = True
+
+    @classmethod
+    def of(cls, declared: Mapping[str, Any]) -> _Postgres:
+        """The same of the document, which has the names of Secrets, too."""
+        return cls(**{one.name: declared[one.name] for one in fields(cls) if one.name in declared})
+
+    @property
+    def is_there(self) -> bool:
+        return self.store or self.catalogue
 
 
 class _Description:
@@ -120,14 +144,30 @@ class _Description:
 
         places = [one(component, int(port)) for component, port in sorted(declared["ports"].items())]
         kafka = self.brokers(f"{name}-kafka", **declared.get("kafka", {"brokers": 0, "port": 0}))
+        postgres = _Postgres.of(declared.get("postgres", {}))
         return Shop(
             services=tuple(Service(place.name, place.host, place.port, (place,)) for place in places),
             backends=Backends(
-                event_log="kafka" if kafka else "mongodb", cache="redis" if declared["cache"] else "memory"
+                "postgres" if postgres.store else MONGODB,
+                "postgres" if postgres.store else "kafka" if kafka else MONGODB,
+                "redis" if declared["cache"] else "memory",
+                "postgres" if postgres.catalogue else MONGODB,
+                postgres.flavour,
+                postgres_is_ours=not postgres.host,
+                # A server elsewhere is asked with TLS or not at all.
+                tls=postgres.is_there and bool(postgres.host or (self.document["tls"]["enabled"] and postgres.tls)),
+                cache_tls=self.document["tls"]["enabled"] and bool(declared.get("cacheTls")),
             ),
             cache=one("cache", CACHE_PORT) if declared["cache"] else None,
             kafka=kafka,
+            postgres=self.postgres(f"{name}-postgres", postgres) if postgres.is_there else None,
         )
+
+    def postgres(self, workload: str, declared: _Postgres) -> Instance:
+        """The server that is given, else the shop's own, which is asked by its Service's name whatever pod it has."""
+        if declared.host:
+            return Instance(POSTGRES, declared.host, declared.port)
+        return Instance(POSTGRES, f"{workload}.{self.domain}", declared.port, f"{workload}-1")
 
     def brokers(self, workload: str, brokers: int, port: int) -> tuple[Instance, ...]:
         """Kafka's, each by its pod's own name; none where the shop's events are in the cluster."""

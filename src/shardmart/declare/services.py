@@ -29,6 +29,7 @@ MAX_INSTANCES = 10
 INSTANCES_FROM = {name: 30_000 + MAX_INSTANCES * n for n, name in enumerate(BALANCED)}
 """Port of a service's first instance: below the ports that Linux gives to outgoing connections (32768 and up)."""
 CACHE_PORT, POSTGRES_PORT, KAFKA_PORT, MAIL_PORT, ETCD_PORT = 6379, 5432, 9092, 3025, 2379
+ENTRANCE_PORT = 5430
 LOOPBACK = "127.0.0.1"
 MONGODB = "mongodb"
 CARTS = "carts"
@@ -86,6 +87,7 @@ class Services(_Strict):
 
 
 POSTGRES_KEYS = frozenset({"postgres_host", "postgres_port", "postgres_flavour", "postgres_nodes"})
+PATRONI_KEYS = frozenset({"etcd_port", "postgres_entrance_port"})
 KAFKA_KEYS = frozenset({"kafka_brokers", "kafka_port"})
 REDIS_CLUSTER = "redis-cluster"
 CACHE_PRIMARIES = 3
@@ -123,6 +125,8 @@ class Backends(_Strict):
     """Of the first server; with three the others follow, and their Patronis listen ten ports above."""
     postgres_nodes: Literal[1, 3] = 1
     """With three, under Patroni, one may be lost and no order with it."""
+    postgres_entrance_port: Port = ENTRANCE_PORT
+    """Where the load balancer passes connections on to the one of three servers that leads."""
     etcd_port: Port = ETCD_PORT
     """Of the first of etcd's three members, where Patroni keeps who leads; the others follow, and among themselves they
     speak ten ports above."""
@@ -163,8 +167,8 @@ class Backends(_Strict):
     @model_validator(mode="after")
     def _what_patroni_is_for(self) -> Self:
         if self.postgres_nodes == 1:
-            if "etcd_port" in self.model_fields_set:
-                raise ValueError("`etcd_port` has no use with `postgres_nodes: 1`: leave it out, or say 3")
+            if named := sorted(self.model_fields_set & PATRONI_KEYS):
+                raise ValueError(f"`{named[0]}` has no use with `postgres_nodes: 1`: leave it out, or say 3")
         elif self.postgres_host is not None:
             raise ValueError(
                 f"`postgres_nodes: {self.postgres_nodes}` has no use with `postgres_host`, a server that is there: "
@@ -211,6 +215,8 @@ class Backends(_Strict):
         if "postgres" in (self.catalogue, self.store) and self.postgres_host is None:
             for n in range(self.postgres_nodes):
                 yield "backends.postgres_port", self.postgres_port + n
+        if self.patroni_nodes:
+            yield "backends.postgres_entrance_port", self.postgres_entrance_port
         for n in range(self.patroni_nodes):
             yield "backends.postgres_port", self.postgres_port + n + PATRONI_PORTS
             yield "backends.etcd_port", self.etcd_port + n
@@ -264,6 +270,9 @@ def describe(services: Services, backends: Backends, carts: str = MONGODB, *, tl
             instance(f"shop-postgres-{n + 1}", backends.postgres_port + n) for n in range(backends.patroni_nodes)
         ),
         etcd=tuple(instance(f"shop-etcd-{n + 1}", backends.etcd_port + n) for n in range(backends.patroni_nodes)),
+        postgres_entrance=instance("shop-postgres", backends.postgres_entrance_port)
+        if backends.patroni_nodes
+        else None,
         kafka=tuple(instance(f"kafka-{n + 1}", backends.kafka_port + n) for n in range(backends.kafka_brokers))
         if backends.event_log == "kafka"
         else (),

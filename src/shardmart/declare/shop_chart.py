@@ -11,7 +11,7 @@ from typing import Any
 from ..cluster.shop import BALANCED, SINGLE
 from . import data_model, ring_chart
 from .release import PORT, SHOP_SUFFIX
-from .services import MONGODB, REDIS_CLUSTER
+from .services import MONGODB, REDIS_CLUSTER, Backends
 from .topology import Topology, TopologyError
 
 ROUTERS = "mongos"
@@ -30,6 +30,10 @@ LAPTOP_BROKER: dict[str, Any] = {
     # The first compiler alone, as on the embedded platform: it is started more often than it is busy.
     "javaOptions": ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
 }
+LAPTOP_POSTGRES: dict[str, Any] = {
+    "resources": {"requests": {"cpu": "10m", "memory": "96Mi"}},
+    "storage": {"size": "1Gi"},
+}
 
 
 def in_cluster_chart(topology: Topology) -> dict[str, Any]:
@@ -41,7 +45,8 @@ def in_cluster_chart(topology: Topology) -> dict[str, Any]:
     backends = topology.backends
     kafka = {"brokers": backends.kafka_brokers if backends.event_log == "kafka" else 0, "port": backends.kafka_port}
     shop = {"enabled": True, "name": "", "ports": ports, "cache": backends.cache == "redis", "kafka": kafka}
-    return {"shop": shop}
+    tls = _speaks_tls(topology)
+    return {"shop": shop | {"cacheTls": tls, "postgres": _postgres(backends) | {"tls": tls}}}
 
 
 def shop_values(topology: Topology, cluster: str, cluster_domain: str = "cluster.local") -> dict[str, Any]:
@@ -68,12 +73,13 @@ def shop_values(topology: Topology, cluster: str, cluster_domain: str = "cluster
             "regions": list(model.regions),
         },
         "services": balanced | {name: {"port": services.port(name)} for name in SINGLE},
-        "cache": {"enabled": topology.backends.cache == "redis"},
+        "cache": {"enabled": topology.backends.cache == "redis", "tls": {"enabled": _speaks_tls(topology)}},
         "kafka": {
             "enabled": topology.backends.event_log == "kafka",
             "brokers": topology.backends.kafka_brokers,
             "port": topology.backends.kafka_port,
         },
+        "postgres": _postgres(topology.backends) | {"tls": {"enabled": _speaks_tls(topology)}},
         "ring": {"release": "" if topology.carts() == MONGODB else ring_chart.release_of(cluster, topology.carts())},
     }
 
@@ -82,8 +88,14 @@ def sized_for_a_laptop(values: dict[str, Any]) -> dict[str, Any]:
     """`shop_values` with one console, requests that leave two cores to the rest, small volumes, and patience."""
     services = {name: dict(declared) for name, declared in values["services"].items()}
     services["console"]["replicas"] = LAPTOP_CONSOLES
-    cache = values["cache"] | {"resources": LAPTOP_POD["resources"]}
-    return {**values, "services": services, "pod": LAPTOP_POD, "cache": cache, "kafka": values["kafka"] | LAPTOP_BROKER}
+    return {
+        **values,
+        "services": services,
+        "pod": LAPTOP_POD,
+        "cache": values["cache"] | {"resources": LAPTOP_POD["resources"], "storage": {"size": "1Gi"}},
+        "kafka": values["kafka"] | LAPTOP_BROKER,
+        "postgres": values["postgres"] | LAPTOP_POSTGRES,
+    }
 
 
 def release_of(cluster: str) -> str:
@@ -91,11 +103,27 @@ def release_of(cluster: str) -> str:
     return f"{cluster}{SHOP_SUFFIX}"
 
 
+def _postgres(backends: Backends) -> dict[str, Any]:
+    """What both charts are told of PostgreSQL and what is in it; `host` is a server that is there."""
+    return {
+        "store": backends.store == "postgres",
+        "catalogue": backends.catalogue == "postgres",
+        "host": backends.postgres_host or "",
+        "port": backends.postgres_port,
+        "flavour": backends.postgres_flavour,
+    }
+
+
+def _speaks_tls(topology: Topology) -> bool:
+    """Whether PostgreSQL and the cache speak TLS where the cluster does."""
+    return topology.backends.tls is not False
+
+
 def _refuse(topology: Topology) -> None:
-    for key in ("store", "catalogue"):
-        if getattr(topology.backends, key) != "mongodb":
-            raise TopologyError(f"backends.{key}: on Kubernetes the shop has mongodb only")
+    if topology.backends.patroni_nodes:
+        raise TopologyError(
+            "backends.postgres_nodes: on Kubernetes the shop has one server of PostgreSQL: leave it out, or name one "
+            "that is there (`postgres_host`)"
+        )
     if topology.backends.cache == REDIS_CLUSTER:
         raise TopologyError("backends.cache: on Kubernetes the shop has redis or memory")
-    if topology.backends.tls:
-        raise TopologyError("backends.tls: on Kubernetes the shop's cache speaks no TLS: leave it out")

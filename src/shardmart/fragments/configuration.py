@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
+from shardmart import libpq
 from shardmart.errors import BadUseError, UnreachableError
 
 from .money import BANDS, CATCH_ALL, Band
@@ -55,14 +56,6 @@ class Trust:
     on_nodes: str
 
 
-def encryption(authority: str | None) -> dict[str, str]:
-    """What a connection string says so that nobody but a node of this authority is spoken to; nothing without one.
-
-    No certificate of one's own is looked for: where that cannot even be tried (a home of root's), libpq fails.
-    """
-    return {"sslmode": "verify-full", "sslrootcert": authority, "sslcertmode": "disable"} if authority else {}
-
-
 @dataclass(frozen=True)
 class Configuration:
     """Nodes, fragments, and the MongoDB beside them."""
@@ -91,7 +84,7 @@ class Configuration:
         """`encryption` of a connection to a node, made here or by another node."""
         if self.tls is None:
             return {}
-        return encryption(self.tls.on_nodes if from_node else self.tls.here)
+        return libpq.checked_by(self.tls.on_nodes if from_node else self.tls.here)
 
     def others(self, node: Node) -> tuple[Node, ...]:
         """The peers of a node."""

@@ -9,6 +9,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +30,61 @@ class Artifact(NamedTuple):
     group: str
     name: str
     version: str
+
+
+@dataclass(frozen=True)
+class Jars:
+    """The folder of the jars, and whether they were, or in check mode would be, fetched now."""
+
+    folder: Path
+    fetched: bool
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Artifacts, and each jar that comes with them, by its name and SHA-256."""
+
+    name: str
+    """Of the program, as in "Kafka"; its folder is called so in small letters."""
+    artifacts: list[Artifact]
+    jars: Mapping[str, str]
+
+    def folder(self, binaries: Path) -> Path:
+        """Where the jars are in the folder of what was fetched: another one for every lock."""
+        digest = hashlib.sha256(repr(sorted(self.jars.items())).encode()).hexdigest()
+        return binaries / f"{self.name.lower()}-{digest[:12]}"
+
+    def fetch(self, binaries: Path, *, seconds: float, check_mode: bool = False) -> Jars:
+        """Have the jars, fetched within so many seconds.
+
+        ClusterError when they cannot be, or are not those that are pinned.
+        """
+        place = self.folder(binaries)
+        if place.exists():
+            self.verify(place)
+            return Jars(place, fetched=False)
+        if not check_mode:
+            binaries.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryDirectory(dir=binaries, prefix=".fetching-") as temporary:
+                partial = Path(temporary) / "jars"
+                by_hand = f"or put the {len(self.jars)} jars of pins.py into {place}"
+                fetch(self.artifacts, partial, name=f"{self.name}'s jars", instead=by_hand, seconds=seconds)
+                self.verify(partial)
+                try:
+                    partial.rename(place)
+                except OSError:
+                    self.verify(place)  # another run was quicker
+        return Jars(place, fetched=True)
+
+    def verify(self, place: Path) -> None:
+        """ClusterError unless the folder has the jars of the lock and no others."""
+        found = {path.name: path for path in place.glob("*.jar")}
+        if missing := sorted(set(self.jars) - set(found)):
+            raise ClusterError(f"{place} lacks {', '.join(missing)}: remove the folder, and they are fetched anew")
+        if strangers := sorted(set(found) - set(self.jars)):
+            raise ClusterError(f"{place} has {', '.join(strangers)}, which pins.py does not name: remove them")
+        for name, digest in self.jars.items():
+            verify(found[name], digest)
 
 
 def fetch(artifacts: list[Artifact], folder: Path, *, name: str, instead: str, seconds: float) -> None:

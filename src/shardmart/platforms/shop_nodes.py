@@ -1,7 +1,7 @@
 """The shop's processes as nodes of role SERVICE: as the description has them, or which pods they are at the moment.
 
-A node's group is its service, or what else it is: `cache`, `tls-cache`, `brokers`, `mail`, `load-balancer`.  Nothing
-here talks to anybody.
+A node's group is its service, or what else it is: `cache`, `tls-cache`, `brokers`, `mail`, `load-balancer`.  PostgreSQL
+is none of them on any platform: `store` is its group where it is asked for by itself.  Nothing here talks to anybody.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..cluster.description import Cluster, Node, Pod, Role
 from ..cluster.shop import Instance, Shop
 
 CACHE, BROKERS, MAIL, LOAD_BALANCER = "cache", "brokers", "mail", "load-balancer"
-CACHE_TLS = "tls-cache"
+CACHE_TLS, STORE = "tls-cache", "store"
 Object = Mapping[str, Any]
 """An object of Kubernetes, as its API shows it."""
 
@@ -42,6 +42,23 @@ def workloads(shop: Shop) -> dict[str, Instance]:
 def workload_of(broker: Instance) -> str:
     """The StatefulSet of a broker in a pod: its address is POD.STATEFULSET.NAMESPACE.svc.DOMAIN."""
     return broker.host.split(".")[1]
+
+
+def service_of(server: Instance) -> str:
+    """The Service of a part that has one address, and its workload of the same name: SERVICE.NAMESPACE.svc.DOMAIN."""
+    return server.host.partition(".")[0]
+
+
+def store_nodes(cluster: Cluster) -> tuple[Node, ...]:
+    """The servers of the shop's store, where that is PostgreSQL and started with the shop; else none."""
+    shop = cluster.shop
+    if shop is None or shop.backends.store != "postgres" or not shop.backends.postgres_is_ours:
+        return ()
+    return tuple(Node(one.name, Role.SERVICE, STORE, one.host, one.port, _pod(one)) for one in shop.postgres_servers)
+
+
+def _pod(server: Instance) -> Pod | None:
+    return Pod(server.pod, service_of(server), server.host.split(".")[1]) if server.pod else None
 
 
 def of_pods(shop: Shop, objects: Iterable[Object]) -> list[Node]:
@@ -85,6 +102,8 @@ def short_of(shop: Shop, objects: Iterable[Object]) -> list[str]:
     """What of the shop is not as it is declared, among `objects` (Deployments and StatefulSets of a namespace)."""
     known = {workload: part.name for workload, part in workloads(shop).items()}
     known |= {workload_of(broker): BROKERS for broker in shop.kafka}
+    if shop.postgres and shop.postgres.pod:
+        known[service_of(shop.postgres)] = STORE
     found = {one["metadata"]["name"]: one for one in objects if one["metadata"]["name"] in known}
     return [name for workload, name in known.items() if workload not in found or not is_whole(found[workload])]
 

@@ -83,6 +83,38 @@ class State:
             raise StateError(f"the cluster speaks TLS and {file} is missing: run {play_of(self.description())}")
         return file
 
+    @property
+    def cache_authority(self) -> Path | None:
+        """The authority of the certificate of the shop's cache, None where that speaks no TLS."""
+        described = self.description()
+        if described.shop is None or not described.shop.cache_speaks_tls:
+            return None
+        return self.authority if described.kubernetes is None else self._of_the_shop("cache", described)
+
+    def _of_the_shop(self, part: str, described: Cluster) -> Path:
+        """The authority of a part of the shop in pods, which the toolbox mounts once the shop's release has made it."""
+        file = self.folder / "tls" / f"shop-{part}-ca.pem"
+        if not file.exists():
+            raise StateError(f"the shop's {part} speaks TLS and {file} is missing: run {play_of(described)}")
+        return file
+
+    @property
+    def store_authority(self) -> Path | None:
+        """The authority of the certificate of the shop's PostgreSQL; None where it has none, or nobody knows whose.
+
+        Of ours it is the cluster's on one machine, and on Kubernetes one of its own, which the chart's toolbox mounts.
+        """
+        described = self.description()
+        if described.shop is None or not described.shop.backends.tls:
+            return None
+        ours = described.shop.backends.postgres_is_ours
+        if described.kubernetes is None:
+            return self.authority if ours else None
+        if ours:
+            return self._of_the_shop("postgres", described)
+        given = self.folder / "tls" / "shop-postgres-ca.pem"
+        return given if given.exists() else None
+
     def password(self, user: str) -> str:
         """The generated password of `user`."""
         try:
@@ -107,7 +139,7 @@ def cache_url(shop: Shop, user: str, password: str, authority: Path | None) -> s
     """Where the shop's cache is, every node of a cluster; `authority` is used where it speaks TLS.  It holds the
     password."""
     nodes = ",".join(node.address for node in shop.caches)
-    scheme, end = ("rediss", f"?ssl_ca_certs={quote(str(authority))}") if shop.backends.tls else ("redis", "")
+    scheme, end = ("rediss", f"?ssl_ca_certs={quote(str(authority))}") if shop.cache_speaks_tls else ("redis", "")
     return f"{scheme}://{user}:{password}@{nodes}/0{end}"
 
 

@@ -98,6 +98,40 @@ def test_a_user_without_roles_may_not_run(nobody: MongoClient[dict[str, Any]], n
     assert attempt(nobody, name) == 13
 
 
+OWN, ANOTHER = {"user": "nobody", "db": "admin"}, {"user": "admin", "db": "admin"}
+
+
+@pytest.mark.parametrize(
+    "asked", [OWN | {"forAllDBs": True}, {"forAllDBs": True}, ANOTHER, [ANOTHER], [OWN, ANOTHER], "admin", 1, []]
+)
+@pytest.mark.parametrize("database", ["admin", "secrets"])
+def test_a_user_without_roles_sees_nobody_but_itself(
+    nobody: MongoClient[dict[str, Any]], asked: Any, database: str
+) -> None:
+    """A member that sees `forAllDBs` shows every user, whoever is named beside it; to it the caller is the router."""
+    with pytest.raises(OperationFailure) as refused:
+        nobody[database].command("usersInfo", asked, showCredentials=True)
+    assert refused.value.code == 13
+    for own in (OWN, [OWN]):
+        assert [user["user"] for user in nobody[database].command("usersInfo", own)["users"]] == ["nobody"]
+
+
+def test_who_sees_the_users_of_one_database_does_not_see_those_of_another(cluster: EmbeddedCluster) -> None:
+    with cluster.client() as admin:
+        admin.secrets.command("createUser", "clerk", pwd="nothing", roles=[{"role": "userAdmin", "db": "secrets"}])
+        try:
+            with MongoClient(f"mongodb://clerk:nothing@{cluster.router}/secrets") as clerk:
+                assert len(clerk.secrets.command("usersInfo", 1)["users"]) == 1
+                role = {"role": "r", "db": "admin"}
+                for command, asked in (("usersInfo", ANOTHER), ("usersInfo", [ANOTHER]), ("rolesInfo", role)):
+                    with pytest.raises(OperationFailure) as refused:
+                        clerk.secrets.command(command, asked)
+                    assert refused.value.code == 13
+                assert len(admin.admin.command("usersInfo", {"forAllDBs": True})["users"]) > 1
+        finally:
+            admin.secrets.command("dropUser", "clerk")
+
+
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - BEFORE_LOGIN))
 def test_nobody_who_has_not_logged_in_may_run(cluster: EmbeddedCluster, name: str) -> None:
     with MongoClient(f"mongodb://{cluster.router}/") as anonymous:

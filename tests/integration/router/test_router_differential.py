@@ -32,6 +32,22 @@ def test_a_sharded_database_answers_as_one_server(
     assert pair.tried >= len(seeds) * LENGTH
 
 
+def test_what_a_shard_projects_and_nobody_is_shown_may_fail(cluster: EmbeddedCluster, client: MongoClient[Any]) -> None:
+    """Seed 940467509: n + 1 of a document that is skipped and whose n is no number; all else is a difference."""
+    member = cluster.description.shards[0].members[0].address
+    with MongoClient(member, directConnection=True, **cluster.members_credentials.options()) as direct:
+        pair = differential.prepare(client, direct)
+        documents = [{"_id": i, "k": i, "r": "AD"[i % 2], "u": 0, "n": True if i < 2 else i} for i in range(8)]
+        find = {"find": "both", "sort": {"_id": 1}, "skip": 4, "projection": {"sum": {"$add": ["$n", 1]}}}
+        found = pair.run(1, [{"insert": "both", "documents": documents}, find])
+        direct["differential_plain"]["both"].update_many({}, {"$set": {"n": 1}})
+        without = pair._compare(find)
+        client.drop_database("differential")
+        direct.drop_database("differential_plain")
+    assert found is None
+    assert "16554" in str(without)
+
+
 def test_a_difference_is_shrunk_to_the_commands_it_needs() -> None:
     class Fake(differential.Pair):
         def run(self, seed: int, commands: list[dict[str, Any]]) -> differential.Difference | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,16 @@ def test_the_shop_comes_after_the_cluster_it_is_made_for(environment: str) -> No
     assert cluster["shop"]["enabled"] is True
     assert {name: service["port"] for name, service in shop["services"].items()} == cluster["shop"]["ports"]
     assert shop["cluster"]["tls"]["enabled"] == cluster["tls"]["enabled"]
+
+
+@pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
+def test_production_pulls_every_image_of_ours_from_its_registry() -> None:
+    files = [f"--values={GITOPS / 'production' / name}.yaml" for name in ("shop", "shop-values")]
+    command = ["helm", "template", "shardmart-shop", str(CHARTS["-shop"]), *files]
+    rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    images = set(re.findall(r"^ +(?:- )?image: \"?([^\"\n]+)", rendered, re.MULTILINE))
+    assert "registry.example.org/shardmart/toolbox:0.1.0" in images
+    assert [image for image in images if image.startswith("shardmart/")] == []
 
 
 @pytest.mark.parametrize("part", CHARTS)

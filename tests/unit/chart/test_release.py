@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from shardmart.cluster.description import Cluster, DescriptionError, Kubernetes, Pod, TlsSettings
-from shardmart.declare import chart, release, ring_chart, topology
+from shardmart.declare import chart, release, ring_chart, shop_chart, topology
 from shardmart.declare.release import Release
 from shardmart.declare.rings import Ring
 from shardmart.platforms.state import State
@@ -21,11 +21,8 @@ from shardmart.platforms.state import State
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "inventories" / "topologies"
 EMBEDDED_ONLY = {
-    FOLDER / "polyglot.yml": "catalogue",
-    FOLDER / "shop-patroni.yml": "store",
-    FOLDER / "shop-postgresql.yml": "store",
+    FOLDER / "shop-patroni.yml": "postgres_nodes",
     FOLDER / "shop-redis-cluster.yml": "cache",
-    FOLDER / "shop-tls.yml": "store",
 }
 """The key that Kubernetes refuses in each."""
 TOPOLOGIES = [ROOT / "inventories" / "topology.yml", *sorted(set(FOLDER.glob("*.yml")) - set(EMBEDDED_ONLY))]
@@ -37,10 +34,15 @@ def laptop(declared: topology.Topology) -> Cluster:
     return release.describe(chart.document(chart.chart_values(declared), SHOP))
 
 
-def test_tls_that_the_chart_has_not_is_refused_and_not_left_out() -> None:
-    declared = topology.load(FOLDER / "tls.yml").model_dump() | {"services": {}, "backends": {"tls": True}}
-    with pytest.raises(topology.TopologyError, match=r"^backends\.tls: on Kubernetes the shop's cache speaks no TLS"):
-        chart.chart_values(topology.parse(declared, "test"))
+@pytest.mark.parametrize(("said", "spoken"), [({}, True), ({"tls": True}, True), ({"tls": False}, False)])
+def test_the_cache_in_pods_speaks_tls_as_the_topology_says(said: dict[str, bool], spoken: bool) -> None:
+    declared = topology.load(FOLDER / "tls.yml").model_dump() | {"services": {}, "backends": said}
+    shop = laptop(topology.parse(declared, "test")).shop
+    assert shop
+    assert shop.cache_speaks_tls is spoken
+    assert shop.cache_tls is None, "it is a container beside the server, and no process of its own"
+    values = shop_chart.shop_values(topology.parse(declared, "test"), "shop")
+    assert values["cache"]["tls"]["enabled"] is spoken
 
 
 @each_topology
@@ -70,7 +72,8 @@ def test_kubernetes_and_embedded_differ_only_in_where_servers_are(file: Path) ->
 @pytest.mark.parametrize(("file", "key"), EMBEDDED_ONLY.items(), ids=lambda one: getattr(one, "stem", one))
 def test_a_topology_that_only_processes_serve_is_refused_by_its_key(file: Path, key: str) -> None:
     with pytest.raises(
-        topology.TopologyError, match=rf"^backends\.{key}: on Kubernetes the shop has (mongodb only|redis or memory)$"
+        topology.TopologyError,
+        match=rf"^backends\.{key}: on Kubernetes the shop has (one server of PostgreSQL: |redis or memory$)",
     ):
         laptop(topology.load(file))
 

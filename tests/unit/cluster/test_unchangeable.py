@@ -119,6 +119,21 @@ def test_one_server_of_the_store_does_not_become_three_nor_three_one(tmp_path: P
     refuse_changes(three, three)
 
 
+def test_a_store_on_our_server_does_not_go_to_a_given_one_nor_back(tmp_path: Path) -> None:
+    ours = shop(tmp_path, store="postgres").resolve()
+    given, renamed = (
+        shop(tmp_path, store="postgres", postgres_host=host).resolve() for host in ("db.example", "db2.x")
+    )
+    for before, after in ((ours, given), (given, ours)):
+        with pytest.raises(ClusterError, match=r"^backends\.postgres_host: the shop's orders are on .*, the topology"):
+            refuse_changes(before, after)
+    refuse_changes(given, renamed)  # nobody knows whether it is another server
+    products = [
+        shop(tmp_path, catalogue="postgres", **more).resolve() for more in ({}, {"postgres_host": "db.example"})
+    ]
+    refuse_changes(*products)  # they are copied anew
+
+
 def test_tls_of_what_a_shop_that_runs_asks_is_not_switched(tmp_path: Path) -> None:
     plain = shop(tmp_path, store="postgres").resolve()
     assert plain.shop

@@ -195,6 +195,14 @@ def test_backends_speak_tls_where_the_cluster_does_unless_it_is_said(tmp_path: P
             "backends: `etcd_port` has no use with `postgres_nodes: 1`: leave it out, or say 3",
         ),
         (
+            "services: {}\nbackends: {store: postgres, postgres_entrance_port: 5439}\n",
+            "backends: `postgres_entrance_port` has no use with `postgres_nodes: 1`: leave it out, or say 3",
+        ),
+        (
+            "services: {}\nbackends: {store: postgres, postgres_nodes: 3, postgres_entrance_port: 5443}\n",
+            "backends.postgres_entrance_port and backends.postgres_port: port 5443 is used twice",
+        ),
+        (
             "services: {}\nbackends: {store: postgres, postgres_nodes: 3, etcd_port: 5434}\n",
             "backends.postgres_port and backends.etcd_port: port 5434 is used twice",
         ),

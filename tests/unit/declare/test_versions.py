@@ -14,7 +14,7 @@ from shardmart.declare import topology, versions
 
 ROOT = Path(__file__).parents[3]
 PINS = versions.load()
-IMAGES = ("database", "toolbox", "shop", "cache", "postgres", "kafka")
+IMAGES = ("database", "toolbox", "shop", "cache", "postgres", "postgres-tls", "kafka")
 DOCKERFILES = [*(f"k8s/images/{name}/Dockerfile" for name in IMAGES), "loader/Dockerfile"]
 
 

@@ -13,14 +13,14 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from synthetic_run import SyntheticRun
 
-from shardmart.declare import topology
+from shardmart.declare import chart, release, topology
 from shardmart.ledger import cli
 from shardmart.ledger.checks.verdict import Verdict
 from shardmart.ledger.journal import token
 from shardmart.ledger.shop import http, rules, stores
 from shardmart.ledger.shop.place import NoShopError, ShopPlace
 from shardmart.ledger.workloads import WORKLOADS
-from shardmart.platforms.state import State
+from shardmart.platforms.state import State, StateError
 from tests.support.clusters import ROOT
 
 Final = dict[str, list[dict[str, Any]]]
@@ -304,6 +304,39 @@ def test_the_ledger_checks_whom_it_reaches_where_the_shop_speaks_tls(tmp_path: P
     authority = str(tmp_path / "tls" / "ca.pem")
     told = conninfo_to_dict(place.store_uri)
     assert (told["user"], told["sslmode"], told["sslrootcert"]) == ("shop_ledger", "verify-full", authority)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_in_pods_it_checks_postgresql_by_an_authority_of_its_own(tmp_path: Path, given: bool) -> None:
+    file = tmp_path / "topology.yml"
+    more = ", postgres_host: db.example.net" if given else ""
+    declared = f"extends: {ROOT}/inventories/topologies/tls.yml\nservices: {{}}\nbackends: {{store: postgres{more}}}\n"
+    file.write_text(declared)
+    values = chart.chart_values(topology.load(file))
+    pods = release.describe(chart.document(values, release.Release("lab", "shop", "lab")))
+    (tmp_path / "cluster.json").write_text(pods.dumps())
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "secrets").mkdir()
+    for name in ("shop-tokens", "shop-provider", "shop-cache", "shop-postgres-ledger"):
+        (tmp_path / "secrets" / f"{name}.password").write_text("p" * 40)
+    (tmp_path / "tls" / "ca.pem").write_text("of the cluster")
+    with pytest.raises(StateError, match=r"the shop's cache speaks TLS and .*shop-cache-ca.pem is missing"):
+        ShopPlace.of(State(tmp_path))
+    (tmp_path / "tls" / "shop-cache-ca.pem").write_text("of the cache")
+    if given:
+        assert conninfo_to_dict(ShopPlace.of(State(tmp_path)).store_uri)["sslmode"] == "require"
+    else:
+        with pytest.raises(StateError, match=r"the shop's postgres speaks TLS and .*shop-postgres-ca.pem is missing"):
+            ShopPlace.of(State(tmp_path))
+    (tmp_path / "tls" / "shop-postgres-ca.pem").write_text("of PostgreSQL")
+    place = ShopPlace.of(State(tmp_path))
+    told = conninfo_to_dict(place.store_uri)
+    host = "db.example.net" if given else "lab-shop-postgres.shop.svc.cluster.local"
+    assert (told["host"], told["sslmode"]) == (host, "verify-full")
+    assert told["sslrootcert"] == str(tmp_path / "tls" / "shop-postgres-ca.pem")
+    assert place.cache_url is not None
+    assert place.cache_url.startswith("rediss://")
+    assert place.cache_url.endswith("shop-cache-ca.pem")
 
 
 def test_the_services_take_the_ledgers_tokens() -> None:

@@ -137,13 +137,13 @@ def test_jars_that_are_not_those_of_the_lock_are_not_used(tmp_path: Path) -> Non
     for name in JARS:
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(ClusterError, match=r"sha256 is .*, expected .*; it is not used"):
-        programs.verify(tmp_path)
+        programs.LOCK.verify(tmp_path)
     (tmp_path / "stranger.jar").write_bytes(b"")
     with pytest.raises(ClusterError, match=r"has stranger.jar, which pins.py does not name"):
-        programs.verify(tmp_path)
+        programs.LOCK.verify(tmp_path)
     next(tmp_path.glob("kafka-raft*")).unlink()
     with pytest.raises(ClusterError, match=r"lacks kafka-raft"):
-        programs.verify(tmp_path)
+        programs.LOCK.verify(tmp_path)
 
 
 def test_the_id_of_a_new_cluster_is_never_taken_for_an_option() -> None:

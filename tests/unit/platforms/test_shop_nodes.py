@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from shardmart.cluster.shop import Instance, Service, Shop
-from shardmart.platforms.shop_nodes import is_whole, of_pods, short_of
+from shardmart.cluster.description import Cluster, ReplicaSet, Role
+from shardmart.cluster.shop import Backends, Instance, Service, Shop
+from shardmart.platforms.shop_nodes import is_whole, of_pods, short_of, store_nodes
 
 DOMAIN = "shopping.svc.cluster.local"
 
@@ -109,3 +110,28 @@ def test_the_shop_is_short_of_what_is_missing_or_not_ready() -> None:
     with_brokers = replace(SHOP, kafka=(broker(1), broker(2)))
     assert short_of(with_brokers, [*ours, workload("lab-shop-kafka")]) == []
     assert short_of(with_brokers, [*ours, workload("lab-shop-kafka", readyReplicas=1)]) == ["brokers"]
+
+
+def on_postgres(**backends: Any) -> Shop:
+    server = replace(part("postgres", 5432), name="shop-postgres", pod="lab-shop-postgres-1")
+    return replace(SHOP, postgres=server, backends=Backends(store="postgres", **backends))
+
+
+def test_a_shop_is_short_of_its_store_while_postgresql_is_not_ready() -> None:
+    ours = [workload("lab-shop-order"), workload("lab-shop-cache")]
+    assert short_of(on_postgres(), [*ours, workload("lab-shop-postgres")]) == []
+    assert short_of(on_postgres(), [*ours, workload("lab-shop-postgres", readyReplicas=0)]) == ["store"]
+    given = replace(on_postgres(), postgres=Instance("shop-postgres", "db.example.net", 5432))
+    assert short_of(given, ours) == [], "a server that is there is nobody's workload"
+
+
+def test_the_store_is_a_node_where_it_is_ours() -> None:
+    def found(shop: Shop) -> list[Any]:
+        cluster = Cluster("lab", "kubernetes", ReplicaSet("config", Role.CONFIG, ()), (), (), shop=shop)
+        return [(node.name, node.group, node.pod) for node in store_nodes(cluster)]
+
+    ((name, group, pod_),) = found(on_postgres())
+    assert (name, group) == ("shop-postgres", "store")
+    assert (pod_.name, pod_.workload, pod_.namespace) == ("lab-shop-postgres-1", "lab-shop-postgres", "shopping")
+    assert found(on_postgres(postgres_is_ours=False)) == []
+    assert found(SHOP) == []

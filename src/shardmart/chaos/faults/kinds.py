@@ -37,23 +37,19 @@ def _of_processes(targets: Targets) -> Faults:
 
 def _of_pods(targets: Targets) -> Faults:
     # They need the Kubernetes client, which the others do without.
-    from . import drain, pods, shop, shop_pods, through_toolbox
+    from . import drain, pods, shop, shop_pods, store_pods, through_toolbox
 
     assert isinstance(targets.platform, KubernetesPlatform)
     # chaostoolkit-kubernetes reads it.
     environment = targets.platform.environment() | ({"CHAOSTOOLKIT_IN_POD": "true"} if targets.platform.inside else {})
     own: tuple[type[Fault], ...] = (pods.PodNetwork, pods.PodKill, pods.PodPause, drain.Drain)
-    own += (shop.ProviderRules, shop_pods.PodRollingRestart)
+    own += (shop.ProviderRules, shop_pods.PodRollingRestart, *store_pods.KINDS)
     return Faults(
         (database.KINDS if targets.platform.direct else through_toolbox.KINDS) | {fault.kind: fault for fault in own},
         {
             "slowdisk": "there is no slow disk on pods: the control groups of their nodes are the kubelet's",
             "emptyfolder": "a pod's data folder is its volume: nothing here removes one",
-        }
-        | dict.fromkeys(
-            ("store-kill", "store-pause", "store-network"),
-            "as pods the shop has no PostgreSQL: its store is the cluster",
-        ),
+        },
         environment,
     )
 

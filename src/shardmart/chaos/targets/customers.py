@@ -31,7 +31,7 @@ def serves(state: State, wait_s: float) -> bool:
     shop = state.description().shop
     if shop is None:
         raise ChaosError("this cluster has no shop")
-    end, authority = time.monotonic() + wait_s, state.authority
+    end, authority = time.monotonic() + wait_s, state.cache_authority
     while observe.gather(shop, authority)["problems"]:
         if time.monotonic() >= end:
             return False

@@ -1,4 +1,4 @@
-"""PostgreSQL servers of this machine as targets: their processes, and which of them have the shop's store."""
+"""PostgreSQL servers as targets: which have the shop's store, and on this machine their processes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import time
 
 import psutil
 
-from shardmart.cluster.description import Cluster, Node, Role
+from shardmart.cluster.description import Cluster, Node
 from shardmart.cluster.observe import patroni as observe
 from shardmart.cluster.protocol.connection import POLL_SECONDS
 from shardmart.cluster.shop import Instance, Shop
-from shardmart.platforms import patroni, postgres
+from shardmart.platforms import patroni, postgres, shop_nodes
 from shardmart.platforms.state import State
 
 from ..errors import ChaosError
 
-STORE = "store"
+STORE = shop_nodes.STORE
 LEADER = f"primary:{STORE}"
 ADMINISTRATOR = "postgres"
 
@@ -29,12 +29,7 @@ def family(server: postgres.Server) -> list[psutil.Process]:
         return []
 
 
-def stores(cluster: Cluster) -> tuple[Node, ...]:
-    """The servers of the shop's store, where that is PostgreSQL and started with the shop; else none."""
-    shop = cluster.shop
-    if shop is None or shop.backends.store != "postgres" or not shop.backends.postgres_is_ours:
-        return ()
-    return tuple(Node(one.name, Role.SERVICE, STORE, one.host, one.port) for one in shop.postgres_servers)
+stores = shop_nodes.store_nodes
 
 
 def leader(cluster: Cluster, wait_seconds: float) -> Node:

@@ -59,7 +59,9 @@ class KubernetesApi:
             raise ChaosError(describe(error)) from None
         statuses = found.status.container_statuses or []
         # A container of the shop is called as its service is.
-        status: Any = next((s for s in statuses if s.name in {"mongod", "mongos", "kafka", server.group}), None)
+        status: Any = next(
+            (s for s in statuses if s.name in {"mongod", "mongos", "kafka", "postgres", server.group}), None
+        )
         running = status is not None and status.state.running is not None
         ended = status.last_state.terminated if status and status.last_state else None
         return Pod(

@@ -177,7 +177,10 @@ def cut_store(duration_s: Seconds = 30) -> Evidence:
     Of several under Patroni it is the one that leads, with its Patroni and its member of etcd.
     """
     try:
-        everybody = [OUTSIDE, *(server.name for server in databases.stores(Targets(State.find()).cluster))]
+        targets = Targets(State.find())
+        # Between pods addresses are cut: everybody's, which takes their names.
+        others = targets.servers if targets.cluster.kubernetes else databases.stores(targets.cluster)
+        everybody = [OUTSIDE, *(server.name for server in others)]
     except ShardmartError as error:
         raise ActivityFailed(str(error)) from None
     return _begin(

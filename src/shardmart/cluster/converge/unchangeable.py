@@ -38,11 +38,13 @@ def _of_the_store(before: Cluster, after: Cluster, *, moves_store: bool) -> Iter
             yield from _other_servers(there, wanted)
         return
     if not moves_store or then != "postgres":
-        how = "they are not moved," if now == "postgres" else "`-e move_store=true` moves them there; or"
+        in_pods = before.kubernetes is not None
+        moves = now == "mongodb" and not in_pods
+        how = "`-e move_store=true` moves them there; or" if moves else "they are not moved,"
         yield (
             f"backends.store: the shop's orders are in {now}, the topology says {then}: {how} put it back; or begin "
             "anew there, with what was ordered left behind where it is: first a topology without `services` "
-            "(`make up`), then this one"
+            f"({'`site.yml`' if in_pods else '`make up`'}), then this one"
         )
     elif before.kubernetes is not None:
         yield "backends.store: a store is moved on this machine only, and this shop runs in pods: put it back"
@@ -79,7 +81,7 @@ def _faults(before: Cluster, after: Cluster) -> Iterator[str]:
 
 
 def _other_servers(before: Shop, after: Shop) -> Iterator[str]:
-    """Whether one server would become three under Patroni, or three one: each has its own data."""
+    """Whether one server would become three under Patroni, or three one, or ours another: each has its own data."""
     counts = len(before.postgres_servers), len(after.postgres_servers)
     if min(counts) and counts[0] != counts[1]:
         yield (
@@ -87,6 +89,21 @@ def _other_servers(before: Shop, after: Shop) -> Iterator[str]:
             f"{counts[1]}: they are not moved, put it back; or begin anew there, with what was ordered left behind "
             "where it is: first a topology without `services` (`make up`), then this one"
         )
+    elif min(counts):
+        here, there = (shop.postgres_servers[0].address for shop in (before, after))
+        # Of two that are given nobody knows whether they are one, under another name.
+        if before.backends.postgres_is_ours != after.backends.postgres_is_ours:
+            yield (
+                f"backends.postgres_host: the shop's orders are on {here}, the topology says {there}: they are not "
+                "moved, put it back; or begin anew there, with what was ordered left behind where it is: first a "
+                "topology without `services`, then this one"
+            )
+        elif before.backends.tls != after.backends.tls and after.postgres and after.postgres.pod:
+            yield (
+                "backends.tls: services run whose PostgreSQL speaks "
+                f"{'TLS' if before.backends.tls else 'no TLS'}, and would lose it until each is restarted: put it "
+                "back; or first a topology without `services`, then this one: the orders stay on its volume"
+            )
 
 
 def _moved(key: str, before: ReplicaSet, after: ReplicaSet) -> Iterator[str]:

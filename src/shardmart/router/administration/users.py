@@ -45,13 +45,18 @@ def _changing_a_user(context: Context) -> list[Need]:
 
 
 def _info(context: Context) -> list[Need]:
-    own, asked = context.client.user, context.head[context.name]
-    user = rawbson.decode(asked) if hasattr(asked, "raw") else {"user": asked, "db": context.db}
-    if own and (user.get("user"), user.get("db")) == own:
-        return []
-    return [
-        Need("viewUser" if context.name == "usersInfo" else "viewRole", "" if user.get("forAllDBs") else context.db)
-    ]
+    """The right to see each user or role that is asked for, where it is; a user sees itself without one."""
+    action = "viewUser" if context.name == "usersInfo" else "viewRole"
+    asked = context.head[context.name]
+    needs = []
+    for one in asked if isinstance(asked, list) and asked else [asked]:
+        named = {"user": one, "db": context.db} if isinstance(one, str) else {}
+        document = rawbson.decode(one) if hasattr(one, "raw") else named
+        if "forAllDBs" in document:  # whatever else it says: a member reads nothing else then
+            needs.append(Need(action, "", instead=(Need(action),)))
+        elif action != "viewUser" or context.client.user != (document.get("user"), document.get("db")):
+            needs.append(Need(action, str(document.get("db", context.db))))
+    return needs
 
 
 def _change(name: str, access: Access) -> None:

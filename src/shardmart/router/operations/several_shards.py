@@ -84,8 +84,8 @@ async def on_member(context: Context, command: dict[str, Any], shard: str) -> Re
     fields |= {k: context.head[k] for k in ("$readPreference",) if k in context.head}
     data = wire.command(fields)
 
-    async def merge(member: Member) -> Answer:
-        return member, await member.call(data)
+    async def merge(member: Member) -> Answer:  # one that stepped down with its connections open: another is asked
+        return member, wire.checked(await member.call(data))
 
     kept = False
     try:

@@ -26,7 +26,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made = Site(tmp_path)
     # The nodes and their Patronis, three and ten ports on; etcd's members between and behind them.
     document = declared("postgres_port", spare=15, store="postgres")
-    document["backends"] |= {"postgres_nodes": 3, "etcd_port": document["backends"]["postgres_port"] + 3}
+    first = document["backends"]["postgres_port"]
+    document["backends"] |= {"postgres_nodes": 3, "etcd_port": first + 3, "postgres_entrance_port": first + 6}
     made.write(**document)
     with postgres_home("patroni"):
         yield made
@@ -41,12 +42,14 @@ def store_of(site: Site) -> patroni.Store:
     return patroni.Store.of(shop, site.state)
 
 
-def orders_in(store: patroni.Store) -> int:
-    """How many orders the node that leads has."""
-    hosts, ports = (",".join(str(getattr(node, key)) for node in store.nodes) for key in ("host", "port"))
+def orders_in(site: Site, store: patroni.Store) -> int:
+    """How many orders the node that leads has, as one address leads to it."""
+    shop = State(site.state).description().shop
+    assert shop
+    assert shop.postgres_entrance
     with psycopg.connect(
-        host=hosts, port=ports, user="postgres", password=store.password("postgres"), dbname="shop",
-        target_session_attrs="read-write",
+        host=shop.postgres_entrance.host, port=shop.postgres_entrance.port, user="postgres",
+        password=store.password("postgres"), dbname="shop", target_session_attrs="read-write",
     ) as connection:  # fmt: skip
         found = connection.execute("SELECT count(*) FROM orders").fetchone()
     assert found
@@ -67,10 +70,12 @@ def test_the_shop_under_patroni_outlives_its_leader_and_keeps_what_it_took(site:
     assert {file.stat().st_mode & 0o777 for file in store.host.home.glob("shop-*/configuration.yml")} == {0o600}
 
     must_be_clean(site, tmp_path / "journal")
+    before = orders_in(site, store)
     must_survive(site, "kill-store-leader")
+    assert orders_in(site, store) > before
     must_survive(site, "pause-store-leader")
     must_survive(site, "partition-store-leader")
-    taken = orders_in(store)
+    taken = orders_in(site, store)
 
     down = site.play("playbooks/destroy.yml")
     assert down.code == 0, down.output
@@ -78,6 +83,6 @@ def test_the_shop_under_patroni_outlives_its_leader_and_keeps_what_it_took(site:
     assert [one.name for one in (*store.nodes, *store.etcd) if store.place(one).process().running()] == []
     back = site.play("site.yml")
     assert back.code == 0, back.output
-    assert orders_in(store) == taken
+    assert orders_in(site, store) == taken
     must_confirm_an_order(site)
     assert observe.leader(store.nodes)

@@ -24,11 +24,22 @@ from tests.support.shop_stores import LANES, REGIONS, Kit, MemoryKit, MongoKit, 
 REGION = "EMEA"
 
 
-@pytest.fixture(
-    scope="module", params=["memory", pytest.param("mongodb", marks=pytest.mark.full), "postgres", "cockroach", "citus"]
+STORES = (
+    "memory",
+    pytest.param("mongodb", marks=pytest.mark.full),
+    "postgres",
+    "shardingsphere",
+    "cockroach",
+    "citus",
 )
+
+
+@pytest.fixture(scope="module", params=STORES)
 def kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
     made: MemoryKit | MongoKit | PostgresKit
+    if request.param == "shardingsphere":
+        yield request.getfixturevalue("sharded")
+        return
     if request.param == "memory":
         made = MemoryKit()
     elif request.param == "mongodb":

@@ -12,12 +12,14 @@ import pytest
 from pod_cluster import pod_targets, shop_pods
 
 from shardmart.chaos.errors import ChaosError
-from shardmart.chaos.faults import kinds, pods
+from shardmart.chaos.faults import kinds, pods, store_pods
 from shardmart.chaos.faults import shop_pods as faults
+from shardmart.chaos.faults.postgres import NO_STORE
 from shardmart.chaos.faults.shop import ProviderRules
 from shardmart.chaos.targets.kubernetes import KubernetesApi, Pod
 from shardmart.chaos.targets.selectors import Targets
 from shardmart.cluster import description
+from shardmart.cluster.shop import Backends, Instance
 from shardmart.platforms.kubernetes import pod_of
 
 __all__ = ["pod_targets", "shop_pods"]  # the fixtures
@@ -151,3 +153,42 @@ def test_an_old_pod_that_is_still_there_holds_up_the_next_deployment(shop_pods: 
     with pytest.raises(ChaosError, match=r"waited 0.4 s for the last old pod of lab-shop-order to be replaced"):
         fault.hold(threading.Event(), time.monotonic() + 0.4)
     assert shown.restarted == ["lab-shop-order"]
+
+
+@pytest.fixture
+def with_store(shop_pods: Targets) -> Targets:
+    """The same shop with its store on PostgreSQL."""
+    server = Instance("shop-postgres", "lab-shop-postgres.shop.svc.cluster.local", 5432, "lab-shop-postgres-1")
+    assert shop_pods.cluster.shop
+    shop = replace(shop_pods.cluster.shop, postgres=server, backends=Backends(store="postgres"))
+    (shop_pods.state.folder / "cluster.json").write_text(replace(shop_pods.cluster, shop=shop).dumps())
+    return Targets(shop_pods.state)
+
+
+@pytest.mark.parametrize(("kind", "injected"), [("store-kill", "kill"), ("store-pause", "pause")])
+def test_a_fault_on_the_store_s_pod_is_that_of_any_pod(
+    with_store: Targets, shown: Shown, kind: str, injected: str
+) -> None:
+    (server,) = with_store.resolve("primary:store")
+    assert pod_of(server).name == "lab-shop-postgres-1"
+    fault = kinds.kind_of(with_store, kind)(with_store, [server], 1, {"id": "k"})
+    assert isinstance(fault, store_pods.OnStorePod)
+    orders, _ = fault._orders(shown.pods([server]))
+    assert orders["kind"] == injected
+    assert kinds.requirement(with_store, kind) is None
+
+
+def test_without_a_store_of_its_own_there_is_none_to_break(shop_pods: Targets) -> None:
+    assert {kinds.requirement(shop_pods, kind) for kind in ("store-kill", "store-pause", "store-network")} == {NO_STORE}
+
+
+def test_the_store_cut_off_reaches_no_address(with_store: Targets, shown: Shown) -> None:
+    (server,) = with_store.resolve("store")
+    everybody = ["outside", *(one.name for one in with_store.servers)]
+    harmless = {"delay_ms": 0, "jitter_ms": 0, "direction": "both", "seed": 0}
+    given = {"id": "k", "loss": 1.0, "peers": everybody} | harmless
+    fault = kinds.kind_of(with_store, "store-network")(with_store, [server], 1, given)
+    assert isinstance(fault, store_pods.CutStorePod)
+    orders, each = fault._orders(shown.pods([server]))
+    assert orders == {"kind": "network"}
+    assert each["shop-postgres"]["fault"]["peer_addresses"] == (), "none named is everybody"

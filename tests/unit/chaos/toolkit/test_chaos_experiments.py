@@ -17,6 +17,7 @@ from shardmart.chaos import cli
 from shardmart.chaos.errors import ImpossibleError
 from shardmart.chaos.faults import drain
 from shardmart.chaos.faults.kinds import PLATFORMS
+from shardmart.chaos.faults.postgres import NO_STORE
 from shardmart.chaos.lifecycle.records import Record
 from shardmart.chaos.targets.selectors import Targets
 from shardmart.chaos.targets.shop import NO_BROKERS, NOT_AS_PODS
@@ -175,7 +176,6 @@ def test_a_shop_of_pods_is_refused_only_what_it_has_not(shop_pods: Targets) -> N
             refuse_impossible(shop_pods, load(path))
         except ImpossibleError as error:
             refused[path.stem] = str(error).partition(": ")[2]
-    no_store = "as pods the shop has no PostgreSQL: its store is the cluster"
     of_the_store = [
         f"{what}-store{which}"
         for what, which in (
@@ -184,7 +184,7 @@ def test_a_shop_of_pods_is_refused_only_what_it_has_not(shop_pods: Targets) -> N
         )
     ]  # fmt: skip
     of_others = dict.fromkeys(["kill-broker", "kill-all-brokers"], NO_BROKERS) | {"kill-cache-node": NOT_AS_PODS}
-    assert refused == of_others | dict.fromkeys(of_the_store, no_store)
+    assert refused == of_others | dict.fromkeys(of_the_store, NO_STORE)
 
 
 def test_one_node_cannot_be_drained(pod_targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:

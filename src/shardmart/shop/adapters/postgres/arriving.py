@@ -40,9 +40,9 @@ HAVE_ORIGIN = """CREATE TABLE IF NOT EXISTS store_origin (
     moved_from text NOT NULL,
     moved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     documents jsonb NOT NULL)"""
-HAVE_LANE = """INSERT INTO lanes (service, region, number, epoch, position, position_at, replay_from)
+HAVE_LANE = """INSERT INTO lanes (service, region, number, epoch, "position", position_at, replay_from)
     VALUES (%s, %s, %s, %s, NULL, %s, %s) ON CONFLICT (service, region, number) DO UPDATE SET
-    epoch = greatest(lanes.epoch, excluded.epoch) + 1, owner = NULL, until = NULL, position = NULL,
+    epoch = greatest(lanes.epoch, excluded.epoch) + 1, owner = NULL, until = NULL, "position" = NULL,
     position_at = excluded.position_at, replay_from = excluded.replay_from"""
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from shardmart import libpq
+
 from ...ports import StoreError
 from ...settings import Server
 
@@ -60,9 +62,7 @@ async def connect(
 
 def encryption(options: Server) -> dict[str, Any]:
     """What a connection says of TLS: with an authority no other server is spoken to, and none without TLS."""
-    if options.ca_file is None:
-        return {"sslmode": options.sslmode}
-    return {"sslmode": "verify-full", "sslrootcert": str(options.ca_file), "sslcertmode": "disable"}
+    return libpq.checked_by(options.ca_file) or {"sslmode": options.sslmode}
 
 
 class Pool:

@@ -139,7 +139,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
             epoch bigint NOT NULL,
             owner text,
             until timestamptz,
-            position text,
+            "position" text,
             position_at timestamptz,
             replay_from timestamptz,
             PRIMARY KEY (service, region, number))""",

@@ -47,7 +47,7 @@ class PostgresUnit(IdentityMap):
         if self._lane is None:
             return
         lane = self._lane
-        moved = ", position = %(position)s, position_at = %(now)s" if position is not None else ""
+        moved = ', "position" = %(position)s, position_at = %(now)s' if position is not None else ""
         self.wrote = True
         held = await self._connection.execute(
             f"UPDATE lanes SET until = %(until)s{moved} WHERE service = %(service)s AND region = %(region)s"  # noqa: S608

@@ -1,0 +1,1 @@
+"""ShardingSphere-Proxy over three PostgreSQL servers, for tests alone."""
