@@ -1,4 +1,4 @@
-"""Open cursors: on one member, or gathered here from several shards.
+"""Open cursors; those merged here from several shards are in `merged_cursors`.
 
 A cursor is used with the id the client got, by the user who opened it.  When the connection that used it last is
 closed and nobody takes it up in `GRACE_SECONDS`, it is killed on the members, so that a client which vanished
@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import uuid
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bson import Binary, Int64
-from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
 from ..routing.member import Member
 from .context import Context, Peer, Reply, as_document
-from .send import Answer, cursor_id
+from .send import cursor_id
 
 if TYPE_CHECKING:
     from .service import Service
@@ -139,77 +135,6 @@ class ClusterCursor(MemberCursor):
             async with asyncio.timeout(5.0):
                 for _ in range(3):
                     await self.remote.more({"lsid": {"id": self._session}}, name=self.get_more)
-
-
-class GatheredCursor(Cursor):
-    """What several shards found: shard after shard, in no other order; `missing`: a shard did not answer."""
-
-    def __init__(self, context: Context, answers: Iterable[Answer], *, missing: bool = False) -> None:
-        super().__init__(context, random.getrandbits(62) | 1, context.namespace)  # a handle, checked against its user
-        self._partial = {"partialResultsReturned": True} if missing else {}
-        self._found: deque[RawBSONDocument] = deque()
-        self._open: list[Remote] = []
-        for member, reply in answers:
-            self._take(Remote(member, self.namespace, cursor_id(reply.body)), reply)
-
-    def put(self, documents: Iterable[RawBSONDocument]) -> None:
-        """Add documents to those that were found."""
-        self._found.extend(documents)
-
-    def _take(self, remote: Remote, reply: wire.Message) -> None:
-        cursor = rawbson.head(rawbson.head(reply.body)["cursor"])
-        self.put(cursor["firstBatch" if "firstBatch" in cursor else "nextBatch"])
-        if remote.id:
-            self._open.append(remote)
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether nothing can come any more."""
-        return not self._found and not self._open
-
-    async def batch(self, context: Context, size: int) -> list[RawBSONDocument]:
-        """At most `size` documents; fewer at the end, or before a wait for more."""
-        while size and not self._found and self._open:
-            remote = self._open.pop()
-            self._take(remote, await remote.more({**context.session(), **context.service.clock.gossip()}))
-        result: list[RawBSONDocument] = []
-        total = 0
-        while self._found and len(result) < size and total < BATCH_BYTES:
-            result.append(self._found.popleft())
-            total += len(result[-1].raw)
-        return result
-
-    async def everything(self, context: Context) -> list[RawBSONDocument]:
-        """All that is left; raises RouterError 10334 where that is more than a document can hold."""
-        documents: list[RawBSONDocument] = []
-        total = 0
-        while not self.exhausted:
-            batch = await self.batch(context, 2**31)
-            documents += batch
-            total += sum(len(document.raw) for document in batch)
-            if total > BATCH_BYTES:
-                message = "this read has to gather more than 15 MB: ask for less, or outside a transaction"
-                raise RouterError(Code.BSONObjectTooLarge, message)
-        return documents
-
-    async def more(self, context: Context) -> Reply:
-        """The next batch of the merge."""
-        return await self.reply(context, "nextBatch", context.integer("batchSize") or 2**31)
-
-    async def reply(self, context: Context, name: str, size: int) -> Reply:
-        """A reply with the next `size` documents; the cursor stays open while there are more."""
-        cursors = context.service.cursors
-        cursor = {name: await self.batch(context, size), "ns": self.shown, **self._partial}
-        keep = not self.exhausted and not context.head.get("singleBatch")
-        cursors.add(self) if keep else cursors.forget(self)
-        if not keep:
-            await self.kill(context.service)
-        return {"cursor": {**cursor, "id": Int64(self.id if keep else 0)}, "ok": 1.0}
-
-    async def kill(self, service: Service) -> None:
-        """killCursors for every part that is still open."""
-        for remote in self._open:
-            await remote.kill()
 
 
 class Cursors:

@@ -1,14 +1,11 @@
 """find, count, distinct, getMore and killCursors; aggregate and explain are in `aggregation`.
 
-One owner: the client's command with the shard's version. Several: a find is merged by a member (`several_shards`),
-counts and distinct values here.  `config` and `admin` are read on the config servers.
+One owner: the client's command with the shard's version. Several: every owner is asked and the answers are merged
+here, as mongos does it.  `config` and `admin` are read on the config servers.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import itertools
 from typing import Any
 
 from bson import Int64
@@ -19,12 +16,11 @@ from ..routing.shard_key import comparable
 from .authorization import on_collection, public
 from .context import Context, Reply, command
 from .cursors import keep_cursor
-from .send import ask, ask_all, everywhere, until_fresh
+from .send import ask, ask_all, until_fresh
 from .several_shards import find_over_several, over_all_shards
 from .targeting import owners_of, routing_of
 from .views import on_view, serves_views
 
-PARTIAL_SECONDS = 2.0
 _RESULTS = frozenset({b"values", b"atClusterTime"})
 
 
@@ -37,28 +33,13 @@ async def find(context: Context) -> Reply:
     concern = context.read_concern()
     routing = await routing_of(context)
     owners = owners_of(context, routing, context.head.get("filter"))
-    partial = context.head.get("allowPartialResults") and not context.in_transaction
-    if not routing.sharded or (len(owners) == 1 and not partial and not context.of_snapshot):
+    partial = bool(context.head.get("allowPartialResults")) and not context.in_transaction
+    if context.of_snapshot and routing.newest_move > concern["readConcern"].get("atClusterTime", routing.newest_move):
+        return await over_all_shards(context, owners[0], concern)  # the owners of then are asked by a member
+    if len(owners) == 1 and not partial:
         fields = {**context.options(), **concern, **routing.versions(owners[0])}
         return keep_cursor(context, *await ask(context, owners[0], {"find": context.collection, **fields}))
-    reached = await _that_answer(context, owners) if partial else owners
-    if context.in_transaction or reached != owners:
-        return await find_over_several(context, routing, reached, concern, missing=reached != owners)
-    return await over_all_shards(context, owners[0], concern)
-
-
-async def _that_answer(context: Context, shards: list[str]) -> list[str]:
-    """Those of `shards` that have a member to read from."""
-    limit = context.integer("maxTimeMS")
-    seconds = min(PARTIAL_SECONDS, limit / 2000) if limit else PARTIAL_SECONDS
-
-    async def answers(shard: str) -> bool:
-        with contextlib.suppress(RouterError, TimeoutError):
-            await asyncio.wait_for(ask(context, shard, {"ping": 1}), seconds)
-            return True
-        return False
-
-    return list(itertools.compress(shards, await everywhere(map(answers, shards))))
+    return await find_over_several(context, routing, owners, concern, partial=partial)
 
 
 @command("count", access=on_collection("find"), cancel=True)

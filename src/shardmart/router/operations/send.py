@@ -19,6 +19,7 @@ from ..protocol.errors import STALE, RouterError
 from ..routing.catalog import Routing
 from ..routing.member import Member
 from ..routing.preference import PRIMARY, PRIMARY_PREFERRED
+from ..routing.replica_set import FIND_PRIMARY_SECONDS
 from .context import Context, Handler, Reply
 
 T = TypeVar("T")
@@ -28,11 +29,12 @@ STALE_SECONDS = 30.0
 
 
 async def ask(
-    context: Context, shard: str, command: dict[str, Any], sequences: Sequences | None = None, *, write: bool = False
-) -> Answer:
+    context: Context, shard: str, command: dict[str, Any], sequences: Sequences | None = None, *, write: bool = False,
+    seconds: float = FIND_PRIMARY_SECONDS,
+) -> Answer:  # fmt: skip
     """Send `command` to `shard`: a write to its primary, a read to the member the read preference allows.
 
-    Raises RouterError, also when the answer is an error.
+    `seconds`: how long to look for such a member.  Raises RouterError, also when the answer is an error.
     """
     if context.in_transaction:
         return await context.service.transactions.ask(context, shard, command, sequences)
@@ -43,13 +45,13 @@ async def ask(
     fields = {**command, **context.session(), **context.service.clock.gossip(), "$db": context.db}
     data = wire.command(fields | preference.document, sequences)
     if preference.mode == "primary":
-        member, reply = await replica_set.call_primary(data, retryable=not write or context.retryable)
+        member, reply = await replica_set.call_primary(data, retryable=not write or context.retryable, seconds=seconds)
         return member, wire.checked(reply)
 
     async def read(member: Member) -> Answer:
         return member, wire.checked(await member.call(data))
 
-    return await replica_set.on_readable(preference, read)
+    return await replica_set.on_readable(preference, read, seconds)
 
 
 async def ask_all(

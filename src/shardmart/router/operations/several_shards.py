@@ -1,17 +1,14 @@
-"""Reads over several shards: merged by a member, by mongos's own code, and here where no member can do it.
+"""Reads over several shards: finds are merged here, aggregations by a member, by mongos's own code.
 
-`clusterFind` and `clusterAggregate` ask all shards and merge, sorts, $near, $lookup, $out and $merge included.  Which
-member does it matters only for speed.  They cannot take part in a client's transaction (mongod 6.0.5 refuses), and
-wait for a shard that is missing.  There the router does what it can do simply.  One owner gets a whole pipeline; with
-several owners, stages that look at one document at a time run on the shards, groups that add up are grouped on both
-levels, and the rest runs over what was gathered.  A find with an order is sorted here.  What is gathered has to fit one
-document.
+`clusterAggregate` asks all shards and merges, $lookup, $out and $merge included.  Which member does it matters only for
+speed.  It cannot take part in a client's transaction (mongod 6.0.5 refuses).  There the router does what it can do
+simply: one owner gets a whole pipeline; with several owners, stages that look at one document at a time run on the
+shards, groups that add up are grouped on both levels, and the rest runs over what was gathered, which has to fit one
+document.  A find is every owner's own, so that its session, its user and its time limit are the client's.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
 from typing import Any
 
 from bson import Int64
@@ -21,10 +18,10 @@ from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
 from ..routing.catalog import Routing
 from ..routing.member import Member
-from ..routing.shard_key import comparable
 from .context import Context, Reply
-from .cursors import FIRST_BATCH, ClusterCursor, GatheredCursor, keep_cursor
-from .send import Answer, ask, ask_all, cursor_id, until_fresh
+from .cursors import FIRST_BATCH, ClusterCursor, keep_cursor
+from .merged_cursors import MergedCursor
+from .send import Answer, ask, cursor_id, until_fresh
 from .targeting import owners_of, routing_of
 
 _PER_DOCUMENT = frozenset({
@@ -32,7 +29,7 @@ _PER_DOCUMENT = frozenset({
 })  # fmt: skip
 _ELSEWHERE = frozenset({"$lookup", "$graphLookup", "$unionWith", "$out", "$merge", "$changeStream", "$facet"})
 _ADDS_UP = {"$sum": "$sum", "$min": "$min", "$max": "$max", "$count": "$sum"}
-_SORT_KEY = frozenset({b"$sortKey"})
+_BY_DISTANCE = frozenset({"$near", "$nearSphere", "$geoNear"})
 _DONE_HERE = ("skip", "limit", "batchSize", "singleBatch", "allowPartialResults")
 
 
@@ -159,12 +156,13 @@ async def _over_several(context: Context, routing: Routing, owners: list[str], s
     for_shards, for_merge = split(stages)
     options = {k: v for k, v in context.options().items() if k not in ("pipeline", "cursor")}
     fields = {"aggregate": context.collection, "pipeline": for_shards, "cursor": {}, **options}
-    answers = await ask_all(context, owners, fields, routing)
-    gathered = GatheredCursor(context, answers.values())
+    merged = MergedCursor(context, [])
     size = int(context.document("cursor").get("batchSize", FIRST_BATCH))
-    if not for_merge:
-        return await gathered.reply(context, "firstBatch", size)
-    documents = await gathered.everything(context)
+    with merged.killed_on_failure(context.service):
+        await merged.open(context, owners, fields, routing)
+        if not for_merge:
+            return await merged.reply(context, "firstBatch", size)
+        documents = await merged.everything(context)
     # `$documents` would turn strings that begin with a dollar into expressions: $literal keeps them as they are.
     source: dict[str, Any] = {"$documents": {"$literal": documents} if documents else []}
     command = {"aggregate": 1, "pipeline": [source, *for_merge], "cursor": {"batchSize": size}, **options}
@@ -177,41 +175,31 @@ def _directions(sort: dict[str, Any]) -> list[int]:
     """1 or -1 for each field of a sort specification; empty for the natural order."""
     if "$natural" in sort:
         return []
-    return [-1 if isinstance(order, int | float) and order < 0 else 1 for order in sort.values()]
+    # A text score is best first; an order may be any number, and Decimal128 has none of its own.
+    return [-1 if isinstance(order, dict) or str(order).startswith("-") else 1 for order in sort.values()]
 
 
 def _is_near(query: Any) -> bool:
     """Whether a query orders what it finds by distance."""
     if isinstance(query, list):
         return any(map(_is_near, query))
-    return isinstance(query, dict) and any(k in ("$near", "$nearSphere") or _is_near(v) for k, v in query.items())
+    return isinstance(query, dict) and any(k in _BY_DISTANCE or _is_near(v) for k, v in query.items())
 
 
 async def find_over_several(
-    context: Context, routing: Routing, owners: list[str], concern: dict[str, Any], *, missing: bool
+    context: Context, routing: Routing, owners: list[str], concern: dict[str, Any], *, partial: bool
 ) -> Reply:
-    """A find over several shards; `missing`: they are not all that there are.  With an order all is gathered first."""
-    skip, limit = context.integer("skip"), context.integer("limit")
+    """A find over several shards; with `partial` those that do not answer are left out."""
+    skip, limit, size = context.integer("skip"), context.integer("limit"), context.integer("batchSize", FIRST_BATCH)
     directions, by = _directions(context.document("sort")), "sortKey"
     if not directions and _is_near(context.document("filter")):
         directions, by = [1], "geoNearDistance"
     options = {k: v for k, v in context.options().items() if k not in _DONE_HERE}
-    fields = {"find": context.collection, **options, **concern, "limit": Int64(limit and skip + limit)}
+    fields = {"find": context.collection, **options, **concern}
+    fields |= {"limit": Int64(limit and skip + limit), "batchSize": Int64(skip + size)}
     if directions:
         fields["projection"] = {**context.document("projection"), "$sortKey": {"$meta": by}}
-    found = GatheredCursor(context, (await ask_all(context, owners, fields, routing)).values(), missing=missing)
-    if directions or skip or limit:
-        documents = await found.everything(context)
-        for index, direction in reversed([*enumerate(directions)]):  # a sort keeps the order of what is equal
-            documents.sort(key=functools.partial(_sort_key, index), reverse=direction < 0)
-        chosen = documents[skip : skip + limit if limit else None]
-        found.put(RawBSONDocument(rawbson.without(rawbson.raw(document), _SORT_KEY)) for document in chosen)
-    return await found.reply(context, "firstBatch", context.integer("batchSize", FIRST_BATCH))
-
-
-def _sort_key(index: int, document: RawBSONDocument) -> tuple[Any, ...]:
-    data = rawbson.raw(document)
-    kind, start, end = rawbson.find(data, _SORT_KEY)[b"$sortKey"]
-    if kind in (0x03, 0x04):  # a value for each field that is sorted by; else a distance
-        _, kind, start, end = next(itertools.islice(rawbson.walk(data, start), index, None))
-    return comparable(data, kind, start, end)
+    merged = MergedCursor(context, directions, skip=skip, limit=limit, partial=partial)
+    with merged.killed_on_failure(context.service):
+        await merged.open(context, owners, fields, routing)
+        return await merged.reply(context, "firstBatch", size)
