@@ -162,8 +162,8 @@ class Client(Peer, asyncio.Protocol):
                 raise RouterError(Code.OperationNotSupportedInTransaction, message)
             self.service.transactions.begin(context)
             context.joined = True
-        self.running = found
         limit = 0 if name == "getMore" else context.integer("maxTimeMS")
+        self.running = found
         try:
             async with asyncio.timeout(limit / 1000 + 0.05 if limit else None):
                 return await found.handler(context)

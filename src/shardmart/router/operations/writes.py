@@ -87,11 +87,12 @@ class Batch:
         """Whether an error of a whole command belongs to its statements.
 
         Not when it is the first thing that happened (one server would have refused the whole batch), not where
-        the whole is to be done again (a transaction, a retryable write), and not when time is up.
+        the whole is to be done again (a transaction, a retryable write), and not when time is up.  That one shard
+        calls the router stale does: the others have done their part of a broadcast, and must not do it twice.
         """
         if self.context.in_transaction or (self.context.retryable and error.code in RETRYABLE):
             return False
-        return error.code != Code.MaxTimeMSExpired and bool(self.n or self.errors or error.code in RETRYABLE)
+        return error.code != Code.MaxTimeMSExpired and bool(self.n or self.errors or error.code in RETRYABLE | STALE)
 
     @property
     def stopped(self) -> bool:
@@ -202,19 +203,17 @@ def _steps(batch: Batch, routing: Routing) -> list[Step]:
     steps: list[Step] = []
     at_once: dict[str, list[int]] = {}
     for index in batch.left:
+        error = None
         try:
             owners = owners_of_statement(batch.context, batch.name, batch.statements[index], routing)
-        except RouterError as error:
-            steps.append(Step([("", [index])], broadcast=True, error=error))
-            if batch.ordered:
-                break
-            continue
-        if len(owners) > 1:
+        except RouterError as refusal:
+            owners, error = [""], refusal
+        if error or len(owners) > 1:
             # What comes first may change what it finds: one server does an unordered batch in its order, too.
             if at_once:
                 steps.append(Step(list(at_once.items())))
                 at_once = {}
-            steps.append(Step([(shard, [index]) for shard in owners], broadcast=True))
+            steps.append(Step([(shard, [index]) for shard in owners], broadcast=True, error=error))
         elif not batch.ordered:
             at_once.setdefault(owners[0], []).append(index)
         elif steps and not steps[-1].broadcast and steps[-1].shares[0][0] == owners[0]:
@@ -232,8 +231,8 @@ async def _do(batch: Batch, routing: Routing) -> list[int]:
         shares = step.shares
         if step.error:
             batch.fail(shares[0][1], step.error)
-            continue
-        if step.broadcast and not batch.context.in_transaction:
+            shares = []
+        elif step.broadcast and not batch.context.in_transaction:
             # Everywhere, since part of it cannot be sent again: an owner this table does not know yet, too.
             everybody = everybody or sorted(await batch.context.service.catalog.load_shards())
             shares = [(shard, shares[0][1]) for shard in everybody]
