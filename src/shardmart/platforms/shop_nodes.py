@@ -36,7 +36,7 @@ def workloads(shop: Shop) -> dict[str, Instance]:
     Brokers are none of these: each has a name of its own.
     """
     parts = [Instance(service.name, service.host, service.port) for service in shop.services]
-    return {part.host.partition(".")[0]: part for part in (*parts, *([shop.cache] if shop.cache else []))}
+    return {service_of(part): part for part in (*parts, *([shop.cache] if shop.cache else []))}
 
 
 def workload_of(broker: Instance) -> str:

@@ -94,33 +94,16 @@ def _bootstrap(folder: Path) -> dict[str, Any]:
 
 def _cluster(service: Service, health_log: Path) -> dict[str, Any]:
     """A service's instances, each asked for its health."""
+    logger = {
+        "name": "envoy.health_check.event_sinks.file",
+        "typed_config": {
+            "@type": f"{TYPES}.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink",
+            "event_log_path": str(health_log),
+        },
+    }
     return {
-        "@type": f"{TYPES}.config.cluster.v3.Cluster",
-        "name": service.name,
-        "type": "STATIC",
-        "connect_timeout": f"{CONNECT_SECONDS}s",
+        **_checked(service.name, "/readyz", [_endpoint(one.host, one.port) for one in service.instances], logger),
         "lb_policy": "LEAST_REQUEST",
-        # Nobody is asked who is known to be ill, not even when all are: 503 at once is the better answer.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "health_checks": [
-            {
-                "timeout": "1s",
-                "interval": f"{CHECK_SECONDS}s",
-                "no_traffic_interval": f"{CHECK_SECONDS}s",
-                "unhealthy_threshold": 2,
-                "healthy_threshold": 1,
-                "http_health_check": {"path": "/readyz"},
-                "event_logger": [
-                    {
-                        "name": "envoy.health_check.event_sinks.file",
-                        "typed_config": {
-                            "@type": f"{TYPES}.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink",
-                            "event_log_path": str(health_log),
-                        },
-                    }
-                ],
-            }
-        ],
         # An instance that the topology has no more goes at once; what it has in hand, it finishes.
         "ignore_health_on_host_removal": True,
         "typed_extension_protocol_options": {
@@ -130,10 +113,30 @@ def _cluster(service: Service, health_log: Path) -> dict[str, Any]:
                 "explicit_http_config": {"http_protocol_options": {}},
             }
         },
-        "load_assignment": {
-            "cluster_name": service.name,
-            "endpoints": [{"lb_endpoints": [_endpoint(one.host, one.port) for one in service.instances]}],
-        },
+    }
+
+
+def _checked(name: str, path: str, endpoints: list[dict[str, Any]], *loggers: dict[str, Any]) -> dict[str, Any]:
+    """A cluster's name, who is in it, and the path that each is asked for its health; who goes and comes is logged."""
+    return {
+        "@type": f"{TYPES}.config.cluster.v3.Cluster",
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": f"{CONNECT_SECONDS}s",
+        # Nobody is asked who is known to be ill, not even when all are: no answer at once is the better one.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "health_checks": [
+            {
+                "timeout": "1s",
+                "interval": f"{CHECK_SECONDS}s",
+                "no_traffic_interval": f"{CHECK_SECONDS}s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "http_health_check": {"path": path},
+                **({"event_logger": list(loggers)} if loggers else {}),
+            }
+        ],
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
     }
 
 
@@ -145,27 +148,9 @@ def _leader(shop: Shop) -> dict[str, Any]:
         return {"endpoint": {"address": _address(one.host, one.port), "health_check_config": asked}}
 
     return {
-        "@type": f"{TYPES}.config.cluster.v3.Cluster",
-        "name": ENTRANCE,
-        "type": "STATIC",
-        "connect_timeout": f"{CONNECT_SECONDS}s",
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "health_checks": [
-            {
-                "timeout": "1s",
-                "interval": f"{CHECK_SECONDS}s",
-                "no_traffic_interval": f"{CHECK_SECONDS}s",
-                "unhealthy_threshold": 2,
-                "healthy_threshold": 1,
-                "http_health_check": {"path": "/primary"},
-            }
-        ],
+        **_checked(ENTRANCE, "/primary", list(map(node, shop.postgres_nodes))),
         # Who was connected to a former leader looks for the next one, instead of asking it on.
         "close_connections_on_host_health_failure": True,
-        "load_assignment": {
-            "cluster_name": ENTRANCE,
-            "endpoints": [{"lb_endpoints": list(map(node, shop.postgres_nodes))}],
-        },
     }
 
 
