@@ -25,6 +25,12 @@ options:
     description: Whether the shop's store is moved to where the topology says, which else is refused.
     type: bool
     default: false
+  only_shop:
+    description:
+      - Whether the file is told of the shop alone, by a playbook that plays no more of the topology. What it says of
+        everything else stays, and without a file there is nothing to tell.
+    type: bool
+    default: false
 author: Shardmart
 """
 
@@ -39,6 +45,7 @@ RETURN = r"""
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -59,12 +66,12 @@ def main():
             "cluster": {"type": "dict", "required": True},
             "path": {"type": "path", "required": True},
             "moves_store": {"type": "bool", "default": False},
+            "only_shop": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     try:
         cluster = description.parse(module.params["cluster"])
-        after = cluster.dumps()
     except description.DescriptionError as error:
         module.fail_json(msg=str(error))
     file = Path(module.params["path"])
@@ -72,12 +79,16 @@ def main():
     try:
         occupant.refuse_another(file.parent, cluster)
         before = file.read_text() if file.exists() else ""
-        if there := known(before):
+        there = known(before)
+        if there and module.params["only_shop"]:
+            cluster = replace(there, shop=cluster.shop)
+        if there:
             unchangeable.refuse_changes(there, cluster, moves_store=module.params["moves_store"])
             shop.refuse_switched_tls(there, cluster, file.parent)
         embedded.refuse_other_tls(cluster, file.parent)
         embedded.refuse_missing_packages(cluster)
-        if says(before) == json.loads(after):
+        after = cluster.dumps()
+        if says(before) == json.loads(after) or (module.params["only_shop"] and not there):
             module.exit_json(changed=False)
         if not module.check_mode:
             write_whole(file, after)

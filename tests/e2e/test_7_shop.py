@@ -11,7 +11,7 @@ import yaml
 
 from tests.support.experiments import assert_no_order_was_lost, summary_of_last_run
 from tests.support.kind_site import POLICIES, ROOT, KindSite, Made
-from tests.support.shop_in_pods import must_confirm_an_order, ours, release_of
+from tests.support.shop_in_pods import a_shop, must_confirm_an_order, ours, release_of
 from tests.support.strangers import CONNECT, reaches
 
 BUYER = ROOT / "tests" / "support" / "buyer.py"
@@ -21,19 +21,8 @@ needs_enforcement = pytest.mark.skipif(not POLICIES.exists(), reason="nothing he
 @pytest.fixture(scope="module")
 def shop(made: Made) -> Iterator[KindSite]:
     """The session's cluster with services in its topology; they are gone again afterwards."""
-    site = made.site
-    site.write(services={}, backends={"carts": "mongodb"})
-    checked = site.play("site.yml", "--check")
-    assert checked.code == 0, f"--check before the shop is there\n{checked.output}"
-    assert not site.get("deployment,statefulset,service,secret", ours(site))
-    played = site.play("site.yml")
-    assert played.code == 0, f"{played.output}\n{site.kubectl('get', 'pods,events', accept=(0, 1))}"
-    yield site
-    del site.document["services"], site.document["backends"]
-    site.write()
-    removed = site.play("playbooks/shop.yml")
-    assert removed.code == 0, removed.output
-    assert not site.get("deployment,statefulset,service", ours(site))
+    with a_shop(made.site, {"carts": "mongodb"}, removed_by="playbooks/shop.yml") as site:
+        yield site
     assert [claim["metadata"]["name"] for claim in site.get("pvc", ours(site))] == [
         f"data-{release_of(site)}-provider-0"
     ]

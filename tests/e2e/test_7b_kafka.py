@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.experiments import assert_no_order_was_lost, summary_of_last_run
 from tests.support.kind_site import POLICIES, KindSite, Made
-from tests.support.shop_in_pods import must_confirm_an_order, ours, release_of
+from tests.support.shop_in_pods import a_shop, must_confirm_an_order, ours, release_of
 from tests.support.strangers import CONNECT, reaches
 
 # Run by `make e2e ARGS=--full` only, until it has been seen to pass often.
@@ -46,17 +46,9 @@ def must_follow(site: KindSite, log: str) -> None:
 @pytest.fixture(scope="module")
 def shop(made: Made) -> Iterator[KindSite]:
     """The session's cluster with a shop on Kafka; it is gone again afterwards, the brokers' volumes too."""
-    site = made.site
-    site.write(services={}, backends=ON_KAFKA)
-    played = site.play("site.yml")
-    assert played.code == 0, f"{played.output}\n{site.kubectl('get', 'pods,events', accept=(0, 1))}"
-    yield site
-    del site.document["services"], site.document["backends"]
-    site.write()
-    removed = site.play("site.yml")
-    assert removed.code == 0, removed.output
-    assert not site.get("deployment,statefulset,service", ours(site))
-    site.kubectl("delete", "pvc", brokers(site))
+    with a_shop(made.site, ON_KAFKA) as site:
+        yield site
+    site.kubectl("delete", "pvc,secret", ours(site))
 
 
 def test_an_order_is_confirmed_by_way_of_three_brokers(shop: KindSite) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.experiments import assert_no_order_was_lost, summary_of_last_run
 from tests.support.kind_site import POLICIES, KindSite, Made
-from tests.support.shop_in_pods import must_confirm_an_order, ours, release_of
+from tests.support.shop_in_pods import a_shop, must_confirm_an_order, ours, release_of
 from tests.support.strangers import CONNECT, reaches
 
 # Run by `make e2e ARGS=--full` only, until it has been seen to pass often.
@@ -53,21 +53,8 @@ def products(site: KindSite) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def shop(made: Made) -> Iterator[KindSite]:
     """The session's cluster with a shop on PostgreSQL; it is gone again afterwards, its volume too."""
-    site = made.site
-    forgotten = site.play("site.yml")  # a shop that another file had, and that playbooks/shop.yml took away
-    assert forgotten.code == 0, forgotten.output
-    site.write(services={}, backends=ON_POSTGRES)
-    checked = site.play("site.yml", "--check")
-    assert checked.code == 0, f"--check before it is there\n{checked.output}"
-    assert not site.get("deployment,statefulset,service,secret", ours(site))
-    played = site.play("site.yml")
-    assert played.code == 0, f"{played.output}\n{site.kubectl('get', 'pods,events', accept=(0, 1))}"
-    yield site
-    del site.document["services"], site.document["backends"]
-    site.write()
-    removed = site.play("site.yml")
-    assert removed.code == 0, removed.output
-    assert not site.get("deployment,statefulset,service,cronjob", ours(site))
+    with a_shop(made.site, ON_POSTGRES) as site:
+        yield site
     site.kubectl("delete", "pvc,secret", ours(site))
 
 

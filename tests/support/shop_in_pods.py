@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from tests.support.kind_site import KindSite
 
 
@@ -20,3 +24,20 @@ def must_confirm_an_order(site: KindSite) -> None:
     said = site.run("helm", "test", release_of(site), "--namespace", site.name, "--logs", "--timeout=5m")
     steps = [line.split()[0] for line in said.splitlines() if line.startswith(("placed", "confirmed", "notified"))]
     assert steps == ["placed", "confirmed", "notified"], said
+
+
+@contextmanager
+def a_shop(site: KindSite, backends: dict[str, Any], *, removed_by: str = "site.yml") -> Iterator[KindSite]:
+    """The site's cluster with a shop on these backends, made from nothing by site.yml; `removed_by` takes it away."""
+    site.write(services={}, backends=backends)
+    checked = site.play("site.yml", "--check")
+    assert checked.code == 0, f"--check before the shop is there\n{checked.output}"
+    assert not site.get("deployment,statefulset,service,secret", ours(site))
+    played = site.play("site.yml")
+    assert played.code == 0, f"{played.output}\n{site.kubectl('get', 'pods,events', accept=(0, 1))}"
+    yield site
+    del site.document["services"], site.document["backends"]
+    site.write()
+    removed = site.play(removed_by)
+    assert removed.code == 0, removed.output
+    assert not site.get("deployment,statefulset,service,cronjob", ours(site))

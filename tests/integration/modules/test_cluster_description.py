@@ -12,6 +12,7 @@ from tests.support.modules import ROOT, run_module
 
 pytestmark = pytest.mark.integration
 CLUSTER = topology.load(ROOT / "inventories" / "topology.yml").resolve().as_document()
+WITH_SHOP = topology.load(ROOT / "inventories" / "topologies" / "shop.yml").resolve().as_document()
 
 
 def test_description_is_written_once_and_compared_by_what_it_says(tmp_path: Path) -> None:
@@ -48,3 +49,17 @@ def test_description_that_makes_no_sense_is_refused_and_nothing_written(tmp_path
     result = run_module("cluster_description", cluster={"version": 2, "name": "shop"}, path=str(file))
     assert result["msg"] == "the description of the cluster lacks 'platform'"
     assert not file.exists()
+
+
+def test_playbook_of_the_shop_tells_of_the_shop_and_of_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.json"
+    asked = {"path": str(file), "only_shop": True}
+    assert not run_module("cluster_description", cluster=WITH_SHOP, **asked)["changed"]
+    assert not file.exists(), "nothing was made here yet"
+    file.write_text(json.dumps(CLUSTER))
+    larger = WITH_SHOP | {"zones": ["elsewhere"], "routers": []}
+    assert run_module("cluster_description", cluster=larger, **asked)["changed"]
+    assert json.loads(file.read_text()) == CLUSTER | {"shop": WITH_SHOP["shop"]}
+    assert run_module("cluster_description", cluster=CLUSTER, **asked)["changed"]
+    assert json.loads(file.read_text()) == CLUSTER
+    assert not run_module("cluster_description", cluster=CLUSTER, **asked)["changed"]

@@ -120,6 +120,11 @@ class RunningProxy:
         """Start those that do not run."""
         postgres.converge(self.servers, Deadline(180))
 
+    def lose(self, number: int) -> None:
+        """SIGKILL one of the servers, and start it again."""
+        self.kill(number)
+        self.have_servers()
+
     def prepared(self) -> list[str]:
         """Transactions that servers have prepared and neither committed nor rolled back."""
         found = []

@@ -15,7 +15,7 @@ from shardmart.cluster.description import Node
 from shardmart.cluster.host.processes import live
 from shardmart.cluster.protocol.connection import Deadline
 from shardmart.cluster.shop import ETCD_PEER_PORTS, PATRONI_PORTS
-from shardmart.platforms import patroni, postgres
+from shardmart.platforms import patroni, postgres, shop_nodes
 
 from ..errors import ChaosError
 from ..packets.flows import Endpoint
@@ -93,7 +93,7 @@ class PausePostgres(OnPostgres):
 
 def missing(targets: Targets) -> str | None:
     """What is missing for a fault on the shop's store; None when it is there."""
-    return None if databases.stores(targets.cluster) else NO_STORE
+    return None if shop_nodes.store_nodes(targets.cluster) else NO_STORE
 
 
 class OnStore(OnPostgres):
@@ -159,7 +159,7 @@ class CutStore(Network):
                 pid_file=str(databases.store_process(state, node).folder / "postmaster.pid"),
                 children=True,
             )
-            for node in databases.stores(cluster)
+            for node in shop_nodes.store_nodes(cluster)
         ]
         if (store := databases.under_patroni(cluster, state)) is None:
             return tuple(servers)

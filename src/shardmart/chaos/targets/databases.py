@@ -15,8 +15,7 @@ from shardmart.platforms.state import State
 
 from ..errors import ChaosError
 
-STORE = shop_nodes.STORE
-LEADER = f"primary:{STORE}"
+LEADER = f"primary:{shop_nodes.STORE}"
 ADMINISTRATOR = "postgres"
 
 
@@ -29,12 +28,9 @@ def family(server: postgres.Server) -> list[psutil.Process]:
         return []
 
 
-stores = shop_nodes.store_nodes
-
-
 def leader(cluster: Cluster, wait_seconds: float) -> Node:
     """The server that takes writes, which Patroni says where there are several.  ChaosError when none does in time."""
-    servers, end = {one.name: one for one in stores(cluster)}, time.monotonic() + wait_seconds
+    servers, end = {one.name: one for one in shop_nodes.store_nodes(cluster)}, time.monotonic() + wait_seconds
     if len(servers) == 1:
         return next(iter(servers.values()))
     while (found := observe.leader(_nodes(cluster.shop))) is None:

@@ -27,6 +27,7 @@ from typing import Any
 
 from shardmart import platforms
 from shardmart.cluster.description import Cluster, Member, Node, ReplicaSet, Role
+from shardmart.platforms import shop_nodes
 from shardmart.platforms.embedded import EmbeddedPlatform, ring_servers
 from shardmart.platforms.platform import Platform
 from shardmart.platforms.state import State
@@ -118,7 +119,7 @@ class Targets:
 
     def _known(self) -> Iterator[Node]:
         """Whoever has a name; the shop last, since its pods have to be asked for."""
-        yield from (*self.servers, *databases.stores(self.cluster), *regions.servers(self.state))
+        yield from (*self.servers, *shop_nodes.store_nodes(self.cluster), *regions.servers(self.state))
         yield from self._of_the_shop
 
     @cached_property
@@ -141,8 +142,8 @@ class Targets:
     def _resolve_one(self, word: str, wait_seconds: float) -> Sequence[Node]:
         if (found := shop.select(self.platform, word)) is not None:
             return found
-        if word in (databases.STORE, databases.LEADER) and (stores := databases.stores(self.cluster)):
-            return stores if word == databases.STORE else [databases.leader(self.cluster, wait_seconds)]
+        if word in (shop_nodes.STORE, databases.LEADER) and (stores := shop_nodes.store_nodes(self.cluster)):
+            return stores if word == shop_nodes.STORE else [databases.leader(self.cluster, wait_seconds)]
         groups: dict[str, set[Role]] = {
             "all": {Role.CONFIG, Role.SHARD, Role.ROUTER},
             "members": {Role.CONFIG, Role.SHARD},

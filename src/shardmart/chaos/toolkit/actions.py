@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from chaoslib.exceptions import ActivityFailed  # type: ignore[import-untyped]
 
 from shardmart.errors import ShardmartError
+from shardmart.platforms import shop_nodes
 from shardmart.platforms.state import State
 
 from ..lifecycle import heal as healing
@@ -179,7 +180,7 @@ def cut_store(duration_s: Seconds = 30) -> Evidence:
     try:
         targets = Targets(State.find())
         # Between pods addresses are cut: everybody's, which takes their names.
-        others = targets.servers if targets.cluster.kubernetes else databases.stores(targets.cluster)
+        others = targets.servers if targets.cluster.kubernetes else shop_nodes.store_nodes(targets.cluster)
         everybody = [OUTSIDE, *(server.name for server in others)]
     except ShardmartError as error:
         raise ActivityFailed(str(error)) from None

@@ -123,8 +123,7 @@ def test_what_one_server_prepared_is_rolled_back_when_another_or_the_proxy_is_ki
             commit = asyncio.create_task(connection.execute("COMMIT"))
             await until("one server has prepared, the other is at it", lambda: prepares(sharding_proxy, 1), 15)
             if lost == "server":
-                await asyncio.to_thread(sharding_proxy.kill, 1)
-                await asyncio.to_thread(sharding_proxy.have_servers)
+                await asyncio.to_thread(sharding_proxy.lose, 1)
             else:
                 await asyncio.to_thread(sharding_proxy.stop, signal.SIGKILL)
                 await asyncio.to_thread(sharding_proxy.start)
@@ -156,8 +155,7 @@ def test_a_server_killed_in_the_commit_is_looked_up_and_the_work_is_done_once(
     async def body() -> None:
         saving = asyncio.create_task(PostgresStore(pool, LANES, seconds=60).transact(work))
         await until("the server is asked to prepare", lambda: sleeps(sharding_proxy, 1), 15)
-        await asyncio.to_thread(sharding_proxy.kill, 1)
-        await asyncio.to_thread(sharding_proxy.have_servers)
+        await asyncio.to_thread(sharding_proxy.lose, 1)
         with sharding_proxy.behind(1) as administrator:
             administrator.execute("DROP TRIGGER slow ON stock")
         await saving
