@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import importlib
 import logging
-import os
 import signal
 import ssl
 import sys
@@ -28,45 +29,30 @@ log = logging.getLogger("router")
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     result = argparse.ArgumentParser(
-        prog="router",
-        description=f"{NOTICE} It serves clusters whose members run MongoDB 6.0.",
-        allow_abbrev=False,
+        prog="router", description=f"{NOTICE} It serves clusters whose members run MongoDB 6.0.", allow_abbrev=False,
         epilog="Exit codes: 0 stopped by a signal, 1 it could not listen, 2 wrong arguments or files.",
-    )
-    result.add_argument("--version", action="version", version=f"development router for MongoDB {MEMBER_VERSION}")
-    result.add_argument("--configdb", required=True, metavar="SET/host:port,...", help="the config servers")
-    result.add_argument("--port", type=int, default=27017, help="port to listen on (default 27017)")
-    result.add_argument(
-        "--bind_ip", default="127.0.0.1", metavar="ADDRESS,...", help="addresses to listen on (default 127.0.0.1)"
-    )
-    result.add_argument("--ipv6", action="store_true", help="taken as mongos takes it: --bind_ip says where to listen")
-    result.add_argument("--nounixsocket", action="store_true", help="taken as mongos takes it: there is no such socket")
-    result.add_argument("--keyFile", type=Path, help="the members' keyfile; without it nobody has to authenticate")
-    result.add_argument("--logpath", type=Path, help="append the log to this file instead of standard error")
-    result.add_argument("--pidfilepath", type=Path, help="write the process id to this file")
-    result.add_argument(
-        "--setParameter",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="cursorGraceSeconds=SECONDS, enableLocalhostAuthBypass=true|false",
-    )
-    tls = result.add_argument_group("TLS")
-    tls.add_argument(
-        "--tlsMode",
-        choices=("disabled", "allowTLS", "preferTLS", "requireTLS"),
-        default="disabled",
-        help="for clients and members alike; disabled or requireTLS",
-    )
-    tls.add_argument("--tlsCertificateKeyFile", type=Path, help="PEM file with the router's certificate and key")
-    tls.add_argument("--tlsClusterFile", type=Path, help="PEM file to show to members (default: the same)")
-    tls.add_argument("--tlsCAFile", type=Path, help="PEM file of the authority that signed the members' certificates")
-    tls.add_argument(
-        "--tlsAllowConnectionsWithoutCertificates", action="store_true", help="clients need no certificate"
-    )
-    tls.add_argument(
-        "--tlsAllowInvalidHostnames", action="store_true", help="do not compare members' names with certificates"
-    )
+    )  # fmt: skip
+    add = result.add_argument
+    add("--version", action="version", version=f"development router for MongoDB {MEMBER_VERSION}")
+    add("--configdb", required=True, metavar="SET/host:port,...", help="the config servers")
+    add("--port", type=int, default=27017, help="port to listen on (default 27017)")
+    where = "addresses to listen on (default 127.0.0.1)"
+    add("--bind_ip", default="127.0.0.1", metavar="ADDRESS,...", help=where)
+    add("--ipv6", action="store_true", help="taken as mongos takes it: --bind_ip says where to listen")
+    add("--nounixsocket", action="store_true", help="taken as mongos takes it: there is no such socket")
+    add("--keyFile", type=Path, help="the members' keyfile; without it nobody has to authenticate")
+    add("--logpath", type=Path, help="append the log to this file instead of standard error")
+    known = "cursorGraceSeconds=SECONDS, enableLocalhostAuthBypass=false"
+    add("--setParameter", action="append", default=[], metavar="NAME=VALUE", help=known)
+    add = result.add_argument_group("TLS").add_argument
+    modes = ("disabled", "allowTLS", "preferTLS", "requireTLS")
+    what = "for clients and members alike; disabled or requireTLS"
+    add("--tlsMode", choices=modes, default="disabled", help=what)
+    add("--tlsCertificateKeyFile", type=Path, help="PEM file with the router's certificate and key")
+    add("--tlsCAFile", type=Path, help="PEM file of the authority that signed the members' certificates")
+    add("--tlsAllowConnectionsWithoutCertificates", action="store_true", help="clients need no certificate")
+    invalid = "do not compare members' names with certificates"
+    add("--tlsAllowInvalidHostnames", action="store_true", help=invalid)
     return result
 
 
@@ -83,12 +69,10 @@ def main(arguments: list[str]) -> int:
         print(f"router: {error}", file=sys.stderr)
         return 2
     try:
-        _run(runner(), options)
+        _run(runner())
     except OSError as error:
-        print(
-            f"router: cannot listen on {options.bind_ip} port {options.port}: {error.strerror or error}",
-            file=sys.stderr,
-        )
+        where = f"{options.bind_ip} port {options.port}"
+        print(f"router: cannot listen on {where}: {error.strerror or error}", file=sys.stderr)
         return 1
     return 0
 
@@ -99,18 +83,12 @@ def _log_to(path: Path | None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
-def _run(work: Any, options: argparse.Namespace) -> None:
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(work)
-    else:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work)
-
-
-def _why(error: ssl.SSLError) -> str:
-    return getattr(error, "verify_message", "") or error.reason or str(error)
+def _run(work: Any) -> None:
+    factory: Any = None
+    with contextlib.suppress(ImportError):
+        factory = importlib.import_module("uvloop").new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(work)
 
 
 def _tls(options: argparse.Namespace) -> Tls | None:
@@ -124,19 +102,18 @@ def _tls(options: argparse.Namespace) -> Tls | None:
     from .protocol.tls import Files, Tls
 
     files = Files(
-        certificate=options.tlsCertificateKeyFile,
-        authority=options.tlsCAFile,
-        cluster=options.tlsClusterFile or options.tlsCertificateKeyFile,
+        certificate=options.tlsCertificateKeyFile, authority=options.tlsCAFile,
         clients_need_certificates=not options.tlsAllowConnectionsWithoutCertificates,
         check_names=not options.tlsAllowInvalidHostnames,
-    )
-    for file in (files.certificate, files.authority, files.cluster):
+    )  # fmt: skip
+    named = (files.certificate, files.authority)
+    for file in named:
         file.read_bytes()  # the error of a missing file names it, OpenSSL's does not
     try:
         return Tls(files)
     except ssl.SSLError as error:
-        named = ", ".join(sorted({str(files.certificate), str(files.authority), str(files.cluster)}))
-        raise ValueError(f"no usable certificate and key in {named}: {_why(error)}") from None
+        why = getattr(error, "verify_message", "") or error.reason or str(error)
+        raise ValueError(f"no usable certificate and key in {', '.join(map(str, named))}: {why}") from None
 
 
 def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
@@ -150,19 +127,13 @@ def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
     key = scram.read_keyfile(options.keyFile) if options.keyFile else None
     tls = _tls(options)
     parameters = dict(item.partition("=")[::2] for item in options.setParameter)
-    known = ("cursorGraceSeconds", "enableLocalhostAuthBypass")
-    unknown = parameters.keys() - {*known, "suppressNoTLSPeerCertificateWarning"}
-    if unknown:
-        raise ValueError(f"--setParameter knows {' and '.join(known)}, found {', '.join(sorted(unknown))}")
-    if parameters.get("enableLocalhostAuthBypass", "true") not in ("true", "false"):
-        raise ValueError("--setParameter enableLocalhostAuthBypass takes true or false")
     parameters.pop("suppressNoTLSPeerCertificateWarning", None)  # mongos has it; there is no such warning here
-    settings = {
-        "argv": ["router", *arguments],
-        "port": options.port,
-        "bind_ip": options.bind_ip,
-        "configdb": options.configdb,
-    }
+    known = ("cursorGraceSeconds", "enableLocalhostAuthBypass")
+    if unknown := parameters.keys() - known:
+        raise ValueError(f"--setParameter knows {' and '.join(known)}, found {', '.join(sorted(unknown))}")
+    if parameters.get("enableLocalhostAuthBypass", "false") != "false":
+        raise ValueError("--setParameter enableLocalhostAuthBypass takes false: make the first user on a config server")
+    settings = {k: getattr(options, k) for k in ("port", "bind_ip", "configdb")} | {"argv": ["router", *arguments]}
 
     async def serve() -> None:
         from . import commands
@@ -174,15 +145,12 @@ def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
         service = Service(ReplicaSet(name, seeds, credentials), credentials, {**settings, **parameters})
         loop = asyncio.get_running_loop()
         addresses = [address.strip() for address in options.bind_ip.split(",")]
-        server = await loop.create_server(
-            lambda: Client(service), addresses, options.port, ssl=tls.listener if tls else None, backlog=1024
-        )
+        secured = tls.listener if tls else None
+        server = await loop.create_server(lambda: Client(service), addresses, options.port, ssl=secured, backlog=1024)
         stopped = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
         loop.add_signal_handler(signal.SIGUSR1, _log_to, options.logpath)  # as mongos with logRotate "reopen"
-        if options.pidfilepath:
-            options.pidfilepath.write_text(f"{os.getpid()}\n")
         log.info("%s", NOTICE)
         log.info("listening on %s port %d, config servers %s", options.bind_ip, options.port, options.configdb)
         await stopped.wait()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bson.raw_bson import RawBSONDocument
 
-from shardmart.router.operations.cluster_aggregation import names_another
+from shardmart.router.operations.several_shards import names_another
 from shardmart.router.protocol import rawbson
 
 LOOKUP = {"$lookup": {"from": "orders", "localField": "_id", "foreignField": "user_id", "as": "orders"}}

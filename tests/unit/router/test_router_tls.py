@@ -24,7 +24,7 @@ def files(folder: Path, authority: certificates.Pair, names: list[str], **switch
     folder.mkdir(exist_ok=True)
     (folder / "ca.pem").write_bytes(authority.certificate)
     renew(folder, authority, names)
-    return Files(folder / "server.pem", folder / "ca.pem", folder / "server.pem", **switches)
+    return Files(folder / "server.pem", folder / "ca.pem", **switches)
 
 
 def renew(folder: Path, authority: certificates.Pair, names: list[str]) -> str:

@@ -17,7 +17,6 @@ from ..protocol import rawbson
 from ..protocol.errors import Code, RouterError
 from .context import Context, Handler, Reply
 from .send import ask, routing_for
-from .views import with_fields
 
 _SESSION = ("lsid", "txnNumber")
 
@@ -34,13 +33,12 @@ async def serve(context: Context, error: RouterError, again: Handler) -> Reply:
     fields = {k: v for k, v in context.head.items() if k not in left_out} | session | {"startTransaction": True}
     if context.name == "update":
         fields["updates"] = [RawBSONDocument(statement) for statement in context.documents("updates")]
-    inner = with_fields(context, fields)
+    inner = context.with_fields(fields)
     transactions.begin(inner)
     try:
         reply = await again(inner)
-        concern = await context.write_concern()
-        commit = with_fields(context, {"commitTransaction": 1, **session, **concern})
-        await transactions.commit(commit)
+        concern = context.write_concern()
+        await transactions.commit(context.with_fields({"commitTransaction": 1, **session, **concern}))
     except (RouterError, asyncio.CancelledError):
         transactions.failed(inner)
         raise
@@ -63,9 +61,7 @@ async def _move(context: Context, images: dict[str, Any]) -> Reply:
         statement = rawbson.encode({"q": query, "limit": 1})
         _, reply = await ask(context, owner, delete, {"deletes": [statement]}, write=True)
         if rawbson.decode(reply.body).get("n") != 1:
-            raise RouterError(
-                Code.WriteConflict, "the document to be moved to another shard was changed in the meantime"
-            )
+            raise RouterError(Code.WriteConflict, "the document to be moved was changed in the meantime")
     to = routing.owner(routing.pattern.key_of_document(document))
     insert = {"insert": context.collection, **routing.versions(to)}
     _, reply = await ask(context, to, insert, {"documents": [document]}, write=True)

@@ -54,31 +54,38 @@ def check_statement(name: str, statement: bytes) -> None:
             raise RouterError(Code.MissingField, f"BSON field '{name}.{name}s.{field}' is missing but a required field")
 
 
-async def routing_of(context: Context, concern: dict[str, Any] | None = None) -> Routing | None:
-    """The routing table of the command's collection; None when its database does not exist and no shard either.
+async def a_shard(context: Context) -> str:
+    """Any shard; raises RouterError 70 when there is none."""
+    shards = await context.service.catalog.load_shards()
+    if not shards:
+        raise RouterError(Code.ShardNotFound, "No shards found")
+    return min(shards)
+
+
+async def routing_of(context: Context) -> Routing:
+    """The routing table of the command's collection; raises RouterError 70 without database and shard.
 
     Without the database any shard says what one server says: that there is nothing, or what is wrong with the command.
-    With a snapshot's `concern` outside a transaction, the owners are those of its time: a shard that has given a chunk
-    away since then still shows it at that time, and the one that has it now does not.
     """
     try:
-        routing = await routing_for(context)
+        return await routing_for(context)
     except RouterError as error:
         if error.code != Code.NamespaceNotFound:
             raise
-        shards = sorted(await context.service.catalog.load_shards())
-        return Routing(context.namespace, Database(context.db, shards[0], {})) if shards else None
-    time = (concern or {}).get("readConcern", {}).get("atClusterTime")
-    return routing.at(time) if time and not context.in_transaction else routing
+        return Routing(context.namespace, Database(context.db, await a_shard(context), {}))
 
 
 def owners_of(context: Context, routing: Routing, query: Any) -> list[str]:
     """The shards that a query has to ask."""
     if routing.pattern is None:
         return [routing.database.primary]
-    raw = rawbson.raw(query) if isinstance(query, RawBSONDocument) else _EMPTY
+    return routing.owners_of_prefix(_prefix(context, routing.pattern, routing, query))
+
+
+def _prefix(context: Context, pattern: KeyPattern, routing: Routing, query: Any) -> Key:
     simple = routing.simple_collation and "collation" not in context.head
-    return routing.owners_of_prefix(routing.pattern.prefix_of_query(raw, simple_collation=simple))
+    raw = rawbson.raw(query) if isinstance(query, RawBSONDocument) else _EMPTY
+    return pattern.prefix_of_query(raw, simple_collation=simple)
 
 
 def owners_of_statement(context: Context, name: str, statement: bytes, routing: Routing) -> list[str]:
@@ -95,42 +102,37 @@ def owners_of_statement(context: Context, name: str, statement: bytes, routing: 
     prefix = routing.pattern.prefix_of_query(query, simple_collation=simple)
     if len(prefix) == len(routing.pattern.fields):
         return [routing.owner(prefix)]
+    owners = routing.owners_of_prefix(prefix)
     if name == "update":
-        return _owners_of_update(routing, fields, query, routing.owners_of_prefix(prefix), simple)
+        return _owners_of_update(routing.pattern, routing, fields, query, owners, simple)
     if fields.get("limit") == 1 and not _has_identity(query, simple):
-        raise RouterError(
-            Code.ShardKeyNotFound,
-            "A single delete on a sharded collection must contain an exact match on _id (and have the collection"
-            " default collation) or contain the shard key (and have the simple collation). Delete request:"
-            f" {fields.get('q')}, shard key pattern: {routing.pattern.pattern}",
-        )
-    return routing.owners_of_prefix(prefix)
+        raise _names_too_little(Code.ShardKeyNotFound, "single delete", fields, routing.pattern)
+    return owners
 
 
 def _owners_of_update(
-    routing: Routing, fields: dict[str, Any], query: bytes, owners: list[str], simple: bool
+    pattern: KeyPattern, routing: Routing, fields: dict[str, Any], query: bytes, owners: list[str], simple: bool
 ) -> list[str]:
-    assert routing.pattern is not None
     if fields.get("upsert"):
         # By the query alone: by its new document, an upsert could insert where another shard has a match.
-        raise RouterError(
-            Code.ShardKeyNotFound, "Failed to target upsert by query :: could not extract exact shard key"
-        )
+        message = "Failed to target upsert by query :: could not extract exact shard key"
+        raise RouterError(Code.ShardKeyNotFound, message)
     if len(owners) == 1 or fields.get("multi"):
         return owners
     update = fields.get("u")
     if isinstance(update, RawBSONDocument) and not next(iter(update), "").startswith("$"):
-        key = _key_of_replacement(routing.pattern, rawbson.raw(update), query)
+        key = _key_of_replacement(pattern, rawbson.raw(update), query)
         if key is not None:
             return [routing.owner(key)]
     if not _has_identity(query, simple):
-        raise RouterError(
-            Code.InvalidOptions,
-            "A {multi:false} update on a sharded collection must contain an exact match on _id (and have the"
-            " collection default collation) or contain the shard key (and have the simple collation)."
-            f" Update request: {fields.get('q')}, shard key pattern: {routing.pattern.pattern}",
-        )
+        raise _names_too_little(Code.InvalidOptions, "{multi:false} update", fields, pattern)
     return owners
+
+
+def _names_too_little(code: Code, statement: str, fields: dict[str, Any], pattern: KeyPattern) -> RouterError:
+    needs = "an exact match on _id (and have the collection default collation) or contain the shard key"
+    said = f"A {statement} on a sharded collection must contain {needs} (and have the simple collation)."
+    return RouterError(code, f"{said} Request: {fields['q']}, shard key pattern: {pattern.pattern}")
 
 
 def _key_of_replacement(pattern: KeyPattern, document: bytes, query: bytes) -> Key | None:
@@ -165,10 +167,7 @@ def owner_of_modification(context: Context, routing: Routing) -> str:
     """The shard a findAndModify goes to; raises RouterError 61."""
     if routing.pattern is None:
         return routing.database.primary
-    query = context.head.get("query")
-    raw = rawbson.raw(query) if isinstance(query, RawBSONDocument) else _EMPTY
-    simple = routing.simple_collation and "collation" not in context.head
-    prefix = routing.pattern.prefix_of_query(raw, simple_collation=simple)
+    prefix = _prefix(context, routing.pattern, routing, context.head.get("query"))
     if len(prefix) < len(routing.pattern.fields):
         raise RouterError(Code.ShardKeyNotFound, "Query for sharded findAndModify must contain the shard key")
     return routing.owner(prefix)

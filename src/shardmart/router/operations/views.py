@@ -8,17 +8,14 @@ Source: MongoDB 6.0, `asAggregationCommand` of find, count and distinct.
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
-from .cluster_aggregation import on_member, write_target
-from .context import Context, Handler, Reply
+from .context import Context, Handler, Reply, as_document
 from .cursors import shown_as
-from .transaction_aggregation import aggregate_in_transaction
+from .several_shards import aggregate_in_transaction, concerns, over_all_shards
 
 _KEPT = (
     "hint", "collation", "let", "comment", "maxTimeMS", "allowDiskUse", "readConcern", "lsid", "txnNumber",
@@ -37,25 +34,16 @@ def as_aggregation(context: Context) -> Context:
     pipeline, cursor = {"find": _find, "count": _count, "distinct": _distinct}[context.name](context)
     fields = {"aggregate": context.collection, "pipeline": pipeline, "cursor": cursor}
     fields |= {k: context.head[k] for k in _KEPT if k in context.head}
-    return with_fields(context, fields)
-
-
-def with_fields(context: Context, fields: dict[str, Any]) -> Context:
-    """A command of the same client, with other fields, as the same statement of its transaction."""
-    message = wire.Message(context.message.request_id, 0, rawbson.encode({**fields, "$db": context.db}))
-    return replace(context, message=message)
+    return context.with_fields(fields)
 
 
 def resolved(context: Context, view: dict[str, Any]) -> Context:
     """An aggregate of a view as one of the collection below it; `view` is what a member said of it."""
     database, _, collection = view["ns"].partition(".")
-    fields = {k: v for k, v in context.head.items() if k != "$db"}
-    fields |= {"aggregate": collection, "pipeline": [*view["pipeline"], *context.head["pipeline"]]}
+    fields = {**context.head, "aggregate": collection, "pipeline": [*view["pipeline"], *context.head["pipeline"]]}
     if view.get("collation"):
         fields["collation"] = view["collation"]
-    below = with_fields(context, fields)
-    below.db = database
-    return below
+    return context.with_fields(fields, database)
 
 
 Parts = tuple[list[Any], dict[str, Any]]  # pipeline, cursor options
@@ -100,32 +88,24 @@ def _distinct(context: Context) -> Parts:
     return [*pipeline, {"$group": {"_id": None, "distinct": {"$addToSet": f"${key}"}}}], {}
 
 
-def answer(context: Context, reply: dict[str, Any]) -> dict[str, Any]:
-    """The reply of the aggregation as one of count or distinct."""
-    found: dict[str, Any] = next(iter(reply["cursor"]["firstBatch"]), {})
-    if context.name == "count":
-        return {"n": found.get("count", 0), "ok": 1.0}
-    return {"values": found.get("distinct", []), "ok": 1.0}
-
-
 async def on_view(context: Context, view: dict[str, Any]) -> Reply:
     """Serve a read of a view over a sharded collection, which a member described as `view`."""
-    inner = as_aggregation(context)
     reply: Reply
     if context.in_transaction:
-        reply = shown_as(await aggregate_in_transaction(resolved(inner, view)), context.namespace)
+        inner = resolved(as_aggregation(context), view)
+        reply = shown_as(await aggregate_in_transaction(inner), context.namespace)
         if cursor := context.service.cursors.open.get(int(reply["cursor"]["id"])):
             cursor.shown = context.namespace
     else:
+        inner = as_aggregation(context)
         database = await context.service.catalog.database(context.db)
-        concern = {} if inner.head.get("explain") else await inner.read_concern()
-        if target := write_target(inner):
-            await context.service.catalog.create_database(target[0])
-            concern |= await inner.write_concern()
-        reply = await on_member(inner, database.primary, concern)
+        reply = await over_all_shards(inner, database.primary, await concerns(inner))
     if context.name in ("find", "aggregate"):
         return reply
-    return answer(context, rawbson.decode(reply) if isinstance(reply, bytes) else reply)
+    found: dict[str, Any] = next(iter(as_document(reply)["cursor"]["firstBatch"]), {})
+    if context.name == "count":
+        return {"n": found.get("count", 0), "ok": 1.0}
+    return {"values": found.get("distinct", []), "ok": 1.0}
 
 
 def serves_views(handler: Handler) -> Handler:

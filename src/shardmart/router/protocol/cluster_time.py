@@ -43,13 +43,9 @@ class ClusterClock:
 
     def observe_client(self, cluster_time: Any) -> None:
         """Learn from a client, which may have learned from another router; a time from the future is ignored."""
-        raw = getattr(cluster_time, "raw", None)
-        if raw:
-            element = rawbson.find(raw, _INNER).get(b"clusterTime")
-            if element and element[0] == 0x11:
-                seconds = int.from_bytes(raw[element[1] + 4 : element[2]], "little")
-                if seconds <= time.time() + MAXIMUM_CLIENT_LEAD_SECONDS:
-                    self._advance(raw, 0)
+        told = rawbson.get(cluster_time.raw, b"clusterTime") if hasattr(cluster_time, "raw") else None
+        if isinstance(told, Timestamp) and told.time <= time.time() + MAXIMUM_CLIENT_LEAD_SECONDS:
+            self._advance(cluster_time.raw, 0)
 
     def _advance(self, data: bytes, start: int) -> None:
         element = rawbson.find(data, _INNER, start).get(b"clusterTime")

@@ -163,6 +163,12 @@ def value_of(data: bytes, element: Element) -> Any:
     return bson.decode(struct.pack("<i", len(body) + 5) + body + b"\x00", PLAIN)["v"]
 
 
+def get(data: bytes, *path: bytes) -> Any:
+    """The Python value at a path of field names; None when a step is missing."""
+    element = find_path(data, path)
+    return value_of(data, element) if element else None
+
+
 def raw(document: RawBSONDocument) -> bytes:
     """The bytes of a document the driver left undecoded: of one of some kilobytes PyMongo (4.20) gives a view."""
     return bytes(document.raw)

@@ -15,11 +15,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Files:
-    """What the flags say. Every file is PEM; `cluster` is shown to members, `certificate` to clients."""
+    """What the flags say. Every file is PEM; the certificate is shown to clients and members alike."""
 
     certificate: Path
     authority: Path
-    cluster: Path
     clients_need_certificates: bool = True
     check_names: bool = True
 
@@ -33,7 +32,7 @@ class Files:
     def for_members(self) -> ssl.SSLContext:
         """The context of connections to members; raises OSError."""
         context = ssl.create_default_context(cafile=str(self.authority))
-        context.load_cert_chain(self.cluster)
+        context.load_cert_chain(self.certificate)
         context.check_hostname = self.check_names
         return context
 

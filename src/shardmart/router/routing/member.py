@@ -14,9 +14,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ..protocol import rawbson, scram, wire
+from ..protocol import scram, wire
 from ..protocol.cluster_time import ClusterClock
-from ..protocol.errors import MemberUnreachableError, RouterError, failure
+from ..protocol.errors import MemberUnreachableError, RouterError
 from ..protocol.tls import Tls
 
 CONNECT_SECONDS = 5.0
@@ -57,18 +57,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        if len(self.buffer) < 16:
-            return
         try:
-            length = wire.message_length(self.buffer)
-            if len(self.buffer) < length:
-                return
-            message = wire.parse(bytes(self.buffer[:length]))
+            message = wire.take(self.buffer)
         except wire.MalformedMessageError:
             self.close()
             return
-        del self.buffer[:length]
-        if self.waiting and not self.waiting.done():
+        if message and self.waiting and not self.waiting.done():
             self.waiting.set_result(message)
 
     async def call(self, data: bytes, seconds: float | None = None) -> wire.Message:
@@ -79,9 +73,7 @@ class Connection(asyncio.Protocol):
         self.busy_since = time.monotonic()
         self.transport.write(data)
         try:
-            if seconds is None:
-                return await self.waiting
-            return await asyncio.wait_for(self.waiting, seconds)
+            return await (self.waiting if seconds is None else asyncio.wait_for(self.waiting, seconds))
         except TimeoutError:
             raise MemberUnreachableError(f"no answer in {seconds:g} seconds") from None
         finally:
@@ -89,7 +81,7 @@ class Connection(asyncio.Protocol):
 
     async def command(self, document: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
         """Run a command and return the whole reply as a dict, errors included."""
-        return rawbson.decode((await self.call(wire.command(document), seconds)).body)
+        return (await self.call(wire.command(document), seconds)).document
 
     def close(self) -> None:
         """Close the connection; an outstanding call fails."""
@@ -116,9 +108,8 @@ class Member:
         tls = self._credentials.tls
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                _, connection = await loop.create_connection(
-                    Connection, host.strip("[]"), int(port), ssl=tls.members if tls else None
-                )
+                context = tls.members if tls else None
+                _, connection = await loop.create_connection(Connection, host.strip("[]"), int(port), ssl=context)
                 if authenticate and self._credentials.key:
                     try:
                         await scram.authenticate(connection.command, self._credentials.key)
@@ -157,32 +148,29 @@ class Member:
 
     async def call_as_server(self, data: bytes) -> wire.Message:
         """Send a message that only a server of the cluster may send, on a connection that says that it is one."""
-        connection = await self.connect()
-        try:
+        with contextlib.closing(await self.connect()) as connection:
             versions = {"minWireVersion": MAXIMUM_WIRE_VERSION, "maxWireVersion": MAXIMUM_WIRE_VERSION}
             await connection.command({"hello": 1, "internalClient": versions, "$db": "admin"}, CONNECT_SECONDS)
             reply = await connection.call(data, OPEN_SECONDS)
-        finally:
-            connection.close()
         self._credentials.clock.observe(reply)
         return reply
 
     async def command(self, document: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
         """Run a command and return the reply as a dict; raises RouterError when it says `ok: 0`."""
-        reply = rawbson.decode((await self.call(wire.command(document), seconds)).body)
-        if reply.get("ok") != 1:
-            raise failure(reply)
-        return reply
+        return wire.checked(await self.call(wire.command(document), seconds)).document
 
     def _checkout(self) -> Connection | None:
-        now = time.monotonic()
-        while self._idle and (self._idle[0].closed or now - self._idle[0].idle_since > IDLE_SECONDS):
-            self._idle.pop(0).close()
+        self._close_expired()
         while self._idle:
             connection = self._idle.pop()
             if not connection.closed:
                 return connection
         return None
+
+    def _close_expired(self) -> None:
+        oldest = time.monotonic() - IDLE_SECONDS
+        while self._idle and (self._idle[0].closed or self._idle[0].idle_since < oldest):
+            self._idle.pop(0).close()
 
     def drop_connections(self) -> None:
         """Close every connection; outstanding calls fail with MemberUnreachableError."""
@@ -195,18 +183,9 @@ class Member:
             await asyncio.sleep(PROBE_SECONDS)
             overdue = time.monotonic() - PROBE_SECONDS
             if any(connection.busy_since < overdue for connection in self._busy):
-                probe: Connection | None = None
                 try:
-                    probe = await self.connect(authenticate=False)
-                    await probe.command({"hello": 1, "$db": "admin"}, PROBE_SECONDS)
+                    with contextlib.closing(await self.connect(authenticate=False)) as probe:
+                        await probe.command({"hello": 1, "$db": "admin"}, PROBE_SECONDS)
                 except RouterError:
                     self.drop_connections()
-                finally:
-                    if probe:
-                        probe.close()
-            self._checkout_expired()
-
-    def _checkout_expired(self) -> None:
-        with contextlib.suppress(IndexError):
-            if connection := self._checkout():
-                self._idle.append(connection)
+            self._close_expired()

@@ -22,17 +22,15 @@ class ReadPreference:
     @classmethod
     def parse(cls, document: dict[str, Any]) -> ReadPreference:
         """What a client sent; RouterError 9, 14 or 160 as mongos gives them."""
-        mode = document.get("mode", "primary")
+        mode, tags = document.get("mode", "primary"), document.get("tags", [])
+        staleness = document.get("maxStalenessSeconds", 0)
         if mode not in MODES:
             raise RouterError(Code.FailedToParse, f"unknown read preference mode {mode!r}")
-        tags = document.get("tags", [])
         if not isinstance(tags, list) or not all(isinstance(tag_set, dict) for tag_set in tags):
             raise RouterError(Code.TypeMismatch, "$readPreference.tags must be an array of documents")
-        staleness = document.get("maxStalenessSeconds", 0)
         if isinstance(staleness, bool) or not isinstance(staleness, int | float):
             raise RouterError(Code.TypeMismatch, "$readPreference.maxStalenessSeconds must be a number")
-        if staleness < 0:
-            staleness = 0  # -1: no limit
+        staleness = max(staleness, 0)  # -1: no limit
         if staleness and mode == "primary":
             raise RouterError(Code.FailedToParse, "mode: primary is incompatible with maxStalenessSeconds")
         if 0 < staleness < LEAST_STALENESS_SECONDS:

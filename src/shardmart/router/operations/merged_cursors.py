@@ -1,0 +1,198 @@
+"""Reads of several shards, merged here from the members' ordinary cursors, which stay the client's own there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from bson import Int64
+from bson.raw_bson import RawBSONDocument
+
+from ..protocol import rawbson, wire
+from ..protocol.errors import RETRYABLE, Code, RouterError
+from ..routing.catalog import Routing
+from ..routing.replica_set import FIND_PRIMARY_SECONDS
+from ..routing.shard_key import comparable
+from .context import Context, Reply
+from .cursors import BATCH_BYTES, Cursor, Remote
+from .send import ask, cursor_id, everywhere
+
+if TYPE_CHECKING:
+    from .service import Service
+
+PARTIAL_SECONDS = 2.0  # to look for a member before a read that may be partial goes on without its shard
+_CURSOR, _SORT_KEY = frozenset({b"cursor"}), frozenset({b"$sortKey"})
+_BATCHES = frozenset({b"firstBatch", b"nextBatch"})
+
+
+class Descending:
+    """A value that sorts the other way round."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __lt__(self, other: Descending) -> bool:
+        return bool(other.value < self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Descending) and bool(self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+class Part:
+    """One shard's share of a merged cursor: what it has sent, each document behind its place in the order."""
+
+    def __init__(self, remote: Remote, reply: wire.Message, directions: list[int]) -> None:
+        self.remote = remote
+        self.buffer: deque[tuple[tuple[Any, ...], bytes]] = deque()
+        self._directions = directions
+        self.take(reply)
+
+    def take(self, reply: wire.Message) -> None:
+        """Take the batch of a reply."""
+        for _, batch, _ in rawbson.find(reply.body, _BATCHES, rawbson.find(reply.body, _CURSOR)[b"cursor"][1]).values():
+            for _, _, start, end in rawbson.walk(reply.body, batch):
+                document = reply.body[start:end]
+                self.buffer.append((self._key(document) if self._directions else (), document))
+
+    def _key(self, document: bytes) -> tuple[Any, ...]:
+        kind, start, end = rawbson.find(document, _SORT_KEY)[b"$sortKey"]
+        if kind not in (0x03, 0x04):  # a distance
+            return (comparable(document, kind, start, end),)
+        values = [comparable(document, kind, at, after) for _, kind, at, after in rawbson.walk(document, start)]
+        return tuple(v if d > 0 else Descending(v) for v, d in zip(values, self._directions, strict=True))
+
+
+class MergedCursor(Cursor):
+    """A read over several shards, merged by its order; without one, shard after shard.
+
+    `partial`: what shards have that do not answer may be missing.
+    """
+
+    def __init__(
+        self, context: Context, directions: list[int], *, skip: int = 0, limit: int = 0, partial: bool = False
+    ) -> None:
+        super().__init__(context, random.getrandbits(62) | 1, context.namespace)  # a handle, checked against its user
+        self._directions, self._partial = directions, partial
+        self._skip, self._left = skip, limit or None
+        self._parts: list[Part] = []
+        self._about: dict[str, Any] = {}  # fields of every reply
+
+    @contextlib.contextmanager
+    def killed_on_failure(self, service: Service) -> Iterator[None]:
+        """What shards have opened is closed when another refuses, and when the client is gone."""
+        try:
+            yield
+        except BaseException:
+            service.cursors.forget(self)
+            service.in_background(self.kill(service))
+            raise
+
+    async def open(self, context: Context, shards: list[str], command: dict[str, Any], routing: Routing) -> None:
+        """Ask every shard, each with its version; raises RouterError."""
+        limit = context.integer("maxTimeMS")
+        patience = min(PARTIAL_SECONDS, limit / 2000) if limit else PARTIAL_SECONDS
+        seconds = patience if self._partial else FIND_PRIMARY_SECONDS
+
+        async def open_part(shard: str) -> None:
+            try:
+                member, reply = await ask(context, shard, command | routing.versions(shard), seconds=seconds)
+            except RouterError as error:
+                self._miss(error)
+                return
+            remote = Remote(member, self.namespace, cursor_id(reply.body))
+            self._parts.append(Part(remote, reply, self._directions))
+            if time := rawbson.get(reply.body, b"cursor", b"atClusterTime"):
+                self._about["atClusterTime"] = time
+
+        await everywhere(map(open_part, shards))
+
+    def _miss(self, error: RouterError) -> None:
+        if not self._partial or error.code not in RETRYABLE:
+            raise error
+        self._about["partialResultsReturned"] = True
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing can come any more."""
+        return self._left == 0 or not any(part.buffer or part.remote.id for part in self._parts)
+
+    async def batch(self, context: Context, size: int) -> list[RawBSONDocument]:
+        """At most `size` documents; fewer at the end, or before a wait for more."""
+        result: list[RawBSONDocument] = []
+        total = 0
+        while len(result) < size and total < BATCH_BYTES and self._left != 0:
+            part = await self._next(context, wait=not result)
+            if part is None:
+                break
+            document = part.buffer.popleft()[1]
+            if self._skip:
+                self._skip -= 1
+                continue
+            if self._left:
+                self._left -= 1
+            total += len(document)
+            result.append(RawBSONDocument(rawbson.without(document, _SORT_KEY) if self._directions else document))
+        return result
+
+    async def _next(self, context: Context, *, wait: bool) -> Part | None:
+        """The part that has the next document; without an order what is here comes before what has to be fetched."""
+        for part in self._parts:
+            if not part.buffer and (self._directions or (wait and not any(p.buffer for p in self._parts))):
+                await self._fetch(context, part)
+        ready = [part for part in self._parts if part.buffer]
+        if self._directions:
+            return min(ready, key=lambda part: part.buffer[0][0], default=None)
+        return next(iter(ready), None)
+
+    async def _fetch(self, context: Context, part: Part) -> None:
+        while part.remote.id and not part.buffer:
+            fields = {**context.session(), **context.service.clock.gossip()}
+            if context.name == "getMore" and (size := context.integer("batchSize")):
+                fields["batchSize"] = Int64(size)
+            try:
+                part.take(await part.remote.more(fields))
+            except RouterError as error:
+                self._miss(error)
+                part.remote.id = 0
+
+    async def everything(self, context: Context) -> list[RawBSONDocument]:
+        """All that is left; raises RouterError 10334 where that is more than a document can hold."""
+        documents: list[RawBSONDocument] = []
+        total = 0
+        while not self.exhausted:
+            batch = await self.batch(context, 2**31)
+            documents += batch
+            total += sum(len(document.raw) for document in batch)
+            if total > BATCH_BYTES:
+                message = "this aggregation in a transaction has to gather more than 15 MB: narrow its $match"
+                raise RouterError(Code.BSONObjectTooLarge, message)
+        return documents
+
+    async def more(self, context: Context) -> Reply:
+        """The next batch of the merge."""
+        with self.killed_on_failure(context.service):  # when time is up, too: what was taken for this batch is lost
+            return await self.reply(context, "nextBatch", context.integer("batchSize") or 2**31)
+
+    async def reply(self, context: Context, name: str, size: int) -> Reply:
+        """A reply with the next `size` documents; the cursor stays open while there are more."""
+        cursor = {name: await self.batch(context, size), "ns": self.shown, **self._about}
+        keep = not self.exhausted and not context.head.get("singleBatch")
+        if not keep:
+            context.service.cursors.forget(self)
+            await self.kill(context.service)
+        elif name == "firstBatch":
+            context.service.cursors.add(self)
+        return {"cursor": {**cursor, "id": Int64(self.id if keep else 0)}, "ok": 1.0}
+
+    async def kill(self, service: Service) -> None:
+        """killCursors for every part that is still open."""
+        await asyncio.gather(*(part.remote.kill() for part in self._parts))

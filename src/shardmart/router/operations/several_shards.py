@@ -1,0 +1,205 @@
+"""Reads over several shards: finds are merged here, aggregations by a member, by mongos's own code.
+
+`clusterAggregate` asks all shards and merges, $lookup, $out and $merge included.  Which member does it matters only for
+speed.  It cannot take part in a client's transaction (mongod 6.0.5 refuses).  There the router does what it can do
+simply: one owner gets a whole pipeline; with several owners, stages that look at one document at a time run on the
+shards, groups that add up are grouped on both levels, and the rest runs over what was gathered, which has to fit one
+document.  A find is every owner's own, so that its session, its user and its time limit are the client's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson import Int64
+from bson.raw_bson import RawBSONDocument
+
+from ..protocol import rawbson, wire
+from ..protocol.errors import Code, RouterError
+from ..routing.catalog import Routing
+from ..routing.member import Member
+from .context import Context, Reply
+from .cursors import FIRST_BATCH, ClusterCursor, keep_cursor
+from .merged_cursors import MergedCursor
+from .send import Answer, ask, cursor_id, until_fresh
+from .targeting import owners_of, routing_of
+
+_PER_DOCUMENT = frozenset({
+    "$match", "$project", "$addFields", "$set", "$unset", "$unwind", "$replaceRoot", "$replaceWith", "$redact",
+})  # fmt: skip
+_ELSEWHERE = frozenset({"$lookup", "$graphLookup", "$unionWith", "$out", "$merge", "$changeStream", "$facet"})
+_ADDS_UP = {"$sum": "$sum", "$min": "$min", "$max": "$max", "$count": "$sum"}
+_BY_DISTANCE = frozenset({"$near", "$nearSphere", "$geoNear"})
+_DONE_HERE = ("skip", "limit", "batchSize", "singleBatch", "allowPartialResults")
+
+
+def write_target(context: Context) -> str | None:
+    """The database that the $out or $merge at the end of an aggregate writes to; None when the command only reads."""
+    pipeline = context.array("pipeline") if context.name == "aggregate" else []
+    stage = rawbson.decode(pipeline[-1]) if pipeline else {}
+    argument = stage.get("$out", stage.get("$merge"))
+    if argument is None:
+        return None
+    into = argument.get("into", argument) if isinstance(argument, dict) else argument
+    return str(into.get("db", context.db)) if isinstance(into, dict) else context.db
+
+
+def names_another(pipeline: list[Any]) -> bool:
+    """Whether a stage reads another collection.
+
+    If that is sharded, a member that was asked for its own part alone cannot read it ("getOwnershipFilter called by
+    operation that doesn't specify shard version", mongod 6.0.5).
+    """
+    return isinstance(pipeline, list) and any(
+        name in ("$lookup", "$graphLookup", "$unionWith")
+        or (name == "$facet" and isinstance(inner, dict) and any(map(names_another, inner.values())))
+        for stage in map(_decoded, pipeline)
+        for name, inner in stage.items()
+    )
+
+
+def _decoded(stage: Any) -> dict[str, Any]:
+    decoded = rawbson.decode(stage) if isinstance(stage, RawBSONDocument) else stage
+    return decoded if isinstance(decoded, dict) else {}
+
+
+async def concerns(context: Context) -> dict[str, Any]:
+    """The read concern of a find or aggregate; for one that writes the write concern too, and its database is made."""
+    concern = {} if context.head.get("explain") else context.read_concern()
+    if target := write_target(context):
+        await context.service.catalog.create_database(target)
+        concern |= context.write_concern()
+    return concern
+
+
+async def on_member(context: Context, command: dict[str, Any], shard: str) -> Reply:
+    """Have a member of `shard` run `command`, a `cluster...` one; its cursor is kept.  Raises RouterError."""
+    service = context.service
+    replica_set = await service.catalog.shard(shard)
+    session = service.cursors.take_session()
+    fields = {**command, **service.clock.gossip(), "lsid": {"id": session}, "$db": context.db}
+    fields |= {k: context.head[k] for k in ("$readPreference",) if k in context.head}
+    data = wire.command(fields)
+
+    async def merge(member: Member) -> Answer:  # one that stepped down with its connections open: another is asked
+        return member, wire.checked(await member.call(data))
+
+    kept = False
+    try:
+        if write_target(context):
+            member, reply = await replica_set.call_primary(data, retryable=False)
+        else:
+            member, reply = await replica_set.on_readable(context.read_preference(), merge)
+        if cursor_id(wire.checked(reply).body):
+            service.cursors.add(ClusterCursor(context, member, reply.body, session))
+            kept = True
+        return reply.body
+    finally:
+        if not kept:
+            service.cursors.release_session(session)
+
+
+async def over_all_shards(context: Context, shard: str, concern: dict[str, Any]) -> Reply:
+    """A find or aggregate over all shards, merged by a member of `shard`."""
+    name = f"cluster{context.name.capitalize()}"
+    return await on_member(context, {name: context.head[context.name], **context.options(), **concern}, shard)
+
+
+@until_fresh
+async def aggregate_in_transaction(context: Context) -> Reply:
+    """Serve aggregate; raises RouterError 263 for what the development router cannot do in a transaction."""
+    stages = [rawbson.decode(stage) for stage in context.array("pipeline")]
+    if context.head["aggregate"] == 1:
+        raise _not_served("aggregate: 1")
+    routing = await routing_of(context)
+    owners = owners_of(context, routing, next((first.get("$match") for first in context.array("pipeline")), None))
+    foreign = _ELSEWHERE & {name for stage in stages for name in stage}
+    if "$changeStream" in foreign or (foreign and (len(owners) > 1 or routing.sharded)):
+        raise _not_served(f"{', '.join(sorted(foreign))} on a sharded collection")
+    if len(owners) == 1:
+        fields = {"aggregate": context.collection, **context.options(), **routing.versions(owners[0])}
+        return keep_cursor(context, *await ask(context, owners[0], fields))
+    return await _over_several(context, routing, owners, stages)
+
+
+def _not_served(what: str) -> RouterError:
+    return RouterError(Code.OperationNotSupportedInTransaction, f"{what} is not served inside a transaction")
+
+
+def _adds_up(accumulator: Any) -> bool:
+    return isinstance(accumulator, dict) and len(accumulator) == 1 and next(iter(accumulator)) in _ADDS_UP
+
+
+def split(stages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(stages for the shards, stages for what they return)."""
+    cut = 0
+    while cut < len(stages) and next(iter(stages[cut]), "") in _PER_DOCUMENT:
+        cut += 1
+    shards, merge = stages[:cut], stages[cut:]
+    if not merge:
+        return shards, merge
+    name, argument = next(iter(merge[0].items()), ("", None))
+    if name == "$count":
+        total = {"$group": {"_id": None, argument: {"$sum": f"${argument}"}}}
+        return [*shards, merge[0]], [total, {"$project": {"_id": 0}}, *merge[1:]]
+    if name == "$group" and isinstance(argument, dict) and all(_adds_up(v) for k, v in argument.items() if k != "_id"):
+        again = {k: {_ADDS_UP[next(iter(v))]: f"${k}"} for k, v in argument.items() if k != "_id"}
+        return [*shards, merge[0]], [{"$group": {"_id": "$_id", **again}}, *merge[1:]]
+    if name == "$limit":
+        return [*shards, merge[0]], merge
+    if name == "$sort" and len(merge) > 1 and "$limit" in merge[1]:
+        return [*shards, *merge[:2]], merge
+    return shards, merge
+
+
+async def _over_several(context: Context, routing: Routing, owners: list[str], stages: list[dict[str, Any]]) -> Reply:
+    for_shards, for_merge = split(stages)
+    options = {k: v for k, v in context.options().items() if k not in ("pipeline", "cursor")}
+    fields = {"aggregate": context.collection, "pipeline": for_shards, "cursor": {}, **options}
+    merged = MergedCursor(context, [])
+    size = int(context.document("cursor").get("batchSize", FIRST_BATCH))
+    with merged.killed_on_failure(context.service):
+        await merged.open(context, owners, fields, routing)
+        if not for_merge:
+            return await merged.reply(context, "firstBatch", size)
+        documents = await merged.everything(context)
+    # `$documents` would turn strings that begin with a dollar into expressions: $literal keeps them as they are.
+    source: dict[str, Any] = {"$documents": {"$literal": documents} if documents else []}
+    command = {"aggregate": 1, "pipeline": [source, *for_merge], "cursor": {"batchSize": size}, **options}
+    command |= {"readConcern": {"level": "local"}, "$db": context.db}
+    member = await (await context.service.catalog.shard(owners[0])).primary()
+    return keep_cursor(context, member, wire.checked(await member.call(wire.command(command))), apart=True)
+
+
+def _directions(sort: dict[str, Any]) -> list[int]:
+    """1 or -1 for each field of a sort specification; empty for the natural order."""
+    if "$natural" in sort:
+        return []
+    # A text score is best first; an order may be any number, and Decimal128 has none of its own.
+    return [-1 if isinstance(order, dict) or str(order).startswith("-") else 1 for order in sort.values()]
+
+
+def _is_near(query: Any) -> bool:
+    """Whether a query orders what it finds by distance."""
+    if isinstance(query, list):
+        return any(map(_is_near, query))
+    return isinstance(query, dict) and any(k in _BY_DISTANCE or _is_near(v) for k, v in query.items())
+
+
+async def find_over_several(
+    context: Context, routing: Routing, owners: list[str], concern: dict[str, Any], *, partial: bool
+) -> Reply:
+    """A find over several shards; with `partial` those that do not answer are left out."""
+    skip, limit, size = context.integer("skip"), context.integer("limit"), context.integer("batchSize", FIRST_BATCH)
+    directions, by = _directions(context.document("sort")), "sortKey"
+    if not directions and _is_near(context.document("filter")):
+        directions, by = [1], "geoNearDistance"
+    options = {k: v for k, v in context.options().items() if k not in _DONE_HERE}
+    fields = {"find": context.collection, **options, **concern}
+    fields |= {"limit": Int64(limit and skip + limit), "batchSize": Int64(skip + size)}
+    if directions:
+        fields["projection"] = {**context.document("projection"), "$sortKey": {"$meta": by}}
+    merged = MergedCursor(context, directions, skip=skip, limit=limit, partial=partial)
+    with merged.killed_on_failure(context.service):
+        await merged.open(context, owners, fields, routing)
+        return await merged.reply(context, "firstBatch", size)
