@@ -84,11 +84,10 @@ def _log_to(path: Path | None) -> None:
 
 
 def _run(work: Any) -> None:
-    factory: Any = None
+    run: Any = asyncio.run
     with contextlib.suppress(ImportError):
-        factory = importlib.import_module("uvloop").new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(work)
+        run = importlib.import_module("uvloop").run
+    run(work)
 
 
 def _tls(options: argparse.Namespace) -> Tls | None:

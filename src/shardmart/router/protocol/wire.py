@@ -65,19 +65,13 @@ def checked(reply: Message) -> Message:
     return reply
 
 
-def message_length(buffer: bytes | bytearray) -> int:
-    """The length the header at the start of `buffer` announces; raises MalformedMessageError when it cannot be one."""
-    length: int = struct.unpack_from("<i", buffer)[0]
-    if not HEADER.size <= length <= MAXIMUM_MESSAGE_BYTES:
-        raise MalformedMessageError(f"message length {length}")
-    return length
-
-
 def take(buffer: bytearray) -> Message | None:
     """The first message of `buffer`, removed from it; None before it is whole.  Raises MalformedMessageError."""
     if len(buffer) < HEADER.size:
         return None
-    length = message_length(buffer)
+    length: int = struct.unpack_from("<i", buffer)[0]
+    if not HEADER.size <= length <= MAXIMUM_MESSAGE_BYTES:
+        raise MalformedMessageError(f"message length {length}")
     if len(buffer) < length:
         return None
     message = parse(bytes(memoryview(buffer)[:length]))

@@ -45,12 +45,11 @@ class Routing:
         self.database = database
         self.pattern: KeyPattern | None = None
         self.simple_collation = True
+        self._chunks: list[dict[str, Any]] = []
         self._minimums: list[Key] = []
-        self._owners: list[str] = []
         self._versions: dict[str, dict[str, Any]] = {}
         self._none: dict[str, Any] = UNSHARDED
         self._shards: list[str] = []
-        self.bounds: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.newest_move = Timestamp(0, 0)  # when a chunk last changed its owner
 
     def load(self, collection: dict[str, Any], chunks: list[dict[str, Any]]) -> None:
@@ -59,10 +58,8 @@ class Routing:
         self.simple_collation = "defaultCollation" not in collection
         identity = {"e": collection["lastmodEpoch"], "t": collection["timestamp"]}
         self._none = {**identity, "v": Timestamp(0, 0)}
+        self._chunks, self._minimums = chunks, [self.pattern.key_of_bound(chunk["min"]) for chunk in chunks]
         for chunk in chunks:
-            self._minimums.append(self.pattern.key_of_bound(chunk["min"]))
-            self._owners.append(chunk["shard"])
-            self.bounds.append((chunk["min"], chunk["max"]))
             for move in chunk.get("history", [])[:1]:
                 self.newest_move = max(self.newest_move, move["validAfter"])
             known = self._versions.setdefault(chunk["shard"], {**identity, "v": Timestamp(0, 0)})
@@ -76,9 +73,9 @@ class Routing:
 
     def owner(self, key: Key) -> str:
         """The shard that owns the whole shard key `key`."""
-        return self._owners[self._chunk(key)] if self.sharded else self.database.primary
+        return str(self.chunk_of(key)["shard"]) if self.sharded else self.database.primary
 
-    def _chunk(self, key: Key) -> int:
+    def _index(self, key: Key) -> int:
         return max(0, bisect_right(self._minimums, key) - 1)
 
     def owners_of_prefix(self, prefix: Key) -> list[str]:
@@ -88,12 +85,11 @@ class Routing:
         if not prefix:
             return self._shards
         low, high = range_of_prefix(prefix, len(self.pattern.fields))
-        return sorted(set(self._owners[self._chunk(low) : bisect_left(self._minimums, high)]))
+        return sorted({chunk["shard"] for chunk in self._chunks[self._index(low) : bisect_left(self._minimums, high)]})
 
-    def chunk_of(self, key: Key) -> tuple[dict[str, Any], dict[str, Any], str]:
-        """Bounds and owner of the chunk that holds `key`."""
-        index = self._chunk(key)
-        return (*self.bounds[index], self._owners[index])
+    def chunk_of(self, key: Key) -> dict[str, Any]:
+        """The chunk that holds `key`, as config.chunks has it: `min`, `max`, `shard`."""
+        return self._chunks[self._index(key)]
 
     def versions(self, shard: str) -> dict[str, Any]:
         """The version fields a command to `shard` carries, so that the shard can tell when the router is stale."""
