@@ -36,7 +36,6 @@ Code = IntEnum("Code", {
 })  # fmt: skip
 
 
-
 def code_name(code: int) -> str:
     """What a reply calls the code: those of assertions are numbers without a name."""
     named = code < 40_000 and code not in (Code.LegacyNotPrimary, Code.CursorInUse)

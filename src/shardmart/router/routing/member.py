@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -37,9 +38,10 @@ class Credentials:
 
 
 class Connection(asyncio.Protocol):
-    """A connection to a mongod; one call at a time."""
+    """A connection to the mongod at `address`; one call at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.buffer = bytearray()
         self.waiting: asyncio.Future[wire.Message] | None = None
         self.transport: asyncio.Transport | None = None
@@ -53,7 +55,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         if self.waiting and not self.waiting.done():
-            self.waiting.set_exception(MemberUnreachableError(f"connection closed: {exc or 'by the member'}"))
+            message = f"{self.address}: connection closed: {exc or 'by the member'}"
+            self.waiting.set_exception(MemberUnreachableError(message))
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -66,18 +69,22 @@ class Connection(asyncio.Protocol):
             self.waiting.set_result(message)
 
     async def call(self, data: bytes, seconds: float | None = None) -> wire.Message:
-        """Send a message and return the answer; raises MemberUnreachableError, and then the connection is of no use."""
+        """Send a message and return the answer; raises MemberUnreachableError.  Without an answer it is closed."""
         if self.closed or self.transport is None:
-            raise MemberUnreachableError("connection closed", sent=False)
-        self.waiting = asyncio.get_running_loop().create_future()
+            raise MemberUnreachableError(f"{self.address}: connection closed", sent=False)
+        waiting: asyncio.Future[wire.Message] = asyncio.get_running_loop().create_future()
+        self.waiting = waiting
         self.busy_since = time.monotonic()
         self.transport.write(data)
         try:
-            return await (self.waiting if seconds is None else asyncio.wait_for(self.waiting, seconds))
+            async with asyncio.timeout(seconds):
+                return await waiting
         except TimeoutError:
-            raise MemberUnreachableError(f"no answer in {seconds:g} seconds") from None
+            raise MemberUnreachableError(f"{self.address}: no answer in {seconds:g} seconds") from None
         finally:
             self.waiting = None
+            if waiting.cancelled():  # nobody waits for the answer, and it would be the next call's
+                self.close()
 
     async def command(self, document: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
         """Run a command and return the whole reply as a dict, errors included."""
@@ -108,8 +115,8 @@ class Member:
         tls = self._credentials.tls
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                context = tls.members if tls else None
-                _, connection = await loop.create_connection(Connection, host.strip("[]"), int(port), ssl=context)
+                made, context = functools.partial(Connection, self.address), tls.members if tls else None
+                _, connection = await loop.create_connection(made, host.strip("[]"), int(port), ssl=context)
                 if authenticate and self._credentials.key:
                     try:
                         await scram.authenticate(connection.command, self._credentials.key)
@@ -133,12 +140,6 @@ class Member:
                 self._watch = asyncio.create_task(self._watch_outstanding())
             try:
                 reply = await connection.call(data, seconds)
-            except MemberUnreachableError as error:
-                connection.close()
-                raise MemberUnreachableError(f"{self.address}: {error.message}", sent=error.sent) from None
-            except BaseException:
-                connection.close()
-                raise
             finally:
                 self._busy.discard(connection)
             connection.idle_since = time.monotonic()
