@@ -14,7 +14,7 @@ from typing import Any
 Code = IntEnum("Code", {
     "InternalError": 1, "BadValue": 2, "HostUnreachable": 6, "HostNotFound": 7, "FailedToParse": 9, "Unauthorized": 13,
     "TypeMismatch": 14, "InvalidLength": 16, "ProtocolError": 17, "AuthenticationFailed": 18, "IllegalOperation": 20,
-    "InvalidBSON": 22, "AlreadyInitialized": 23, "LockTimeout": 24, "NamespaceNotFound": 26, "CursorNotFound": 43,
+    "InvalidBSON": 22, "LockTimeout": 24, "NamespaceNotFound": 26, "CursorNotFound": 43,
     "MaxTimeMSExpired": 50, "CommandNotFound": 59, "ShardKeyNotFound": 61, "StaleShardVersion": 63, "ShardNotFound": 70,
     "InvalidOptions": 72, "InvalidNamespace": 73, "NetworkTimeout": 89, "ShutdownInProgress": 91, "WriteConflict": 112,
     "ConflictingOperationInProgress": 117, "NamespaceNotSharded": 118, "CommandFailed": 125,

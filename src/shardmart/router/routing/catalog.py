@@ -17,8 +17,7 @@ from bson import Int64, ObjectId, Timestamp
 
 from ..protocol.errors import Code, RouterError
 from .member import Credentials, Member
-from .preference import PRIMARY_PREFERRED
-from .replica_set import ReplicaSet, parse_connection_string
+from .replica_set import PRIMARY_PREFERRED, ReplicaSet, parse_connection_string
 from .shard_key import Key, KeyPattern, range_of_prefix
 
 T = TypeVar("T")
