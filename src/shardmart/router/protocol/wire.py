@@ -106,18 +106,13 @@ def _parse_msg(data: bytes, request_id: int, response_to: int) -> Message:
         (size,) = struct.unpack_from("<i", data, position)
         if size < 5 or position + size > end:
             raise MalformedMessageError(f"section of {size} bytes")
-        if kind == 0:
-            if body is not None:
-                raise MalformedMessageError("two bodies")
+        nul = data.index(0, position + 4, position + size)
+        if kind == 0 and body is None:
             body = data[position : position + size]
-        elif kind == 1:
-            nul = data.index(0, position + 4, position + size)
-            name = data[position + 4 : nul].decode()
-            if name in sequences:
-                raise MalformedMessageError(f"two sequences {name}")
+        elif kind == 1 and (name := data[position + 4 : nul].decode()) not in sequences:
             sequences[name] = rawbson.split_documents(data, nul + 1, position + size)
         else:
-            raise MalformedMessageError(f"section kind {kind}")
+            raise MalformedMessageError(f"section kind {kind}, or a second one of the same")
         position += size
     if body is None:
         raise MalformedMessageError("no body")

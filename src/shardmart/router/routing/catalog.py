@@ -135,30 +135,25 @@ class Catalog:
             task.add_done_callback(lambda done: self._loading.pop(key) if self._loading.get(key) is done else None)
         return await asyncio.shield(task)
 
-    async def load_shards(self) -> dict[str, ReplicaSet]:
-        """Read config.shards again; returns the shards by name."""
-
-        async def load() -> None:
-            documents = await self.read_config("shards", {})
-            self._take_shards(documents)
-            for gone in set(self.shards) - {document["_id"] for document in documents}:
-                self.shards.pop(gone).close()
-
-        await self._once("shards", load)
-        return self.shards
-
-    def _take_shards(self, documents: list[dict[str, Any]]) -> None:
+    async def _read_shards(self, **options: Any) -> list[dict[str, Any]]:
+        documents = await self.read_config("shards", {}, **options)
         for document in documents:
             name, seeds = parse_connection_string(document["host"])
             known = self.shards.get(document["_id"])
             if known is None or known.name != name:
                 self.shards[document["_id"]] = ReplicaSet(name, seeds, self._credentials)
+        for gone in set(self.shards) - {document["_id"] for document in documents}:
+            self.shards.pop(gone).close()
+        return documents
+
+    async def load_shards(self) -> dict[str, ReplicaSet]:
+        """Read config.shards again; returns the shards by name."""
+        await self._once("shards", self._read_shards)
+        return self.shards
 
     async def shards_at(self, time: Timestamp, gossip: dict[str, Any]) -> dict[str, Timestamp]:
         """When each shard was added, of those that were there at cluster time `time` or later."""
-        concern = {"level": "majority", "afterClusterTime": time}
-        documents = await self.read_config("shards", {}, readConcern=concern, **gossip)
-        self._take_shards(documents)
+        documents = await self._read_shards(readConcern={"level": "majority", "afterClusterTime": time}, **gossip)
         return {document["_id"]: document.get("topologyTime", Timestamp(0, 0)) for document in documents}
 
     async def shard(self, name: str) -> ReplicaSet:
