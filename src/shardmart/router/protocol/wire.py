@@ -65,17 +65,22 @@ def checked(reply: Message) -> Message:
     return reply
 
 
+def length(buffer: bytes | bytearray) -> int:
+    """The length that the header at the start of `buffer` announces; raises MalformedMessageError."""
+    found: int = struct.unpack_from("<i", buffer)[0]
+    if not HEADER.size <= found <= MAXIMUM_MESSAGE_BYTES:
+        raise MalformedMessageError(f"message length {found}")
+    return found
+
+
 def take(buffer: bytearray) -> Message | None:
     """The first message of `buffer`, removed from it; None before it is whole.  Raises MalformedMessageError."""
     if len(buffer) < HEADER.size:
         return None
-    length: int = struct.unpack_from("<i", buffer)[0]
-    if not HEADER.size <= length <= MAXIMUM_MESSAGE_BYTES:
-        raise MalformedMessageError(f"message length {length}")
-    if len(buffer) < length:
+    if len(buffer) < (size := length(buffer)):
         return None
-    message = parse(bytes(memoryview(buffer)[:length]))
-    del buffer[:length]
+    message = parse(bytes(memoryview(buffer)[:size]))
+    del buffer[:size]
     return message
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import time
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from ..protocol import scram, wire
 from ..protocol.cluster_time import ClusterClock
@@ -26,6 +25,7 @@ IDLE_SECONDS = 120.0
 OPEN_SECONDS = 30.0
 MAXIMUM_WIRE_VERSION = 17  # MongoDB 6.0
 MAXIMUM_CONNECTIONS = 200
+BUFFER_BYTES = 4 * 1024 * 1024  # of an answer, before the member is asked to wait
 
 
 @dataclass
@@ -37,53 +37,37 @@ class Credentials:
     clock: ClusterClock = field(default_factory=ClusterClock)
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """A connection to the mongod at `address`; one call at a time."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.buffer = bytearray()
-        self.waiting: asyncio.Future[wire.Message] | None = None
-        self.transport: asyncio.Transport | None = None
-        self.closed = False
-        self.idle_since = 0.0
-        self.busy_since = 0.0
+    def __init__(self, address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.address, self._reader, self._writer = address, reader, writer
+        self.idle_since = self.busy_since = 0.0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
-        if self.waiting and not self.waiting.done():
-            message = f"{self.address}: connection closed: {exc or 'by the member'}"
-            self.waiting.set_exception(MemberUnreachableError(message))
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        try:
-            message = wire.take(self.buffer)
-        except wire.MalformedMessageError:
-            self.close()
-            return
-        if message and self.waiting and not self.waiting.done():
-            self.waiting.set_result(message)
+    @property
+    def closed(self) -> bool:
+        """Whether one of both ends has closed it."""
+        return self._writer.is_closing() or self._reader.at_eof()
 
     async def call(self, data: bytes, seconds: float | None = None) -> wire.Message:
         """Send a message and return the answer; raises MemberUnreachableError.  Without an answer it is closed."""
-        if self.closed or self.transport is None:
+        if self.closed:
             raise MemberUnreachableError(f"{self.address}: connection closed", sent=False)
-        waiting: asyncio.Future[wire.Message] = asyncio.get_running_loop().create_future()
-        self.waiting = waiting
         self.busy_since = time.monotonic()
-        self.transport.write(data)
+        answered = False
         try:
             async with asyncio.timeout(seconds):
-                return await waiting
+                self._writer.write(data)
+                header = await self._reader.readexactly(wire.HEADER.size)
+                message = wire.parse(header + await self._reader.readexactly(wire.length(header) - len(header)))
+            answered = True
+            return message
         except TimeoutError:
             raise MemberUnreachableError(f"{self.address}: no answer in {seconds:g} seconds") from None
+        except (OSError, EOFError, wire.MalformedMessageError) as error:
+            raise MemberUnreachableError(f"{self.address}: connection closed: {error}") from None
         finally:
-            self.waiting = None
-            if waiting.cancelled():  # nobody waits for the answer, and it would be the next call's
+            if not answered:  # the answer of this call would be that of the next one
                 self.close()
 
     async def command(self, document: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
@@ -92,9 +76,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection; an outstanding call fails."""
-        self.closed = True
-        if self.transport:
-            self.transport.abort()
+        self._writer.transport.abort()
 
 
 class Member:
@@ -111,12 +93,12 @@ class Member:
     async def connect(self, *, authenticate: bool = True) -> Connection:
         """A new connection of the caller's own, authenticated as `__system` unless told otherwise."""
         host, _, port = self.address.rpartition(":")
-        loop = asyncio.get_running_loop()
         tls = self._credentials.tls
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                made, context = functools.partial(Connection, self.address), tls.members if tls else None
-                _, connection = await loop.create_connection(made, host.strip("[]"), int(port), ssl=context)
+                context = tls.members if tls else None
+                ends = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context, limit=BUFFER_BYTES)
+                connection = Connection(self.address, *ends)
                 if authenticate and self._credentials.key:
                     try:
                         await scram.authenticate(connection.command, self._credentials.key)
