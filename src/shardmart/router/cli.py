@@ -16,12 +16,15 @@ import signal
 import ssl
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import MEMBER_VERSION, NOTICE
-
-if TYPE_CHECKING:
-    from .protocol.tls import Tls
+from .client import Client
+from .operations.service import Service
+from .protocol import scram
+from .protocol.tls import Tls
+from .routing.member import Credentials
+from .routing.replica_set import ReplicaSet, parse_connection_string
 
 log = logging.getLogger("router")
 
@@ -60,16 +63,18 @@ def main(arguments: list[str]) -> int:
     """Run the router until a signal ends it; returns the exit code."""
     try:
         options = parser().parse_args(arguments)
+        _log_to(options.logpath)
+        service = _service(options, {"argv": ["router", *arguments]})
     except SystemExit as stop:
         return int(stop.code or 0)
-    try:
-        _log_to(options.logpath)
-        runner = _prepare(options, arguments)
     except (OSError, ValueError) as error:
         print(f"router: {error}", file=sys.stderr)
         return 2
     try:
-        _run(runner())
+        run: Any = asyncio.run
+        with contextlib.suppress(ImportError):
+            run = importlib.import_module("uvloop").run
+        run(_serve(service, options))
     except OSError as error:
         where = f"{options.bind_ip} port {options.port}"
         print(f"router: cannot listen on {where}: {error.strerror or error}", file=sys.stderr)
@@ -83,13 +88,6 @@ def _log_to(path: Path | None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
-def _run(work: Any) -> None:
-    run: Any = asyncio.run
-    with contextlib.suppress(ImportError):
-        run = importlib.import_module("uvloop").run
-    run(work)
-
-
 def _tls(options: argparse.Namespace) -> Tls | None:
     """TLS as the flags say; raises ValueError or OSError."""
     if options.tlsMode == "disabled":
@@ -98,8 +96,6 @@ def _tls(options: argparse.Namespace) -> Tls | None:
         raise ValueError(f"--tlsMode {options.tlsMode} needs mongos: this router speaks TLS to everybody or to nobody")
     if not options.tlsCertificateKeyFile or not options.tlsCAFile:
         raise ValueError("--tlsMode requireTLS needs --tlsCertificateKeyFile and --tlsCAFile")
-    from .protocol.tls import Tls
-
     named = (options.tlsCertificateKeyFile, options.tlsCAFile)
     for file in named:
         file.read_bytes()  # the error of a missing file names it, OpenSSL's does not
@@ -113,16 +109,10 @@ def _tls(options: argparse.Namespace) -> Tls | None:
         raise ValueError(f"no usable certificate and key in {', '.join(map(str, named))}: {why}") from None
 
 
-def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
-    from .protocol import scram
-    from .routing.member import Credentials
-    from .routing.replica_set import ReplicaSet, parse_connection_string
-
+def _service(options: argparse.Namespace, settings: dict[str, Any]) -> Service:
+    """What the flags say, ready to be served; raises ValueError or OSError."""
     if not 0 < options.port < 65536:
         raise ValueError(f"--port takes 1 to 65535, found {options.port}")
-    name, seeds = parse_connection_string(options.configdb)
-    key = scram.read_keyfile(options.keyFile) if options.keyFile else None
-    tls = _tls(options)
     parameters = dict(item.partition("=")[::2] for item in options.setParameter)
     parameters.pop("suppressNoTLSPeerCertificateWarning", None)  # mongos has it; there is no such warning here
     known = ("cursorGraceSeconds", "enableLocalhostAuthBypass")
@@ -130,29 +120,26 @@ def _prepare(options: argparse.Namespace, arguments: list[str]) -> Any:
         raise ValueError(f"--setParameter knows {' and '.join(known)}, found {', '.join(sorted(unknown))}")
     if parameters.get("enableLocalhostAuthBypass", "false") != "false":
         raise ValueError("--setParameter enableLocalhostAuthBypass takes false: make the first user on a config server")
-    settings = {k: getattr(options, k) for k in ("port", "bind_ip", "configdb")} | {"argv": ["router", *arguments]}
+    settings |= {k: getattr(options, k) for k in ("port", "bind_ip", "configdb")} | parameters
+    name, seeds = parse_connection_string(options.configdb)
+    key = scram.read_keyfile(options.keyFile) if options.keyFile else None
+    credentials = Credentials(key, _tls(options))
+    return Service(ReplicaSet(name, seeds, credentials), credentials, settings)
 
-    async def serve() -> None:
-        from . import commands
-        from .client import Client
-        from .operations.service import Service
 
-        assert commands
-        credentials = Credentials(key, tls)
-        service = Service(ReplicaSet(name, seeds, credentials), credentials, {**settings, **parameters})
-        loop = asyncio.get_running_loop()
-        addresses = [address.strip() for address in options.bind_ip.split(",")]
-        secured = tls.listener if tls else None
-        server = await loop.create_server(lambda: Client(service), addresses, options.port, ssl=secured, backlog=1024)
-        stopped = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stopped.set)
-        loop.add_signal_handler(signal.SIGUSR1, _log_to, options.logpath)  # as mongos with logRotate "reopen"
-        log.info("%s", NOTICE)
-        log.info("listening on %s port %d, config servers %s", options.bind_ip, options.port, options.configdb)
-        await stopped.wait()
-        log.info("stopping: a signal asked for it")
-        server.close()
-        service.close()
-
-    return serve
+async def _serve(service: Service, options: argparse.Namespace) -> None:
+    """Listen until a signal comes; raises OSError."""
+    loop = asyncio.get_running_loop()
+    addresses = [address.strip() for address in options.bind_ip.split(",")]
+    secured = service.tls.listener if service.tls else None
+    server = await loop.create_server(lambda: Client(service), addresses, options.port, ssl=secured, backlog=1024)
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGUSR1, _log_to, options.logpath)  # as mongos with logRotate "reopen"
+    log.info("%s", NOTICE)
+    log.info("listening on %s port %d, config servers %s", options.bind_ip, options.port, options.configdb)
+    await stopped.wait()
+    log.info("stopping: a signal asked for it")
+    server.close()
+    service.close()
