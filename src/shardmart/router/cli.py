@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import MEMBER_VERSION, NOTICE
+from . import MEMBER_VERSION, NOTICE, commands  # noqa: F401  # their table is filled by its import
 from .client import Client
 from .operations.service import Service
 from .protocol import scram
