@@ -194,11 +194,9 @@ def split_documents(data: bytes, start: int, end: int) -> list[bytes]:
     """The BSON documents that fill `data[start:end]` one after the other (a document sequence of OP_MSG)."""
     documents = []
     while start < end:
-        if end - start < 5:
-            raise MalformedDocumentError("document sequence ends inside a document")
-        length = _INT32(data, start)[0]
-        if length < 5 or start + length > end or length > MAXIMUM_DOCUMENT_BYTES or data[start + length - 1] != 0:
+        after = _end(data, start) + 1
+        if after > end or after - start > MAXIMUM_DOCUMENT_BYTES:
             raise MalformedDocumentError("document sequence holds a document of the wrong length")
-        documents.append(data[start : start + length])
-        start += length
+        documents.append(data[start:after])
+        start = after
     return documents
