@@ -150,7 +150,7 @@ def looked_up(
 
     async def run() -> Routing:
         asked = context(head)
-        asked.service = SimpleNamespace(catalog=SimpleNamespace(load_shards=load_shards))
+        asked.service = SimpleNamespace(catalog=SimpleNamespace(load_shards=load_shards, shards={}))
         asked.db, asked.namespace = "nowhere", "nowhere.c"
         return await routing_of(asked)
 

@@ -220,11 +220,9 @@ def _stage_needs(database: str, collection: str | None, name: str, argument: Any
     if name in _OF_OTHERS:
         source = argument if isinstance(argument, str) else _option(argument, _OF_OTHERS[name])
         inner = _option(argument, "pipeline")
-        other = _namespace(database, source)
-        needs = pipeline_needs(other[0], other[1] if source else None, inner if isinstance(inner, list) else [])
         if source is None:  # $documents, or a mistake that the member finds
-            needs = [need for need in needs if need.collection is not None or need.database is None]
-        return needs
+            return _stages_needs(database, None, inner, bypass)
+        return pipeline_needs(*_namespace(database, source), inner if isinstance(inner, list) else [])
     if name == "$facet" and isinstance(argument, dict):
         return [need for inner in argument.values() for need in _stages_needs(database, collection, inner, bypass)]
     if name in ("$out", "$merge"):

@@ -33,7 +33,7 @@ RESUMABLE = RETRYABLE | STALE | {Code.RetryChangeStream}
 
 def is_change_stream(context: Context) -> bool:
     """Whether an aggregate opens a change stream."""
-    return any("$changeStream" in stage for stage in context.array("pipeline")[:1])
+    return any("$changeStream" in stage for stage in context.stages[:1])
 
 
 class StreamCursor(Cursor):
@@ -153,12 +153,8 @@ class StreamCursor(Cursor):
             batch.append(RawBSONDocument(event))
             self.position = self.last = token
         self.feed.forget_read()
-        self.over = self.feed.over and self._drained
+        self.over = self.feed.over and self.feed.has_no_more(self.position)
         return batch
-
-    @property
-    def _drained(self) -> bool:
-        return self.feed.has_no_more(self.position)
 
     async def more(self, context: Context) -> Reply:
         """The next batch."""
@@ -168,7 +164,7 @@ class StreamCursor(Cursor):
 
     def reply(self, context: Context, name: str, batch: list[RawBSONDocument]) -> Reply:
         """The reply of an aggregate or getMore, with the token a client resumes from when nothing else has come."""
-        self.told = max(self.told, self.last, self.feed.mark if self._drained else "")
+        self.told = max(self.told, self.last, self.feed.mark if self.feed.has_no_more(self.position) else "")
         self.position = max(self.position, self.told)
         if self.over:
             self.told = self.last or self.told
@@ -186,8 +182,7 @@ class StreamCursor(Cursor):
 
 async def open_stream(context: Context) -> Reply:
     """Serve an aggregate that begins with $changeStream; raises RouterError."""
-    stages = [rawbson.decode(stage) for stage in context.array("pipeline")]
-    options = stages[0]["$changeStream"]
+    options = context.stages[0]["$changeStream"]
     collection = context.head["aggregate"]
     if not isinstance(options, dict):
         raise RouterError(Code.StreamNeedsDocument, "$changeStream stage expects a document as argument")
@@ -207,7 +202,7 @@ async def open_stream(context: Context) -> Reply:
         now = context.service.clock.latest or Timestamp(int(time.time()), 0)
         options["startAtOperationTime"] = after(now)
     kept = {k: v for k, v in context.options().items() if k not in ("pipeline", "cursor", "maxTimeMS", "explain")}
-    fields = {"aggregate": collection, "pipeline": stages, "cursor": {"batchSize": 0}, **kept}
+    fields = {"aggregate": collection, "pipeline": context.stages, "cursor": {"batchSize": 0}, **kept}
     namespace = f"{context.db}.$cmd.aggregate" if collection == 1 else context.namespace
     stream = StreamCursor(context, namespace, fields)
     await stream.open(context)

@@ -7,6 +7,7 @@ and calls them with a `Context`.  A handler returns the reply as a dict, or as t
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -160,6 +161,11 @@ class Context:
             raise RouterError(Code.TypeMismatch, f"BSON field '{self.name}.{name}' must be an array of {kind}")
         return values
 
+    @functools.cached_property
+    def stages(self) -> list[dict[str, Any]]:
+        """The pipeline, decoded."""
+        return [rawbson.decode(stage) for stage in self.array("pipeline")]
+
     def document(self, name: str) -> dict[str, Any]:
         """A field that is a document, decoded; empty when there is none."""
         value = self.head.get(name)
@@ -222,9 +228,10 @@ class Context:
     def read_concern(self) -> dict[str, Any]:
         """{"readConcern": ...}: the client's, else that of a 6.0 cluster (shards have none of their own)."""
         concern = ({} if self.in_transaction else {"level": "local"}) | self.document("readConcern")
-        if concern.get("level") == "snapshot" and "atClusterTime" not in concern and self.service.clock.latest:
-            concern["atClusterTime"] = self.service.clock.latest
-            concern.pop("afterClusterTime", None)
+        latest = self.service.clock.latest
+        if concern.get("level") == "snapshot" and "atClusterTime" not in concern and latest:
+            # One time for all shards, or the parts of the snapshot would not fit together.
+            concern["atClusterTime"] = max(latest, concern.pop("afterClusterTime", latest))
         return {"readConcern": concern} if concern else {}
 
     def write_concern(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
@@ -28,6 +28,7 @@ from .cursors import Remote
 from .send import cursor_id, everywhere
 
 if TYPE_CHECKING:
+    from .change_streams import StreamCursor
     from .service import Service
 
 BEGINNING = Timestamp(0, 0)
@@ -171,12 +172,6 @@ def _check_token(event: bytes, token: str) -> None:
         raise RouterError(Code.ChangeStreamFatalError, message)
 
 
-class Reader(Protocol):
-    """Who reads from a feed, and up to which token it has read."""
-
-    position: str
-
-
 class Feed:
     """The merge of all shards' streams, from a token on; it moves while somebody waits for it."""
 
@@ -184,7 +179,7 @@ class Feed:
         self._start = start  # the token it resumes from: what is told once more ends nothing
         self.service: Service = context.service
         self.namespace = namespace
-        self.readers: set[Reader] = set()
+        self.readers: set[StreamCursor] = set()
         self.events: deque[tuple[str, bytes]] = deque()
         self.begun = ""  # all events after this token are in `events`, or have not been released
         self.mark = ""  # no event up to this token will be released any more

@@ -6,6 +6,7 @@ findAndModify "on sharded collections".
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -59,7 +60,13 @@ async def a_shard(context: Context) -> str:
     shards = await context.service.catalog.load_shards()
     if not shards:
         raise RouterError(Code.ShardNotFound, "No shards found")
-    return min(shards)
+    return first_heard(context, shards)
+
+
+def first_heard(context: Context, shards: Iterable[str]) -> str:
+    """The first of `shards` with members that answered lately, if there is one: it need not be waited for."""
+    known = context.service.catalog.shards
+    return min(shards, key=lambda name: (name in known and not known[name].states, name))
 
 
 async def routing_of(context: Context) -> Routing:
