@@ -58,6 +58,7 @@ class Cursor:
     """An open cursor. `session_id` is the client's logical session, if it has one."""
 
     def __init__(self, context: Context, identity: int, namespace: str) -> None:
+        self.service = context.service
         self.id = identity
         self.namespace = namespace
         self.shown = namespace  # to the client: the name of the view it asked for
@@ -71,9 +72,14 @@ class Cursor:
         """The reply to getMore."""
         raise NotImplementedError
 
-    async def kill(self, service: Service) -> None:
+    async def kill(self) -> None:
         """Close it on the members."""
         raise NotImplementedError
+
+    async def close(self) -> None:
+        """Forget it, and close it on the members."""
+        self.service.cursors.forget(self)
+        await self.kill()
 
 
 class MemberCursor(Cursor):
@@ -91,17 +97,17 @@ class MemberCursor(Cursor):
     async def more(self, context: Context) -> Reply:
         """Forward getMore."""
         session = context.session() if self.session is None else self.session
-        fields = {**context.options(), **session, **context.service.clock.gossip()}
+        fields = {**context.options(), **session, **self.service.clock.gossip()}
         reply = await self.remote.more(fields, name=self.get_more, waits="maxTimeMS" in fields)
         if not self.remote.id:
-            self.ended(context.service)
+            self.ended()
         return reply.body if self.shown == self.namespace else shown_as(reply.body, self.shown)
 
-    def ended(self, service: Service) -> None:
+    def ended(self) -> None:
         """The member has closed it."""
-        service.cursors.forget(self)
+        self.service.cursors.forget(self)
 
-    async def kill(self, service: Service) -> None:
+    async def kill(self) -> None:
         """killCursors on the member."""
         await self.remote.kill()
 
@@ -111,17 +117,17 @@ class ClusterCursor(MemberCursor):
 
     get_more = "clusterGetMore"
 
-    def ended(self, service: Service) -> None:
+    def ended(self) -> None:
         """The session is free for another, unless what kills the cursor, and with it the session, is under way."""
-        if service.cursors.open.get(self.id) is self and self.session:
-            service.cursors.sessions.append(self.session)
-        super().ended(service)
+        if self.service.cursors.open.get(self.id) is self and self.session:
+            self.service.cursors.sessions.append(self.session)
+        super().ended()
 
-    async def kill(self, service: Service) -> None:
+    async def kill(self) -> None:
         """killSessions on every shard; the next clusterGetMore then finds its parts gone, and closes the rest."""
         assert self.session is not None
         command = {"killSessions": [self.session["lsid"]], "$db": "admin"}
-        shards = service.catalog.shards.values()
+        shards = self.service.catalog.shards.values()
         members = {member for shard in shards for member in shard.members.values()} | {self.remote.member}
         await asyncio.gather(*(member.command(command, 5.0) for member in members), return_exceptions=True)
         with contextlib.suppress(RouterError, TimeoutError):
@@ -172,8 +178,7 @@ class Cursors:
             return await cursor.more(context)
         except (RouterError, asyncio.CancelledError) as error:
             if not isinstance(error, RouterError) or error.code != Code.MaxTimeMSExpired:
-                self.forget(cursor)
-                context.service.in_background(cursor.kill(context.service))
+                context.service.in_background(cursor.close())
             raise
         finally:
             cursor.busy = False
@@ -188,14 +193,12 @@ class Cursors:
         await asyncio.sleep(float(service.options.get("cursorGraceSeconds", GRACE_SECONDS)))
         for cursor in cursors:
             if cursor.client is client and self.open.get(cursor.id) is cursor:
-                self.forget(cursor)
-                await cursor.kill(service)
+                await cursor.close()
 
     async def end_session(self, session_id: bytes, user: tuple[str, str] | None, service: Service) -> None:
         """Kill the cursors of a user's logical session that ended."""
         for cursor in [c for c in self.open.values() if c.session_id == session_id and c.user == user]:
-            self.forget(cursor)
-            await cursor.kill(service)
+            await cursor.close()
 
 
 def shown_as(reply: Reply, namespace: str) -> dict[str, Any]:

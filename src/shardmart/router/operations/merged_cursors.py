@@ -7,7 +7,7 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
@@ -20,9 +20,6 @@ from ..routing.shard_key import comparable
 from .context import Context, Reply
 from .cursors import BATCH_BYTES, Cursor, Remote
 from .send import ask, cursor_id, everywhere
-
-if TYPE_CHECKING:
-    from .service import Service
 
 PARTIAL_SECONDS = 2.0  # to look for a member before a read that may be partial goes on without its shard
 _CURSOR, _SORT_KEY = frozenset({b"cursor"}), frozenset({b"$sortKey"})
@@ -69,13 +66,12 @@ class MergedCursor(Cursor):
         self._about: dict[str, Any] = {}  # fields of every reply
 
     @contextlib.contextmanager
-    def killed_on_failure(self, service: Service) -> Iterator[None]:
+    def closed_on_failure(self) -> Iterator[None]:
         """What shards have opened is closed when another refuses, and when the client is gone."""
         try:
             yield
         except BaseException:
-            service.cursors.forget(self)
-            service.in_background(self.kill(service))
+            self.service.in_background(self.close())
             raise
 
     async def open(self, context: Context, shards: list[str], command: dict[str, Any], routing: Routing) -> None:
@@ -161,7 +157,7 @@ class MergedCursor(Cursor):
 
     async def more(self, context: Context) -> Reply:
         """The next batch of the merge."""
-        with self.killed_on_failure(context.service):  # when time is up, too: what was taken for this batch is lost
+        with self.closed_on_failure():  # when time is up, too: what was taken for this batch is lost
             return await self.reply(context, "nextBatch", context.integer("batchSize") or 2**31)
 
     async def reply(self, context: Context, name: str, size: int) -> Reply:
@@ -169,12 +165,11 @@ class MergedCursor(Cursor):
         cursor = {name: await self.batch(context, size), "ns": self.shown, **self._about}
         keep = not self.exhausted and not context.head.get("singleBatch")
         if not keep:
-            context.service.cursors.forget(self)
-            await self.kill(context.service)
+            await self.close()
         elif name == "firstBatch":
-            context.service.cursors.add(self)
+            self.service.cursors.add(self)
         return {"cursor": {**cursor, "id": Int64(self.id if keep else 0)}, "ok": 1.0}
 
-    async def kill(self, service: Service) -> None:
+    async def kill(self) -> None:
         """killCursors for every part that is still open."""
         await asyncio.gather(*(part.remote.kill() for part in self._parts))

@@ -21,7 +21,7 @@ from .several_shards import find_over_several
 from .targeting import owners_of, routing_of
 from .views import on_view, read
 
-_RESULTS = frozenset({b"values", b"atClusterTime"})
+_VALUES = frozenset({b"values"})
 
 
 @command("find", access=on_collection("find"), transaction=True, cancel=True)
@@ -66,15 +66,14 @@ async def distinct(context: Context) -> Reply:
     if len(owners) > 1 and "collation" in context.head:  # which values are equal, a member has to say
         return await on_view(context, {"ns": context.namespace, "pipeline": []})
     fields = {"distinct": context.collection, **context.options(), **concern}
+    answers = await ask_all(context, owners, fields, routing)
+    if len(owners) == 1:
+        return answers[owners[0]][1].body
     values: dict[Any, Any] = {}
-    time: dict[str, Any] = {}
-    for _, reply in (await ask_all(context, owners, fields, routing)).values():
-        found = rawbson.find(reply.body, _RESULTS)
-        if b"atClusterTime" in found:
-            time["atClusterTime"] = rawbson.value_of(reply.body, found[b"atClusterTime"])
-        for _, kind, start, end in rawbson.walk(reply.body, found[b"values"][1]):
+    for _, reply in answers.values():
+        for _, kind, start, end in rawbson.walk(reply.body, rawbson.find(reply.body, _VALUES)[b"values"][1]):
             values.setdefault(comparable(reply.body, kind, start, end), (reply.body, (kind, start, end)))
-    return {"values": [rawbson.value_of(*values[key]) for key in sorted(values)], **time, "ok": 1.0}
+    return {"values": [rawbson.value_of(*values[key]) for key in sorted(values)], "ok": 1.0}
 
 
 # A cursor belongs to the user who opened it, and that user was allowed to.
@@ -98,7 +97,6 @@ async def kill_cursors(context: Context) -> Reply:
         except RouterError:
             missing.append(Int64(identity))
             continue
-        context.service.cursors.forget(cursor)
-        await cursor.kill(context.service)
+        await cursor.close()
         killed.append(Int64(identity))
     return {"cursorsKilled": killed, "cursorsNotFound": missing, "cursorsAlive": [], "cursorsUnknown": [], "ok": 1.0}

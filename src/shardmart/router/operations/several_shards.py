@@ -121,7 +121,7 @@ async def aggregate_in_transaction(context: Context, routing: Routing, owners: l
     fields = {"aggregate": context.collection, "pipeline": for_shards, "cursor": {}, **options}
     merged = MergedCursor(context, [])
     size = int(context.document("cursor").get("batchSize", FIRST_BATCH))
-    with merged.killed_on_failure(context.service):
+    with merged.closed_on_failure():
         await merged.open(context, owners, fields, routing)
         if not for_merge:
             return await merged.reply(context, "firstBatch", size)
@@ -130,8 +130,8 @@ async def aggregate_in_transaction(context: Context, routing: Routing, owners: l
     source: dict[str, Any] = {"$documents": {"$literal": documents} if documents else []}
     command = {"aggregate": 1, "pipeline": [source, *for_merge], "cursor": {"batchSize": size}, **options}
     command |= {"readConcern": {"level": "local"}, "$db": context.db}
-    member = await (await context.service.catalog.shard(owners[0])).primary()
-    return keep_cursor(context, member, wire.checked(await member.call(wire.command(command))), session={})
+    replica_set = await context.service.catalog.shard(owners[0])
+    return keep_cursor(context, *await deliver(replica_set, wire.command(command), PRIMARY, retryable=True), session={})
 
 
 def _directions(sort: dict[str, Any]) -> list[int]:
@@ -163,6 +163,6 @@ async def find_over_several(
     if directions:
         fields["projection"] = {**context.document("projection"), "$sortKey": {"$meta": by}}
     merged = MergedCursor(context, directions, skip=skip, limit=limit, partial=partial)
-    with merged.killed_on_failure(context.service):
+    with merged.closed_on_failure():
         await merged.open(context, owners, fields, routing)
         return await merged.reply(context, "firstBatch", size)

@@ -110,29 +110,22 @@ def owners_of_statement(context: Context, name: str, statement: bytes, routing: 
     if len(prefix) == len(routing.pattern.fields):
         return [routing.owner(prefix)]
     owners = routing.owners_of_prefix(prefix)
-    if name == "update":
-        return _owners_of_update(routing.pattern, routing, fields, query, owners, simple)
-    if fields.get("limit") == 1 and not _has_identity(query, simple):
-        raise _names_too_little(Code.ShardKeyNotFound, "single delete", fields, routing.pattern)
-    return owners
-
-
-def _owners_of_update(
-    pattern: KeyPattern, routing: Routing, fields: dict[str, Any], query: bytes, owners: list[str], simple: bool
-) -> list[str]:
+    names_one = simple and _exact_identity(query) is not None
+    if name == "delete":
+        if fields.get("limit") == 1 and not names_one:
+            raise _names_too_little(Code.ShardKeyNotFound, "single delete", fields, routing.pattern)
+        return owners
     if fields.get("upsert"):
         # By the query alone: by its new document, an upsert could insert where another shard has a match.
         message = "Failed to target upsert by query :: could not extract exact shard key"
         raise RouterError(Code.ShardKeyNotFound, message)
     if len(owners) == 1 or fields.get("multi"):
         return owners
-    update = fields.get("u")
-    if isinstance(update, RawBSONDocument) and not next(iter(update), "").startswith("$"):
-        key = _key_of_replacement(pattern, rawbson.raw(update), query)
-        if key is not None:
-            return [routing.owner(key)]
-    if not _has_identity(query, simple):
-        raise _names_too_little(Code.InvalidOptions, "{multi:false} update", fields, pattern)
+    key = _key_of_replacement(routing.pattern, fields.get("u"), query)
+    if key is not None:
+        return [routing.owner(key)]
+    if not names_one:
+        raise _names_too_little(Code.InvalidOptions, "{multi:false} update", fields, routing.pattern)
     return owners
 
 
@@ -142,8 +135,11 @@ def _names_too_little(code: Code, statement: str, fields: dict[str, Any], patter
     return RouterError(code, f"{said} Request: {fields['q']}, shard key pattern: {pattern.pattern}")
 
 
-def _key_of_replacement(pattern: KeyPattern, document: bytes, query: bytes) -> Key | None:
-    """The key of a replacement, whose `_id` is the one the query names; None when it is not whole."""
+def _key_of_replacement(pattern: KeyPattern, update: Any, query: bytes) -> Key | None:
+    """The key of a replacement, whose `_id` is the one the query names; None when there is none, or not whole."""
+    if not isinstance(update, RawBSONDocument) or next(iter(update), "").startswith("$"):
+        return None
+    document = rawbson.raw(update)
     if any(path[0] == b"_id" for path, _ in pattern.fields) and not rawbson.find(document, _IDENTITY):
         found = _exact_identity(query)
         if found is None:
@@ -164,10 +160,6 @@ def _exact_identity(query: bytes) -> rawbson.Element | None:
     if name == b"$eq":
         return (kind, start, end)
     return None if name.startswith(b"$") else element
-
-
-def _has_identity(query: bytes, simple: bool) -> bool:
-    return simple and _exact_identity(query) is not None
 
 
 def owner_of_modification(context: Context, routing: Routing) -> str:

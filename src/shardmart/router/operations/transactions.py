@@ -10,7 +10,6 @@ Considerations (Sharded Clusters)"; two-phase commit verified on mongod 6.0.5.
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from ..routing.catalog import Routing
     from .service import Service
 
-LIFETIME_SECONDS = 600.0
+SESSIONS_AT_MOST = 10_000
 _ENDS = ("commitTransaction", "abortTransaction")
 _OUTSIDE = ("readConcern", "writeConcern")
 
@@ -43,12 +42,6 @@ class Transaction:
     pinned: dict[str, Routing] = field(default_factory=dict)
     begun: Timestamp = field(default_factory=lambda: Timestamp(0, 0))
     state: str = "open"
-    used: float = field(default_factory=time.monotonic)
-
-    @property
-    def recovery_shard(self) -> str | None:
-        """The shard that can tell the outcome: the first that wrote."""
-        return next((shard for shard in self.participants if shard in self.wrote), None)
 
 
 def _no_such(message: str, *, again: bool = True) -> RouterError:
@@ -88,7 +81,9 @@ class Transactions:
             if known and known.number == number:
                 message = f"txnNumber {number} for session has already started"
                 raise RouterError(Code.ConflictingOperationInProgress, message)
-            self._forget_old()
+            self._by_session.pop(session, None)
+            if len(self._by_session) >= SESSIONS_AT_MOST:  # the one that has begun nothing for longest
+                del self._by_session[next(iter(self._by_session))]
             self._by_session[session] = Transaction(number, context.read_concern())
             if known and known.state == "open":
                 self._service.in_background(self._abort(known, session))
@@ -122,16 +117,10 @@ class Transactions:
         transaction.pinned[routing.namespace] = routing
         return routing
 
-    def _forget_old(self) -> None:
-        oldest = time.monotonic() - LIFETIME_SECONDS
-        if len(self._by_session) > 1000:
-            self._by_session = {s: t for s, t in self._by_session.items() if t.used > oldest}
-
     async def ask(self, context: Context, shard: str, command: dict[str, Any], sequences: Sequences | None) -> Answer:
         """Send a statement to a shard, which joins the transaction if it is new; raises RouterError."""
         transaction = self.known(context)
         assert transaction is not None
-        transaction.used = time.monotonic()
         fields = {k: v for k, v in command.items() if k not in _OUTSIDE} | context.session()
         joins = shard not in transaction.participants
         if joins:
@@ -180,8 +169,8 @@ class Transactions:
         transaction = self.known(context)
         if transaction is None:
             return {}
-        shard = transaction.recovery_shard
-        return {"recoveryToken": {"recoveryShardId": shard} if shard else {}}
+        wrote = [shard for shard in transaction.participants if shard in transaction.wrote]
+        return {"recoveryToken": {"recoveryShardId": wrote[0]} if wrote else {}}
 
     async def _end(self, shard: str, fields: dict[str, Any]) -> bytes:
         replica_set = await self._service.catalog.shard(shard)

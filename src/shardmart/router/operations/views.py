@@ -18,10 +18,7 @@ from .cursors import shown_as
 from .send import until_fresh
 from .several_shards import over_all_shards
 
-_KEPT = (
-    "hint", "collation", "let", "comment", "maxTimeMS", "allowDiskUse", "readConcern", "lsid", "txnNumber",
-    "autocommit", "startTransaction", "$readPreference", "$clusterTime", "apiVersion", "apiStrict",
-)  # fmt: skip
+_TRANSLATED = ("filter", "query", "sort", "skip", "limit", "projection", "batchSize", "singleBatch", "key", "fields")
 _NOT_ON_VIEWS = (
     "min", "max", "returnKey", "showRecordId", "tailable", "awaitData", "noCursorTimeout", "allowPartialResults",
     "$_requestResumeToken", "$_resumeAfter", "oplogReplay",
@@ -34,8 +31,8 @@ def as_aggregation(context: Context) -> Context:
         return context
     pipeline, cursor = {"find": _find, "count": _count, "distinct": _distinct}[context.name](context)
     fields = {"aggregate": context.collection, "pipeline": pipeline, "cursor": cursor}
-    fields |= {k: context.head[k] for k in _KEPT if k in context.head}
-    return context.with_fields(fields)
+    left_out = {context.name, *_TRANSLATED, *_NOT_ON_VIEWS}
+    return context.with_fields(fields | {k: v for k, v in context.head.items() if k not in left_out})
 
 
 def resolved(context: Context, view: dict[str, Any]) -> Context:

@@ -19,7 +19,7 @@ from .authorization import Need
 from .context import Context, Reply, command
 from .send import ask, attempt_until_fresh, everywhere, routing_for, until_fresh
 from .shard_key_updates import serves_moves
-from .targeting import check_statement, owner_of_modification, owners_of_statement
+from .targeting import check_statement, owner_of_modification, owners_of_statement, routing_of
 
 MAXIMUM_BATCH_BYTES = 44_000_000
 FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
@@ -155,19 +155,14 @@ async def write(context: Context) -> Reply:
 
 
 async def _run(batch: Batch) -> None:
-    context, catalog = batch.context, batch.context.service.catalog
+    context = batch.context
 
     async def attempt() -> None:
         if context.in_transaction:
             batch.begin_anew()  # what other shards had done was undone with the transaction's beginning
-        try:
-            if batch.name != "delete":
-                await catalog.create_database(context.db)
-            batch.left = await _do(batch, await routing_for(context))
-        except RouterError as error:
-            if error.code != Code.NamespaceNotFound or batch.name != "delete":
-                raise
-            batch.left = []
+        if batch.name != "delete":
+            await context.service.catalog.create_database(context.db)
+        batch.left = await _do(batch, await routing_of(context))
         if batch.left and not batch.stopped:
             raise RouterError(Code.StaleConfig, f"no agreement about who owns {context.namespace}")
 
