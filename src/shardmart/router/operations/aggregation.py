@@ -17,6 +17,8 @@ from .send import ask, attempt_until_fresh
 from .targeting import a_shard, first_heard, owners_of, routing_of
 from .views import as_aggregation, read
 
+_EXPLAINED = ("aggregate", "find", "count", "distinct", "update", "delete", "findAndModify", "findandmodify")
+
 
 def _about_the_user_only(context: Context) -> Context:
     """With stages that show what the client does, not what the caller does: members take the router for the caller."""
@@ -63,18 +65,17 @@ async def aggregate(context: Context) -> Reply:
 
 
 def _explained(context: Context) -> Context:
-    inner = context.head["explain"]
-    if not isinstance(inner, RawBSONDocument):
+    if not isinstance(context.head["explain"], RawBSONDocument):
         raise RouterError(Code.TypeMismatch, "BSON field 'explain.explain' must be a document")
-    return context.with_fields(rawbson.head(inner))
+    inner = context.with_fields(rawbson.head(context.head["explain"]))
+    if inner.name not in _EXPLAINED:
+        raise RouterError(Code.CommandNotFound, f"Explain failed due to unknown command: {inner.name}")
+    return inner
 
 
 def _explain_needs(context: Context) -> list[Need]:
     inner = _explained(context)
-    found = COMMANDS.get(inner.name)
-    if found is None:
-        raise RouterError(Code.CommandNotFound, f"Explain failed due to unknown command: {inner.name}")
-    return found.access(inner)
+    return COMMANDS[inner.name].access(inner)
 
 
 @command("explain", access=_explain_needs, cancel=True)
@@ -87,8 +88,6 @@ async def explain(context: Context) -> Reply:
     if inner.name == "find":
         explained = {"explain": {"clusterFind": inner.collection, **inner.options()}, **verbosity}
         return await several_shards.on_member(inner, explained, await a_shard(context))
-    if inner.name not in ("count", "distinct", "update", "delete", "findAndModify", "findandmodify"):
-        raise RouterError(Code.IllegalOperation, f"command {inner.name} cannot be explained")
     try:
         return await attempt_until_fresh(context, inner.namespace, lambda: _plan(inner, verbosity))
     except RouterError as error:

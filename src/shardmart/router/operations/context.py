@@ -188,15 +188,15 @@ class Context:
         return {k: v for k, v in self.head.items() if k not in _OWN_FIELDS and k != self.name}
 
     def session(self) -> dict[str, Any]:
-        """`lsid` made the user's own, the number of its write or transaction, and the API version."""
-        if self.in_transaction:
-            return {"lsid": self.lsid(), "txnNumber": Int64(self.head["txnNumber"]), "autocommit": False}
-        fields: dict[str, Any] = {k: v for k, v in self.head.items() if k in _API}
+        """`lsid` made the user's own, the number of its write or transaction, and outside those the API version."""
+        own: dict[str, Any] = (
+            {"autocommit": False} if self.in_transaction else {k: v for k, v in self.head.items() if k in _API}
+        )
         if lsid := self.lsid():
-            fields["lsid"] = lsid
-        if self.retryable:
-            fields["txnNumber"] = Int64(self.head["txnNumber"])
-        return fields
+            own["lsid"] = lsid
+        if "txnNumber" in self.head:
+            own["txnNumber"] = Int64(self.head["txnNumber"])
+        return own
 
     def lsid(self) -> dict[str, Any] | None:
         """The session's id as members keep it: with the digest of the user, so that nobody uses another's session."""

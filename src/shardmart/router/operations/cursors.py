@@ -166,7 +166,7 @@ class Cursors:
 
     async def more(self, context: Context) -> Reply:
         """Serve getMore."""
-        cursor = self.get(context, int(context.head["getMore"]))
+        cursor = self.get(context, context.integer("getMore", negative=True))
         namespace = f"{context.db}.{context.head.get('collection')}"
         if namespace != cursor.shown:
             message = f"Requested getMore on namespace '{namespace}', but cursor belongs to '{cursor.shown}'"
@@ -185,15 +185,13 @@ class Cursors:
 
     def client_gone(self, client: Peer, service: Service) -> None:
         """A connection was closed: kill its cursors unless another connection takes them up soon."""
-        mine = [cursor for cursor in self.open.values() if cursor.client is client]
-        if mine:
-            service.in_background(self._kill_later(mine, client, service))
+        if any(cursor.client is client for cursor in self.open.values()):
+            service.in_background(self._kill_later(client, service))
 
-    async def _kill_later(self, cursors: list[Cursor], client: Peer, service: Service) -> None:
+    async def _kill_later(self, client: Peer, service: Service) -> None:
         await asyncio.sleep(float(service.options.get("cursorGraceSeconds", GRACE_SECONDS)))
-        for cursor in cursors:
-            if cursor.client is client and self.open.get(cursor.id) is cursor:
-                await cursor.close()
+        for cursor in [cursor for cursor in self.open.values() if cursor.client is client]:
+            await cursor.close()
 
     async def end_session(self, session_id: bytes, user: tuple[str, str] | None, service: Service) -> None:
         """Kill the cursors of a user's logical session that ended."""

@@ -99,11 +99,8 @@ class Marks:
     async def _note(self, shard: str, wanted: Timestamp) -> None:
         replica_set = await self._service.catalog.shard(shard)
         command = {"appendOplogNote": 1, "maxClusterTime": wanted, "data": {"msg": "change stream of the router"}}
-        try:
-            await replica_set.command({**command, **self._service.clock.gossip(), "$db": "admin"}, seconds=2.0)
-        except RouterError as error:
-            if error.code != Code.StaleClusterTime:  # something was written there in the meantime
-                self._noted.pop(shard, None)
+        # It is refused where something was written in the meantime; where it fails, the next one is soon.
+        await replica_set.command({**command, **self._service.clock.gossip(), "$db": "admin"}, seconds=2.0)
 
     async def reach(self, wanted: Timestamp) -> None:
         """Know the shards as they were at `wanted` or later; raises RouterError."""
@@ -187,8 +184,7 @@ class Feed:
         self.failure: RouterError | None = None
         self.parts: list[Part] = []
         self._fields = fields
-        self._db = context.db
-        self._preference = context.read_preference()
+        self._context = context
         self._bytes = 0
         self._known = BEGINNING  # the shards that were there up to this time are all among the parts
         self._seen = 0.0  # when an event came, on the monotonic clock
@@ -212,9 +208,10 @@ class Feed:
         stage, *stages = fields["pipeline"]
         images = _image_stages(stage["$changeStream"])
         send = {**fields, "pipeline": [stage, *images, *stages], "fromMongos": True, "needsMerge": True}
-        send |= {"writeConcern": {"w": 1, "wtimeout": 0}, "$db": self._db}
-        send |= self.service.clock.gossip() | self._preference.document
-        member = await replica_set.readable(self._preference)
+        preference = self._context.read_preference()
+        send |= {"writeConcern": {"w": 1, "wtimeout": 0}, "$db": self._context.db}
+        send |= self.service.clock.gossip() | preference.document
+        member = await replica_set.readable(preference)
         call = member.call_as_server if images else member.call
         reply = wire.checked(await call(wire.command(send)))
         self.parts.append(Part(shard, member, self.namespace, reply.body))

@@ -11,7 +11,7 @@ from typing import Any
 from bson import Int64
 
 from ..protocol import rawbson
-from ..protocol.errors import Code, RouterError
+from ..protocol.errors import RouterError
 from ..routing.shard_key import comparable
 from .authorization import on_collection, public
 from .context import Context, Reply, command
@@ -81,9 +81,6 @@ async def distinct(context: Context) -> Reply:
 async def get_more(context: Context) -> Reply:
     """The next batch of a cursor."""
     context.service.counters["getmore"] += 1
-    identity = context.head["getMore"]
-    if isinstance(identity, bool) or not isinstance(identity, int):
-        raise RouterError(Code.TypeMismatch, "BSON field 'getMore.getMore' must be a 64-bit integer")
     return await context.service.cursors.more(context)
 
 

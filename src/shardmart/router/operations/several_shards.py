@@ -17,6 +17,7 @@ from ..protocol import wire
 from ..protocol.errors import Code, RouterError
 from ..routing.catalog import Routing
 from ..routing.preference import PRIMARY
+from .authorization import named_by
 from .context import Context, Reply
 from .cursors import FIRST_BATCH, ClusterCursor, keep_cursor
 from .merged_cursors import MergedCursor
@@ -34,10 +35,7 @@ def write_target(context: Context) -> str | None:
     """The database that the $out or $merge at the end of an aggregate writes to; None when the command only reads."""
     stage = context.stages[-1] if context.name == "aggregate" and context.stages else {}
     argument = stage.get("$out", stage.get("$merge"))
-    if argument is None:
-        return None
-    into = argument.get("into", argument) if isinstance(argument, dict) else argument
-    return str(into.get("db", context.db)) if isinstance(into, dict) else context.db
+    return None if argument is None else named_by(context.db, argument)[0]
 
 
 def names_another(stages: Any) -> bool:

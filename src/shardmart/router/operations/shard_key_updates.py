@@ -19,8 +19,6 @@ from ..protocol.errors import Code, RouterError
 from .context import Context, Handler, Reply
 from .send import ask, routing_for
 
-_SESSION = ("lsid", "txnNumber")
-
 
 def serves_moves(handler: Handler) -> Handler:
     """A handler of updates that also serves those which give their document to another shard."""
@@ -44,7 +42,7 @@ async def serve(context: Context, error: RouterError, again: Handler) -> Reply:
     if not context.retryable:
         raise error
     transactions = context.service.transactions
-    session = {name: context.head[name] for name in _SESSION} | {"autocommit": False}
+    session = {name: context.head[name] for name in ("lsid", "txnNumber")} | {"autocommit": False}
     left_out = ("writeConcern", "stmtId", "stmtIds", "$db")
     fields = {k: v for k, v in context.head.items() if k not in left_out} | session | {"startTransaction": True}
     if context.name == "update":

@@ -208,11 +208,10 @@ class Transactions:
         try:
             reply = await self._commit(transaction.participants, fields, wrote=bool(transaction.wrote))
         except RouterError as error:
-            if error.code != Code.NoSuchTransaction:
-                raise
-            self._service.in_background(self._abort(transaction, self._session(context)))
-            transaction.state = "aborted"
-            raise _no_such(error.message) from None
+            if error.code == Code.NoSuchTransaction:
+                self._service.in_background(self._abort(transaction, self._session(context)))
+                transaction.state = "aborted"
+            raise
         transaction.state = "committed"
         return reply
 
