@@ -189,14 +189,13 @@ class Context:
 
     def session(self) -> dict[str, Any]:
         """`lsid` made the user's own, the number of its write or transaction, and outside those the API version."""
-        own: dict[str, Any] = (
-            {"autocommit": False} if self.in_transaction else {k: v for k, v in self.head.items() if k in _API}
-        )
+        kept = ("autocommit",) if self.in_transaction else _API
+        fields: dict[str, Any] = {k: v for k, v in self.head.items() if k in kept}
         if lsid := self.lsid():
-            own["lsid"] = lsid
+            fields["lsid"] = lsid
         if "txnNumber" in self.head:
-            own["txnNumber"] = Int64(self.head["txnNumber"])
-        return own
+            fields["txnNumber"] = Int64(self.head["txnNumber"])
+        return fields
 
     def lsid(self) -> dict[str, Any] | None:
         """The session's id as members keep it: with the digest of the user, so that nobody uses another's session."""
