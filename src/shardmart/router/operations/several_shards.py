@@ -96,9 +96,7 @@ def split(stages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict
     while cut < len(stages) and next(iter(stages[cut]), "") in _PER_DOCUMENT:
         cut += 1
     shards, merge = stages[:cut], stages[cut:]
-    if not merge:
-        return shards, merge
-    name, argument = next(iter(merge[0].items()), ("", None))
+    name, argument = next((pair for first in merge[:1] for pair in first.items()), ("", None))
     if name == "$count":
         total = {"$group": {"_id": None, argument: {"$sum": f"${argument}"}}}
         return [*shards, merge[0]], [total, {"$project": {"_id": 0}}, *merge[1:]]

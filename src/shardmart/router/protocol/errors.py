@@ -53,7 +53,6 @@ class Code(IntEnum):
     PrimarySteppedDown = 189
     NetworkInterfaceExceededTimeLimit = 202
     MultipleErrorsOccurred = 206
-    StaleClusterTime = 209
     TransactionTooOld = 225
     RetryChangeStream = 234
     CursorKilled = 237
@@ -84,7 +83,6 @@ class Code(IntEnum):
     UnknownStage = 40324
     MissingField = 40414
     UnknownField = 40415
-    SeveralResumeOptions = 50674
     StreamNeedsDocument = 50808
     UnreadableResumeToken = 50811
     NegativeValue = 51024
@@ -92,7 +90,7 @@ class Code(IntEnum):
 
 _NUMBERED = frozenset({
     Code.LegacyNotPrimary, Code.CursorInUse, Code.UnknownStage, Code.MissingField, Code.UnknownField,
-    Code.SeveralResumeOptions, Code.StreamNeedsDocument, Code.UnreadableResumeToken, Code.NegativeValue,
+    Code.StreamNeedsDocument, Code.UnreadableResumeToken, Code.NegativeValue,
 })  # fmt: skip
 
 
