@@ -64,12 +64,13 @@ async def concerns(context: Context) -> dict[str, Any]:
 
 async def on_member(context: Context, command: dict[str, Any], shard: str) -> Reply:
     """Have a member of `shard` run `command`, a `cluster...` one; its cursor is kept.  Raises RouterError."""
-    service, writes, preference = context.service, write_target(context) is not None, context.read_preference()
+    service, writes = context.service, write_target(context) is not None
     session = service.cursors.take_session()
-    fields = {**command, **session, **service.clock.gossip(), **preference.document, "$db": context.db}
+    fields = {**command, **session, **service.clock.gossip(), "$db": context.db}
+    fields |= {k: context.head[k] for k in ("$readPreference",) if k in context.head}  # for what other shards read
+    preference = PRIMARY if writes else context.read_preference()
     replica_set = await service.catalog.shard(shard)
-    to = PRIMARY if writes else preference
-    member, reply = await deliver(replica_set, wire.command(fields), to, retryable=not writes)
+    member, reply = await deliver(replica_set, wire.command(fields), preference, retryable=not writes)
     if cursor_id(reply.body):
         service.cursors.add(ClusterCursor(context, member, reply.body, session=session))
     else:  # where it failed, the member may still be at work in the session

@@ -1,10 +1,11 @@
 """Transactions over one shard and over several.
 
 The router remembers, per session, which shards take part; the first is the coordinator.  A statement goes to the
-owners of what it touches, the first one to each shard with `startTransaction`.  The commit is one shard's own, or a
-two-phase commit that the coordinator carries out.  After a restart of the router, the client's recovery token
-says which shard knows the outcome.  Source: drivers' specification "Transactions"; MongoDB 6.0 manual, "Production
-Considerations (Sharded Clusters)"; two-phase commit verified on mongod 6.0.5.
+owners of what it touches, the first one to each shard with `startTransaction`.  The commit is each shard's own where
+there is one, or nothing was written; else it is a two-phase commit that the coordinator carries out.  After a restart
+of the router, the client's recovery token says which shard knows the outcome.  Source: drivers' specification
+"Transactions"; MongoDB 6.0 manual, "Production Considerations (Sharded Clusters)"; two-phase commit verified on
+mongod 6.0.5.
 """
 
 from __future__ import annotations
