@@ -1,4 +1,4 @@
-"""Which shards a query asks."""
+"""What a statement of a batch must look like, and which shards a query asks."""
 
 from __future__ import annotations
 
@@ -7,17 +7,75 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bson import MaxKey, MinKey, ObjectId, Timestamp
+from bson import Int64, MaxKey, MinKey, ObjectId, Timestamp
 from bson.raw_bson import RawBSONDocument
 
 from shardmart.router.operations import targeting
 from shardmart.router.operations.authorization import Need, Users
-from shardmart.router.operations.targeting import owners_of, routing_of
+from shardmart.router.operations.targeting import check_statement, owners_of, routing_of
 from shardmart.router.protocol import rawbson
 from shardmart.router.protocol.errors import Code, RouterError
 from shardmart.router.routing.catalog import Database, Routing
 
 DATABASE = Database("shop", "home", {})
+SET = {"$set": {"a": 1}}
+
+
+def refused(name: str, statement: dict[str, Any]) -> tuple[int | None, str]:
+    with pytest.raises(RouterError) as failure:
+        check_statement(name, rawbson.encode(statement))
+    return failure.value.code, failure.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [
+        ("update", {"q": {}, "u": SET}),
+        ("update", {"q": {}, "u": [SET], "multi": True, "upsert": False, "collation": {"locale": "en"}}),
+        ("update", {"q": {}, "u": SET, "multi": 1, "upsert": Int64(0), "hint": "a_1", "arrayFilters": [{"x": 1}]}),
+        ("update", {"q": {}, "u": SET, "hint": {"a": 1}, "c": {"x": 1}, "multi": 1.0}),
+        ("delete", {"q": {}, "limit": 0}),
+        ("delete", {"q": {}, "limit": Int64(1), "hint": {"a": 1}, "collation": {"locale": "en"}}),
+        ("delete", {"q": {}, "limit": 1.0, "hint": "a_1"}),
+        # null stands for a field that is not there
+        ("update", {"q": {}, "u": SET, "multi": None, "hint": None}),
+        ("delete", {"q": {}, "limit": 0, "collation": None}),
+    ],
+)
+def test_statement_of_the_right_form_is_taken(name: str, statement: dict[str, Any]) -> None:
+    check_statement(name, rawbson.encode(statement))
+
+
+@pytest.mark.parametrize(
+    ("name", "statement", "code", "message"),
+    [
+        ("update", {"q": {}, "u": SET, "limit": 1}, Code.UnknownField,
+         "BSON field 'update.updates.limit' is an unknown field."),
+        ("delete", {"q": {}, "limit": 1, "multi": None}, Code.UnknownField,
+         "BSON field 'delete.deletes.multi' is an unknown field."),
+        ("update", {"q": 7, "u": SET}, Code.TypeMismatch, "BSON field 'update.updates.q' is the wrong type"),
+        ("update", {"q": None, "u": SET}, Code.TypeMismatch, "BSON field 'update.updates.q' is the wrong type"),
+        ("update", {"q": {}, "u": None}, Code.FailedToParse, "BSON field 'update.updates.u' is the wrong type"),
+        ("update", {"q": {}, "u": "x"}, Code.FailedToParse, "BSON field 'update.updates.u' is the wrong type"),
+        ("update", {"q": {}, "u": SET, "multi": "yes"}, Code.TypeMismatch,
+         "BSON field 'update.updates.multi' is the wrong type"),
+        ("delete", {"q": {}, "limit": True}, Code.TypeMismatch, "BSON field 'delete.deletes.limit' is the wrong type"),
+        ("delete", {"q": {}, "limit": None}, Code.TypeMismatch, "BSON field 'delete.deletes.limit' is the wrong type"),
+        ("delete", {"q": {}, "limit": 2}, Code.FailedToParse,
+         "The limit field in delete objects must be 0 or 1."),
+        ("delete", {"q": {}, "limit": -1}, Code.FailedToParse,
+         "The limit field in delete objects must be 0 or 1."),
+        ("delete", {"limit": 1}, Code.MissingField,
+         "BSON field 'delete.deletes.q' is missing but a required field"),
+        ("delete", {"q": {}}, Code.MissingField, "BSON field 'delete.deletes.limit' is missing but a required field"),
+        ("update", {"q": {}}, Code.MissingField, "BSON field 'update.updates.u' is missing but a required field"),
+        ("update", {"u": SET}, Code.MissingField, "BSON field 'update.updates.q' is missing but a required field"),
+    ],
+)  # fmt: skip
+def test_statement_of_the_wrong_form_is_refused_in_a_members_words(
+    name: str, statement: dict[str, Any], code: int, message: str
+) -> None:
+    assert refused(name, statement) == (code, message)
 
 
 def table(**collection: Any) -> Routing:

@@ -19,7 +19,7 @@ from .authorization import Need
 from .context import Context, Reply, command
 from .send import ask, attempt_until_fresh, everywhere, routing_for, until_fresh
 from .shard_key_updates import serves_moves
-from .targeting import owner_of_modification, owners_of_statement, routing_of
+from .targeting import check_statement, owner_of_modification, owners_of_statement, routing_of
 
 MAXIMUM_BATCH_BYTES = 44_000_000
 FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
@@ -137,6 +137,9 @@ async def write(context: Context) -> Reply:
         # The document as it will be stored, before it is targeted: its key may hold what is given here.
         now = int(time.time())
         statements = [rawbson.with_times(rawbson.with_identity(s), now) for s in statements]
+    else:
+        for statement in statements:
+            check_statement(name, statement)
     context.service.counters[name] += count
     if context.in_transaction and "writeConcern" in context.head:
         raise RouterError(Code.InvalidOptions, "writeConcern is not allowed within a multi-statement transaction")
