@@ -84,11 +84,10 @@ def _log_to(path: Path | None) -> None:
 
 
 def _run(work: Any) -> None:
-    factory: Any = None
+    run: Any = asyncio.run
     with contextlib.suppress(ImportError):
-        factory = importlib.import_module("uvloop").new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(work)
+        run = importlib.import_module("uvloop").run
+    run(work)
 
 
 def _tls(options: argparse.Namespace) -> Tls | None:
@@ -99,18 +98,16 @@ def _tls(options: argparse.Namespace) -> Tls | None:
         raise ValueError(f"--tlsMode {options.tlsMode} needs mongos: this router speaks TLS to everybody or to nobody")
     if not options.tlsCertificateKeyFile or not options.tlsCAFile:
         raise ValueError("--tlsMode requireTLS needs --tlsCertificateKeyFile and --tlsCAFile")
-    from .protocol.tls import Files, Tls
+    from .protocol.tls import Tls
 
-    files = Files(
-        certificate=options.tlsCertificateKeyFile, authority=options.tlsCAFile,
-        clients_need_certificates=not options.tlsAllowConnectionsWithoutCertificates,
-        check_names=not options.tlsAllowInvalidHostnames,
-    )  # fmt: skip
-    named = (files.certificate, files.authority)
+    named = (options.tlsCertificateKeyFile, options.tlsCAFile)
     for file in named:
         file.read_bytes()  # the error of a missing file names it, OpenSSL's does not
     try:
-        return Tls(files)
+        return Tls(
+            *named, clients_need_certificates=not options.tlsAllowConnectionsWithoutCertificates,
+            check_names=not options.tlsAllowInvalidHostnames,
+        )  # fmt: skip
     except ssl.SSLError as error:
         why = getattr(error, "verify_message", "") or error.reason or str(error)
         raise ValueError(f"no usable certificate and key in {', '.join(map(str, named))}: {why}") from None

@@ -22,9 +22,9 @@ from bson import Binary
 from .operations.context import COMMANDS, NOBODY, Context, Peer, Reply, clean
 from .operations.service import Service
 from .protocol import rawbson, wire
-from .protocol.errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, Code, MemberUnreachableError, RouterError
+from .protocol.errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, Code, RouterError
 from .routing.member import MAXIMUM_WIRE_VERSION, Connection, Member
-from .routing.preference import PRIMARY_PREFERRED
+from .routing.replica_set import PRIMARY_PREFERRED
 
 log = logging.getLogger("router")
 
@@ -222,9 +222,9 @@ class Client(Peer, asyncio.Protocol):
             raise RouterError(Code.ProtocolError, "No SASL session state found")
         try:
             reply = await self._conversation.call(wire.command(command), 30.0)
-        except MemberUnreachableError as error:
+        except RouterError:
             self._end_conversation()
-            raise RouterError(Code.HostUnreachable, f"config server: {error.message}") from None
+            raise
         if reply.refused:
             self._end_conversation()
         elif reply.document.get("done"):
@@ -243,18 +243,15 @@ class Client(Peer, asyncio.Protocol):
 def for_client(error: RouterError, context: Context | None) -> RouterError:
     """The error as mongos shows it: labelled for retries, a member's change of state turned into HostUnreachable."""
     code, message, labels = error.code, error.message, set(error.labels)
-    if context and context.in_transaction:
-        if context.name == "commitTransaction":
-            if code in RETRYABLE:
-                labels.add("RetryableWriteError")
-        elif code in TRANSIENT and context.name != "abortTransaction":
-            labels.add("TransientTransactionError")
-    elif context and context.retryable and code in RETRYABLE:
+    name, in_transaction = (context.name, context.in_transaction) if context else ("", False)
+    if code in RETRYABLE and (name == "commitTransaction" if in_transaction else context and context.retryable):
         labels.add("RetryableWriteError")
+    elif code in TRANSIENT and in_transaction and name not in ("commitTransaction", "abortTransaction"):
+        labels.add("TransientTransactionError")
     if code in NOT_PRIMARY:
         code, message = Code.HostUnreachable, f"the primary of a shard changed: {message}"
-    name = error.name if code == error.code else None
-    return RouterError(code, message, name=name, labels=sorted(labels), extra=error.extra)
+    shown = error.name if code == error.code else None
+    return RouterError(code, message, name=shown, labels=sorted(labels), extra=error.extra)
 
 
 def _user_of(client_first: bytes) -> str:

@@ -265,6 +265,7 @@ def test_sharding_twice_says_so_and_another_key_is_refused(database: Any) -> Non
     shard(database.client, namespace, {"a": 1})
     shard(database.client, namespace, {"a": 1})
     failing(23, lambda: shard(database.client, namespace, {"b": 1}))
+    failing(23, lambda: shard(database.client, namespace, {"a": 1}, unique=True))
     failing(9, lambda: database.client.admin.command("shardCollection", namespace))
 
 

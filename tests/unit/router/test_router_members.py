@@ -14,8 +14,7 @@ import pytest
 from shardmart.router.protocol import rawbson, wire
 from shardmart.router.protocol.errors import RouterError
 from shardmart.router.routing.member import MAXIMUM_CONNECTIONS, Credentials, Member
-from shardmart.router.routing.preference import ReadPreference
-from shardmart.router.routing.replica_set import ReplicaSet
+from shardmart.router.routing.replica_set import ReadPreference, ReplicaSet
 
 Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 

@@ -10,7 +10,7 @@ import pytest
 from shardmart.router.operations.context import Context
 from shardmart.router.protocol import rawbson, wire
 from shardmart.router.protocol.errors import RouterError
-from shardmart.router.routing.preference import ReadPreference
+from shardmart.router.routing.replica_set import ReadPreference
 
 
 def asked(command: dict[str, Any]) -> Context:

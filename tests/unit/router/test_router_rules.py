@@ -16,9 +16,9 @@ from shardmart.router.client import for_client
 from shardmart.router.operations.authorization import Need, Privileges, pipeline_needs
 from shardmart.router.operations.several_shards import split
 from shardmart.router.protocol import rawbson
-from shardmart.router.protocol.cluster_time import ClusterClock
 from shardmart.router.protocol.errors import RouterError, failure
 from shardmart.router.protocol.scram import read_keyfile
+from shardmart.router.routing.member import ClusterClock
 from shardmart.router.routing.replica_set import parse_connection_string
 
 

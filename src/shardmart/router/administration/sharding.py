@@ -105,11 +105,6 @@ async def shard_collection(context: Context) -> Reply:
     key = options.pop("key", None)
     if not isinstance(key, RawBSONDocument) or not list(key):
         raise RouterError(Code.FailedToParse, "shardCollection needs a shard key, such as {key: {_id: 'hashed'}}")
-    for known in await context.service.catalog.read_config("collections", {"_id": namespace}):
-        same = list(known["key"].items()) == list(rawbson.decode(key).items())
-        if same and bool(known.get("unique")) == bool(options.get("unique", False)):
-            return {"collectionsharded": namespace, "collectionUUID": known["uuid"], "ok": 1.0}
-        raise RouterError(Code.AlreadyInitialized, f"sharding already enabled for collection {namespace}")
     fields = {"_shardsvrCreateCollection": collection, "shardKey": key, **options, **MAJORITY}
     made = as_document(await on_primary_shard(context, fields, create=True))
     return {"collectionsharded": namespace, "collectionUUID": made.get("collectionUUID"), "ok": 1.0}
@@ -151,10 +146,7 @@ async def move_primary(context: Context) -> Reply:
     return await on_primary_shard(context, fields, db=database)
 
 
-Chunk = tuple[dict[str, Any], dict[str, Any], str]  # bounds, owner
-
-
-async def _chunk(context: Context) -> tuple[Routing, KeyPattern, Chunk]:
+async def _chunk(context: Context) -> tuple[Routing, KeyPattern, dict[str, Any]]:
     """The newest routing table, and the chunk that `find`, `bounds` or `middle` names in it."""
     namespace = ".".join(_split_namespace(context))
     context.service.catalog.forget(namespace)
@@ -166,7 +158,7 @@ async def _chunk(context: Context) -> tuple[Routing, KeyPattern, Chunk]:
     if isinstance(bounds, list) and len(bounds) == 2:
         low, high = (pattern.key_of_bound(rawbson.decode(bound)) for bound in context.array("bounds"))
         chunk = routing.chunk_of(low)
-        if (low, high) != tuple(map(pattern.key_of_bound, chunk[:2])):
+        if (low, high) != tuple(pattern.key_of_bound(chunk[side]) for side in ("min", "max")):
             raise RouterError(Code.IllegalOperation, "no chunk found with the shard key bounds given")
         return routing, pattern, chunk
     if isinstance(middle, RawBSONDocument):
@@ -183,23 +175,21 @@ async def _chunk(context: Context) -> tuple[Routing, KeyPattern, Chunk]:
 @command("moveChunk", access=on_namespace("moveChunk"))
 async def move_chunk(context: Context) -> Reply:
     """Move a chunk to another shard."""
-    routing, _, (low, high, owner) = await _chunk(context)
+    routing, _, chunk = await _chunk(context)
     to = await _shard_named(context)
-    if owner == to:
+    if chunk["shard"] == to:
         return {"millis": 0, "ok": 1.0}
-    options = {
-        "forceJumbo": 1 if context.head.get("forceJumbo") else 0,
-        "waitForDelete": bool(context.head.get("_waitForDelete", context.head.get("waitForDelete"))),
-    }
-    move = {"_configsvrMoveRange": routing.namespace, "toShard": to, "min": low, "max": high, **options, **MAJORITY}
-    return await on_config_primary(context, move)
+    bounds, forced = {"min": chunk["min"], "max": chunk["max"]}, 1 if context.head.get("forceJumbo") else 0
+    wait = bool(context.head.get("_waitForDelete", context.head.get("waitForDelete")))
+    move = {"_configsvrMoveRange": routing.namespace, "toShard": to, **bounds, "forceJumbo": forced}
+    return await on_config_primary(context, {**move, "waitForDelete": wait, **MAJORITY})
 
 
 @command("split", access=on_namespace("splitChunk"))
 async def split(context: Context) -> Reply:
     """Split a chunk, at `middle` or in halves."""
-    routing, pattern, (low, high, owner) = await _chunk(context)
-    chunk = {"keyPattern": pattern.pattern, "min": low, "max": high}
+    routing, pattern, found = await _chunk(context)
+    owner, chunk = found["shard"], {"keyPattern": pattern.pattern, "min": found["min"], "max": found["max"]}
     points = [context.document("middle")]
     if "middle" not in context.head:
         _, reply = await ask(context, owner, {"splitVector": routing.namespace, **chunk, "force": True}, write=True)

@@ -18,7 +18,7 @@ from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
-from ..routing.preference import PRIMARY, ReadPreference
+from ..routing.replica_set import PRIMARY, ReadPreference
 from .authorization import Access
 
 if TYPE_CHECKING:

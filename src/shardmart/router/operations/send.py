@@ -18,8 +18,7 @@ from ..protocol import rawbson, wire
 from ..protocol.errors import STALE, RouterError
 from ..routing.catalog import Routing
 from ..routing.member import Member
-from ..routing.preference import PRIMARY, PRIMARY_PREFERRED, ReadPreference
-from ..routing.replica_set import FIND_PRIMARY_SECONDS, ReplicaSet
+from ..routing.replica_set import FIND_PRIMARY_SECONDS, PRIMARY, PRIMARY_PREFERRED, ReadPreference, ReplicaSet
 from .context import Context, Handler, Reply
 
 T = TypeVar("T")

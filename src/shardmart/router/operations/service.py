@@ -11,7 +11,6 @@ import os
 import time
 from typing import Any
 
-from ..protocol.cluster_time import ClusterClock
 from ..protocol.errors import RouterError
 from ..routing.catalog import Catalog
 from ..routing.member import Credentials
@@ -29,7 +28,7 @@ class Service:
     """Everything the commands share."""
 
     def __init__(self, config: ReplicaSet, credentials: Credentials, options: dict[str, Any]) -> None:
-        self.clock: ClusterClock = credentials.clock
+        self.clock = credentials.clock
         self.tls = credentials.tls
         self.config = config
         self.catalog = Catalog(config, credentials)

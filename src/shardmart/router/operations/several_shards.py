@@ -16,7 +16,7 @@ from bson import Int64
 from ..protocol import wire
 from ..protocol.errors import Code, RouterError
 from ..routing.catalog import Routing
-from ..routing.preference import PRIMARY
+from ..routing.replica_set import PRIMARY
 from .authorization import named_by
 from .context import Context, Reply
 from .cursors import FIRST_BATCH, ClusterCursor, keep_cursor

@@ -18,7 +18,7 @@ from bson import Binary, Int64, Timestamp
 
 from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
-from ..routing.preference import PRIMARY
+from ..routing.replica_set import PRIMARY
 from .authorization import public
 from .context import Context, Reply, command
 from .send import Answer, Sequences, deliver, everywhere

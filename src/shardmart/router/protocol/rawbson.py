@@ -48,14 +48,18 @@ class MalformedDocumentError(RouterError):
         super().__init__(Code.InvalidBSON, f"InvalidBSON: {message}")
 
 
+def _end(data: bytes, start: int) -> int:
+    """Where the last byte of the document at `start` is."""
+    end = start + int(_INT32(data, start)[0]) - 1
+    if end >= len(data) or end < start + 4 or data[end] != 0:
+        raise MalformedDocumentError("document length does not match its content")
+    return end
+
+
 def walk(data: bytes, start: int = 0) -> Iterator[tuple[bytes, int, int, int]]:
     """Yield (name, element type, value start, value end) of the document that begins at `start` of `data`."""
     try:
-        length = _INT32(data, start)[0]
-        end = start + length - 1
-        if length < 5 or end >= len(data) or data[end] != 0:
-            raise MalformedDocumentError("document length does not match its content")
-        position = start + 4
+        position, end = start + 4, _end(data, start)
         while position < end:
             kind = data[position]
             nul = data.index(0, position + 1, end)
@@ -91,10 +95,7 @@ def find(data: bytes, names: frozenset[bytes], start: int = 0) -> dict[bytes, El
     """Where the fields called `names` are in the document at `start`; stops reading when all are found."""
     found: dict[bytes, Element] = {}
     try:
-        end = start + _INT32(data, start)[0] - 1
-        if end >= len(data) or end < start + 4 or data[end] != 0:
-            raise MalformedDocumentError("document length does not match its content")
-        position = start + 4
+        position, end = start + 4, _end(data, start)
         while position < end:  # as `walk`, without its generator: this runs for every document inserted
             kind = data[position]
             nul = data.index(0, position + 1, end)

@@ -65,23 +65,22 @@ def checked(reply: Message) -> Message:
     return reply
 
 
-def message_length(buffer: bytes | bytearray) -> int:
-    """The length the header at the start of `buffer` announces; raises MalformedMessageError when it cannot be one."""
-    length: int = struct.unpack_from("<i", buffer)[0]
-    if not HEADER.size <= length <= MAXIMUM_MESSAGE_BYTES:
-        raise MalformedMessageError(f"message length {length}")
-    return length
+def length(buffer: bytes | bytearray) -> int:
+    """The length that the header at the start of `buffer` announces; raises MalformedMessageError."""
+    found: int = struct.unpack_from("<i", buffer)[0]
+    if not HEADER.size <= found <= MAXIMUM_MESSAGE_BYTES:
+        raise MalformedMessageError(f"message length {found}")
+    return found
 
 
 def take(buffer: bytearray) -> Message | None:
     """The first message of `buffer`, removed from it; None before it is whole.  Raises MalformedMessageError."""
     if len(buffer) < HEADER.size:
         return None
-    length = message_length(buffer)
-    if len(buffer) < length:
+    if len(buffer) < (size := length(buffer)):
         return None
-    message = parse(bytes(memoryview(buffer)[:length]))
-    del buffer[:length]
+    message = parse(bytes(memoryview(buffer)[:size]))
+    del buffer[:size]
     return message
 
 
@@ -112,18 +111,13 @@ def _parse_msg(data: bytes, request_id: int, response_to: int) -> Message:
         (size,) = struct.unpack_from("<i", data, position)
         if size < 5 or position + size > end:
             raise MalformedMessageError(f"section of {size} bytes")
-        if kind == 0:
-            if body is not None:
-                raise MalformedMessageError("two bodies")
+        nul = data.index(0, position + 4, position + size)
+        if kind == 0 and body is None:
             body = data[position : position + size]
-        elif kind == 1:
-            nul = data.index(0, position + 4, position + size)
-            name = data[position + 4 : nul].decode()
-            if name in sequences:
-                raise MalformedMessageError(f"two sequences {name}")
+        elif kind == 1 and (name := data[position + 4 : nul].decode()) not in sequences:
             sequences[name] = rawbson.split_documents(data, nul + 1, position + size)
         else:
-            raise MalformedMessageError(f"section kind {kind}")
+            raise MalformedMessageError(f"section kind {kind}, or a second one of the same")
         position += size
     if body is None:
         raise MalformedMessageError("no body")

@@ -17,8 +17,7 @@ from bson import Int64, ObjectId, Timestamp
 
 from ..protocol.errors import Code, RouterError
 from .member import Credentials, Member
-from .preference import PRIMARY_PREFERRED
-from .replica_set import ReplicaSet, parse_connection_string
+from .replica_set import PRIMARY_PREFERRED, ReplicaSet, parse_connection_string
 from .shard_key import Key, KeyPattern, range_of_prefix
 
 T = TypeVar("T")
@@ -45,12 +44,11 @@ class Routing:
         self.database = database
         self.pattern: KeyPattern | None = None
         self.simple_collation = True
+        self._chunks: list[dict[str, Any]] = []
         self._minimums: list[Key] = []
-        self._owners: list[str] = []
         self._versions: dict[str, dict[str, Any]] = {}
         self._none: dict[str, Any] = UNSHARDED
         self._shards: list[str] = []
-        self.bounds: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.newest_move = Timestamp(0, 0)  # when a chunk last changed its owner
 
     def load(self, collection: dict[str, Any], chunks: list[dict[str, Any]]) -> None:
@@ -59,10 +57,8 @@ class Routing:
         self.simple_collation = "defaultCollation" not in collection
         identity = {"e": collection["lastmodEpoch"], "t": collection["timestamp"]}
         self._none = {**identity, "v": Timestamp(0, 0)}
+        self._chunks, self._minimums = chunks, [self.pattern.key_of_bound(chunk["min"]) for chunk in chunks]
         for chunk in chunks:
-            self._minimums.append(self.pattern.key_of_bound(chunk["min"]))
-            self._owners.append(chunk["shard"])
-            self.bounds.append((chunk["min"], chunk["max"]))
             for move in chunk.get("history", [])[:1]:
                 self.newest_move = max(self.newest_move, move["validAfter"])
             known = self._versions.setdefault(chunk["shard"], {**identity, "v": Timestamp(0, 0)})
@@ -76,9 +72,9 @@ class Routing:
 
     def owner(self, key: Key) -> str:
         """The shard that owns the whole shard key `key`."""
-        return self._owners[self._chunk(key)] if self.sharded else self.database.primary
+        return str(self.chunk_of(key)["shard"]) if self.sharded else self.database.primary
 
-    def _chunk(self, key: Key) -> int:
+    def _index(self, key: Key) -> int:
         return max(0, bisect_right(self._minimums, key) - 1)
 
     def owners_of_prefix(self, prefix: Key) -> list[str]:
@@ -88,12 +84,11 @@ class Routing:
         if not prefix:
             return self._shards
         low, high = range_of_prefix(prefix, len(self.pattern.fields))
-        return sorted(set(self._owners[self._chunk(low) : bisect_left(self._minimums, high)]))
+        return sorted({chunk["shard"] for chunk in self._chunks[self._index(low) : bisect_left(self._minimums, high)]})
 
-    def chunk_of(self, key: Key) -> tuple[dict[str, Any], dict[str, Any], str]:
-        """Bounds and owner of the chunk that holds `key`."""
-        index = self._chunk(key)
-        return (*self.bounds[index], self._owners[index])
+    def chunk_of(self, key: Key) -> dict[str, Any]:
+        """The chunk that holds `key`, as config.chunks has it: `min`, `max`, `shard`."""
+        return self._chunks[self._index(key)]
 
     def versions(self, shard: str) -> dict[str, Any]:
         """The version fields a command to `shard` carries, so that the shard can tell when the router is stale."""
@@ -140,30 +135,25 @@ class Catalog:
             task.add_done_callback(lambda done: self._loading.pop(key) if self._loading.get(key) is done else None)
         return await asyncio.shield(task)
 
-    async def load_shards(self) -> dict[str, ReplicaSet]:
-        """Read config.shards again; returns the shards by name."""
-
-        async def load() -> None:
-            documents = await self.read_config("shards", {})
-            self._take_shards(documents)
-            for gone in set(self.shards) - {document["_id"] for document in documents}:
-                self.shards.pop(gone).close()
-
-        await self._once("shards", load)
-        return self.shards
-
-    def _take_shards(self, documents: list[dict[str, Any]]) -> None:
+    async def _read_shards(self, **options: Any) -> list[dict[str, Any]]:
+        documents = await self.read_config("shards", {}, **options)
         for document in documents:
             name, seeds = parse_connection_string(document["host"])
             known = self.shards.get(document["_id"])
             if known is None or known.name != name:
                 self.shards[document["_id"]] = ReplicaSet(name, seeds, self._credentials)
+        for gone in set(self.shards) - {document["_id"] for document in documents}:
+            self.shards.pop(gone).close()
+        return documents
+
+    async def load_shards(self) -> dict[str, ReplicaSet]:
+        """Read config.shards again; returns the shards by name."""
+        await self._once("shards", self._read_shards)
+        return self.shards
 
     async def shards_at(self, time: Timestamp, gossip: dict[str, Any]) -> dict[str, Timestamp]:
         """When each shard was added, of those that were there at cluster time `time` or later."""
-        concern = {"level": "majority", "afterClusterTime": time}
-        documents = await self.read_config("shards", {}, readConcern=concern, **gossip)
-        self._take_shards(documents)
+        documents = await self._read_shards(readConcern={"level": "majority", "afterClusterTime": time}, **gossip)
         return {document["_id"]: document.get("topologyTime", Timestamp(0, 0)) for document in documents}
 
     async def shard(self, name: str) -> ReplicaSet:

@@ -12,10 +12,12 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from ..protocol import scram, wire
-from ..protocol.cluster_time import ClusterClock
+from bson import Int64, Timestamp
+from bson.raw_bson import RawBSONDocument
+
+from ..protocol import rawbson, scram, wire
 from ..protocol.errors import MemberUnreachableError, RouterError
 from ..protocol.tls import Tls
 
@@ -25,6 +27,40 @@ IDLE_SECONDS = 120.0
 OPEN_SECONDS = 30.0
 MAXIMUM_WIRE_VERSION = 17  # MongoDB 6.0
 MAXIMUM_CONNECTIONS = 200
+MAXIMUM_CLIENT_LEAD_SECONDS = 60
+BUFFER_BYTES = 4 * 1024 * 1024  # of an answer, before the member is asked to wait
+
+
+class ClusterClock:
+    """The greatest cluster time of all replies, `latest`, which is told to members and clients; None before the first.
+
+    Members that see the router as `__system` sign their times with a dummy signature and accept any; so a time that a
+    client brings is believed only when it is not ahead of this machine's clock by more than a minute.  Source:
+    MongoDB 6.0 driver specification "Causal Consistency".
+    """
+
+    def __init__(self) -> None:
+        self.latest: Timestamp | None = None
+
+    def gossip(self) -> dict[str, Any]:
+        """What to send as `$clusterTime` to members and clients; empty before the first reply of a member."""
+        if not self.latest:
+            return {}
+        return {"$clusterTime": {"clusterTime": self.latest, "signature": {"hash": b"\x00" * 20, "keyId": Int64(0)}}}
+
+    def observe(self, reply: wire.Message) -> None:
+        """Learn from the reply of a member."""
+        self._take(rawbson.get(reply.body, b"$clusterTime", b"clusterTime"))
+
+    def observe_client(self, cluster_time: Any) -> None:
+        """Learn from a client, which may have learned from another router; a time from the future is ignored."""
+        told = rawbson.decode(cluster_time).get("clusterTime") if isinstance(cluster_time, RawBSONDocument) else None
+        if isinstance(told, Timestamp) and told.time <= time.time() + MAXIMUM_CLIENT_LEAD_SECONDS:
+            self._take(told)
+
+    def _take(self, told: Any) -> None:
+        if isinstance(told, Timestamp) and (self.latest is None or told > self.latest):
+            self.latest = told
 
 
 @dataclass
@@ -36,48 +72,38 @@ class Credentials:
     clock: ClusterClock = field(default_factory=ClusterClock)
 
 
-class Connection(asyncio.Protocol):
-    """A connection to a mongod; one call at a time."""
+class Connection:
+    """A connection to the mongod at `address`; one call at a time."""
 
-    def __init__(self) -> None:
-        self.buffer = bytearray()
-        self.waiting: asyncio.Future[wire.Message] | None = None
-        self.transport: asyncio.Transport | None = None
-        self.closed = False
-        self.idle_since = 0.0
-        self.busy_since = 0.0
+    def __init__(self, address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.address, self._reader, self._writer = address, reader, writer
+        self.idle_since = self.busy_since = 0.0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
-        if self.waiting and not self.waiting.done():
-            self.waiting.set_exception(MemberUnreachableError(f"connection closed: {exc or 'by the member'}"))
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        try:
-            message = wire.take(self.buffer)
-        except wire.MalformedMessageError:
-            self.close()
-            return
-        if message and self.waiting and not self.waiting.done():
-            self.waiting.set_result(message)
+    @property
+    def closed(self) -> bool:
+        """Whether one of both ends has closed it."""
+        return self._writer.is_closing() or self._reader.at_eof()
 
     async def call(self, data: bytes, seconds: float | None = None) -> wire.Message:
-        """Send a message and return the answer; raises MemberUnreachableError, and then the connection is of no use."""
-        if self.closed or self.transport is None:
-            raise MemberUnreachableError("connection closed", sent=False)
-        self.waiting = asyncio.get_running_loop().create_future()
+        """Send a message and return the answer; raises MemberUnreachableError.  Without an answer it is closed."""
+        if self.closed:
+            raise MemberUnreachableError(f"{self.address}: connection closed", sent=False)
         self.busy_since = time.monotonic()
-        self.transport.write(data)
+        answered = False
         try:
-            return await (self.waiting if seconds is None else asyncio.wait_for(self.waiting, seconds))
+            async with asyncio.timeout(seconds):
+                self._writer.write(data)
+                header = await self._reader.readexactly(wire.HEADER.size)
+                message = wire.parse(header + await self._reader.readexactly(wire.length(header) - len(header)))
+            answered = True
+            return message
         except TimeoutError:
-            raise MemberUnreachableError(f"no answer in {seconds:g} seconds") from None
+            raise MemberUnreachableError(f"{self.address}: no answer in {seconds:g} seconds") from None
+        except (OSError, EOFError, wire.MalformedMessageError) as error:
+            raise MemberUnreachableError(f"{self.address}: connection closed: {error}") from None
         finally:
-            self.waiting = None
+            if not answered:  # the answer of this call would be that of the next one
+                self.close()
 
     async def command(self, document: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
         """Run a command and return the whole reply as a dict, errors included."""
@@ -85,9 +111,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection; an outstanding call fails."""
-        self.closed = True
-        if self.transport:
-            self.transport.abort()
+        self._writer.transport.abort()
 
 
 class Member:
@@ -104,12 +128,12 @@ class Member:
     async def connect(self, *, authenticate: bool = True) -> Connection:
         """A new connection of the caller's own, authenticated as `__system` unless told otherwise."""
         host, _, port = self.address.rpartition(":")
-        loop = asyncio.get_running_loop()
         tls = self._credentials.tls
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 context = tls.members if tls else None
-                _, connection = await loop.create_connection(Connection, host.strip("[]"), int(port), ssl=context)
+                ends = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context, limit=BUFFER_BYTES)
+                connection = Connection(self.address, *ends)
                 if authenticate and self._credentials.key:
                     try:
                         await scram.authenticate(connection.command, self._credentials.key)
@@ -133,12 +157,6 @@ class Member:
                 self._watch = asyncio.create_task(self._watch_outstanding())
             try:
                 reply = await connection.call(data, seconds)
-            except MemberUnreachableError as error:
-                connection.close()
-                raise MemberUnreachableError(f"{self.address}: {error.message}", sent=error.sent) from None
-            except BaseException:
-                connection.close()
-                raise
             finally:
                 self._busy.discard(connection)
             connection.idle_since = time.monotonic()

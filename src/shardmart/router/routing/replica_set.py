@@ -1,4 +1,4 @@
-"""A replica set as the router sees it: who is in it, who is the primary, and how to run a command there.
+"""A replica set as the router sees it: who is in it, who is the primary, which member a read may go to.
 
 Nothing is polled while nobody asks: the primary is looked for when a command needs it and none is known, by
 `hello` to every member at once; the answer of one is taken however long others are silent.  Source: MongoDB 6.0
@@ -12,13 +12,12 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..protocol import wire
 from ..protocol.errors import NOT_PRIMARY, RETRYABLE, Code, MemberUnreachableError, RouterError
 from .member import Credentials, Member
-from .preference import PRIMARY_PREFERRED, ReadPreference
 
 T = TypeVar("T")
 FIND_PRIMARY_SECONDS = 20.0
@@ -26,6 +25,45 @@ HELLO_SECONDS = 2.0
 DISCOVERY_SECONDS = 10.0  # what is known of members may be so old when one is chosen to read from
 # The member refused before doing anything, so that even a write that is not retryable may be sent again.
 _NOT_EXECUTED = frozenset({Code.NotWritablePrimary, Code.NotPrimaryNoSecondaryOk, Code.LegacyNotPrimary})
+MODES = ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest")
+LEAST_STALENESS_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class ReadPreference:
+    """Mode, tag sets, and how many seconds a secondary may be behind (0: as many as it likes)."""
+
+    mode: str = "primary"
+    tags: list[dict[str, str]] = field(default_factory=list)
+    max_staleness: float = 0
+
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> ReadPreference:
+        """What a client sent; RouterError 9, 14 or 160 as mongos gives them."""
+        mode, tags = document.get("mode", "primary"), document.get("tags", [])
+        staleness = document.get("maxStalenessSeconds", 0)
+        if mode not in MODES:
+            raise RouterError(Code.FailedToParse, f"unknown read preference mode {mode!r}")
+        if not isinstance(tags, list) or not all(isinstance(tag_set, dict) for tag_set in tags):
+            raise RouterError(Code.TypeMismatch, "$readPreference.tags must be an array of documents")
+        if isinstance(staleness, bool) or not isinstance(staleness, int | float):
+            raise RouterError(Code.TypeMismatch, "$readPreference.maxStalenessSeconds must be a number")
+        staleness = max(staleness, 0)  # -1: no limit
+        if staleness and mode == "primary":
+            raise RouterError(Code.FailedToParse, "mode: primary is incompatible with maxStalenessSeconds")
+        if 0 < staleness < LEAST_STALENESS_SECONDS:
+            message = f"Parsing read preference: maxStalenessSeconds must be at least {LEAST_STALENESS_SECONDS}"
+            raise RouterError(Code.MaxStalenessOutOfRange, message)
+        return cls(mode, tags, staleness)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What a member is told: {"$readPreference": ...}; nothing for the primary."""
+        tags = {"tags": self.tags} if self.tags else {}
+        return {"$readPreference": {"mode": self.mode, **tags}} if self.mode != "primary" else {}
+
+
+PRIMARY, PRIMARY_PREFERRED = ReadPreference(), ReadPreference("primaryPreferred")
 
 
 @dataclass
