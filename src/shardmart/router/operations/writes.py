@@ -21,7 +21,6 @@ from .send import ask, attempt_until_fresh, everywhere, routing_for, until_fresh
 from .shard_key_updates import serves_moves
 from .targeting import check_statement, owner_of_modification, owners_of_statement, routing_of
 
-MAXIMUM_BATCH_BYTES = 44_000_000
 FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
 _UPSERT = frozenset({b"upsert"})
 ACTIONS = {"insert": "insert", "update": "update", "delete": "remove"}
@@ -225,41 +224,23 @@ async def _do(batch: Batch, routing: Routing) -> list[int]:
 
 async def _send(batch: Batch, routing: Routing, broadcast: bool, shard: str, indexes: list[int]) -> list[int]:
     """Send statements to a shard; returns those that it refused because the router was stale."""
-    context, stale = batch.context, []
+    context = batch.context
     fields = {batch.name: context.collection, **batch.options, "ordered": batch.ordered, **routing.versions(shard)}
     if broadcast and not context.in_transaction:
         fields["shardVersion"] = IGNORED
-    for part in _slices(batch, indexes):
-        if context.retryable or context.in_transaction:
-            fields["stmtIds"] = [batch.statement_ids[i] for i in part]
-        try:
-            sequences = {FIELDS[batch.name]: [batch.statements[i] for i in part]}
-            _, answer = await ask(context, shard, fields, sequences, write=True)
-            refused = batch.take(answer.document, part, broadcast=broadcast)
-        except RouterError as error:
-            refused = part if error.code in STALE and not broadcast else []
-            if not refused:
-                if not batch.may_note(error):
-                    raise
-                batch.fail(part, error)
-        stale += refused
-        if batch.stopped or (refused and batch.ordered):
-            break
-    return stale
-
-
-def _slices(batch: Batch, indexes: list[int]) -> list[list[int]]:
-    """`indexes` cut so that no message grows beyond what a member accepts."""
-    slices: list[list[int]] = [[]]
-    size = 0
-    for index in indexes:
-        length = len(batch.statements[index])
-        if slices[-1] and size + length > MAXIMUM_BATCH_BYTES:
-            slices.append([])
-            size = 0
-        slices[-1].append(index)
-        size += length
-    return slices
+    if context.retryable or context.in_transaction:
+        fields["stmtIds"] = [batch.statement_ids[i] for i in indexes]
+    try:
+        sequences = {FIELDS[batch.name]: [batch.statements[i] for i in indexes]}
+        _, answer = await ask(context, shard, fields, sequences, write=True)
+        return batch.take(answer.document, indexes, broadcast=broadcast)
+    except RouterError as error:
+        if error.code in STALE and not broadcast:
+            return indexes
+        if not batch.may_note(error):
+            raise
+        batch.fail(indexes, error)
+        return []
 
 
 def _needs_of_modification(context: Context) -> list[Need]:
