@@ -216,6 +216,23 @@ def test_the_shards_are_asked_in_the_clients_session_and_time() -> None:
         assert asked["lsid"] == {"id": LSID["id"], "uid": bytes(NOBODY)}
 
 
+def test_a_query_counts_once_however_often_it_is_sent() -> None:
+    class Stale(Shard):
+        async def reply(self, name: str, asked: dict[str, Any]) -> dict[str, Any]:
+            if name == "find" and len(self.got("find")) == 1:
+                return {"ok": 0.0, "code": 13388, "errmsg": "stale"}
+            return await super().reply(name, asked)
+
+    one = Stale("one", numbered(-1))
+
+    async def scene(service: Service) -> tuple[int, int]:
+        found = await told(service, find="things", filter={"n": -1})
+        assert [document["n"] for document in found["cursor"]["firstBatch"]] == [-1]
+        return len(one.got("find")), service.counters["query"]
+
+    assert play(one, Shard("two", []), scene) == (2, 1)
+
+
 def test_a_text_score_is_best_first_and_an_order_may_be_a_decimal() -> None:
     sort = {"score": {"$meta": "textScore"}, "a": Decimal128("-1"), "b": Decimal128("1"), "c": -1.0, "d": Int64(1)}
     assert _directions(sort) == [-1, -1, 1, -1, 1]

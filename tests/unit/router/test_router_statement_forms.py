@@ -53,18 +53,6 @@ def test_statement_of_the_right_form_is_taken(name: str, statement: dict[str, An
          "BSON field 'update.updates.limit' is an unknown field."),
         ("delete", {"q": {}, "limit": 1, "multi": None}, Code.UnknownField,
          "BSON field 'delete.deletes.multi' is an unknown field."),
-        ("update", {"q": 7, "u": SET}, Code.TypeMismatch, "BSON field 'update.updates.q' is the wrong type"),
-        ("update", {"q": None, "u": SET}, Code.TypeMismatch, "BSON field 'update.updates.q' is the wrong type"),
-        ("update", {"q": {}, "u": None}, Code.FailedToParse, "BSON field 'update.updates.u' is the wrong type"),
-        ("update", {"q": {}, "u": "x"}, Code.FailedToParse, "BSON field 'update.updates.u' is the wrong type"),
-        ("update", {"q": {}, "u": SET, "multi": "yes"}, Code.TypeMismatch,
-         "BSON field 'update.updates.multi' is the wrong type"),
-        ("delete", {"q": {}, "limit": True}, Code.TypeMismatch, "BSON field 'delete.deletes.limit' is the wrong type"),
-        ("delete", {"q": {}, "limit": None}, Code.TypeMismatch, "BSON field 'delete.deletes.limit' is the wrong type"),
-        ("delete", {"q": {}, "limit": 2}, Code.FailedToParse,
-         "The limit field in delete objects must be 0 or 1."),
-        ("delete", {"q": {}, "limit": -1}, Code.FailedToParse,
-         "The limit field in delete objects must be 0 or 1."),
         ("delete", {"limit": 1}, Code.MissingField,
          "BSON field 'delete.deletes.q' is missing but a required field"),
         ("delete", {"q": {}}, Code.MissingField, "BSON field 'delete.deletes.limit' is missing but a required field"),
@@ -150,7 +138,7 @@ def looked_up(
 
     async def run() -> Routing:
         asked = context(head)
-        asked.service = SimpleNamespace(catalog=SimpleNamespace(load_shards=load_shards))
+        asked.service = SimpleNamespace(catalog=SimpleNamespace(load_shards=load_shards, shards={}))
         asked.db, asked.namespace = "nowhere", "nowhere.c"
         return await routing_of(asked)
 

@@ -1,8 +1,4 @@
-"""aggregate and explain.
-
-A shard member carries mongos's own aggregation code as `clusterAggregate`: it splits the pipeline, asks all shards
-and merges, $lookup, $out and $merge included.  One member is asked to do that; which one matters only for speed.
-"""
+"""aggregate and explain: which of them one shard does, and which go over several (`several_shards`)."""
 
 from __future__ import annotations
 
@@ -17,81 +13,69 @@ from .authorization import Need, pipeline_needs
 from .change_streams import is_change_stream, open_stream
 from .context import COMMANDS, Context, Reply, command
 from .cursors import keep_cursor
-from .send import ask, attempt_until_fresh, until_fresh
-from .targeting import a_shard, owners_of, routing_of
-from .views import as_aggregation, serves_views
+from .send import ask, attempt_until_fresh
+from .targeting import a_shard, first_heard, owners_of, routing_of
+from .views import as_aggregation, read
+
+_EXPLAINED = ("aggregate", "find", "count", "distinct", "update", "delete", "findAndModify", "findandmodify")
 
 
-def _about_the_user_only(context: Context) -> None:
-    """Make stages that show what the caller does show what the client does: members take the router for the caller."""
-    pipeline = context.array("pipeline")
-    if not context.service.users.enabled or context.client.user is None or not pipeline:
-        return
-    stage, argument = next(iter(rawbson.decode(pipeline[0]).items()), ("", None))
-    if not isinstance(argument, dict) or argument.get("allUsers"):
-        return
+def _about_the_user_only(context: Context) -> Context:
+    """With stages that show what the client does, not what the caller does: members take the router for the caller."""
+    user = context.client.user
+    stage, argument = next((pair for first in context.stages[:1] for pair in first.items()), ("", None))
+    if user is None or not isinstance(argument, dict) or argument.get("allUsers"):
+        return context
     if stage == "$currentOp":
         own: list[Any] = [{stage: {**argument, "allUsers": True}}, {"$match": {"lsid.uid": context.client.digest}}]
-        context.head["pipeline"] = [*map(_raw, own), *pipeline[1:]]
     elif stage == "$listSessions" and not argument.get("users"):
-        user, database = context.client.user
-        context.head["pipeline"] = [_raw({stage: {"users": [{"user": user, "db": database}]}}), *pipeline[1:]]
-
-
-def _raw(stage: dict[str, Any]) -> RawBSONDocument:
-    return RawBSONDocument(rawbson.encode(stage))
-
-
-def _collection(context: Context) -> str | None:
-    return None if context.head["aggregate"] == 1 else context.collection
+        own = [{stage: {"users": [{"user": user[0], "db": user[1]}]}}]
+    else:
+        return context
+    return context.with_fields({**context.head, "pipeline": [*own, *context.stages[1:]]})
 
 
 def _needs(context: Context) -> list[Need]:
     bypass = bool(context.head.get("bypassDocumentValidation"))
-    return pipeline_needs(context.db, _collection(context), context.array("pipeline"), bypass=bypass)
+    collection = None if context.head["aggregate"] == 1 else context.collection
+    return pipeline_needs(context.db, collection, context.stages, bypass=bypass)
 
 
 @command("aggregate", access=_needs, transaction=True, cancel=True)
-@serves_views
-@until_fresh
+@read
 async def aggregate(context: Context) -> Reply:
     """An aggregation pipeline."""
-    context.service.counters["query"] += 1
-    _about_the_user_only(context)
-    if is_change_stream(context) and not context.in_transaction and not context.head.get("explain"):
+    context = _about_the_user_only(context)
+    streams = is_change_stream(context)
+    if streams and not context.in_transaction and not context.head.get("explain"):
         return await open_stream(context)
-    if context.in_transaction:
-        return await several_shards.aggregate_in_transaction(context)
-    concern = await several_shards.concerns(context)
-    collection = _collection(context)
-    fields = {"aggregate": collection or 1, **context.options(), **concern}
-    if context.db == "config" or (context.db == "admin" and collection is not None):
-        return keep_cursor(context, *await ask(context, "config", fields))
-    if collection is None:
-        return await several_shards.over_all_shards(context, await a_shard(context), concern)
+    if context.head["aggregate"] == 1:
+        return await several_shards.over_all_shards(context, await a_shard(context))
     routing = await routing_of(context)
-    pipeline = context.array("pipeline")
-    owners = owners_of(context, routing, pipeline[0].get("$match") if pipeline else None)
+    first: Any = next(iter(context.array("pipeline")), {})
+    owners = owners_of(context, routing, first.get("$match"))
     writes = several_shards.write_target(context) is not None
-    alone = len(owners) == 1 and not context.of_snapshot and not writes and not several_shards.names_another(pipeline)
-    if not routing.sharded or alone:
-        return keep_cursor(context, *await ask(context, owners[0], fields | routing.versions(owners[0]), write=writes))
-    return await several_shards.over_all_shards(context, owners[0], concern)
+    everywhere = writes or streams or context.of_snapshot or several_shards.names_another(context.stages)
+    if routing.sharded and (everywhere or len(owners) > 1):
+        if context.in_transaction and not everywhere:
+            return await several_shards.aggregate_in_transaction(context, routing, owners)
+        return await several_shards.over_all_shards(context, owners[0])
+    fields = {"aggregate": context.collection, **context.options(), **await several_shards.concerns(context)}
+    return keep_cursor(context, *await ask(context, owners[0], fields | routing.versions(owners[0]), write=writes))
 
 
 def _explained(context: Context) -> Context:
-    inner = context.head["explain"]
-    if not isinstance(inner, RawBSONDocument):
+    if not isinstance(context.head["explain"], RawBSONDocument):
         raise RouterError(Code.TypeMismatch, "BSON field 'explain.explain' must be a document")
-    return context.with_fields(rawbson.head(inner))
+    inner = context.with_fields(rawbson.head(context.head["explain"]))
+    if inner.name not in _EXPLAINED:
+        raise RouterError(Code.CommandNotFound, f"Explain failed due to unknown command: {inner.name}")
+    return inner
 
 
 def _explain_needs(context: Context) -> list[Need]:
     inner = _explained(context)
-    found = COMMANDS.get(inner.name)
-    if found is None:
-        raise RouterError(Code.CommandNotFound, f"Explain failed due to unknown command: {inner.name}")
-    return found.access(inner)
+    return COMMANDS[inner.name].access(inner)
 
 
 @command("explain", access=_explain_needs, cancel=True)
@@ -104,8 +88,6 @@ async def explain(context: Context) -> Reply:
     if inner.name == "find":
         explained = {"explain": {"clusterFind": inner.collection, **inner.options()}, **verbosity}
         return await several_shards.on_member(inner, explained, await a_shard(context))
-    if inner.name not in ("count", "distinct", "update", "delete", "findAndModify", "findandmodify"):
-        raise RouterError(Code.IllegalOperation, f"command {inner.name} cannot be explained")
     try:
         return await attempt_until_fresh(context, inner.namespace, lambda: _plan(inner, verbosity))
     except RouterError as error:
@@ -120,6 +102,6 @@ async def _plan(context: Context, verbosity: dict[str, Any]) -> Reply:
     if context.name in ("update", "delete"):
         query = next((rawbson.head(s).get("q") for s in context.documents(f"{context.name}s")), None)
     routing = await routing_of(context)
-    shard = owners_of(context, routing, query)[0]
+    shard = first_heard(context, owners_of(context, routing, query))
     explained = {k: v for k, v in context.head.items() if k != "$db"} | routing.versions(shard)
     return (await ask(context, shard, {"explain": explained, **verbosity}))[1].body

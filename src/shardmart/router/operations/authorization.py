@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..protocol import rawbson
@@ -29,7 +29,7 @@ class Need:
     action: str
     database: str | None = None
     collection: str | None = None
-    instead: tuple[Need, ...] = ()  # allowed as well when all of these are
+    instead: tuple[Need, ...] = field(default=(), kw_only=True)  # allowed as well when all of these are
 
 
 Access = Callable[["Context"], list[Need]]
@@ -40,29 +40,15 @@ def public(_: Context) -> list[Need]:
     return []
 
 
-def on_cluster(*actions: str) -> Access:
-    """Needs `actions` on the cluster resource."""
-    return lambda _: [Need(action) for action in actions]
+def _on(resource: Callable[[Context], tuple[str, ...]]) -> Callable[..., Access]:
+    """Needs the actions it is called with on `resource` of the command: no name, a database, or a collection too."""
+    return lambda *actions: lambda context: [Need(action, *resource(context)) for action in actions]
 
 
-def on_database(*actions: str) -> Access:
-    """Needs `actions` on the database the command runs in."""
-    return lambda context: [Need(action, context.db) for action in actions]
-
-
-def on_collection(*actions: str) -> Access:
-    """Needs `actions` on the collection the command's first field names."""
-    return lambda context: [Need(action, context.db, context.collection) for action in actions]
-
-
-def on_namespace(*actions: str) -> Access:
-    """Needs `actions` on the namespace ("db.collection") the command's first field names."""
-
-    def needs(context: Context) -> list[Need]:
-        database, _, collection = str(context.head[context.name]).partition(".")
-        return [Need(action, database, collection) for action in actions]
-
-    return needs
+on_cluster = _on(lambda _: ())
+on_database = _on(lambda context: (context.db,))
+on_collection = _on(lambda context: (context.db, context.collection))
+on_namespace = _on(lambda context: str(context.head[context.name]).partition(".")[::2])  # named by the first field
 
 
 class Privileges:
@@ -174,7 +160,6 @@ _ON_CLUSTER = {
     "$listSessions": "listSessions",
     "$shardedDataDistribution": "shardedDataDistribution",
 }
-_WRITES = ("insert", "remove")
 _OF_MEMBERS = ("$mergeCursors", "$listLocalSessions", "$backupCursor", "$setVariableFromSubPipeline")
 _OF_OTHERS = {"$lookup": "from", "$graphLookup": "from", "$unionWith": "coll"}
 _OTHER_SOURCES = frozenset({*_ON_COLLECTION, *_ON_CLUSTER, "$documents", "$changeStream"})
@@ -220,23 +205,21 @@ def _stage_needs(database: str, collection: str | None, name: str, argument: Any
     if name in _OF_OTHERS:
         source = argument if isinstance(argument, str) else _option(argument, _OF_OTHERS[name])
         inner = _option(argument, "pipeline")
-        other = _namespace(database, source)
-        needs = pipeline_needs(other[0], other[1] if source else None, inner if isinstance(inner, list) else [])
         if source is None:  # $documents, or a mistake that the member finds
-            needs = [need for need in needs if need.collection is not None or need.database is None]
-        return needs
+            return _stages_needs(database, None, inner, bypass)
+        return pipeline_needs(*named_by(database, source), inner if isinstance(inner, list) else [])
     if name == "$facet" and isinstance(argument, dict):
         return [need for inner in argument.values() for need in _stages_needs(database, collection, inner, bypass)]
     if name in ("$out", "$merge"):
-        target = argument.get("into", argument) if name == "$merge" and isinstance(argument, dict) else argument
-        actions = _WRITES if name == "$out" else _actions_of_merge(argument)
+        actions = ["insert", "remove"] if name == "$out" else _actions_of_merge(argument)
         bypassing = ("bypassDocumentValidation",) if bypass else ()
-        return [Need(action, *_namespace(database, target)) for action in (*actions, *bypassing)]
+        return [Need(action, *named_by(database, argument)) for action in (*actions, *bypassing)]
     return []
 
 
-def _namespace(database: str, named: Any) -> tuple[str, str]:
-    """Database and collection that a stage names by a string or as {db, coll}."""
+def named_by(database: str, argument: Any) -> tuple[str, str]:
+    """Database and collection that a stage names by a string, as {db, coll}, or as either under `into`."""
+    named = argument.get("into", argument) if isinstance(argument, dict) else argument
     if isinstance(named, dict):
         return str(named.get("db", database)), str(named.get("coll"))
     return database, str(named)

@@ -22,7 +22,6 @@ from .context import Context, Reply
 from .cursors import BATCH_BYTES, FIRST_BATCH, Cursor
 from .feeds import STARTS, Feed, after, time_of, token_of
 from .send import ask_all
-from .service import Service
 
 AWAIT_SECONDS = 1.0  # how long a getMore waits that does not say
 # A token of an event: after its time, the token's version 2 and a type that is not 0, that of a mark.
@@ -33,7 +32,7 @@ RESUMABLE = RETRYABLE | STALE | {Code.RetryChangeStream}
 
 def is_change_stream(context: Context) -> bool:
     """Whether an aggregate opens a change stream."""
-    return any("$changeStream" in stage for stage in context.array("pipeline")[:1])
+    return any("$changeStream" in stage for stage in context.stages[:1])
 
 
 class StreamCursor(Cursor):
@@ -80,12 +79,12 @@ class StreamCursor(Cursor):
             raise
         self.position = max(self.position, feed.begun)
         self._join(feed)
-        self._still_wanted(context)
+        self._still_wanted()
 
-    def _still_wanted(self, context: Context) -> None:
+    def _still_wanted(self) -> None:
         """Raise RouterError 237 when the cursor was killed while its getMore was under way."""
         if self.killed:
-            self._leave(context.service)
+            self._leave()
             raise RouterError(Code.CursorKilled, f"cursor id {self.id} was killed")
 
     def _fits(self, shared: Feed) -> bool:
@@ -96,28 +95,28 @@ class StreamCursor(Cursor):
         self.feed = feed
         feed.readers.add(self)
 
-    def _leave(self, service: Service) -> None:
+    def _leave(self) -> None:
         feed = self.feed
         feed.readers.discard(self)
         if not feed.readers:
-            if service.feeds.get(self.key) is feed:
-                del service.feeds[self.key]
-            service.in_background(feed.close())
+            if self.service.feeds.get(self.key) is feed:
+                del self.service.feeds[self.key]
+            self.service.in_background(feed.close())
 
     async def _settle(self, context: Context) -> None:
         """Read from the feed that others read from, as soon as that is possible.  Raises RouterError."""
-        self._still_wanted(context)
-        feeds = context.service.feeds
+        self._still_wanted()
+        feeds = self.service.feeds
         if self.looking_for:
             return  # another reader of this feed could read over the event that has to be found
         if self.feed.begun > self.position:  # others were far ahead, and what comes next here is no longer kept
-            self._leave(context.service)
+            self._leave()
             await self._open_feed(context, {**self._lasting, "startAfter": {"_data": self.told}})
         shared = feeds.get(self.key)
         if shared is None or shared.over or shared.failure:
             feeds[self.key] = self.feed
         elif shared is not self.feed and self._fits(shared):
-            self._leave(context.service)
+            self._leave()
             self._join(shared)
 
     async def collect(self, context: Context, size: int, seconds: float) -> list[RawBSONDocument]:
@@ -153,61 +152,45 @@ class StreamCursor(Cursor):
             batch.append(RawBSONDocument(event))
             self.position = self.last = token
         self.feed.forget_read()
-        self.over = self.feed.over and self._drained
+        self.over = self.feed.over and self.feed.has_no_more(self.position)
         return batch
-
-    @property
-    def _drained(self) -> bool:
-        return self.feed.has_no_more(self.position)
 
     async def more(self, context: Context) -> Reply:
         """The next batch."""
         seconds = context.integer("maxTimeMS") / 1000 or AWAIT_SECONDS
         batch = await self.collect(context, context.integer("batchSize") or 2**31, seconds)
-        return self.reply(context, "nextBatch", batch)
+        return self.reply("nextBatch", batch)
 
-    def reply(self, context: Context, name: str, batch: list[RawBSONDocument]) -> Reply:
+    def reply(self, name: str, batch: list[RawBSONDocument]) -> Reply:
         """The reply of an aggregate or getMore, with the token a client resumes from when nothing else has come."""
-        self.told = max(self.told, self.last, self.feed.mark if self._drained else "")
+        self.told = max(self.told, self.last, self.feed.mark if self.feed.has_no_more(self.position) else "")
         self.position = max(self.position, self.told)
         if self.over:
             self.told = self.last or self.told
-            context.service.cursors.forget(self)
-            context.service.in_background(self.kill(context.service))
+            self.service.in_background(self.close())
         identity = Int64(0 if self.over else self.id)
         cursor = {name: batch, "id": identity, "ns": self.namespace, "postBatchResumeToken": {"_data": self.told}}
         return {"cursor": cursor, "ok": 1.0}
 
-    async def kill(self, service: Service) -> None:
+    async def kill(self) -> None:
         """Close the feed on every member, unless others read from it."""
         self.killed = True
-        self._leave(service)
+        self._leave()
 
 
 async def open_stream(context: Context) -> Reply:
-    """Serve an aggregate that begins with $changeStream; raises RouterError."""
-    stages = [rawbson.decode(stage) for stage in context.array("pipeline")]
-    options = stages[0]["$changeStream"]
+    """Serve an aggregate that begins with $changeStream; what is wrong with it the shards say.  Raises RouterError."""
+    options = context.stages[0]["$changeStream"]
     collection = context.head["aggregate"]
     if not isinstance(options, dict):
         raise RouterError(Code.StreamNeedsDocument, "$changeStream stage expects a document as argument")
-    level = context.document("readConcern").get("level", "majority")
-    if level != "majority":
-        message = f"Aggregation stage $changeStream cannot run with a readConcern other than 'majority', found {level}"
-        raise RouterError(Code.InvalidOptions, message)
-    whole = bool(options.get("allChangesForCluster"))
-    if context.db in ("admin", "config", "local") and not (whole and context.db == "admin" and collection == 1):
-        message = f"$changeStream may not be opened on the internal {context.db} database"
-        raise RouterError(Code.InvalidNamespace, message)
-    given = [name for name in STARTS if name in options]
-    if len(given) > 1:
-        raise RouterError(Code.SeveralResumeOptions, f"Only one type of resume option is allowed, found {given}")
     await ask_all(context, sorted(await context.service.catalog.load_shards()), {"ping": 1})
-    if not given:
+    if not options.keys() & set(STARTS):
         now = context.service.clock.latest or Timestamp(int(time.time()), 0)
         options["startAtOperationTime"] = after(now)
     kept = {k: v for k, v in context.options().items() if k not in ("pipeline", "cursor", "maxTimeMS", "explain")}
-    fields = {"aggregate": collection, "pipeline": stages, "cursor": {"batchSize": 0}, **kept}
+    fields = {"aggregate": collection, "pipeline": context.stages, "cursor": {"batchSize": 0}, **kept}
+    fields["readConcern"] = {"level": context.document("readConcern").get("level", "majority")}
     namespace = f"{context.db}.$cmd.aggregate" if collection == 1 else context.namespace
     stream = StreamCursor(context, namespace, fields)
     await stream.open(context)
@@ -215,8 +198,8 @@ async def open_stream(context: Context) -> Reply:
         size = int(context.document("cursor").get("batchSize", FIRST_BATCH))
         batch = await stream.collect(context, size, 0.0)
     except BaseException:
-        context.service.in_background(stream.kill(context.service))
+        context.service.in_background(stream.kill())
         raise
     if not stream.over:
         context.service.cursors.add(stream)
-    return stream.reply(context, "firstBatch", batch)
+    return stream.reply("firstBatch", batch)

@@ -7,6 +7,7 @@ and calls them with a `Context`.  A handler returns the reply as a dict, or as t
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -160,6 +161,11 @@ class Context:
             raise RouterError(Code.TypeMismatch, f"BSON field '{self.name}.{name}' must be an array of {kind}")
         return values
 
+    @functools.cached_property
+    def stages(self) -> list[dict[str, Any]]:
+        """The pipeline, decoded."""
+        return [rawbson.decode(stage) for stage in self.array("pipeline")]
+
     def document(self, name: str) -> dict[str, Any]:
         """A field that is a document, decoded; empty when there is none."""
         value = self.head.get(name)
@@ -182,13 +188,12 @@ class Context:
         return {k: v for k, v in self.head.items() if k not in _OWN_FIELDS and k != self.name}
 
     def session(self) -> dict[str, Any]:
-        """`lsid` made the user's own, the number of its write or transaction, and the API version."""
-        if self.in_transaction:
-            return {"lsid": self.lsid(), "txnNumber": Int64(self.head["txnNumber"]), "autocommit": False}
-        fields: dict[str, Any] = {k: v for k, v in self.head.items() if k in _API}
+        """`lsid` made the user's own, the number of its write or transaction, and outside those the API version."""
+        kept = ("autocommit",) if self.in_transaction else _API
+        fields: dict[str, Any] = {k: v for k, v in self.head.items() if k in kept}
         if lsid := self.lsid():
             fields["lsid"] = lsid
-        if self.retryable:
+        if "txnNumber" in self.head:
             fields["txnNumber"] = Int64(self.head["txnNumber"])
         return fields
 
@@ -222,9 +227,10 @@ class Context:
     def read_concern(self) -> dict[str, Any]:
         """{"readConcern": ...}: the client's, else that of a 6.0 cluster (shards have none of their own)."""
         concern = ({} if self.in_transaction else {"level": "local"}) | self.document("readConcern")
-        if concern.get("level") == "snapshot" and "atClusterTime" not in concern and self.service.clock.latest:
-            concern["atClusterTime"] = self.service.clock.latest
-            concern.pop("afterClusterTime", None)
+        latest = self.service.clock.latest
+        if concern.get("level") == "snapshot" and "atClusterTime" not in concern and latest:
+            # One time for all shards, or the parts of the snapshot would not fit together.
+            concern["atClusterTime"] = max(latest, concern.pop("afterClusterTime", latest))
         return {"readConcern": concern} if concern else {}
 
     def write_concern(self) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Cursor:
     """An open cursor. `session_id` is the client's logical session, if it has one."""
 
     def __init__(self, context: Context, identity: int, namespace: str) -> None:
+        self.service = context.service
         self.id = identity
         self.namespace = namespace
         self.shown = namespace  # to the client: the name of the view it asked for
@@ -71,38 +72,42 @@ class Cursor:
         """The reply to getMore."""
         raise NotImplementedError
 
-    async def kill(self, service: Service) -> None:
+    async def kill(self) -> None:
         """Close it on the members."""
         raise NotImplementedError
 
+    async def close(self) -> None:
+        """Forget it, and close it on the members."""
+        self.service.cursors.forget(self)
+        await self.kill()
+
 
 class MemberCursor(Cursor):
-    """A cursor that lives on one member, under the same id; `apart`: opened outside the client's session."""
+    """A cursor that lives on one member, under the same id; `session`: where it is not the client's own."""
 
     get_more = "getMore"
 
-    def __init__(self, context: Context, member: Member, reply: bytes, *, apart: bool = False) -> None:
+    def __init__(
+        self, context: Context, member: Member, reply: bytes, *, session: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(context, cursor_id(reply), rawbson.get(reply, b"cursor", b"ns"))
         self.remote = Remote(member, self.namespace, self.id)
-        self._apart = apart
-
-    def session(self, context: Context) -> dict[str, Any]:
-        """What a getMore carries of its session."""
-        return {} if self._apart else context.session()
+        self.session = session
 
     async def more(self, context: Context) -> Reply:
         """Forward getMore."""
-        fields = {**context.options(), **self.session(context), **context.service.clock.gossip()}
+        session = context.session() if self.session is None else self.session
+        fields = {**context.options(), **session, **self.service.clock.gossip()}
         reply = await self.remote.more(fields, name=self.get_more, waits="maxTimeMS" in fields)
         if not self.remote.id:
-            self.ended(context.service)
+            self.ended()
         return reply.body if self.shown == self.namespace else shown_as(reply.body, self.shown)
 
-    def ended(self, service: Service) -> None:
+    def ended(self) -> None:
         """The member has closed it."""
-        service.cursors.forget(self)
+        self.service.cursors.forget(self)
 
-    async def kill(self, service: Service) -> None:
+    async def kill(self) -> None:
         """killCursors on the member."""
         await self.remote.kill()
 
@@ -112,29 +117,23 @@ class ClusterCursor(MemberCursor):
 
     get_more = "clusterGetMore"
 
-    def __init__(self, context: Context, member: Member, reply: bytes, session: Binary) -> None:
-        super().__init__(context, member, reply)
-        self._session = session
+    def ended(self) -> None:
+        """The session is free for another, unless what kills the cursor, and with it the session, is under way."""
+        if self.service.cursors.open.get(self.id) is self and self.session:
+            self.service.cursors.sessions.append(self.session)
+        super().ended()
 
-    def session(self, context: Context) -> dict[str, Any]:
-        """The router's own."""
-        return {"lsid": {"id": self._session}}
-
-    def ended(self, service: Service) -> None:
-        """The session is free for another."""
-        super().ended(service)
-        service.cursors.release_session(self._session)
-
-    async def kill(self, service: Service) -> None:
+    async def kill(self) -> None:
         """killSessions on every shard; the next clusterGetMore then finds its parts gone, and closes the rest."""
-        command = {"killSessions": [{"id": self._session}], "$db": "admin"}
-        shards = service.catalog.shards.values()
+        assert self.session is not None
+        command = {"killSessions": [self.session["lsid"]], "$db": "admin"}
+        shards = self.service.catalog.shards.values()
         members = {member for shard in shards for member in shard.members.values()} | {self.remote.member}
         await asyncio.gather(*(member.command(command, 5.0) for member in members), return_exceptions=True)
         with contextlib.suppress(RouterError, TimeoutError):
             async with asyncio.timeout(5.0):
                 for _ in range(3):
-                    await self.remote.more({"lsid": {"id": self._session}}, name=self.get_more)
+                    await self.remote.more(self.session, name=self.get_more)
 
 
 class Cursors:
@@ -142,7 +141,7 @@ class Cursors:
 
     def __init__(self) -> None:
         self.open: dict[int, Cursor] = {}
-        self._sessions: list[Binary] = []
+        self.sessions: list[dict[str, Any]] = []  # that are free
 
     def add(self, cursor: Cursor) -> None:
         """Keep a cursor for getMore."""
@@ -152,13 +151,9 @@ class Cursors:
         """The cursor is exhausted or dead."""
         self.open.pop(cursor.id, None)
 
-    def take_session(self) -> Binary:
-        """A logical session id of the router's own, not used by any other open cursor."""
-        return self._sessions.pop() if self._sessions else Binary.from_uuid(uuid.uuid4())
-
-    def release_session(self, session: Binary) -> None:
-        """The cursor of that session is done."""
-        self._sessions.append(session)
+    def take_session(self) -> dict[str, Any]:
+        """{"lsid": ...} of a session of the router's own, not used by any other open cursor."""
+        return self.sessions.pop() if self.sessions else {"lsid": {"id": Binary.from_uuid(uuid.uuid4())}}
 
     def get(self, context: Context, identity: int) -> Cursor:
         """The cursor `identity` of the client's user; raises RouterError 43 or 13."""
@@ -171,7 +166,7 @@ class Cursors:
 
     async def more(self, context: Context) -> Reply:
         """Serve getMore."""
-        cursor = self.get(context, int(context.head["getMore"]))
+        cursor = self.get(context, context.integer("getMore", negative=True))
         namespace = f"{context.db}.{context.head.get('collection')}"
         if namespace != cursor.shown:
             message = f"Requested getMore on namespace '{namespace}', but cursor belongs to '{cursor.shown}'"
@@ -183,30 +178,25 @@ class Cursors:
             return await cursor.more(context)
         except (RouterError, asyncio.CancelledError) as error:
             if not isinstance(error, RouterError) or error.code != Code.MaxTimeMSExpired:
-                self.forget(cursor)
-                context.service.in_background(cursor.kill(context.service))
+                context.service.in_background(cursor.close())
             raise
         finally:
             cursor.busy = False
 
     def client_gone(self, client: Peer, service: Service) -> None:
         """A connection was closed: kill its cursors unless another connection takes them up soon."""
-        mine = [cursor for cursor in self.open.values() if cursor.client is client]
-        if mine:
-            service.in_background(self._kill_later(mine, client, service))
+        if any(cursor.client is client for cursor in self.open.values()):
+            service.in_background(self._kill_later(client, service))
 
-    async def _kill_later(self, cursors: list[Cursor], client: Peer, service: Service) -> None:
+    async def _kill_later(self, client: Peer, service: Service) -> None:
         await asyncio.sleep(float(service.options.get("cursorGraceSeconds", GRACE_SECONDS)))
-        for cursor in cursors:
-            if cursor.client is client and self.open.get(cursor.id) is cursor:
-                self.forget(cursor)
-                await cursor.kill(service)
+        for cursor in [cursor for cursor in self.open.values() if cursor.client is client]:
+            await cursor.close()
 
     async def end_session(self, session_id: bytes, user: tuple[str, str] | None, service: Service) -> None:
         """Kill the cursors of a user's logical session that ended."""
         for cursor in [c for c in self.open.values() if c.session_id == session_id and c.user == user]:
-            self.forget(cursor)
-            await cursor.kill(service)
+            await cursor.close()
 
 
 def shown_as(reply: Reply, namespace: str) -> dict[str, Any]:
@@ -216,8 +206,10 @@ def shown_as(reply: Reply, namespace: str) -> dict[str, Any]:
     return document
 
 
-def keep_cursor(context: Context, member: Member, reply: wire.Message, *, apart: bool = False) -> Reply:
-    """Remember a cursor that a member left open (`apart` from the client's session), and pass its reply on."""
+def keep_cursor(
+    context: Context, member: Member, reply: wire.Message, *, session: dict[str, Any] | None = None
+) -> Reply:
+    """Remember a cursor that a member left open, and pass its reply on."""
     if cursor_id(reply.body):
-        context.service.cursors.add(MemberCursor(context, member, reply.body, apart=apart))
+        context.service.cursors.add(MemberCursor(context, member, reply.body, session=session))
     return reply.body

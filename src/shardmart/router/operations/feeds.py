@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
@@ -28,6 +28,7 @@ from .cursors import Remote
 from .send import cursor_id, everywhere
 
 if TYPE_CHECKING:
+    from .change_streams import StreamCursor
     from .service import Service
 
 BEGINNING = Timestamp(0, 0)
@@ -98,11 +99,8 @@ class Marks:
     async def _note(self, shard: str, wanted: Timestamp) -> None:
         replica_set = await self._service.catalog.shard(shard)
         command = {"appendOplogNote": 1, "maxClusterTime": wanted, "data": {"msg": "change stream of the router"}}
-        try:
-            await replica_set.command({**command, **self._service.clock.gossip(), "$db": "admin"}, seconds=2.0)
-        except RouterError as error:
-            if error.code != Code.StaleClusterTime:  # something was written there in the meantime
-                self._noted.pop(shard, None)
+        # It is refused where something was written in the meantime; where it fails, the next one is soon.
+        await replica_set.command({**command, **self._service.clock.gossip(), "$db": "admin"}, seconds=2.0)
 
     async def reach(self, wanted: Timestamp) -> None:
         """Know the shards as they were at `wanted` or later; raises RouterError."""
@@ -171,12 +169,6 @@ def _check_token(event: bytes, token: str) -> None:
         raise RouterError(Code.ChangeStreamFatalError, message)
 
 
-class Reader(Protocol):
-    """Who reads from a feed, and up to which token it has read."""
-
-    position: str
-
-
 class Feed:
     """The merge of all shards' streams, from a token on; it moves while somebody waits for it."""
 
@@ -184,7 +176,7 @@ class Feed:
         self._start = start  # the token it resumes from: what is told once more ends nothing
         self.service: Service = context.service
         self.namespace = namespace
-        self.readers: set[Reader] = set()
+        self.readers: set[StreamCursor] = set()
         self.events: deque[tuple[str, bytes]] = deque()
         self.begun = ""  # all events after this token are in `events`, or have not been released
         self.mark = ""  # no event up to this token will be released any more
@@ -192,11 +184,9 @@ class Feed:
         self.failure: RouterError | None = None
         self.parts: list[Part] = []
         self._fields = fields
-        self._db = context.db
-        self._preference = context.read_preference()
+        self._context = context
         self._bytes = 0
         self._known = BEGINNING  # the shards that were there up to this time are all among the parts
-        self._listing: asyncio.Task[None] | None = None
         self._seen = 0.0  # when an event came, on the monotonic clock
         self._held_step = HELD_STEP_SECONDS
         self._waiters = 0
@@ -218,9 +208,10 @@ class Feed:
         stage, *stages = fields["pipeline"]
         images = _image_stages(stage["$changeStream"])
         send = {**fields, "pipeline": [stage, *images, *stages], "fromMongos": True, "needsMerge": True}
-        send |= {"readConcern": {"level": "majority"}, "writeConcern": {"w": 1, "wtimeout": 0}, "$db": self._db}
-        send |= self.service.clock.gossip() | self._preference.document
-        member = await replica_set.readable(self._preference)
+        preference = self._context.read_preference()
+        send |= {"writeConcern": {"w": 1, "wtimeout": 0}, "$db": self._context.db}
+        send |= self.service.clock.gossip() | preference.document
+        member = await replica_set.readable(preference)
         call = member.call_as_server if images else member.call
         reply = wire.checked(await call(wire.command(send)))
         self.parts.append(Part(shard, member, self.namespace, reply.body))
@@ -264,7 +255,6 @@ class Feed:
             while self._waiters and not self.over:
                 for part in self.parts:
                     part.heard()
-                await self._learn()
                 if self._release() or self.over or len(self.readers) == 1:
                     self._wake()
                 if not self.over:
@@ -285,9 +275,9 @@ class Feed:
         step = self._step()
         for part in self.parts:
             part.ask(step, self.service.clock.gossip())
-        self._move_marks()
-        asked = [task for task in (self._listing, *(part.asking for part in self.parts)) if task]
-        if asked:
+        if await self._learn():
+            return  # and see what waited for that
+        if asked := [part.asking for part in self.parts if part.asking]:
             await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         else:
             self.over = True  # every shard's stream has ended
@@ -302,14 +292,23 @@ class Feed:
         step = QUIET_STEP_SECONDS if quiet else STEP_SECONDS
         return min(step + len(self.service.feeds) * STEP_SECONDS_A_FEED, STEP_SECONDS_AT_MOST)
 
-    async def _learn(self) -> None:
-        """Take what is known of shards: those that came are watched from when they were added.  Raises RouterError."""
-        if self._listing and self._listing.done():
-            task, self._listing = self._listing, None
-            task.result()
+    async def _learn(self) -> bool:
+        """Have the marks moved that hold events back, of shards where nothing is written and of the shards' list.
+
+        Shards that came are watched from when they were added.  Whether more is known; raises RouterError.
+        """
         marks = self.service.marks
-        if marks.known <= self._known:
-            return
+        held = min((part.events[0][0] for part in self.parts if part.events), default="")
+        for part in self.parts:
+            if not part.events and part.mark < held:
+                marks.note(part.name, after(time_of(held)))
+        reached = time_of(min(part.reached for part in self.parts))
+        waits = held or any(part.ended for part in self.parts)
+        behind = reached > self._known if waits else reached.time > self._known.time
+        now = self.service.clock.latest
+        if not behind or not now or reached > now:  # a stream may begin in the future
+            return False
+        await marks.reach(reached)
         known, shards = marks.known, dict(marks.shards)
         stage, *stages = self._fields["pipeline"]
         options = {k: v for k, v in stage["$changeStream"].items() if k not in STARTS}
@@ -318,20 +317,7 @@ class Feed:
             stage = {"$changeStream": {**options, "startAtOperationTime": begin}}
             await self._open_part(shard, {**self._fields, "pipeline": [stage, *stages]})
         self._known = known
-
-    def _move_marks(self) -> None:
-        """Have the marks moved that hold events back: of shards where nothing is written, and of the shards' list."""
-        reached = time_of(min(part.reached for part in self.parts))
-        held = min((part.events[0][0] for part in self.parts if part.events), default="")
-        waits = held or any(part.ended for part in self.parts)
-        behind = reached > self._known if waits else reached.time > self._known.time
-        now = self.service.clock.latest
-        if self._listing is None and behind and now and reached <= now:  # a stream may begin in the future
-            self._listing = asyncio.ensure_future(self.service.marks.reach(reached))
-        if held:
-            for part in self.parts:
-                if not part.events and part.mark < held:
-                    self.service.marks.note(part.name, after(time_of(held)))
+        return True
 
     def _release(self) -> bool:
         """Put the events in their order that nothing can come before any more; whether there were any."""
@@ -362,8 +348,6 @@ class Feed:
     async def close(self) -> None:
         """Close it on every member."""
         self.over = True
-        if self._listing:
-            self._listing.cancel()
         if self._driver:
             self._driver.cancel()
         await asyncio.gather(*(part.close() for part in self.parts))

@@ -7,7 +7,7 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
@@ -21,39 +21,18 @@ from .context import Context, Reply
 from .cursors import BATCH_BYTES, Cursor, Remote
 from .send import ask, cursor_id, everywhere
 
-if TYPE_CHECKING:
-    from .service import Service
-
 PARTIAL_SECONDS = 2.0  # to look for a member before a read that may be partial goes on without its shard
 _CURSOR, _SORT_KEY = frozenset({b"cursor"}), frozenset({b"$sortKey"})
 _BATCHES = frozenset({b"firstBatch", b"nextBatch"})
 
 
-class Descending:
-    """A value that sorts the other way round."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __lt__(self, other: Descending) -> bool:
-        return bool(other.value < self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Descending) and bool(self.value == other.value)
-
-    def __hash__(self) -> int:
-        return hash(self.value)
-
-
 class Part:
     """One shard's share of a merged cursor: what it has sent, each document behind its place in the order."""
 
-    def __init__(self, remote: Remote, reply: wire.Message, directions: list[int]) -> None:
+    def __init__(self, remote: Remote, reply: wire.Message, *, ordered: bool) -> None:
         self.remote = remote
-        self.buffer: deque[tuple[tuple[Any, ...], bytes]] = deque()
-        self._directions = directions
+        self.buffer: deque[tuple[list[Any], bytes]] = deque()
+        self._ordered = ordered
         self.take(reply)
 
     def take(self, reply: wire.Message) -> None:
@@ -61,14 +40,14 @@ class Part:
         for _, batch, _ in rawbson.find(reply.body, _BATCHES, rawbson.find(reply.body, _CURSOR)[b"cursor"][1]).values():
             for _, _, start, end in rawbson.walk(reply.body, batch):
                 document = reply.body[start:end]
-                self.buffer.append((self._key(document) if self._directions else (), document))
+                self.buffer.append((_key(document) if self._ordered else [], document))
 
-    def _key(self, document: bytes) -> tuple[Any, ...]:
-        kind, start, end = rawbson.find(document, _SORT_KEY)[b"$sortKey"]
-        if kind not in (0x03, 0x04):  # a distance
-            return (comparable(document, kind, start, end),)
-        values = [comparable(document, kind, at, after) for _, kind, at, after in rawbson.walk(document, start)]
-        return tuple(v if d > 0 else Descending(v) for v, d in zip(values, self._directions, strict=True))
+
+def _key(document: bytes) -> list[Any]:
+    kind, start, end = rawbson.find(document, _SORT_KEY)[b"$sortKey"]
+    if kind not in (0x03, 0x04):  # a distance
+        return [comparable(document, kind, start, end)]
+    return [comparable(document, kind, at, after) for _, kind, at, after in rawbson.walk(document, start)]
 
 
 class MergedCursor(Cursor):
@@ -87,13 +66,12 @@ class MergedCursor(Cursor):
         self._about: dict[str, Any] = {}  # fields of every reply
 
     @contextlib.contextmanager
-    def killed_on_failure(self, service: Service) -> Iterator[None]:
+    def closed_on_failure(self) -> Iterator[None]:
         """What shards have opened is closed when another refuses, and when the client is gone."""
         try:
             yield
         except BaseException:
-            service.cursors.forget(self)
-            service.in_background(self.kill(service))
+            self.service.in_background(self.close())
             raise
 
     async def open(self, context: Context, shards: list[str], command: dict[str, Any], routing: Routing) -> None:
@@ -109,7 +87,7 @@ class MergedCursor(Cursor):
                 self._miss(error)
                 return
             remote = Remote(member, self.namespace, cursor_id(reply.body))
-            self._parts.append(Part(remote, reply, self._directions))
+            self._parts.append(Part(remote, reply, ordered=bool(self._directions)))
             if time := rawbson.get(reply.body, b"cursor", b"atClusterTime"):
                 self._about["atClusterTime"] = time
 
@@ -149,8 +127,8 @@ class MergedCursor(Cursor):
             if not part.buffer and (self._directions or (wait and not any(p.buffer for p in self._parts))):
                 await self._fetch(context, part)
         ready = [part for part in self._parts if part.buffer]
-        if self._directions:
-            return min(ready, key=lambda part: part.buffer[0][0], default=None)
+        for place, direction in reversed([*enumerate(self._directions)]):  # what is equal stays in its order
+            ready.sort(key=lambda part: part.buffer[0][0][place], reverse=direction < 0)
         return next(iter(ready), None)
 
     async def _fetch(self, context: Context, part: Part) -> None:
@@ -179,7 +157,7 @@ class MergedCursor(Cursor):
 
     async def more(self, context: Context) -> Reply:
         """The next batch of the merge."""
-        with self.killed_on_failure(context.service):  # when time is up, too: what was taken for this batch is lost
+        with self.closed_on_failure():  # when time is up, too: what was taken for this batch is lost
             return await self.reply(context, "nextBatch", context.integer("batchSize") or 2**31)
 
     async def reply(self, context: Context, name: str, size: int) -> Reply:
@@ -187,12 +165,11 @@ class MergedCursor(Cursor):
         cursor = {name: await self.batch(context, size), "ns": self.shown, **self._about}
         keep = not self.exhausted and not context.head.get("singleBatch")
         if not keep:
-            context.service.cursors.forget(self)
-            await self.kill(context.service)
+            await self.close()
         elif name == "firstBatch":
-            context.service.cursors.add(self)
+            self.service.cursors.add(self)
         return {"cursor": {**cursor, "id": Int64(self.id if keep else 0)}, "ok": 1.0}
 
-    async def kill(self, service: Service) -> None:
+    async def kill(self) -> None:
         """killCursors for every part that is still open."""
         await asyncio.gather(*(part.remote.kill() for part in self._parts))

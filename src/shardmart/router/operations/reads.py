@@ -11,31 +11,29 @@ from typing import Any
 from bson import Int64
 
 from ..protocol import rawbson
-from ..protocol.errors import Code, RouterError
+from ..protocol.errors import RouterError
 from ..routing.shard_key import comparable
 from .authorization import on_collection, public
 from .context import Context, Reply, command
 from .cursors import keep_cursor
-from .send import ask, ask_all, until_fresh
-from .several_shards import find_over_several, over_all_shards
+from .send import ask, ask_all
+from .several_shards import find_over_several
 from .targeting import owners_of, routing_of
-from .views import on_view, serves_views
+from .views import on_view, read
 
-_RESULTS = frozenset({b"values", b"atClusterTime"})
+_VALUES = frozenset({b"values"})
 
 
 @command("find", access=on_collection("find"), transaction=True, cancel=True)
-@serves_views
-@until_fresh
+@read
 async def find(context: Context) -> Reply:
     """A query."""
-    context.service.counters["query"] += 1
     concern = context.read_concern()
     routing = await routing_of(context)
     owners = owners_of(context, routing, context.head.get("filter"))
     partial = bool(context.head.get("allowPartialResults")) and not context.in_transaction
     if context.of_snapshot and routing.newest_move > concern["readConcern"].get("atClusterTime", routing.newest_move):
-        return await over_all_shards(context, owners[0], concern)  # the owners of then are asked by a member
+        owners = sorted(await context.service.catalog.load_shards())  # the owners of then may have been any
     if len(owners) == 1 and not partial:
         fields = {**context.options(), **concern, **routing.versions(owners[0])}
         return keep_cursor(context, *await ask(context, owners[0], {"find": context.collection, **fields}))
@@ -43,8 +41,7 @@ async def find(context: Context) -> Reply:
 
 
 @command("count", access=on_collection("find"), cancel=True)
-@serves_views
-@until_fresh
+@read
 async def count(context: Context) -> Reply:
     """Every owner counts; limit and skip are applied to the sum, as mongos does."""
     concern = context.read_concern()
@@ -60,8 +57,7 @@ async def count(context: Context) -> Reply:
 
 
 @command("distinct", access=on_collection("find"), transaction=True, cancel=True)
-@serves_views
-@until_fresh
+@read
 async def distinct(context: Context) -> Reply:
     """Every owner finds its values; equal ones are merged."""
     concern = context.read_concern()
@@ -70,15 +66,14 @@ async def distinct(context: Context) -> Reply:
     if len(owners) > 1 and "collation" in context.head:  # which values are equal, a member has to say
         return await on_view(context, {"ns": context.namespace, "pipeline": []})
     fields = {"distinct": context.collection, **context.options(), **concern}
+    answers = await ask_all(context, owners, fields, routing)
+    if len(owners) == 1:
+        return answers[owners[0]][1].body
     values: dict[Any, Any] = {}
-    time: dict[str, Any] = {}
-    for _, reply in (await ask_all(context, owners, fields, routing)).values():
-        found = rawbson.find(reply.body, _RESULTS)
-        if b"atClusterTime" in found:
-            time["atClusterTime"] = rawbson.value_of(reply.body, found[b"atClusterTime"])
-        for _, kind, start, end in rawbson.walk(reply.body, found[b"values"][1]):
+    for _, reply in answers.values():
+        for _, kind, start, end in rawbson.walk(reply.body, rawbson.find(reply.body, _VALUES)[b"values"][1]):
             values.setdefault(comparable(reply.body, kind, start, end), (reply.body, (kind, start, end)))
-    return {"values": [rawbson.value_of(*values[key]) for key in sorted(values)], **time, "ok": 1.0}
+    return {"values": [rawbson.value_of(*values[key]) for key in sorted(values)], "ok": 1.0}
 
 
 # A cursor belongs to the user who opened it, and that user was allowed to.
@@ -86,9 +81,6 @@ async def distinct(context: Context) -> Reply:
 async def get_more(context: Context) -> Reply:
     """The next batch of a cursor."""
     context.service.counters["getmore"] += 1
-    identity = context.head["getMore"]
-    if isinstance(identity, bool) or not isinstance(identity, int):
-        raise RouterError(Code.TypeMismatch, "BSON field 'getMore.getMore' must be a 64-bit integer")
     return await context.service.cursors.more(context)
 
 
@@ -102,7 +94,6 @@ async def kill_cursors(context: Context) -> Reply:
         except RouterError:
             missing.append(Int64(identity))
             continue
-        context.service.cursors.forget(cursor)
-        await cursor.kill(context.service)
+        await cursor.close()
         killed.append(Int64(identity))
     return {"cursorsKilled": killed, "cursorsNotFound": missing, "cursorsAlive": [], "cursorsUnknown": [], "ok": 1.0}

@@ -18,7 +18,7 @@ from ..protocol import rawbson, wire
 from ..protocol.errors import STALE, RouterError
 from ..routing.catalog import Routing
 from ..routing.member import Member
-from ..routing.replica_set import FIND_PRIMARY_SECONDS, PRIMARY, PRIMARY_PREFERRED
+from ..routing.replica_set import FIND_PRIMARY_SECONDS, PRIMARY, PRIMARY_PREFERRED, ReadPreference, ReplicaSet
 from .context import Context, Handler, Reply
 
 T = TypeVar("T")
@@ -37,14 +37,22 @@ async def ask(
     """
     if context.in_transaction:
         return await context.service.transactions.ask(context, shard, command, sequences)
-    replica_set = await context.service.catalog.shard(shard)
     preference = context.read_preference() if not write else PRIMARY
     if shard == "config" and not write and preference.mode == "primary":
         preference = PRIMARY_PREFERRED  # the catalogue stays readable while the config servers elect
     fields = {**command, **context.session(), **context.service.clock.gossip(), "$db": context.db}
     data = wire.command(fields | preference.document, sequences)
+    replica_set = await context.service.catalog.shard(shard)
+    return await deliver(replica_set, data, preference, retryable=not write or context.retryable, seconds=seconds)
+
+
+async def deliver(
+    replica_set: ReplicaSet, data: bytes, preference: ReadPreference, *, retryable: bool,
+    seconds: float = FIND_PRIMARY_SECONDS,
+) -> Answer:  # fmt: skip
+    """Send a message to a member that `preference` allows; raises RouterError, also when the answer is an error."""
     if preference.mode == "primary":
-        member, reply = await replica_set.call_primary(data, retryable=not write or context.retryable, seconds=seconds)
+        member, reply = await replica_set.call_primary(data, retryable=retryable, seconds=seconds)
         return member, wire.checked(reply)
 
     async def read(member: Member) -> Answer:

@@ -12,22 +12,20 @@ from __future__ import annotations
 from typing import Any
 
 from bson import Int64
-from bson.raw_bson import RawBSONDocument
 
-from ..protocol import rawbson, wire
+from ..protocol import wire
 from ..protocol.errors import Code, RouterError
 from ..routing.catalog import Routing
-from ..routing.member import Member
+from ..routing.replica_set import PRIMARY
+from .authorization import named_by
 from .context import Context, Reply
 from .cursors import FIRST_BATCH, ClusterCursor, keep_cursor
 from .merged_cursors import MergedCursor
-from .send import Answer, ask, cursor_id, until_fresh
-from .targeting import owners_of, routing_of
+from .send import cursor_id, deliver
 
 _PER_DOCUMENT = frozenset({
     "$match", "$project", "$addFields", "$set", "$unset", "$unwind", "$replaceRoot", "$replaceWith", "$redact",
 })  # fmt: skip
-_ELSEWHERE = frozenset({"$lookup", "$graphLookup", "$unionWith", "$out", "$merge", "$changeStream", "$facet"})
 _ADDS_UP = {"$sum": "$sum", "$min": "$min", "$max": "$max", "$count": "$sum"}
 _BY_DISTANCE = frozenset({"$near", "$nearSphere", "$geoNear"})
 _DONE_HERE = ("skip", "limit", "batchSize", "singleBatch", "allowPartialResults")
@@ -35,36 +33,28 @@ _DONE_HERE = ("skip", "limit", "batchSize", "singleBatch", "allowPartialResults"
 
 def write_target(context: Context) -> str | None:
     """The database that the $out or $merge at the end of an aggregate writes to; None when the command only reads."""
-    pipeline = context.array("pipeline") if context.name == "aggregate" else []
-    stage = rawbson.decode(pipeline[-1]) if pipeline else {}
+    stage = context.stages[-1] if context.name == "aggregate" and context.stages else {}
     argument = stage.get("$out", stage.get("$merge"))
-    if argument is None:
-        return None
-    into = argument.get("into", argument) if isinstance(argument, dict) else argument
-    return str(into.get("db", context.db)) if isinstance(into, dict) else context.db
+    return None if argument is None else named_by(context.db, argument)[0]
 
 
-def names_another(pipeline: list[Any]) -> bool:
+def names_another(stages: Any) -> bool:
     """Whether a stage reads another collection.
 
     If that is sharded, a member that was asked for its own part alone cannot read it ("getOwnershipFilter called by
     operation that doesn't specify shard version", mongod 6.0.5).
     """
-    return isinstance(pipeline, list) and any(
+    return isinstance(stages, list) and any(
         name in ("$lookup", "$graphLookup", "$unionWith")
         or (name == "$facet" and isinstance(inner, dict) and any(map(names_another, inner.values())))
-        for stage in map(_decoded, pipeline)
+        for stage in stages
+        if isinstance(stage, dict)
         for name, inner in stage.items()
     )
 
 
-def _decoded(stage: Any) -> dict[str, Any]:
-    decoded = rawbson.decode(stage) if isinstance(stage, RawBSONDocument) else stage
-    return decoded if isinstance(decoded, dict) else {}
-
-
 async def concerns(context: Context) -> dict[str, Any]:
-    """The read concern of a find or aggregate; for one that writes the write concern too, and its database is made."""
+    """The read concern of an aggregate; for one that writes the write concern too, and its database is made."""
     concern = {} if context.head.get("explain") else context.read_concern()
     if target := write_target(context):
         await context.service.catalog.create_database(target)
@@ -74,56 +64,27 @@ async def concerns(context: Context) -> dict[str, Any]:
 
 async def on_member(context: Context, command: dict[str, Any], shard: str) -> Reply:
     """Have a member of `shard` run `command`, a `cluster...` one; its cursor is kept.  Raises RouterError."""
-    service = context.service
-    replica_set = await service.catalog.shard(shard)
+    service, writes = context.service, write_target(context) is not None
     session = service.cursors.take_session()
-    fields = {**command, **service.clock.gossip(), "lsid": {"id": session}, "$db": context.db}
-    fields |= {k: context.head[k] for k in ("$readPreference",) if k in context.head}
-    data = wire.command(fields)
-
-    async def merge(member: Member) -> Answer:  # one that stepped down with its connections open: another is asked
-        return member, wire.checked(await member.call(data))
-
-    kept = False
-    try:
-        if write_target(context):
-            member, reply = await replica_set.call_primary(data, retryable=False)
-        else:
-            member, reply = await replica_set.on_readable(context.read_preference(), merge)
-        if cursor_id(wire.checked(reply).body):
-            service.cursors.add(ClusterCursor(context, member, reply.body, session))
-            kept = True
-        return reply.body
-    finally:
-        if not kept:
-            service.cursors.release_session(session)
+    fields = {**command, **session, **service.clock.gossip(), "$db": context.db}
+    fields |= {k: context.head[k] for k in ("$readPreference",) if k in context.head}  # for what other shards read
+    preference = PRIMARY if writes else context.read_preference()
+    replica_set = await service.catalog.shard(shard)
+    member, reply = await deliver(replica_set, wire.command(fields), preference, retryable=not writes)
+    if cursor_id(reply.body):
+        service.cursors.add(ClusterCursor(context, member, reply.body, session=session))
+    else:  # where it failed, the member may still be at work in the session
+        service.cursors.sessions.append(session)
+    return reply.body
 
 
-async def over_all_shards(context: Context, shard: str, concern: dict[str, Any]) -> Reply:
-    """A find or aggregate over all shards, merged by a member of `shard`."""
-    name = f"cluster{context.name.capitalize()}"
-    return await on_member(context, {name: context.head[context.name], **context.options(), **concern}, shard)
-
-
-@until_fresh
-async def aggregate_in_transaction(context: Context) -> Reply:
-    """Serve aggregate; raises RouterError 263 for what the development router cannot do in a transaction."""
-    stages = [rawbson.decode(stage) for stage in context.array("pipeline")]
-    if context.head["aggregate"] == 1:
-        raise _not_served("aggregate: 1")
-    routing = await routing_of(context)
-    owners = owners_of(context, routing, next((first.get("$match") for first in context.array("pipeline")), None))
-    foreign = _ELSEWHERE & {name for stage in stages for name in stage}
-    if "$changeStream" in foreign or (foreign and (len(owners) > 1 or routing.sharded)):
-        raise _not_served(f"{', '.join(sorted(foreign))} on a sharded collection")
-    if len(owners) == 1:
-        fields = {"aggregate": context.collection, **context.options(), **routing.versions(owners[0])}
-        return keep_cursor(context, *await ask(context, owners[0], fields))
-    return await _over_several(context, routing, owners, stages)
-
-
-def _not_served(what: str) -> RouterError:
-    return RouterError(Code.OperationNotSupportedInTransaction, f"{what} is not served inside a transaction")
+async def over_all_shards(context: Context, shard: str) -> Reply:
+    """An aggregate over all shards, merged by a member of `shard`; RouterError 263 in a transaction."""
+    if context.in_transaction:
+        message = "aggregations of other collections than one, sharded one are not served inside a transaction"
+        raise RouterError(Code.OperationNotSupportedInTransaction, message)
+    fields = {"clusterAggregate": context.head["aggregate"], **context.options(), **await concerns(context)}
+    return await on_member(context, fields, shard)
 
 
 def _adds_up(accumulator: Any) -> bool:
@@ -136,9 +97,7 @@ def split(stages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict
     while cut < len(stages) and next(iter(stages[cut]), "") in _PER_DOCUMENT:
         cut += 1
     shards, merge = stages[:cut], stages[cut:]
-    if not merge:
-        return shards, merge
-    name, argument = next(iter(merge[0].items()), ("", None))
+    name, argument = next((pair for first in merge[:1] for pair in first.items()), ("", None))
     if name == "$count":
         total = {"$group": {"_id": None, argument: {"$sum": f"${argument}"}}}
         return [*shards, merge[0]], [total, {"$project": {"_id": 0}}, *merge[1:]]
@@ -152,13 +111,14 @@ def split(stages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict
     return shards, merge
 
 
-async def _over_several(context: Context, routing: Routing, owners: list[str], stages: list[dict[str, Any]]) -> Reply:
-    for_shards, for_merge = split(stages)
+async def aggregate_in_transaction(context: Context, routing: Routing, owners: list[str]) -> Reply:
+    """An aggregate over several shards in a transaction, merged here."""
+    for_shards, for_merge = split(context.stages)
     options = {k: v for k, v in context.options().items() if k not in ("pipeline", "cursor")}
     fields = {"aggregate": context.collection, "pipeline": for_shards, "cursor": {}, **options}
     merged = MergedCursor(context, [])
     size = int(context.document("cursor").get("batchSize", FIRST_BATCH))
-    with merged.killed_on_failure(context.service):
+    with merged.closed_on_failure():
         await merged.open(context, owners, fields, routing)
         if not for_merge:
             return await merged.reply(context, "firstBatch", size)
@@ -167,8 +127,8 @@ async def _over_several(context: Context, routing: Routing, owners: list[str], s
     source: dict[str, Any] = {"$documents": {"$literal": documents} if documents else []}
     command = {"aggregate": 1, "pipeline": [source, *for_merge], "cursor": {"batchSize": size}, **options}
     command |= {"readConcern": {"level": "local"}, "$db": context.db}
-    member = await (await context.service.catalog.shard(owners[0])).primary()
-    return keep_cursor(context, member, wire.checked(await member.call(wire.command(command))), apart=True)
+    replica_set = await context.service.catalog.shard(owners[0])
+    return keep_cursor(context, *await deliver(replica_set, wire.command(command), PRIMARY, retryable=True), session={})
 
 
 def _directions(sort: dict[str, Any]) -> list[int]:
@@ -200,6 +160,6 @@ async def find_over_several(
     if directions:
         fields["projection"] = {**context.document("projection"), "$sortKey": {"$meta": by}}
     merged = MergedCursor(context, directions, skip=skip, limit=limit, partial=partial)
-    with merged.killed_on_failure(context.service):
+    with merged.closed_on_failure():
         await merged.open(context, owners, fields, routing)
         return await merged.reply(context, "firstBatch", size)

@@ -13,14 +13,12 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 
 from ..protocol.errors import Code, RouterError
-from .context import Context, Handler, Reply, as_document
+from .context import COMMANDS, Context, Handler, Reply, as_document
 from .cursors import shown_as
-from .several_shards import aggregate_in_transaction, concerns, over_all_shards
+from .send import until_fresh
+from .several_shards import over_all_shards
 
-_KEPT = (
-    "hint", "collation", "let", "comment", "maxTimeMS", "allowDiskUse", "readConcern", "lsid", "txnNumber",
-    "autocommit", "startTransaction", "$readPreference", "$clusterTime", "apiVersion", "apiStrict",
-)  # fmt: skip
+_TRANSLATED = ("filter", "query", "sort", "skip", "limit", "projection", "batchSize", "singleBatch", "key", "fields")
 _NOT_ON_VIEWS = (
     "min", "max", "returnKey", "showRecordId", "tailable", "awaitData", "noCursorTimeout", "allowPartialResults",
     "$_requestResumeToken", "$_resumeAfter", "oplogReplay",
@@ -33,8 +31,8 @@ def as_aggregation(context: Context) -> Context:
         return context
     pipeline, cursor = {"find": _find, "count": _count, "distinct": _distinct}[context.name](context)
     fields = {"aggregate": context.collection, "pipeline": pipeline, "cursor": cursor}
-    fields |= {k: context.head[k] for k in _KEPT if k in context.head}
-    return context.with_fields(fields)
+    left_out = {context.name, *_TRANSLATED, *_NOT_ON_VIEWS}
+    return context.with_fields(fields | {k: v for k, v in context.head.items() if k not in left_out})
 
 
 def resolved(context: Context, view: dict[str, Any]) -> Context:
@@ -91,15 +89,13 @@ def _distinct(context: Context) -> Parts:
 async def on_view(context: Context, view: dict[str, Any]) -> Reply:
     """Serve a read of a view over a sharded collection, which a member described as `view`."""
     reply: Reply
+    inner = as_aggregation(context)
     if context.in_transaction:
-        inner = resolved(as_aggregation(context), view)
-        reply = shown_as(await aggregate_in_transaction(inner), context.namespace)
+        reply = shown_as(await COMMANDS["aggregate"].handler(resolved(inner, view)), context.namespace)
         if cursor := context.service.cursors.open.get(int(reply["cursor"]["id"])):
             cursor.shown = context.namespace
     else:
-        inner = as_aggregation(context)
-        database = await context.service.catalog.database(context.db)
-        reply = await over_all_shards(inner, database.primary, await concerns(inner))
+        reply = await over_all_shards(inner, (await context.service.catalog.database(context.db)).primary)
     if context.name in ("find", "aggregate"):
         return reply
     found: dict[str, Any] = next(iter(as_document(reply)["cursor"]["firstBatch"]), {})
@@ -108,13 +104,15 @@ async def on_view(context: Context, view: dict[str, Any]) -> Reply:
     return {"values": found.get("distinct", []), "ok": 1.0}
 
 
-def serves_views(handler: Handler) -> Handler:
-    """A handler of a read that also serves views over sharded collections."""
+def read(handler: Handler) -> Handler:
+    """A handler of a read: counted once, run again when the router was stale, and of a view as an aggregation."""
+    fresh = until_fresh(handler)
 
     @functools.wraps(handler)
     async def serve(context: Context) -> Reply:
+        context.service.counters["query"] += context.name in ("find", "aggregate")
         try:
-            return await handler(context)
+            return await fresh(context)
         except RouterError as error:
             if error.code != Code.CommandOnShardedViewNotSupportedOnMongod or "resolvedView" not in error.extra:
                 raise

@@ -8,20 +8,19 @@ its chunk is now.  Source: MongoDB 6.0 manual, "insert", "update", "delete"; dri
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..protocol import rawbson
 from ..protocol.errors import RETRYABLE, STALE, Code, RouterError
 from ..routing.catalog import IGNORED, Routing
-from . import shard_key_updates
 from .authorization import Need
 from .context import Context, Reply, command
 from .send import ask, attempt_until_fresh, everywhere, routing_for, until_fresh
-from .targeting import check_statement, owner_of_modification, owners_of_statement
+from .shard_key_updates import serves_moves
+from .targeting import check_statement, owner_of_modification, owners_of_statement, routing_of
 
-MAXIMUM_BATCH_BYTES = 44_000_000
 FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
 _UPSERT = frozenset({b"upsert"})
 ACTIONS = {"insert": "insert", "update": "update", "delete": "remove"}
@@ -124,6 +123,7 @@ def _needs_of_batch(context: Context) -> list[Need]:
 
 
 @command("insert", "update", "delete", access=_needs_of_batch, transaction=True)
+@serves_moves
 async def write(context: Context) -> Reply:
     """A batch of writes."""
     name = context.name
@@ -149,29 +149,19 @@ async def write(context: Context) -> Reply:
     identities = given if isinstance(given, list) and len(given) == count else range(first, first + count)
     options = context.options() | context.write_concern()
     batch = Batch(context, name, statements, bool(context.head.get("ordered", True)), identities, options)
-    try:
-        await _run(batch)
-    except RouterError as error:
-        if error.code != Code.WouldChangeOwningShard or name != "update":
-            raise
-        return await shard_key_updates.serve(context, error, write)
+    await _run(batch)
     return batch.reply()
 
 
 async def _run(batch: Batch) -> None:
-    context, catalog = batch.context, batch.context.service.catalog
+    context = batch.context
 
     async def attempt() -> None:
         if context.in_transaction:
             batch.begin_anew()  # what other shards had done was undone with the transaction's beginning
-        try:
-            if batch.name != "delete":
-                await catalog.create_database(context.db)
-            batch.left = await _do(batch, await routing_for(context))
-        except RouterError as error:
-            if error.code != Code.NamespaceNotFound or batch.name != "delete":
-                raise
-            batch.left = []
+        if batch.name != "delete":
+            await context.service.catalog.create_database(context.db)
+        batch.left = await _do(batch, await routing_of(context))
         if batch.left and not batch.stopped:
             raise RouterError(Code.StaleConfig, f"no agreement about who owns {context.namespace}")
 
@@ -183,60 +173,47 @@ async def _run(batch: Batch) -> None:
         batch.fail(batch.left, error)
 
 
-Share = tuple[str, list[int]]  # shard, statements
+Shares = dict[str, list[int]]  # by shard, the statements to send to it
 
 
-@dataclass
-class Step:
-    """Shares to send at the same time; `broadcast`: all shards get the same statement.
+def _steps(batch: Batch, routing: Routing) -> Iterator[tuple[Shares, bool]]:
+    """What to do at the same time, step after step, and whether all shards get the same statement.
 
-    `error`: of a statement that names too little of the shard key; it comes when the statement's turn comes.
+    A statement that names too little of the shard key fails when its turn comes.
     """
-
-    shares: list[Share]
-    broadcast: bool = False
-    error: RouterError | None = None
-
-
-def _steps(batch: Batch, routing: Routing) -> list[Step]:
-    """What to do, step after step."""
-    steps: list[Step] = []
-    at_once: dict[str, list[int]] = {}
+    shares: Shares = {}
     for index in batch.left:
-        error = None
+        error, owners = None, [""]
         try:
             owners = owners_of_statement(batch.context, batch.name, batch.statements[index], routing)
         except RouterError as refusal:
-            owners, error = [""], refusal
-        if error or len(owners) > 1:
-            # What comes first may change what it finds: one server does an unordered batch in its order, too.
-            if at_once:
-                steps.append(Step(list(at_once.items())))
-                at_once = {}
-            steps.append(Step([(shard, [index]) for shard in owners], broadcast=True, error=error))
-        elif not batch.ordered:
-            at_once.setdefault(owners[0], []).append(index)
-        elif steps and not steps[-1].broadcast and steps[-1].shares[0][0] == owners[0]:
-            steps[-1].shares[0][1].append(index)
+            error = refusal
+        alone = len(owners) == 1 and not error
+        # What comes first may change what it finds: one server does an unordered batch in its order, too.
+        if not alone or (batch.ordered and owners[0] not in shares):
+            yield shares, False
+            shares = {}
+        if error:
+            batch.fail([index], error)
+            if batch.stopped:
+                return
+        elif alone:
+            shares.setdefault(owners[0], []).append(index)
         else:
-            steps.append(Step([(owners[0], [index])]))
-    return [*steps, Step(list(at_once.items()))]
+            yield {owner: [index] for owner in owners}, True
+    yield shares, False
 
 
 async def _do(batch: Batch, routing: Routing) -> list[int]:
     """Do what is left of a batch; returns the statements that were refused because the router was stale."""
     stale: list[int] = []
     everybody: list[str] = []
-    for step in _steps(batch, routing):
-        shares = step.shares
-        if step.error:
-            batch.fail(shares[0][1], step.error)
-            shares = []
-        elif step.broadcast and not batch.context.in_transaction:
+    for shares, broadcast in _steps(batch, routing):
+        if broadcast and not batch.context.in_transaction:
             # Everywhere, since part of it cannot be sent again: an owner this table does not know yet, too.
             everybody = everybody or sorted(await batch.context.service.catalog.load_shards())
-            shares = [(shard, shares[0][1]) for shard in everybody]
-        for refused in await everywhere(_send(batch, routing, step.broadcast, *share) for share in shares):
+            shares = dict.fromkeys(everybody, next(iter(shares.values())))
+        for refused in await everywhere(_send(batch, routing, broadcast, *share) for share in shares.items()):
             stale += refused
         if batch.stopped:
             break
@@ -247,41 +224,23 @@ async def _do(batch: Batch, routing: Routing) -> list[int]:
 
 async def _send(batch: Batch, routing: Routing, broadcast: bool, shard: str, indexes: list[int]) -> list[int]:
     """Send statements to a shard; returns those that it refused because the router was stale."""
-    context, stale = batch.context, []
+    context = batch.context
     fields = {batch.name: context.collection, **batch.options, "ordered": batch.ordered, **routing.versions(shard)}
     if broadcast and not context.in_transaction:
         fields["shardVersion"] = IGNORED
-    for part in _slices(batch, indexes):
-        if context.retryable or context.in_transaction:
-            fields["stmtIds"] = [batch.statement_ids[i] for i in part]
-        try:
-            sequences = {FIELDS[batch.name]: [batch.statements[i] for i in part]}
-            _, answer = await ask(context, shard, fields, sequences, write=True)
-            refused = batch.take(answer.document, part, broadcast=broadcast)
-        except RouterError as error:
-            refused = part if error.code in STALE and not broadcast else []
-            if not refused:
-                if not batch.may_note(error):
-                    raise
-                batch.fail(part, error)
-        stale += refused
-        if batch.stopped or (refused and batch.ordered):
-            break
-    return stale
-
-
-def _slices(batch: Batch, indexes: list[int]) -> list[list[int]]:
-    """`indexes` cut so that no message grows beyond what a member accepts."""
-    slices: list[list[int]] = [[]]
-    size = 0
-    for index in indexes:
-        length = len(batch.statements[index])
-        if slices[-1] and size + length > MAXIMUM_BATCH_BYTES:
-            slices.append([])
-            size = 0
-        slices[-1].append(index)
-        size += length
-    return slices
+    if context.retryable or context.in_transaction:
+        fields["stmtIds"] = [batch.statement_ids[i] for i in indexes]
+    try:
+        sequences = {FIELDS[batch.name]: [batch.statements[i] for i in indexes]}
+        _, answer = await ask(context, shard, fields, sequences, write=True)
+        return batch.take(answer.document, indexes, broadcast=broadcast)
+    except RouterError as error:
+        if error.code in STALE and not broadcast:
+            return indexes
+        if not batch.may_note(error):
+            raise
+        batch.fail(indexes, error)
+        return []
 
 
 def _needs_of_modification(context: Context) -> list[Need]:
@@ -290,18 +249,10 @@ def _needs_of_modification(context: Context) -> list[Need]:
 
 
 @command("findAndModify", "findandmodify", access=_needs_of_modification, transaction=True)
+@serves_moves
+@until_fresh
 async def find_and_modify(context: Context) -> Reply:
     """One document, found and changed on the one shard that owns it: the member does all but the targeting."""
-    try:
-        return await _modify(context)
-    except RouterError as error:
-        if error.code != Code.WouldChangeOwningShard:
-            raise
-        return await shard_key_updates.serve(context, error, find_and_modify)
-
-
-@until_fresh
-async def _modify(context: Context) -> Reply:
     await context.service.catalog.create_database(context.db)
     routing = await routing_for(context)
     shard = owner_of_modification(context, routing)

@@ -21,7 +21,7 @@ Code = IntEnum("Code", {
     "FailedToSatisfyReadPreference": 133, "ReadConcernMajorityNotAvailableYet": 134, "InvalidSSLConfiguration": 140,
     "StaleEpoch": 150, "MaxStalenessOutOfRange": 160, "InvalidPipelineOperator": 168,
     "CommandOnShardedViewNotSupportedOnMongod": 169, "PrimarySteppedDown": 189,
-    "NetworkInterfaceExceededTimeLimit": 202, "MultipleErrorsOccurred": 206, "StaleClusterTime": 209,
+    "NetworkInterfaceExceededTimeLimit": 202, "MultipleErrorsOccurred": 206,
     "TransactionTooOld": 225, "RetryChangeStream": 234, "CursorKilled": 237, "SnapshotTooOld": 239,
     "SnapshotUnavailable": 246, "StaleDbVersion": 249, "NoSuchTransaction": 251, "TransactionCommitted": 256,
     "ExceededTimeLimit": 262, "OperationNotSupportedInTransaction": 263, "PreparedTransactionInProgress": 267,
@@ -31,7 +31,7 @@ Code = IntEnum("Code", {
     "StaleConfig": 13388, "NotPrimaryNoSecondaryOk": 13435, "NotPrimaryOrSecondary": 13436,
     # MongoDB has numbers only for these, and shows them as "Location" and the number.
     "LegacyNotPrimary": 10058, "CursorInUse": 12051, "UnknownStage": 40324, "MissingField": 40414,
-    "UnknownField": 40415, "SeveralResumeOptions": 50674, "StreamNeedsDocument": 50808, "UnreadableResumeToken": 50811,
+    "UnknownField": 40415, "StreamNeedsDocument": 50808, "UnreadableResumeToken": 50811,
     "NegativeValue": 51024,
 })  # fmt: skip
 
