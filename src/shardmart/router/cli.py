@@ -39,8 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--version", action="version", version=f"development router for MongoDB {MEMBER_VERSION}")
     add("--configdb", required=True, metavar="SET/host:port,...", help="the config servers")
     add("--port", type=int, default=27017, help="port to listen on (default 27017)")
-    where = "addresses to listen on (default 127.0.0.1)"
-    add("--bind_ip", default="127.0.0.1", metavar="ADDRESS,...", help=where)
+    add("--bind_ip", default="127.0.0.1", metavar="ADDRESS,...", help="where to listen (default 127.0.0.1)")
     add("--ipv6", action="store_true", help="taken as mongos takes it: --bind_ip says where to listen")
     add("--nounixsocket", action="store_true", help="taken as mongos takes it: there is no such socket")
     add("--keyFile", type=Path, help="the members' keyfile; without it nobody has to authenticate")
@@ -49,13 +48,11 @@ def parser() -> argparse.ArgumentParser:
     add("--setParameter", action="append", default=[], metavar="NAME=VALUE", help=known)
     add = result.add_argument_group("TLS").add_argument
     modes = ("disabled", "allowTLS", "preferTLS", "requireTLS")
-    what = "for clients and members alike; disabled or requireTLS"
-    add("--tlsMode", choices=modes, default="disabled", help=what)
+    add("--tlsMode", choices=modes, default="disabled", help="for clients and members alike: disabled or requireTLS")
     add("--tlsCertificateKeyFile", type=Path, help="PEM file with the router's certificate and key")
     add("--tlsCAFile", type=Path, help="PEM file of the authority that signed the members' certificates")
     add("--tlsAllowConnectionsWithoutCertificates", action="store_true", help="clients need no certificate")
-    invalid = "do not compare members' names with certificates"
-    add("--tlsAllowInvalidHostnames", action="store_true", help=invalid)
+    add("--tlsAllowInvalidHostnames", action="store_true", help="members' names are not held against certificates")
     return result
 
 

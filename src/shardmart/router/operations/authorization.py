@@ -193,9 +193,7 @@ def _stage_needs(database: str, collection: str | None, name: str, argument: Any
         everybody = name == "$shardedDataDistribution" or _option(argument, "allUsers") or _option(argument, "users")
         return [Need(_ON_CLUSTER[name])] if everybody else []
     if name == "$changeStream":
-        if _option(
-            argument, "allChangesForCluster"
-        ):  # its rights on every database: on none, a user would see them all
+        if _option(argument, "allChangesForCluster"):  # on every database, or whoever has it on one would see them all
             database, collection = "", None
         return [Need(action, database, collection) for action in ("find", "changeStream")]
     if name not in _PLAIN_STAGES:

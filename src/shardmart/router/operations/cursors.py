@@ -24,6 +24,7 @@ from .send import cursor_id
 if TYPE_CHECKING:
     from .service import Service
 
+Session = dict[str, Any] | None  # what getMore says of it; None: the client's own
 GRACE_SECONDS = 30.0
 FIRST_BATCH = 101
 BATCH_BYTES = 15 * 1024 * 1024
@@ -87,9 +88,7 @@ class MemberCursor(Cursor):
 
     get_more = "getMore"
 
-    def __init__(
-        self, context: Context, member: Member, reply: bytes, *, session: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, context: Context, member: Member, reply: bytes, *, session: Session = None) -> None:
         super().__init__(context, cursor_id(reply), rawbson.get(reply, b"cursor", b"ns"))
         self.remote = Remote(member, self.namespace, self.id)
         self.session = session
@@ -206,9 +205,7 @@ def shown_as(reply: Reply, namespace: str) -> dict[str, Any]:
     return document
 
 
-def keep_cursor(
-    context: Context, member: Member, reply: wire.Message, *, session: dict[str, Any] | None = None
-) -> Reply:
+def keep_cursor(context: Context, member: Member, reply: wire.Message, *, session: Session = None) -> Reply:
     """Remember a cursor that a member left open, and pass its reply on."""
     if cursor_id(reply.body):
         context.service.cursors.add(MemberCursor(context, member, reply.body, session=session))

@@ -44,8 +44,7 @@ def code_name(code: int) -> str:
 
 _REPLY_FIELDS = frozenset({
     "ok", "code", "codeName", "errmsg", "errorLabels", "$clusterTime", "operationTime", "lastCommittedOpTime",
-    "$gleStats", "$configServerState", "$configTime", "$topologyTime", "electionId", "opTime",
-    "topologyVersion",
+    "$gleStats", "$configServerState", "$configTime", "$topologyTime", "electionId", "opTime", "topologyVersion",
 })  # fmt: skip
 
 # A member says one of these when it is not, or no longer, the primary (drivers' specification "SDAM").

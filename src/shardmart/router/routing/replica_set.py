@@ -180,8 +180,8 @@ class ReplicaSet:
         writable = bool(reply.get("isWritablePrimary"))
         written = reply.get("lastWrite", {}).get("lastWriteDate")
         behind = time.time() - int(written) / 1000 if written else 0.0
-        secondary, tags = bool(reply.get("secondary")), dict(reply.get("tags", {}))
-        self.states[member.address] = MemberState(writable, secondary, tags, seconds, behind)
+        secondary = bool(reply.get("secondary"))
+        self.states[member.address] = MemberState(writable, secondary, reply.get("tags", {}), seconds, behind)
         if writable:
             election = reply.get("electionId")
             rank = (int(str(election), 16) if election else 0, int(reply.get("setVersion", 0)))
