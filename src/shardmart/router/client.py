@@ -7,8 +7,8 @@ never the password.  Source: MongoDB 6.0 manual, "hello"; drivers' specification
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
-import ipaddress
 import itertools
 import logging
 from collections import deque
@@ -18,42 +18,36 @@ from typing import Any, cast
 
 import bson.errors
 from bson import Binary
-from bson.raw_bson import RawBSONDocument
 
-from .operations.context import COMMANDS, Command, Context, Reply, clean
+from .operations.context import COMMANDS, NOBODY, Context, Peer, Reply, clean
 from .operations.service import Service
 from .protocol import rawbson, wire
-from .protocol.errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, Code, MemberUnreachableError, RouterError
-from .routing.member import MAXIMUM_WIRE_VERSION, Connection
-from .routing.preference import PRIMARY_PREFERRED
-from .routing.replica_set import error_of
+from .protocol.errors import NOT_PRIMARY, RETRYABLE, TRANSIENT, Code, RouterError
+from .routing.member import MAXIMUM_WIRE_VERSION, Connection, Member
+from .routing.replica_set import PRIMARY_PREFERRED
 
 log = logging.getLogger("router")
 
 MAXIMUM_BSON_BYTES = 16 * 1024 * 1024
 MAXIMUM_BATCH = 100_000
+# Less than a member accepts (48,000,000): a batch is sent on with identities, versions and numbers of its statements.
+LONGEST_MESSAGE_BYTES = 44_000_000
 _MAXIMUM_QUEUED = 8
 _HANDSHAKE = frozenset({"hello", "isMaster", "ismaster"})
 _connection_ids = itertools.count(1)
 
 
-class Client(asyncio.Protocol):
+class Client(Peer, asyncio.Protocol):
     """One client connection."""
 
     def __init__(self, service: Service) -> None:
+        super().__init__()
         self.service = service
         self.connection_id = next(_connection_ids)
-        self.user: tuple[str, str] | None = None
-        self.digest = Binary(hashlib.sha256(b"").digest())
-        self.loopback = False
-        self.peer = ""
-        self.metadata: Any = None
         self.gone = False
-        self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._queue: deque[wire.Message] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._running: Command | None = None
         self._writable = asyncio.Event()
         self._writable.set()
         self._conversation: Connection | None = None
@@ -62,13 +56,9 @@ class Client(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing
         host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
         self.peer = f"{host}:{port}"
-        try:
-            self.loopback = ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            self.loopback = host == ""  # a Unix socket
         self.service.clients.add(self)
         self.service.connections_created += 1
 
@@ -79,7 +69,7 @@ class Client(asyncio.Protocol):
         self.service.clients.discard(self)
         self._queue.clear()
         # A read is of no use to anybody now; a write is carried to its end, as mongos does.
-        if self._task and self._running and self._running.cancel:
+        if self._task and self.running and self.running.cancel:
             self._task.cancel()
         self.service.cursors.client_gone(self, self.service)
 
@@ -92,31 +82,16 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         try:
-            while len(self._buffer) >= wire.HEADER.size:
-                length = wire.message_length(self._buffer)
-                if len(self._buffer) < length:
-                    break
-                message = wire.parse(bytes(memoryview(self._buffer)[:length]))
-                del self._buffer[:length]
+            while message := wire.take(self._buffer):
                 self._queue.append(message)
         except wire.MalformedMessageError as error:
             log.info("client %s: %s; connection closed", self.peer, error)
             self.close()
             return
-        if len(self._queue) > _MAXIMUM_QUEUED and self._transport:
-            self._transport.pause_reading()
+        if len(self._queue) > _MAXIMUM_QUEUED and self.transport:
+            self.transport.pause_reading()
         if self._queue and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._serve())
-
-    def close(self) -> None:
-        """Drop the connection."""
-        if self._transport:
-            self._transport.abort()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a command is being served."""
-        return self._running is not None
 
     # commands
 
@@ -124,19 +99,19 @@ class Client(asyncio.Protocol):
         while self._queue and not self.gone:
             message = self._queue.popleft()
             reply = await self._answer(message)
-            if self.gone or self._transport is None:
+            if self.gone or self.transport is None:
                 return
             if not message.more_to_come:
-                self._transport.write(wire.build_reply(reply, message))
+                self.transport.write(wire.build_reply(reply, message))
                 await self._writable.wait()
             if len(self._queue) <= _MAXIMUM_QUEUED:
-                self._transport.resume_reading()
+                self.transport.resume_reading()
 
-    async def _answer(self, message: wire.Message) -> bytes:
+    async def _answer(self, request: wire.Message) -> bytes:
         gossip = self.service.clock.gossip if self.user or not self.service.users.enabled else dict
         context: Context | None = None
         try:
-            context = Context(self.service, self, message)
+            context = Context(self.service, self, request)
             if context.name in _HANDSHAKE:  # drivers begin with this time, before they log in
                 gossip = self.service.clock.gossip
             reply = await self._run(context)
@@ -148,9 +123,8 @@ class Client(asyncio.Protocol):
             reply = RouterError(Code.InvalidBSON, f"InvalidBSON: {error}").reply()
         except Exception:
             log.exception("client %s: internal error", self.peer)
-            reply = RouterError(
-                Code.InternalError, "internal error of the development router; its log has the details"
-            ).reply()
+            message = "internal error of the development router; its log has the details"
+            reply = RouterError(Code.InternalError, message).reply()
         clock = gossip()
         if context and context.joined:
             clock |= self.service.transactions.recovery_token(context)
@@ -163,17 +137,15 @@ class Client(asyncio.Protocol):
     async def _run(self, context: Context) -> Reply:
         name = context.name
         if context.message.legacy and name not in _HANDSHAKE:
-            raise RouterError(
-                Code.UnsupportedOpQueryCommand,
-                f"Unsupported OP_QUERY command: {name}. The client driver may require an upgrade.",
-            )
+            message = f"Unsupported OP_QUERY command: {name}. The client driver may require an upgrade."
+            raise RouterError(Code.UnsupportedOpQueryCommand, message)
         self.service.counters["command"] += 1
         if name in _HANDSHAKE:
             return await self._hello(context)
         if name in ("saslStart", "saslContinue"):
             return await self._authenticate(context.name, context.head, context.db)
         if name == "logout":
-            self.user, self.digest = None, Binary(hashlib.sha256(b"").digest())
+            self.user, self.digest = None, NOBODY
             return {"ok": 1.0}
         found = COMMANDS.get(name)
         if found is None:
@@ -186,58 +158,45 @@ class Client(asyncio.Protocol):
             await self.service.users.check(context, found.access)
             if not context.in_transaction:
                 context.check_read_concern()
-        if context.in_transaction and not found.transaction:
-            raise RouterError(
-                Code.OperationNotSupportedInTransaction, f"Cannot run '{name}' in a multi-document transaction."
-            )
         if context.in_transaction:
+            if not found.transaction:
+                message = f"Cannot run '{name}' in a multi-document transaction."
+                raise RouterError(Code.OperationNotSupportedInTransaction, message)
             self.service.transactions.begin(context)
             context.joined = True
-        self._running = found
+        limit = 0 if name == "getMore" else context.integer("maxTimeMS")
+        self.running = found
         try:
-            limit = 0 if name == "getMore" else context.integer("maxTimeMS")
-            if not limit:
+            async with asyncio.timeout(limit / 1000 + 0.05 if limit else None):
                 return await found.handler(context)
-            try:
-                async with asyncio.timeout(limit / 1000 + 0.05):
-                    return await found.handler(context)
-            except TimeoutError:
-                raise RouterError(Code.MaxTimeMSExpired, "operation exceeded time limit") from None
+        except TimeoutError:
+            raise RouterError(Code.MaxTimeMSExpired, "operation exceeded time limit") from None
         finally:
-            self._running = None
+            self.running = None
 
     async def _hello(self, context: Context) -> dict[str, Any]:
         head = context.head
-        if isinstance(head.get("client"), RawBSONDocument) and self.metadata is None:
-            self.metadata = rawbson.decode(head["client"])
-        reply: dict[str, Any] = {"isWritablePrimary" if context.name == "hello" else "ismaster": True}
-        if head.get("helloOk"):
-            reply["helloOk"] = True
-        reply |= {
-            "msg": "isdbgrid",
-            "maxBsonObjectSize": MAXIMUM_BSON_BYTES,
-            "maxMessageSizeBytes": wire.MAXIMUM_MESSAGE_BYTES,
-            "maxWriteBatchSize": MAXIMUM_BATCH,
-            "localTime": datetime.now(UTC),
-            "logicalSessionTimeoutMinutes": 30,
-            "connectionId": self.connection_id,
-            "maxWireVersion": MAXIMUM_WIRE_VERSION,
-            "minWireVersion": 0,
-        }
+        reply: dict[str, Any] = {
+            "isWritablePrimary" if context.name == "hello" else "ismaster": True,
+            **({"helloOk": True} if head.get("helloOk") else {}),
+            "msg": "isdbgrid", "maxBsonObjectSize": MAXIMUM_BSON_BYTES,
+            "maxMessageSizeBytes": LONGEST_MESSAGE_BYTES, "maxWriteBatchSize": MAXIMUM_BATCH,
+            "localTime": datetime.now(UTC), "logicalSessionTimeoutMinutes": 30, "connectionId": self.connection_id,
+            "maxWireVersion": MAXIMUM_WIRE_VERSION, "minWireVersion": 0,
+        }  # fmt: skip
         mechanisms = head.get("saslSupportedMechs")
         if isinstance(mechanisms, str):
             try:
                 ask = {"hello": 1, "saslSupportedMechs": mechanisms, "$db": "admin"}
-                asked = await self.service.config.read(ask, 5.0)
-                reply["saslSupportedMechs"] = asked.get("saslSupportedMechs", [])
+                reply["saslSupportedMechs"] = (await self.service.config.read(ask, 5.0)).get("saslSupportedMechs", [])
             except RouterError as error:
                 log.info("cannot ask the config servers for mechanisms: %s", error.message)
-        first = head.get("speculativeAuthenticate")
-        if isinstance(first, RawBSONDocument) and self.service.users.enabled:
+        first = context.document("speculativeAuthenticate")
+        if first and self.service.users.enabled:
             try:  # the first step of logging in; where it fails, the client begins anew and is told why
-                step = await self._authenticate("saslStart", rawbson.decode(first), str(first.get("db", "admin")), 2.0)
-                if "payload" in (begun := rawbson.decode(step)):
-                    reply["speculativeAuthenticate"] = begun
+                step = rawbson.decode(await self._authenticate("saslStart", first, str(first.get("db", "admin")), 2.0))
+                if "payload" in step:
+                    reply["speculativeAuthenticate"] = step
             except RouterError as error:
                 log.info("client %s: %s", self.peer, error.message)
         return {**reply, "ok": 1.0}
@@ -254,43 +213,28 @@ class Client(asyncio.Protocol):
         if name == "saslStart":
             self._end_conversation()
             if head.get("mechanism") not in ("SCRAM-SHA-256", "SCRAM-SHA-1"):
-                raise RouterError(
-                    Code.MechanismUnavailable,
-                    "the development router authenticates with SCRAM-SHA-256 and SCRAM-SHA-1 only",
-                )
+                message = "the development router authenticates with SCRAM-SHA-256 and SCRAM-SHA-1 only"
+                raise RouterError(Code.MechanismUnavailable, message)
             self._candidate = (_user_of(bytes(payload) if isinstance(payload, bytes) else b""), db)
             if self._candidate == ("__system", "local"):
                 raise RouterError(Code.AuthenticationFailed, "Authentication failed.")
-            self._conversation = await self._connect_to_config(seconds)
-        elif self._conversation is None:
+            connect = functools.partial(Member.connect, authenticate=False)
+            self._conversation = await self.service.config.on_readable(PRIMARY_PREFERRED, connect, seconds)
+        if self._conversation is None or self._candidate is None:
             raise RouterError(Code.ProtocolError, "No SASL session state found")
-        assert self._conversation is not None
         try:
             reply = await self._conversation.call(wire.command(command), 30.0)
-        except MemberUnreachableError as error:
+        except RouterError:
             self._end_conversation()
-            raise RouterError(Code.HostUnreachable, f"config server: {error.message}") from None
-        if error_of(reply):
+            raise
+        if reply.refused:
             self._end_conversation()
-            return rawbson.without(reply.body, frozenset({b"operationTime"}))
-        if rawbson.decode(reply.body).get("done"):
-            assert self._candidate is not None
+        elif reply.document.get("done"):
             await self.service.users.load(*self._candidate)
             self.user = self._candidate
             self.digest = Binary(hashlib.sha256("@".join(self.user).encode()).digest())
             self._end_conversation()
         return rawbson.without(reply.body, frozenset({b"operationTime"}))
-
-    async def _connect_to_config(self, seconds: float) -> Connection:
-        for attempt in range(3):
-            member = await self.service.config.readable(PRIMARY_PREFERRED, seconds)
-            try:
-                return await member.connect(authenticate=False)
-            except MemberUnreachableError:
-                self.service.config.failed(member)
-                if attempt == 2:
-                    raise
-        raise AssertionError("unreachable")
 
     def _end_conversation(self) -> None:
         if self._conversation:
@@ -301,26 +245,20 @@ class Client(asyncio.Protocol):
 def for_client(error: RouterError, context: Context | None) -> RouterError:
     """The error as mongos shows it: labelled for retries, a member's change of state turned into HostUnreachable."""
     code, message, labels = error.code, error.message, set(error.labels)
-    if context and context.in_transaction:
-        if context.name == "commitTransaction":
-            if code in RETRYABLE:
-                labels.add("RetryableWriteError")
-        elif code in TRANSIENT and context.name != "abortTransaction":
-            labels.add("TransientTransactionError")
-    elif context and context.retryable and code in RETRYABLE:
+    name, in_transaction = (context.name, context.in_transaction) if context else ("", False)
+    if code in RETRYABLE and (name == "commitTransaction" if in_transaction else context and context.retryable):
         labels.add("RetryableWriteError")
+    elif code in TRANSIENT and in_transaction and name not in ("commitTransaction", "abortTransaction"):
+        labels.add("TransientTransactionError")
     if code in NOT_PRIMARY:
         code, message = Code.HostUnreachable, f"the primary of a shard changed: {message}"
-    name = error.name if code == error.code else None
-    return RouterError(code, message, name=name, labels=tuple(sorted(labels)), extra=error.extra)
+    shown = error.name if code == error.code else None
+    return RouterError(code, message, name=shown, labels=sorted(labels), extra=error.extra)
 
 
 def _user_of(client_first: bytes) -> str:
     """The user of a SCRAM client-first message `n,,n=user,r=nonce` (RFC 5802, section 5.1)."""
-    try:
-        for attribute in client_first.decode().split(","):
-            if attribute.startswith("n="):
-                return attribute[2:].replace("=2C", ",").replace("=3D", "=")
-    except UnicodeDecodeError:
-        pass
+    for attribute in client_first.split(b","):
+        if attribute.startswith(b"n="):
+            return attribute[2:].decode(errors="replace").replace("=2C", ",").replace("=3D", "=")
     raise RouterError(Code.AuthenticationFailed, "Authentication failed.")

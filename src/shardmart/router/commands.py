@@ -1,9 +1,4 @@
 """Importing this module fills the table of commands."""
 
-from .administration import collections, diagnostics, sessions, sharding, users
-from .operations import aggregation, modify, reads, transactions, writes
-
-__all__ = [
-    "aggregation", "collections", "diagnostics", "modify", "reads", "sessions", "sharding", "transactions", "users",
-    "writes",
-]  # fmt: skip
+from .administration import collections, diagnostics, sharding, users  # noqa: F401
+from .operations import aggregation, reads, transactions, writes  # noqa: F401

@@ -13,7 +13,7 @@ from pymongo import MongoClient, WriteConcern
 from pymongo.errors import OperationFailure, PyMongoError
 
 from shardmart.cluster.protocol.connection import connect
-from tests.integration.router.sharded import failing, move_chunk, shard
+from tests.integration.router.sharded import chunks, failing, move_chunk, shard
 from tests.integration.router.test_router_survival import wait_until
 from tests.support.clusters import EmbeddedCluster
 
@@ -172,6 +172,17 @@ def test_an_update_shows_the_document_and_the_clients_stages_see_it(things: Any)
         events = [stream.next() for _ in range(5)]
     assert [event["seen"] for event in events] == [1, 3, 5, 7, 9]
     assert events[0]["fullDocument"] == {"_id": 1, "kind": 1, "a": 1}
+
+
+def test_an_update_shows_the_document_where_it_is_now_or_that_it_is_gone(things: Any) -> None:
+    things.insert_many([{"_id": n} for n in range(20)])
+    with things.watch([{"$match": {"operationType": "update"}}], full_document="updateLookup") as stream:
+        things.update_many({}, {"$set": {"a": 1}})
+        for index in range(len(chunks(things.database.client, things.full_name))):
+            move_chunk(things.database.client, things.full_name, index)
+        things.delete_one({"_id": 0})
+        found = {event["documentKey"]["_id"]: event["fullDocument"] for event in (stream.next() for _ in range(20))}
+    assert found == {0: None} | {n: {"_id": n, "a": 1} for n in range(1, 20)}
 
 
 def test_a_dropped_collection_ends_its_stream(things: Any) -> None:

@@ -265,6 +265,7 @@ def test_sharding_twice_says_so_and_another_key_is_refused(database: Any) -> Non
     shard(database.client, namespace, {"a": 1})
     shard(database.client, namespace, {"a": 1})
     failing(23, lambda: shard(database.client, namespace, {"b": 1}))
+    failing(23, lambda: shard(database.client, namespace, {"a": 1}, unique=True))
     failing(9, lambda: database.client.admin.command("shardCollection", namespace))
 
 
@@ -278,14 +279,11 @@ def test_zones_presplit_an_empty_collection(database: Any) -> None:
     assert (owner["A"], owner["L"]) == ("shard1ReplSet", "shard2ReplSet")
 
 
-def test_chunks_are_split_merged_and_moved(people: Any) -> None:
+def test_chunks_are_split_and_moved(people: Any) -> None:
     admin, namespace = people.database.client.admin, people.full_name
     before = len(chunks(people.database.client, namespace))
     admin.command("split", namespace, find={"_id": 1})
     assert len(chunks(people.database.client, namespace)) == before + 1
-    first, second = [c for c in chunks(people.database.client, namespace) if c["shard"] == "shard1ReplSet"][:2]
-    admin.command("mergeChunks", namespace, bounds=[first["min"], second["max"]])
-    assert len(chunks(people.database.client, namespace)) == before
     move_chunk(people.database.client, namespace)
     failing(70, lambda: admin.command("moveChunk", namespace, find={"_id": 1}, to="nowhere"))
     assert people.count_documents({}) == 600
@@ -312,9 +310,8 @@ def test_indexes_collections_and_databases_come_and_go(people: Any) -> None:
 
 
 def test_statistics_add_up(people: Any) -> None:
-    statistics = people.database.command("collStats", "people")
-    assert statistics["sharded"]
-    assert statistics["count"] == sum(s["count"] for s in statistics["shards"].values()) == 600
+    failing(59, lambda: people.database.command("collStats", "people"))  # $collStats has the same
+    assert sum(part["count"] for part in people.aggregate([{"$collStats": {"count": {}}}])) == 600
     assert people.database.command("dbStats")["objects"] >= 600
     assert people.database.validate_collection("people")["valid"]
     status = people.database.client.admin.command("serverStatus")

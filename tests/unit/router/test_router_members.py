@@ -14,8 +14,7 @@ import pytest
 from shardmart.router.protocol import rawbson, wire
 from shardmart.router.protocol.errors import RouterError
 from shardmart.router.routing.member import MAXIMUM_CONNECTIONS, Credentials, Member
-from shardmart.router.routing.preference import ReadPreference
-from shardmart.router.routing.replica_set import ReplicaSet
+from shardmart.router.routing.replica_set import ReadPreference, ReplicaSet
 
 Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -31,7 +30,8 @@ async def member(answer: Answer) -> AsyncIterator[str]:
         tasks.add(task)
         while head := await reader.read(4):
             message = wire.parse(head + await reader.readexactly(int.from_bytes(head, "little") - 4))
-            reply = await answer(rawbson.decode(message.body))
+            sequences = {name: list(map(rawbson.decode, batch)) for name, batch in message.sequences.items()}
+            reply = await answer({**rawbson.decode(message.body), **sequences})
             writer.write(wire.build_reply(rawbson.encode({"ok": 1.0, **reply}), message))
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bson.raw_bson import RawBSONDocument
 
-from shardmart.router.operations.cluster_aggregation import names_another
-from shardmart.router.protocol import rawbson
+from shardmart.router.operations.several_shards import names_another
 
 LOOKUP = {"$lookup": {"from": "orders", "localField": "_id", "foreignField": "user_id", "as": "orders"}}
 
@@ -27,5 +25,4 @@ LOOKUP = {"$lookup": {"from": "orders", "localField": "_id", "foreignField": "us
     ],
 )
 def test_a_second_collection_is_seen(pipeline: list[dict[str, Any]], expected: bool) -> None:
-    raw = [RawBSONDocument(rawbson.encode(stage)) for stage in pipeline]
-    assert names_another(raw) is expected
+    assert names_another(pipeline) is expected

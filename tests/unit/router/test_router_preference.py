@@ -10,7 +10,7 @@ import pytest
 from shardmart.router.operations.context import Context
 from shardmart.router.protocol import rawbson, wire
 from shardmart.router.protocol.errors import RouterError
-from shardmart.router.routing.preference import ReadPreference
+from shardmart.router.routing.replica_set import ReadPreference
 
 
 def asked(command: dict[str, Any]) -> Context:
@@ -73,3 +73,18 @@ def test_a_read_concern_is_taken_by_the_commands_that_have_it(command: str, leve
 def test_a_command_that_names_no_level_has_none_that_could_be_wrong() -> None:
     asked({"insert": "c"}).check_read_concern()
     asked({"insert": "c", "readConcern": {"afterClusterTime": 1}}).check_read_concern()
+
+
+@pytest.mark.parametrize(
+    ("fields", "of_snapshot"),
+    [
+        ({"readConcern": {"level": "snapshot"}}, True),
+        ({"readConcern": {"level": "majority"}}, False),
+        ({"readConcern": {"level": "snapshot"}, "autocommit": False}, False),  # a transaction has its table pinned
+        ({}, False),
+    ],
+)
+def test_a_read_of_another_time_is_left_to_a_member_who_knows_the_owners_of_then(
+    fields: dict[str, Any], of_snapshot: bool
+) -> None:
+    assert asked({"find": "c", **fields}).of_snapshot is of_snapshot

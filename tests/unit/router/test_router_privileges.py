@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from shardmart.router import commands
 from shardmart.router.operations import authorization
 from shardmart.router.operations.authorization import Need, Privileges, Users, pipeline_needs
+from shardmart.router.operations.context import COMMANDS
 from shardmart.router.protocol.errors import RouterError
 
+assert commands
 ALL = {"db": "", "collection": ""}
 
 
@@ -183,10 +186,6 @@ class FakeConfig:
             raise RouterError(6, "away")
         return {"users": [user for user in self.users if user["user"] == command["usersInfo"]["user"]]}
 
-    async def command(self, _command: dict[str, Any], *, seconds: float) -> dict[str, Any]:
-        self.asked += 1
-        return {"cursor": {"firstBatch": self.users[:1]}}
-
 
 SHOPPER = {"user": "shopper", "inheritedPrivileges": [{"resource": ALL, "actions": ["find"]}]}
 
@@ -203,10 +202,8 @@ def ran(work: Awaitable[Any]) -> Any:
     return asyncio.run(run())
 
 
-def asks(
-    name: str = "find", user: tuple[str, str] | None = ("shopper", "admin"), *, db: str = "shop", loopback: bool = True
-) -> Any:
-    return SimpleNamespace(name=name, db=db, client=SimpleNamespace(user=user, loopback=loopback))
+def asks(name: str = "find", user: tuple[str, str] | None = ("shopper", "admin"), *, db: str = "shop") -> Any:
+    return SimpleNamespace(name=name, db=db, client=SimpleNamespace(user=user))
 
 
 def needing(*needs: Need) -> Any:
@@ -271,15 +268,6 @@ def test_dropped_user_is_refused_and_not_remembered(monkeypatch: pytest.MonkeyPa
         ran(users.load("shopper", "admin"))
 
 
-def test_none_exist_until_one_does_and_then_it_is_not_asked_again() -> None:
-    users, config = made()
-    assert ran(users.none_exist())
-    config.users = [SHOPPER]
-    assert not ran(users.none_exist())
-    assert not ran(users.none_exist())
-    assert config.asked == 2
-
-
 def test_command_runs_when_every_need_is_allowed() -> None:
     users, _ = made(SHOPPER)
     ran(users.check(asks(), needing(FIND, Need("find", "other", "x"))))
@@ -295,28 +283,34 @@ def test_all_of_what_is_allowed_instead_has_to_be_allowed() -> None:
     assert refusal(users, asks(), Need("listDatabases")) == 13
 
 
-def test_who_has_not_logged_in_may_create_the_first_user_from_this_machine_and_nothing_else() -> None:
-    first = asks("createUser", None, db="admin")
-    users, _ = made()
-    ran(users.check(first, needing(Need("createUser", "admin"))))
-    for context in (
-        asks("createUser", None, db="shop"),
-        asks("createUser", None, db="admin", loopback=False),
-        asks("createRole", None, db="admin"),
-        asks("find", None),
-    ):
-        assert refusal(users, context) == 13
-    users, _ = made(SHOPPER)
-    assert refusal(users, first) == 13
-
-
-def test_first_user_is_not_made_without_a_login_where_the_localhost_exception_is_closed() -> None:
-    _, config = made()
-    users = Users(config, enabled=True, localhost_exception=False)
-    assert refusal(users, asks("createUser", None, db="admin")) == 13
+def test_who_has_not_logged_in_may_not_even_make_the_first_user() -> None:
+    users, config = made()
+    assert refusal(users, asks("createUser", None, db="admin"), Need("createUser", "admin")) == 13
+    assert config.asked == 0
 
 
 def test_without_a_keyfile_everybody_may_everything() -> None:
     users, config = made(enabled=False)
     ran(users.check(asks(user=None), needing(Need("shutdown"))))
     assert config.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "head", "needs"),
+    [
+        ("shopper", {"pwd": "x"}, []),
+        ("shopper", {"pwd": "x", "customData": {}}, [Need("changeCustomData", "admin")]),
+        ("another", {"pwd": "x"}, [Need("changePassword", "admin")]),
+        ("shopper", {}, [Need("changePassword", "admin")]),
+    ],
+)
+def test_who_may_change_the_own_password_needs_no_other_right_for_it(
+    user: str, head: dict[str, Any], needs: list[Need]
+) -> None:
+    may = Privileges([{"resource": {"db": "admin", "collection": ""}, "actions": ["changeOwnPassword"]}])
+    service = SimpleNamespace(users=SimpleNamespace(known=lambda _: may))
+    context: Any = SimpleNamespace(
+        name="updateUser", db="admin", head={"updateUser": user, **head}, service=service,
+        client=SimpleNamespace(user=("shopper", "admin")),
+    )  # fmt: skip
+    assert COMMANDS["updateUser"].access(context) == needs

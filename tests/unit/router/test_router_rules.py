@@ -14,11 +14,11 @@ from bson.raw_bson import RawBSONDocument
 from shardmart.router import cli
 from shardmart.router.client import for_client
 from shardmart.router.operations.authorization import Need, Privileges, pipeline_needs
-from shardmart.router.operations.transaction_aggregation import split
+from shardmart.router.operations.several_shards import split
 from shardmart.router.protocol import rawbson
-from shardmart.router.protocol.cluster_time import ClusterClock
 from shardmart.router.protocol.errors import RouterError, failure
 from shardmart.router.protocol.scram import read_keyfile
+from shardmart.router.routing.member import ClusterClock
 from shardmart.router.routing.replica_set import parse_connection_string
 
 
@@ -118,7 +118,7 @@ def test_a_keyfile_others_may_read_is_refused(tmp_path: Path) -> None:
         (["--configdb", "set/h:1", "--keyFile", "/nowhere"], "No such file"),
         (["--configdb", "set/h:1", "--port", "0"], "--port"),
         (["--configdb", "set/h:1", "--setParameter", "x=1"], "cursorGraceSeconds"),
-        (["--configdb", "set/h:1", "--setParameter", "enableLocalhostAuthBypass=no"], "takes true or false"),
+        (["--configdb", "set/h:1", "--setParameter", "enableLocalhostAuthBypass=true"], "takes false"),
         (["--configdb", "set/h:1", "--tlsMode", "requireTLS"], "--tlsCertificateKeyFile"),
         (["--configdb", "set/h:1", "--tlsMode", "preferTLS"], "preferTLS needs mongos"),
         (["--configdb", "set/h:1", "--logpath", "/no/such/folder/log"], "/no/such/folder/log"),

@@ -124,11 +124,3 @@ def test_the_version_of_a_shard_is_that_of_its_newest_chunk() -> None:
     assert ORDERS.versions("one")["shardVersion"]["v"] == Timestamp(3, 0)
     assert ORDERS.versions("three")["shardVersion"]["v"] == Timestamp(7, 0)
     assert ORDERS.versions("nobody")["shardVersion"]["v"] == Timestamp(0, 0)
-
-
-def test_an_old_snapshot_is_read_where_the_chunks_were_then() -> None:
-    assert ORDERS.at(Timestamp(9, 0)) is ORDERS
-    assert ORDERS.at(Timestamp(3, 0)).owners_of_prefix(()) == ["old"]
-    with pytest.raises(RouterError) as failure:
-        ORDERS.at(Timestamp(0, 1))
-    assert failure.value.code == 246

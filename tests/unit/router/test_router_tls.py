@@ -10,7 +10,7 @@ import pytest
 
 from shardmart.cluster.host import certificates
 from shardmart.router.protocol.errors import MemberUnreachableError
-from shardmart.router.protocol.tls import Files, Tls
+from shardmart.router.protocol.tls import Tls
 from shardmart.router.routing.member import Credentials, Member
 
 
@@ -19,12 +19,12 @@ def authority() -> certificates.Pair:
     return certificates.make_authority("test")
 
 
-def files(folder: Path, authority: certificates.Pair, names: list[str], **switches: bool) -> Files:
+def files(folder: Path, authority: certificates.Pair, names: list[str], **switches: bool) -> Tls:
     """A folder with the authority and a server certificate for `names`."""
     folder.mkdir(exist_ok=True)
     (folder / "ca.pem").write_bytes(authority.certificate)
     renew(folder, authority, names)
-    return Files(folder / "server.pem", folder / "ca.pem", folder / "server.pem", **switches)
+    return Tls(folder / "server.pem", folder / "ca.pem", **switches)
 
 
 def renew(folder: Path, authority: certificates.Pair, names: list[str]) -> str:
@@ -63,16 +63,16 @@ async def reached(server: Tls, client: Tls) -> str | None:
 def test_member_must_have_the_name_it_is_called_by(
     tmp_path: Path, authority: certificates.Pair, names: list[str], check_names: bool, reason: str | None
 ) -> None:
-    member = Tls(files(tmp_path / "member", authority, names, clients_need_certificates=False))
-    router = Tls(files(tmp_path / "router", authority, ["127.0.0.1"], check_names=check_names))
+    member = files(tmp_path / "member", authority, names, clients_need_certificates=False)
+    router = files(tmp_path / "router", authority, ["127.0.0.1"], check_names=check_names)
     why = asyncio.run(reached(member, router))
     assert (why is None) == (reason is None)
     assert reason is None or reason in str(why)
 
 
 def test_member_of_another_authority_is_not_spoken_to(tmp_path: Path, authority: certificates.Pair) -> None:
-    member = Tls(files(tmp_path / "member", certificates.make_authority("other"), ["127.0.0.1"]))
-    router = Tls(files(tmp_path / "router", authority, ["127.0.0.1"]))
+    member = files(tmp_path / "member", certificates.make_authority("other"), ["127.0.0.1"])
+    router = files(tmp_path / "router", authority, ["127.0.0.1"])
     assert "certificate verify failed" in str(asyncio.run(reached(member, router)))
 
 
@@ -89,7 +89,7 @@ async def shown(listening: Tls, authority: Path) -> str:
 
 
 def test_rotation_changes_what_the_next_client_sees(tmp_path: Path, authority: certificates.Pair) -> None:
-    tls = Tls(files(tmp_path / "tls", authority, ["127.0.0.1"], clients_need_certificates=False))
+    tls = files(tmp_path / "tls", authority, ["127.0.0.1"], clients_need_certificates=False)
     before, members = asyncio.run(shown(tls, tmp_path / "tls" / "ca.pem")), tls.members
     new = renew(tmp_path / "tls", authority, ["127.0.0.1"])
     assert asyncio.run(shown(tls, tmp_path / "tls" / "ca.pem")) == before != new
@@ -99,13 +99,13 @@ def test_rotation_changes_what_the_next_client_sees(tmp_path: Path, authority: c
 
 
 def test_end_of_the_certificate_is_known(tmp_path: Path, authority: certificates.Pair) -> None:
-    described = files(tmp_path / "tls", authority, ["127.0.0.1"])
+    tls = files(tmp_path / "tls", authority, ["127.0.0.1"])
     ends = certificates.describe((tmp_path / "tls" / "server.pem").read_bytes()).ends
-    assert Tls(described).end.isoformat() == ends
+    assert tls.end.isoformat() == ends
 
 
 def test_broken_files_change_nothing(tmp_path: Path, authority: certificates.Pair) -> None:
-    tls = Tls(files(tmp_path / "tls", authority, ["127.0.0.1"], clients_need_certificates=False))
+    tls = files(tmp_path / "tls", authority, ["127.0.0.1"], clients_need_certificates=False)
     before, end = asyncio.run(shown(tls, tmp_path / "tls" / "ca.pem")), tls.end
     good = (tmp_path / "tls" / "server.pem").read_bytes()
     other = certificates.make_server_certificate(authority, ["127.0.0.1"], 2)

@@ -72,7 +72,7 @@ def test_a_snapshot_has_one_time_for_all_shards(service: Service) -> None:
     service.transactions.pin(context, routing(Timestamp(115, 0)))
     transaction = service.transactions.known(context)
     assert transaction
-    assert transaction.read_concern == {"level": "snapshot", "atClusterTime": Timestamp(120, 0)}
+    assert transaction.read_concern == {"readConcern": {"level": "snapshot", "atClusterTime": Timestamp(120, 0)}}
 
 
 def test_numbers_only_grow_and_unknown_transactions_may_be_run_again(service: Service) -> None:

@@ -10,22 +10,14 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from ..operations.authorization import Access, Need, on_cluster, on_namespace, public
-from ..operations.context import Context, Reply, command
-from ..operations.send import ask, until_fresh
-from ..protocol import rawbson
+from ..operations.authorization import Access, Need, on_cluster, on_namespace
+from ..operations.context import Context, Reply, as_document, command
+from ..operations.send import ask
+from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
 from ..routing.catalog import Routing
-from ..routing.shard_key import Key
-from .collections import on_primary_shard
-
-MAJORITY = {"writeConcern": {"w": "majority"}}
-
-
-async def on_config_primary(context: Context, fields: dict[str, Any]) -> dict[str, Any]:
-    """Run an internal command on the config primary; the reply without what is for members only."""
-    reply = await context.service.config.command({**fields, **context.service.clock.gossip(), "$db": "admin"})
-    return {k: v for k, v in reply.items() if k not in ("lastCommittedOpTime", "$clusterTime", "operationTime")}
+from ..routing.shard_key import KeyPattern
+from .collections import MAJORITY, on_primary_shard
 
 
 def _zones(*collections: str) -> Access:
@@ -39,104 +31,88 @@ def _settings(action: str) -> Access:
     return lambda _: [Need(action, "config", "settings")]
 
 
-def _forward(name: str, internal: str, *, access: Access, concern: bool = True) -> None:
+async def on_config_primary(context: Context, fields: dict[str, Any], *, retryable: bool = True) -> Reply:
+    """Run a command on the config primary; raises RouterError."""
+    data = wire.command({**fields, **context.service.clock.gossip(), "$db": context.db})
+    return wire.checked((await context.service.config.call_primary(data, retryable=retryable))[1]).body
+
+
+def _forward(name: str, access: Access, concern: dict[str, Any] = MAJORITY) -> None:
     """Serve an admin command by its `_configsvr` counterpart with the same fields."""
+    internal = f"_configsvr{name[0].upper()}{name[1:]}"
 
     @command(name, access=access)
     async def handler(context: Context) -> Reply:
-        _admin_only(context)
-        fields = {internal: context.head[name], **_plain(context), **(MAJORITY if concern else {})}
-        reply = await on_config_primary(context, fields)
+        context.admin_only()
+        reply = await on_config_primary(context, {internal: context.head[name], **context.options(), **concern})
         if name in ("addShard", "removeShard"):
             await context.service.catalog.load_shards()
         return reply
 
 
-def _plain(context: Context) -> dict[str, Any]:
-    return context.options()
-
-
-def _admin_only(context: Context) -> None:
-    if context.db != "admin":
-        raise RouterError(Code.Unauthorized, f"{context.name} may only be run against the admin database.")
-
-
-_forward("addShard", "_configsvrAddShard", access=on_cluster("addShard"))
-_forward("removeShard", "_configsvrRemoveShard", access=on_cluster("removeShard"))
-_forward("addShardToZone", "_configsvrAddShardToZone", access=_zones("shards"))
-_forward("removeShardFromZone", "_configsvrRemoveShardFromZone", access=_zones("shards", "tags"))
-_forward("updateZoneKeyRange", "_configsvrUpdateZoneKeyRange", access=_zones("tags"))
-_forward("balancerStatus", "_configsvrBalancerStatus", access=_settings("find"), concern=False)
-_forward("balancerStart", "_configsvrBalancerStart", access=_settings("update"), concern=False)
-_forward("balancerStop", "_configsvrBalancerStop", access=_settings("update"), concern=False)
-_forward("balancerCollectionStatus", "_configsvrBalancerCollectionStatus", access=on_cluster("inprog"), concern=False)
-_forward("configureCollectionBalancing", "_configsvrConfigureCollectionBalancing", access=_zones("collections"))
-_forward("clearJumboFlag", "_configsvrClearJumboFlag", access=on_cluster("clearJumboFlag"))
+_forward("addShard", on_cluster("addShard"))
+_forward("removeShard", on_cluster("removeShard"))
+_forward("addShardToZone", _zones("shards"))
+_forward("removeShardFromZone", _zones("shards", "tags"))
+_forward("updateZoneKeyRange", _zones("tags"))
+_forward("balancerStatus", _settings("find"), {})
+_forward("balancerStart", _settings("update"), {})
+_forward("balancerStop", _settings("update"), {})
+_forward("balancerCollectionStatus", on_cluster("inprog"), {})
+_forward("configureCollectionBalancing", _zones("collections"))
+_forward("clearJumboFlag", on_cluster("clearJumboFlag"))
+_forward("moveRange", on_namespace("moveChunk"))
 
 
 @command("listShards", access=on_cluster("listShards"))
 async def list_shards(context: Context) -> Reply:
     """The shards as config.shards has them."""
-    _admin_only(context)
+    context.admin_only()
     return {"shards": await context.service.catalog.read_config("shards", {}), "ok": 1.0}
 
 
-def _database_need(context: Context) -> list[Need]:
-    return [Need("enableSharding", str(context.head[context.name]))]
+def _on_database(action: str) -> Access:
+    return lambda context: [Need(action, str(context.head[context.name]))]
 
 
-@command("enableSharding", "enablesharding", access=_database_need)
+@command("enableSharding", access=_on_database("enableSharding"))
 async def enable_sharding(context: Context) -> Reply:
     """Create the database in the catalogue; since 6.0 nothing else is left to do."""
-    _admin_only(context)
-    name = context.head[context.name]
+    context.admin_only()
+    name, primary = context.head[context.name], context.head.get("primaryShard")
     if not isinstance(name, str) or not name or set(name) & set('/\\. "$\0'):
         raise RouterError(Code.InvalidNamespace, f"invalid db name specified: {name!r}")
     if name in ("admin", "config", "local"):
         raise RouterError(Code.IllegalOperation, f"can't shard {name} database")
-    primary = context.head.get("primaryShard")
     await context.service.catalog.create_database(name, primary if isinstance(primary, str) else None)
     return {"ok": 1.0}
 
 
 def _split_namespace(context: Context) -> tuple[str, str]:
-    namespace = context.head[context.name]
-    if not isinstance(namespace, str):
-        raise RouterError(Code.TypeMismatch, f"{context.name} takes a namespace, found {namespace!r}")
-    database, _, collection = namespace.partition(".")
+    """Database and collection of a command for `admin` that names both."""
+    context.admin_only()
+    database, _, collection = str(context.head[context.name]).partition(".")
     if not database or not collection:
-        raise RouterError(Code.InvalidNamespace, f"Invalid namespace specified '{namespace}'")
+        raise RouterError(Code.InvalidNamespace, f"Invalid namespace specified '{context.head[context.name]}'")
     return database, collection
 
 
-@command("shardCollection", "shardcollection", access=on_namespace("enableSharding"))
+@command("shardCollection", access=on_namespace("enableSharding"))
 async def shard_collection(context: Context) -> Reply:
-    """Shard a collection, created if it is not there; presplitHashedZones spreads its chunks at once."""
-    _admin_only(context)
-    database, collection = _split_namespace(context)
-    options = context.options()
+    """Shard a collection; once more with the same key and uniqueness changes nothing."""
+    context.db, collection = _split_namespace(context)
+    namespace, options = f"{context.db}.{collection}", context.options()
     key = options.pop("key", None)
     if not isinstance(key, RawBSONDocument) or not list(key):
         raise RouterError(Code.FailedToParse, "shardCollection needs a shard key, such as {key: {_id: 'hashed'}}")
-    known = await context.service.catalog.read_config("collections", {"_id": f"{database}.{collection}"})
-    if known:
-        same = list(known[0]["key"].items()) == list(rawbson.decode(key).items())
-        if same and bool(known[0].get("unique")) == bool(options.get("unique", False)):
-            return {"collectionsharded": f"{database}.{collection}", "collectionUUID": known[0]["uuid"], "ok": 1.0}
-        raise RouterError(Code.AlreadyInitialized, f"sharding already enabled for collection {database}.{collection}")
-    context.db = database
-    await context.service.catalog.create_database(database)
     fields = {"_shardsvrCreateCollection": collection, "shardKey": key, **options, **MAJORITY}
-    reply = await on_primary_shard(context, fields, create=True)
-    document = rawbson.decode(reply) if isinstance(reply, bytes) else reply
-    result = {"collectionsharded": f"{database}.{collection}", "collectionUUID": document.get("collectionUUID")}
-    return {**result, "ok": 1.0}
+    made = as_document(await on_primary_shard(context, fields, create=True))
+    return {"collectionsharded": namespace, "collectionUUID": made.get("collectionUUID"), "ok": 1.0}
 
 
 @command("reshardCollection", access=on_namespace("reshardCollection"))
 async def reshard_collection(context: Context) -> Reply:
     """Shard a collection by another key, while it is in use."""
-    _admin_only(context)
     database, collection = _split_namespace(context)
     fields = {"_shardsvrReshardCollection": f"{database}.{collection}", **context.options(), **MAJORITY}
     return await on_primary_shard(context, fields, db=database)  # sent to `admin`, like movePrimary
@@ -145,171 +121,92 @@ async def reshard_collection(context: Context) -> Reply:
 @command("refineCollectionShardKey", access=on_namespace("refineCollectionShardKey"))
 async def refine_shard_key(context: Context) -> Reply:
     """Add fields to a shard key."""
-    _admin_only(context)
     context.db, collection = _split_namespace(context)
     options = context.options()
     options["newShardKey"] = options.pop("key", None)  # the one field that has another name between members
     return await on_primary_shard(context, {"_shardsvrRefineCollectionShardKey": collection, **options, **MAJORITY})
 
 
-@command("movePrimary", "moveprimary", access=lambda c: [Need("moveChunk", str(c.head[c.name]), "")])
-async def move_primary(context: Context) -> Reply:
-    """Move a database's unsharded collections to another shard."""
-    _admin_only(context)
-    database = str(context.head[context.name])
+async def _shard_named(context: Context) -> str:
+    """The shard that `to` names; raises RouterError 72 or 70."""
     to = context.head.get("to")
     if not isinstance(to, str) or not to:
         raise RouterError(Code.InvalidOptions, "you have to specify where you want to move it")
     await context.service.catalog.shard(to)
-    fields = {"_shardsvrMovePrimary": database, "to": to, **MAJORITY}
+    return to
+
+
+@command("movePrimary", access=_on_database("moveChunk"))
+async def move_primary(context: Context) -> Reply:
+    """Move a database's unsharded collections to another shard."""
+    context.admin_only()
+    database = str(context.head[context.name])
+    fields = {"_shardsvrMovePrimary": database, "to": await _shard_named(context), **MAJORITY}
     # Sent to `admin` of the shard; it names the database itself.
     return await on_primary_shard(context, fields, db=database)
 
 
-async def _bounds(context: Context, routing: Routing) -> tuple[Key, tuple[dict[str, Any], dict[str, Any], str]]:
-    """The key a `find`, `bounds` or `middle` argument names, and the chunk that holds it."""
-    if routing.pattern is None:
-        raise RouterError(Code.NamespaceNotSharded, f"ns not sharded: {routing.namespace}")
+async def _chunk(context: Context) -> tuple[Routing, KeyPattern, dict[str, Any]]:
+    """The newest routing table, and the chunk that `find`, `bounds` or `middle` names in it."""
+    namespace = ".".join(_split_namespace(context))
+    context.service.catalog.forget(namespace)
+    routing = await context.service.catalog.routing(namespace)
+    pattern = routing.pattern
+    if pattern is None:
+        raise RouterError(Code.NamespaceNotSharded, f"ns not sharded: {namespace}")
     bounds, find, middle = (context.head.get(k) for k in ("bounds", "find", "middle"))
-    if isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(b, RawBSONDocument) for b in bounds):
-        key = routing.pattern.key_of_bound(rawbson.decode(bounds[0]))
-        chunk = routing.chunk_of(key)
-        upper = routing.pattern.key_of_bound(rawbson.decode(bounds[1]))
-        if key != routing.pattern.key_of_bound(chunk[0]) or upper != routing.pattern.key_of_bound(chunk[1]):
+    if isinstance(bounds, list) and len(bounds) == 2:
+        low, high = (pattern.key_of_bound(rawbson.decode(bound)) for bound in context.array("bounds"))
+        chunk = routing.chunk_of(low)
+        if (low, high) != tuple(pattern.key_of_bound(chunk[side]) for side in ("min", "max")):
             raise RouterError(Code.IllegalOperation, "no chunk found with the shard key bounds given")
-        return key, chunk
+        return routing, pattern, chunk
     if isinstance(middle, RawBSONDocument):
-        key = routing.pattern.key_of_bound(rawbson.decode(middle))
+        key = pattern.key_of_bound(rawbson.decode(middle))
     elif isinstance(find, RawBSONDocument):
-        key = routing.pattern.prefix_of_query(rawbson.raw(find))
-        if len(key) < len(routing.pattern.fields):
+        key = pattern.prefix_of_query(rawbson.raw(find))
+        if len(key) < len(pattern.fields):
             raise RouterError(Code.ShardKeyNotFound, f"no shard key found in chunk query {rawbson.decode(find)}")
     else:
         raise RouterError(Code.InvalidOptions, "need to specify find, middle or bounds")
-    return key, routing.chunk_of(key)
+    return routing, pattern, routing.chunk_of(key)
 
 
-@command("moveChunk", "movechunk", access=on_namespace("moveChunk"))
+@command("moveChunk", access=on_namespace("moveChunk"))
 async def move_chunk(context: Context) -> Reply:
     """Move a chunk to another shard."""
-    _admin_only(context)
-    namespace = ".".join(_split_namespace(context))
-    to = context.head.get("to")
-    if not isinstance(to, str):
-        raise RouterError(Code.TypeMismatch, "you have to specify where you want to move the chunk")
-    await context.service.catalog.shard(to)
-    context.service.catalog.forget(namespace)
-    routing = await context.service.catalog.routing(namespace)
-    _, (low, high, owner) = await _bounds(context, routing)
-    if owner == to:
+    routing, _, chunk = await _chunk(context)
+    to = await _shard_named(context)
+    if chunk["shard"] == to:
         return {"millis": 0, "ok": 1.0}
-    options = {
-        "forceJumbo": 1 if context.head.get("forceJumbo") else 0,
-        "waitForDelete": bool(context.head.get("_waitForDelete", context.head.get("waitForDelete"))),
-    }
-    command = {"_configsvrMoveRange": namespace, "toShard": to, "min": low, "max": high, **options, **MAJORITY}
-    reply = await on_config_primary(context, command)
-    context.service.catalog.forget(namespace)
-    return reply
-
-
-@command("moveRange", access=on_namespace("moveChunk"))
-async def move_range(context: Context) -> Reply:
-    """Move a range to another shard."""
-    _admin_only(context)
-    namespace = ".".join(_split_namespace(context))
-    reply = await on_config_primary(context, {"_configsvrMoveRange": namespace, **context.options(), **MAJORITY})
-    context.service.catalog.forget(namespace)
-    return reply
+    bounds, forced = {"min": chunk["min"], "max": chunk["max"]}, 1 if context.head.get("forceJumbo") else 0
+    wait = bool(context.head.get("_waitForDelete", context.head.get("waitForDelete")))
+    move = {"_configsvrMoveRange": routing.namespace, "toShard": to, **bounds, "forceJumbo": forced}
+    return await on_config_primary(context, {**move, "waitForDelete": wait, **MAJORITY})
 
 
 @command("split", access=on_namespace("splitChunk"))
 async def split(context: Context) -> Reply:
     """Split a chunk, at `middle` or in halves."""
-    _admin_only(context)
-    namespace = ".".join(_split_namespace(context))
-    context.service.catalog.forget(namespace)
-    routing = await context.service.catalog.routing(namespace)
-    _, (low, high, owner) = await _bounds(context, routing)
-    assert routing.pattern is not None
-    identity = routing.versions(owner)["shardVersion"]
-    middle = context.head.get("middle")
-    if isinstance(middle, RawBSONDocument):
-        points = [rawbson.decode(middle)]
-    else:
-        asked = {
-            "splitVector": namespace,
-            "keyPattern": routing.pattern.pattern,
-            "min": low,
-            "max": high,
-            "force": True,
-        }
-        _, reply = await ask(context, owner, asked, write=True, session=False)
-        points = rawbson.decode(reply.body)["splitKeys"]
+    routing, pattern, found = await _chunk(context)
+    owner, chunk = found["shard"], {"keyPattern": pattern.pattern, "min": found["min"], "max": found["max"]}
+    points = [context.document("middle")]
+    if "middle" not in context.head:
+        _, reply = await ask(context, owner, {"splitVector": routing.namespace, **chunk, "force": True}, write=True)
+        points = reply.document["splitKeys"]
     if not points:
         raise RouterError(Code.CommandFailed, "no split key found: the chunk holds too few different keys")
-    command = {
-        "splitChunk": namespace, "from": owner, "keyPattern": routing.pattern.pattern, "epoch": identity["e"],
-        "timestamp": identity["t"], "min": low, "max": high, "splitKeys": points,
-    }  # fmt: skip
-    await ask(context, owner, command, write=True, session=False)
-    context.service.catalog.forget(namespace)
+    version = routing.versions(owner)["shardVersion"]
+    command = {"splitChunk": routing.namespace, "from": owner, **chunk, "splitKeys": points}
+    await ask(context, owner, {**command, "epoch": version["e"], "timestamp": version["t"]}, write=True)
     return {"ok": 1.0}
-
-
-@command("mergeChunks", access=on_namespace("splitChunk"))
-async def merge_chunks(context: Context) -> Reply:
-    """Merge neighbouring chunks of one shard."""
-    _admin_only(context)
-    namespace = ".".join(_split_namespace(context))
-    context.service.catalog.forget(namespace)
-    routing = await context.service.catalog.routing(namespace)
-    bounds = context.head.get("bounds")
-    bounds = [b for b in bounds if isinstance(b, RawBSONDocument)] if isinstance(bounds, list) else []
-    if routing.pattern is None or len(bounds) != 2:
-        raise RouterError(Code.BadValue, "mergeChunks needs a sharded collection and bounds: [lower, upper]")
-    low, high = (rawbson.decode(bound) for bound in bounds)
-    owner = routing.chunk_of(routing.pattern.key_of_bound(low))[2]
-    identity = routing.versions(owner)["shardVersion"]
-    command = {"mergeChunks": namespace, "bounds": [low, high], "epoch": identity["e"], "timestamp": identity["t"]}
-    await ask(context, owner, command, write=True, session=False)
-    context.service.catalog.forget(namespace)
-    return {"ok": 1.0}
-
-
-@command("flushRouterConfig", access=on_cluster("flushRouterConfig"))
-async def flush_router_config(context: Context) -> Reply:
-    """Forget the catalogue; it is read again when needed."""
-    context.service.catalog.forget_everything()
-    return {"flushed": True, "ok": 1.0}
-
-
-@command("getShardMap", access=on_cluster("getShardMap"))
-async def get_shard_map(context: Context) -> Reply:
-    """The replica sets by shard."""
-    shards = await context.service.catalog.load_shards()
-    sets = {**shards, "config": context.service.config}
-    strings = {shard: f"{s.name}/{','.join(sorted(s.members))}" for shard, s in sets.items()}
-    hosts = {member: shard for shard, s in sets.items() for member in s.members}
-    return {"map": strings, "hosts": hosts, "ok": 1.0}
 
 
 @command("getShardVersion", access=on_namespace("getShardVersion"))
 async def get_shard_version(context: Context) -> Reply:
     """The version of the routing table the router has."""
-    namespace = ".".join(_split_namespace(context))
-
-    async def attempt() -> Reply:
-        routing = await context.service.catalog.routing(namespace)
-        if not routing.sharded:
-            raise RouterError(Code.NamespaceNotSharded, f"Collection {namespace} is not sharded.")
-        version = max((routing.versions(s)["shardVersion"] for s in routing.owners_of_prefix(())), key=lambda v: v["v"])
-        return {"version": version["v"], "versionEpoch": version["e"], "versionTimestamp": version["t"], "ok": 1.0}
-
-    return await until_fresh(context, namespace, attempt)
-
-
-@command("isdbgrid", access=public)
-async def is_router(context: Context) -> Reply:
-    """Yes, this is a router."""
-    return {"isdbgrid": 1, "hostname": str(context.service.options.get("bind_ip", "")), "ok": 1.0}
+    routing = await context.service.catalog.routing(".".join(_split_namespace(context)))
+    if not routing.sharded:
+        raise RouterError(Code.NamespaceNotSharded, f"Collection {routing.namespace} is not sharded.")
+    version = max((routing.versions(s)["shardVersion"] for s in routing.owners_of_prefix(())), key=lambda v: v["v"])
+    return {"version": version["v"], "versionEpoch": version["e"], "versionTimestamp": version["t"], "ok": 1.0}

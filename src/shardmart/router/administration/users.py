@@ -1,34 +1,31 @@
-"""Users, roles and defaults: they live on the config servers, and so these commands are carried out there."""
+"""Users and roles, which live on the config servers: these commands are carried out there.  And users' sessions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..operations.authorization import Access, Need, on_cluster, on_database
+from bson import Binary
+
+from ..operations.authorization import Access, Need, on_cluster, on_database, public
 from ..operations.context import Context, Reply, command
-from ..operations.send import ask, checked
-from ..protocol import rawbson, wire
+from ..operations.send import ask, everywhere
+from ..protocol import rawbson
 from ..protocol.errors import Code, RouterError
+from .collections import MAJORITY
+from .sharding import on_config_primary
 
 
-def _items(context: Context, name: str) -> list[Any]:
-    values = context.head.get(name) or []
-    if not isinstance(values, list):
-        raise RouterError(Code.TypeMismatch, f"BSON field '{context.name}.{name}' must be an array")
-    return values
-
-
-def _of_role_targets(action: str) -> Access:
-    """`action` on the database, and the right to grant each role the command hands out or takes away."""
+def _granting(*actions: str) -> Access:
+    """`actions` on the database, and the right to grant each role and privilege that is handed out or taken away."""
 
     def needs(context: Context) -> list[Need]:
-        found = [Need(action, context.db)] if action else []
+        found = [Need(action, context.db) for action in actions]
         change = "revokeRole" if context.name.startswith("revoke") else "grantRole"
-        for role in _items(context, "roles"):
+        for role in context.array("roles", object) if context.head.get("roles") else []:
             database = rawbson.decode(role).get("db", context.db) if hasattr(role, "raw") else context.db
             found.append(Need(change, str(database)))
-        for privilege in _items(context, "privileges"):
-            resource = rawbson.decode(privilege).get("resource") if hasattr(privilege, "raw") else {}
+        for privilege in context.array("privileges") if context.head.get("privileges") else []:
+            resource = rawbson.decode(privilege).get("resource")
             database = resource.get("db") if isinstance(resource, dict) else None
             found.append(Need(change, str(database or "admin")))
         return found
@@ -36,46 +33,20 @@ def _of_role_targets(action: str) -> Access:
     return needs
 
 
-def _change_user(context: Context) -> list[Need]:
-    own = context.client.user == (context.head[context.name], context.db)
-    needs = []
-    if "pwd" in context.head or "mechanisms" in context.head:
-        needs += (
-            []
-            if own and context.service.users.enabled and _may_change_own(context)
-            else [Need("changePassword", context.db)]
-        )
-    if "customData" in context.head:
-        needs.append(Need("changeCustomData", context.db))
-    if "roles" in context.head:
-        needs += [Need("revokeRole", context.db), *_of_role_targets("")(context)]
-    if "authenticationRestrictions" in context.head:
-        needs.append(Need("setAuthenticationRestriction", context.db))
-    return needs or [Need("changePassword", context.db)]
-
-
-def _may_change_own(context: Context) -> bool:
+def _changing_a_user(context: Context) -> list[Need]:
     privileges = context.service.users.known(context.client.user)
-    return bool(privileges and privileges.allow(Need("changeOwnPassword", context.db)))
-
-
-async def _on_config(context: Context, *, write: bool) -> Reply:
-    fields: dict[str, Any] = {context.name: context.head[context.name], **context.options()}
-    if not write:
-        return (await ask(context, "config", fields))[1].body
-    fields |= {"writeConcern": {"w": "majority"}, "$db": context.db, **context.service.clock.gossip()}
-    try:
-        _, reply = await context.service.config.call_primary(wire.command(fields), retryable=False)
-        return checked(reply).body
-    finally:
-        context.service.users.forget()
-        context.service.forget_concerns()
-
-
-def _serve(name: str, access: Access, *, write: bool) -> None:
-    @command(name, access=access)
-    async def handler(context: Context) -> Reply:
-        return await _on_config(context, write=write)
+    own = context.client.user == (context.head[context.name], context.db)
+    may_own = bool(own and privileges and privileges.allow(Need("changeOwnPassword", context.db)))
+    password = [] if may_own else [Need("changePassword", context.db)]
+    needed = {
+        "pwd": password,
+        "mechanisms": password,
+        "customData": [Need("changeCustomData", context.db)],
+        "roles": [Need("revokeRole", context.db), *_granting()(context)],
+        "authenticationRestrictions": [Need("setAuthenticationRestriction", context.db)],
+    }
+    asked = [need for name, needs in needed.items() if name in context.head for need in needs]
+    return asked if needed.keys() & context.head.keys() else [Need("changePassword", context.db)]
 
 
 def _info(context: Context) -> list[Need]:
@@ -93,24 +64,74 @@ def _info(context: Context) -> list[Need]:
     return needs
 
 
-for _name, _access in {
-    "createUser": _of_role_targets("createUser"),
-    "updateUser": _change_user,
-    "dropUser": on_database("dropUser"),
-    "dropAllUsersFromDatabase": on_database("dropUser"),
-    "grantRolesToUser": _of_role_targets(""),
-    "revokeRolesFromUser": _of_role_targets(""),
-    "createRole": _of_role_targets("createRole"),
-    "updateRole": _of_role_targets("grantRole"),
-    "dropRole": on_database("dropRole"),
-    "dropAllRolesFromDatabase": on_database("dropRole"),
-    "grantRolesToRole": _of_role_targets(""),
-    "revokeRolesFromRole": _of_role_targets(""),
-    "grantPrivilegesToRole": _of_role_targets("grantRole"),
-    "revokePrivilegesFromRole": _of_role_targets("revokeRole"),
-    "setDefaultRWConcern": on_cluster("setDefaultRWConcern"),
-}.items():
-    _serve(_name, _access, write=True)
-_serve("usersInfo", _info, write=False)
-_serve("rolesInfo", _info, write=False)
-_serve("getDefaultRWConcern", on_cluster("getDefaultRWConcern"), write=False)
+def _change(name: str, access: Access) -> None:
+    @command(name, access=access)
+    async def handler(context: Context) -> Reply:
+        fields = {name: context.head[name], **context.options(), **MAJORITY}
+        try:
+            return await on_config_primary(context, fields, retryable=False)
+        finally:
+            context.service.users.forget()
+
+
+_change("createUser", _granting("createUser"))
+_change("updateUser", _changing_a_user)
+_change("dropUser", on_database("dropUser"))
+_change("dropAllUsersFromDatabase", on_database("dropUser"))
+_change("grantRolesToUser", _granting())
+_change("revokeRolesFromUser", _granting())
+_change("createRole", _granting("createRole"))
+_change("updateRole", _granting("grantRole"))
+_change("dropRole", on_database("dropRole"))
+_change("dropAllRolesFromDatabase", on_database("dropRole"))
+_change("grantRolesToRole", _granting())
+_change("revokeRolesFromRole", _granting())
+_change("grantPrivilegesToRole", _granting("grantRole"))
+_change("revokePrivilegesFromRole", _granting("revokeRole"))
+
+
+def _read(name: str, access: Access) -> None:
+    @command(name, access=access)
+    async def handler(context: Context) -> Reply:
+        return (await ask(context, "config", {name: context.head[name], **context.options()}))[1].body
+
+
+_read("usersInfo", _info)
+_read("rolesInfo", _info)
+
+
+def _ids(context: Context) -> list[Binary]:
+    found = [rawbson.decode(session).get("id") for session in context.array(context.name)]
+    if not all(isinstance(identity, bytes) for identity in found):
+        raise RouterError(Code.TypeMismatch, f"BSON field '{context.name}.id' must be a UUID")
+    return [Binary(bytes(identity), 4) for identity in found if identity is not None]
+
+
+@command("endSessions", access=public)
+async def end_sessions(context: Context) -> Reply:
+    """Close the cursors and abort the transactions of sessions the client is done with."""
+    service, client = context.service, context.client
+    for identity in _ids(context):
+        # A session is an id and a user: nobody ends another's.
+        service.in_background(service.cursors.end_session(bytes(identity), client.user, service))
+        service.in_background(service.transactions.end_session((bytes(identity), bytes(client.digest))))
+    return {"ok": 1.0}
+
+
+async def _on_all_shards(context: Context, fields: dict[str, Any]) -> Reply:
+    shards = (await context.service.catalog.load_shards()).values()
+    await everywhere(shard.command({**fields, "$db": "admin"}, seconds=5.0) for shard in shards)
+    return {"ok": 1.0}
+
+
+@command("killSessions", access=public)
+async def kill_sessions(context: Context) -> Reply:
+    """Kill the client's own sessions on every shard."""
+    patterns = [{"lsid": {"id": identity, "uid": context.client.digest}} for identity in _ids(context)]
+    return await _on_all_shards(context, {"killAllSessionsByPattern": patterns})
+
+
+@command("killAllSessions", access=on_cluster("killAnySession"))
+async def kill_all_sessions(context: Context) -> Reply:
+    """Kill the sessions of some users, or of all."""
+    return await _on_all_shards(context, {"killAllSessions": context.head["killAllSessions"]})

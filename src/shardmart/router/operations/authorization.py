@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..protocol import rawbson
-from ..protocol.errors import Code, RouterError, unauthorized
+from ..protocol.errors import Code, RouterError
 
 if TYPE_CHECKING:
     from ..routing.replica_set import ReplicaSet
@@ -29,7 +29,7 @@ class Need:
     action: str
     database: str | None = None
     collection: str | None = None
-    instead: tuple[Need, ...] = ()  # allowed as well when all of these are
+    instead: tuple[Need, ...] = field(default=(), kw_only=True)  # allowed as well when all of these are
 
 
 Access = Callable[["Context"], list[Need]]
@@ -40,29 +40,15 @@ def public(_: Context) -> list[Need]:
     return []
 
 
-def on_cluster(*actions: str) -> Access:
-    """Needs `actions` on the cluster resource."""
-    return lambda _: [Need(action) for action in actions]
+def _on(resource: Callable[[Context], tuple[str, ...]]) -> Callable[..., Access]:
+    """Needs the actions it is called with on `resource` of the command: no name, a database, or a collection too."""
+    return lambda *actions: lambda context: [Need(action, *resource(context)) for action in actions]
 
 
-def on_database(*actions: str) -> Access:
-    """Needs `actions` on the database the command runs in."""
-    return lambda context: [Need(action, context.db) for action in actions]
-
-
-def on_collection(*actions: str) -> Access:
-    """Needs `actions` on the collection the command's first field names."""
-    return lambda context: [Need(action, context.db, context.collection) for action in actions]
-
-
-def on_namespace(*actions: str) -> Access:
-    """Needs `actions` on the namespace ("db.collection") the command's first field names."""
-
-    def needs(context: Context) -> list[Need]:
-        database, _, collection = str(context.head[context.name]).partition(".")
-        return [Need(action, database, collection) for action in actions]
-
-    return needs
+on_cluster = _on(lambda _: ())
+on_database = _on(lambda context: (context.db,))
+on_collection = _on(lambda context: (context.db, context.collection))
+on_namespace = _on(lambda context: str(context.head[context.name]).partition(".")[::2])  # named by the first field
 
 
 class Privileges:
@@ -74,8 +60,7 @@ class Privileges:
     def allow(self, need: Need) -> bool:
         """Whether some privilege covers `need`."""
         return any(
-            (need.action in actions or "anyAction" in actions) and _covers(resource, need)
-            for resource, actions in self._entries
+            actions & {need.action, "anyAction"} and _covers(resource, need) for resource, actions in self._entries
         )
 
     def allow_somewhere(self, action: str, database: str) -> bool:
@@ -108,12 +93,10 @@ def _covers(resource: dict[str, Any], need: Need) -> bool:
 class Users:
     """Privileges of authenticated users, kept for `CACHE_SECONDS`."""
 
-    def __init__(self, config: ReplicaSet, *, enabled: bool, localhost_exception: bool = True) -> None:
+    def __init__(self, config: ReplicaSet, *, enabled: bool) -> None:
         self._config = config
         self.enabled = enabled
-        self._localhost_exception = localhost_exception
         self._cache: dict[tuple[str, str], tuple[float, dict[str, Any], Privileges]] = {}
-        self._exist = False
 
     async def load(self, user: str, database: str) -> tuple[dict[str, Any], Privileges]:
         """The user's document and privileges; raises RouterError 13 when the user is gone."""
@@ -145,29 +128,18 @@ class Users:
         """A user or role was changed."""
         self._cache.clear()
 
-    async def none_exist(self) -> bool:
-        """Whether the cluster has no user yet, which opens the localhost exception."""
-        if not self._exist:
-            reply = await self._config.command(
-                {"find": "system.users", "limit": 1, "projection": {"_id": 1}, "$db": "admin"}, seconds=5.0
-            )
-            self._exist = bool(reply["cursor"]["firstBatch"])
-        return not self._exist
-
     async def check(self, context: Context, access: Access) -> None:
         """Raise RouterError 13 unless the client behind `context` may run its command."""
         if not self.enabled:
             return
         client = context.client
         if client.user is None:
-            first_user = context.name == "createUser" and context.db == "admin" and client.loopback
-            if first_user and self._localhost_exception and await self.none_exist():
-                return
             raise RouterError(Code.Unauthorized, f"command {context.name} requires authentication")
         _, privileges = await self.load(*client.user)
         for need in access(context):
             if not privileges.allow(need) and not (need.instead and all(map(privileges.allow, need.instead))):
-                raise unauthorized(context.db, context.name)
+                message = f"not authorized on {context.db} to execute command {context.name}"
+                raise RouterError(Code.Unauthorized, message)
 
 
 # Every stage that a client may use; any other is refused, since members would do it as `__system`.
@@ -198,21 +170,20 @@ def pipeline_needs(database: str, collection: str | None, pipeline: list[Any], *
 
     `$currentOp` and `$listSessions` about the user alone need nothing here: `own_only` makes them be about the user.
     """
-    needs: list[Need] = []
     stages = [rawbson.decode(stage) if hasattr(stage, "raw") else stage for stage in pipeline]
     first = next(iter(stages[0]), "") if stages and isinstance(stages[0], dict) else ""
-    if first not in _OTHER_SOURCES:
-        needs.append(Need("find", database, collection))
+    needs = [] if first in _OTHER_SOURCES else [Need("find", database, collection)]
     return needs + _stages_needs(database, collection, stages, bypass)
 
 
-def _stages_needs(database: str, collection: str | None, stages: list[Any], bypass: bool) -> list[Need]:
-    needs: list[Need] = []
-    for stage in stages:
-        if isinstance(stage, dict):  # another type is refused by the member
-            for name, argument in stage.items():
-                needs += _stage_needs(database, collection, name, argument, bypass)
-    return needs
+def _stages_needs(database: str, collection: str | None, stages: Any, bypass: bool) -> list[Need]:
+    known = [stage for stage in stages if isinstance(stage, dict)] if isinstance(stages, list) else []
+    return [  # another type is refused by the member
+        need
+        for stage in known
+        for name, argument in stage.items()
+        for need in _stage_needs(database, collection, name, argument, bypass)
+    ]
 
 
 def _stage_needs(database: str, collection: str | None, name: str, argument: Any, bypass: bool) -> list[Need]:
@@ -222,53 +193,40 @@ def _stage_needs(database: str, collection: str | None, name: str, argument: Any
         everybody = name == "$shardedDataDistribution" or _option(argument, "allUsers") or _option(argument, "users")
         return [Need(_ON_CLUSTER[name])] if everybody else []
     if name == "$changeStream":
-        return _stream_needs(database, collection, argument)
+        if _option(argument, "allChangesForCluster"):  # on every database, or whoever has it on one would see them all
+            database, collection = "", None
+        return [Need(action, database, collection) for action in ("find", "changeStream")]
     if name not in _PLAIN_STAGES:
         if name.startswith("$_") or name in _OF_MEMBERS:
             raise RouterError(Code.Unauthorized, f"stage {name} is not allowed from a client")
         raise RouterError(Code.UnknownStage, f"Unrecognized pipeline stage name: '{name}'")
-    needs: list[Need] = []
     if name in _OF_OTHERS:
         source = argument if isinstance(argument, str) else _option(argument, _OF_OTHERS[name])
-        where = (database, source)
-        if isinstance(source, dict):
-            where = (str(source.get("db", database)), str(source.get("coll")))
         inner = _option(argument, "pipeline")
-        needs += pipeline_needs(where[0], where[1] and str(where[1]), inner if isinstance(inner, list) else [])
         if source is None:  # $documents, or a mistake that the member finds
-            needs = [need for need in needs if need.collection is not None or need.database is None]
-    elif name == "$facet" and isinstance(argument, dict):
-        for inner in argument.values():
-            needs += _stages_needs(database, collection, inner, bypass) if isinstance(inner, list) else []
-    elif name in ("$out", "$merge"):
-        needs += _write_needs(database, name, argument)
-        if bypass:
-            needs += [Need("bypassDocumentValidation", n.database, n.collection) for n in needs[-1:]]
-    return needs
+            return _stages_needs(database, None, inner, bypass)
+        return pipeline_needs(*named_by(database, source), inner if isinstance(inner, list) else [])
+    if name == "$facet" and isinstance(argument, dict):
+        return [need for inner in argument.values() for need in _stages_needs(database, collection, inner, bypass)]
+    if name in ("$out", "$merge"):
+        actions = ["insert", "remove"] if name == "$out" else _actions_of_merge(argument)
+        bypassing = ("bypassDocumentValidation",) if bypass else ()
+        return [Need(action, *named_by(database, argument)) for action in (*actions, *bypassing)]
+    return []
 
 
-def _stream_needs(database: str, collection: str | None, argument: Any) -> list[Need]:
-    """A stream on the cluster needs its rights on every database: on none, a user would see them all."""
-    if _option(argument, "allChangesForCluster"):
-        return [Need(action, "") for action in ("find", "changeStream")]
-    return [Need(action, database, collection) for action in ("find", "changeStream")]
+def named_by(database: str, argument: Any) -> tuple[str, str]:
+    """Database and collection that a stage names by a string, as {db, coll}, or as either under `into`."""
+    named = argument.get("into", argument) if isinstance(argument, dict) else argument
+    if isinstance(named, dict):
+        return str(named.get("db", database)), str(named.get("coll"))
+    return database, str(named)
+
+
+def _actions_of_merge(argument: Any) -> list[str]:
+    found = ["insert"] if (_option(argument, "whenNotMatched") or "insert") == "insert" else []
+    return found if _option(argument, "whenMatched") in ("fail", "keepExisting") else [*found, "update"]
 
 
 def _option(argument: Any, name: str) -> Any:
     return argument.get(name) if isinstance(argument, dict) else None
-
-
-def _write_needs(database: str, stage: str, argument: Any) -> list[Need]:
-    target = argument.get("into", argument) if stage == "$merge" and isinstance(argument, dict) else argument
-    if isinstance(target, dict):
-        where = (str(target.get("db", database)), str(target.get("coll")))
-    else:
-        where = (database, str(target))
-    if stage == "$out":
-        return [Need("insert", *where), Need("remove", *where)]
-    matched = argument.get("whenMatched", "merge") if isinstance(argument, dict) else "merge"
-    unmatched = argument.get("whenNotMatched", "insert") if isinstance(argument, dict) else "insert"
-    actions = ({"insert"} if unmatched == "insert" else set()) | (
-        set() if matched in ("fail", "keepExisting") else {"update"}
-    )
-    return [Need(action, *where) for action in sorted(actions)]

@@ -1,7 +1,7 @@
 """Change streams, as a client sees them: what it has read, where it resumes, and what is done with an event here.
 
 The events come from a feed (`feeds`), which streams that ask for the same share once each has what it needs next.
-`updateLookup` is done here, and the client's stages after it by a member.  Source: MongoDB 6.0 manual, "Change
+Source: MongoDB 6.0 manual, "Change
 Streams"; drivers' specification "Change Streams"; verified on mongod 6.0.5.
 """
 
@@ -16,35 +16,23 @@ from typing import Any
 from bson import Int64, Timestamp
 from bson.raw_bson import RawBSONDocument
 
-from ..protocol import rawbson, wire
-from ..protocol.errors import Code, RouterError
-from .cluster_aggregation import pipeline_of
+from ..protocol import rawbson
+from ..protocol.errors import RETRYABLE, STALE, Code, RouterError
 from .context import Context, Reply
-from .cursors import Cursor
-from .feeds import STARTS, Feed, check_token, time_of, token_of
-from .reads import find
-from .send import ask, checked, everywhere
-from .service import Service
+from .cursors import BATCH_BYTES, FIRST_BATCH, Cursor
+from .feeds import STARTS, Feed, after, time_of, token_of
+from .send import ask_all
 
 AWAIT_SECONDS = 1.0  # how long a getMore waits that does not say
-FIRST_BATCH = 101
-BATCH_BYTES = 15 * 1024 * 1024
 # A token of an event: after its time, the token's version 2 and a type that is not 0, that of a mark.
 _EVENT = re.compile("82[0-9A-F]{16}2B02(?!29)")
-_LABELLED = ("ResumableChangeStreamError",)
 # Errors after which a driver opens the stream again where it was (MongoDB 6.0, `isResumableChangeStreamError`).
-RESUMABLE = frozenset({
-    Code.HostUnreachable, Code.HostNotFound, Code.StaleShardVersion, Code.NetworkTimeout, Code.ShutdownInProgress,
-    Code.FailedToSatisfyReadPreference, Code.StaleEpoch, Code.PrimarySteppedDown, Code.RetryChangeStream,
-    Code.ExceededTimeLimit, Code.SocketException, Code.NotWritablePrimary, Code.InterruptedAtShutdown,
-    Code.InterruptedDueToReplStateChange, Code.StaleConfig, Code.NotPrimaryNoSecondaryOk, Code.NotPrimaryOrSecondary,
-})  # fmt: skip
+RESUMABLE = RETRYABLE | STALE | {Code.RetryChangeStream}
 
 
 def is_change_stream(context: Context) -> bool:
     """Whether an aggregate opens a change stream."""
-    pipeline = pipeline_of(context)
-    return bool(pipeline) and "$changeStream" in pipeline[0]
+    return any("$changeStream" in stage for stage in context.stages[:1])
 
 
 class StreamCursor(Cursor):
@@ -54,20 +42,11 @@ class StreamCursor(Cursor):
         super().__init__(context, random.getrandbits(62) | 1, namespace)
         stage, *stages = fields["pipeline"]
         options = dict(stage["$changeStream"])
-        self.looks_up = options.get("fullDocument") == "updateLookup"
-        self.stages: list[Any] = []  # to be run here, on events whose documents were looked up
-        if self.looks_up:
-            self.stages, stages = stages, []
-            del options["fullDocument"]
         self.fields = fields
         self._options, self._rest = options, stages
         self._lasting = {k: v for k, v in options.items() if k not in STARTS}
-        what = {
-            **fields,
-            "pipeline": [{"$changeStream": self._lasting}, *stages],
-            "preference": asdict(context.read_preference()),
-        }
-        self.key = rawbson.encode({**what, "of": namespace, "looks_up": self.looks_up})
+        what = {**fields, "pipeline": [{"$changeStream": self._lasting}, *stages], "of": namespace}
+        self.key = rawbson.encode({**what, "preference": asdict(context.read_preference())})
         begin = options.get("startAtOperationTime")
         resumed = token_of(options["resumeAfter" if "resumeAfter" in options else "startAfter"]) if not begin else ""
         self.position = f"82{begin.time:08X}{begin.inc:08X}" if begin else resumed  # events up to here were read
@@ -89,16 +68,10 @@ class StreamCursor(Cursor):
         else:
             await self._open_feed(context, self._options)
         self.told = max(self.told, self.feed.mark)
-        if self.looks_up:
-            try:
-                await self._staged(context, [])  # a wrong stage is refused at once
-            except BaseException:
-                self._leave(context.service)
-                raise
 
     async def _open_feed(self, context: Context, options: dict[str, Any]) -> None:
         fields = {**self.fields, "pipeline": [{"$changeStream": options}, *self._rest]}
-        feed = Feed(context, self.namespace, fields, start=self.told, checks=not self.looks_up)
+        feed = Feed(context, self.namespace, fields, start=self.told)
         try:
             await feed.open()
         except BaseException:
@@ -106,12 +79,12 @@ class StreamCursor(Cursor):
             raise
         self.position = max(self.position, feed.begun)
         self._join(feed)
-        self._still_wanted(context)
+        self._still_wanted()
 
-    def _still_wanted(self, context: Context) -> None:
+    def _still_wanted(self) -> None:
         """Raise RouterError 237 when the cursor was killed while its getMore was under way."""
         if self.killed:
-            self._leave(context.service)
+            self._leave()
             raise RouterError(Code.CursorKilled, f"cursor id {self.id} was killed")
 
     def _fits(self, shared: Feed) -> bool:
@@ -122,28 +95,28 @@ class StreamCursor(Cursor):
         self.feed = feed
         feed.readers.add(self)
 
-    def _leave(self, service: Service) -> None:
+    def _leave(self) -> None:
         feed = self.feed
         feed.readers.discard(self)
         if not feed.readers:
-            if service.feeds.get(self.key) is feed:
-                del service.feeds[self.key]
-            service.in_background(feed.close())
+            if self.service.feeds.get(self.key) is feed:
+                del self.service.feeds[self.key]
+            self.service.in_background(feed.close())
 
     async def _settle(self, context: Context) -> None:
         """Read from the feed that others read from, as soon as that is possible.  Raises RouterError."""
-        self._still_wanted(context)
-        feeds = context.service.feeds
+        self._still_wanted()
+        feeds = self.service.feeds
         if self.looking_for:
             return  # another reader of this feed could read over the event that has to be found
         if self.feed.begun > self.position:  # others were far ahead, and what comes next here is no longer kept
-            self._leave(context.service)
+            self._leave()
             await self._open_feed(context, {**self._lasting, "startAfter": {"_data": self.told}})
         shared = feeds.get(self.key)
         if shared is None or shared.over or shared.failure:
             feeds[self.key] = self.feed
         elif shared is not self.feed and self._fits(shared):
-            self._leave(context.service)
+            self._leave()
             self._join(shared)
 
     async def collect(self, context: Context, size: int, seconds: float) -> list[RawBSONDocument]:
@@ -153,18 +126,16 @@ class StreamCursor(Cursor):
             while True:
                 await self._settle(context)
                 batch = self._take(size)
-                if batch and self.looks_up:
-                    batch = await self._staged(context, await self._looked_up(context, batch))
                 left = deadline - time.monotonic()
                 if batch or self.over or left <= 0 or not size:
                     return batch
                 if self.feed.failure:
                     raise self.feed.failure
-                if self._drained:  # not while the batch before was looked up, and came to nothing
-                    await self.feed.moved(left)
+                await self.feed.moved(left)
         except RouterError as error:
-            labels = (*error.labels, *(_LABELLED if error.code in RESUMABLE else ()))
-            raise RouterError(error.code, error.message, name=error.name, labels=labels, extra=error.extra) from None
+            if error.code in RESUMABLE:
+                error.labels = (*error.labels, "ResumableChangeStreamError")
+            raise
 
     def _take(self, size: int) -> list[RawBSONDocument]:
         if self.looking_for:
@@ -181,110 +152,54 @@ class StreamCursor(Cursor):
             batch.append(RawBSONDocument(event))
             self.position = self.last = token
         self.feed.forget_read()
-        self.over = self.feed.over and self._drained
+        self.over = self.feed.over and self.feed.has_no_more(self.position)
         return batch
-
-    @property
-    def _drained(self) -> bool:
-        return self.feed.has_no_more(self.position)
-
-    async def _looked_up(self, context: Context, events: list[RawBSONDocument]) -> list[RawBSONDocument]:
-        """The events with the documents as they are now; null where there is none any more."""
-
-        async def one(event: RawBSONDocument) -> RawBSONDocument:
-            if event.get("operationType") != "update":
-                return event
-            space = event["ns"]
-            concern = {"level": "majority", "afterClusterTime": event["clusterTime"]}
-            fields = {"find": space["coll"], "filter": event["documentKey"], "limit": 1, "singleBatch": True}
-            message = wire.Message(0, 0, rawbson.encode({**fields, "readConcern": concern, "$db": space["db"]}))
-            reply = await find(Context(context.service, context.client, message))
-            cursor = (rawbson.decode(reply) if isinstance(reply, bytes) else reply)["cursor"]
-            found = next(iter(cursor["firstBatch"]), None)
-            return RawBSONDocument(rawbson.encode({**rawbson.head(event), "fullDocument": found}))
-
-        return await everywhere(one(event) for event in events)
-
-    async def _staged(self, context: Context, events: list[RawBSONDocument]) -> list[RawBSONDocument]:
-        """The client's stages, carried out by a member over events that were completed here."""
-        if not self.stages:
-            return events
-        source = {"$documents": {"$literal": events} if events else []}
-        fields = {"aggregate": 1, "pipeline": [source, *self.stages], "cursor": {"batchSize": 2**31 - 1}}
-        fields |= {k: v for k, v in self.fields.items() if k in ("collation", "let")} | {"$db": context.db}
-        member = await (await context.service.catalog.shard(self.feed.parts[0].name)).primary()
-        reply = rawbson.head(checked(await member.call(wire.command(fields))).body)
-        results: list[RawBSONDocument] = list(rawbson.head(reply["cursor"])["firstBatch"])
-        tokens = {token_of(rawbson.decode(event["_id"])) for event in events}
-        for result in results:
-            check_token(rawbson.raw(result), tokens)
-        return results
 
     async def more(self, context: Context) -> Reply:
         """The next batch."""
         seconds = context.integer("maxTimeMS") / 1000 or AWAIT_SECONDS
         batch = await self.collect(context, context.integer("batchSize") or 2**31, seconds)
-        return self.reply(context, "nextBatch", batch)
+        return self.reply("nextBatch", batch)
 
-    def reply(self, context: Context, name: str, batch: list[RawBSONDocument]) -> Reply:
+    def reply(self, name: str, batch: list[RawBSONDocument]) -> Reply:
         """The reply of an aggregate or getMore, with the token a client resumes from when nothing else has come."""
-        self.told = max(self.told, self.last, self.feed.mark if self._drained else "")
+        self.told = max(self.told, self.last, self.feed.mark if self.feed.has_no_more(self.position) else "")
         self.position = max(self.position, self.told)
         if self.over:
             self.told = self.last or self.told
-            context.service.cursors.forget(self)
-            context.service.in_background(self.kill(context.service))
+            self.service.in_background(self.close())
         identity = Int64(0 if self.over else self.id)
         cursor = {name: batch, "id": identity, "ns": self.namespace, "postBatchResumeToken": {"_data": self.told}}
         return {"cursor": cursor, "ok": 1.0}
 
-    async def kill(self, service: Service) -> None:
+    async def kill(self) -> None:
         """Close the feed on every member, unless others read from it."""
         self.killed = True
-        self._leave(service)
+        self._leave()
 
 
 async def open_stream(context: Context) -> Reply:
-    """Serve an aggregate that begins with $changeStream; raises RouterError."""
-    stages = [rawbson.decode(stage) for stage in pipeline_of(context)]
-    options = stages[0]["$changeStream"]
+    """Serve an aggregate that begins with $changeStream; what is wrong with it the shards say.  Raises RouterError."""
+    options = context.stages[0]["$changeStream"]
     collection = context.head["aggregate"]
     if not isinstance(options, dict):
         raise RouterError(Code.StreamNeedsDocument, "$changeStream stage expects a document as argument")
-    concern = context.head.get("readConcern")
-    level = concern.get("level", "majority") if isinstance(concern, RawBSONDocument) else "majority"
-    if level != "majority":
-        raise RouterError(
-            Code.InvalidOptions,
-            "Aggregation stage $changeStream cannot run with a readConcern other than 'majority'."
-            f" Current readConcern: {level}",
-        )
-    whole = bool(options.get("allChangesForCluster"))
-    if context.db in ("admin", "config", "local") and not (whole and context.db == "admin" and collection == 1):
-        raise RouterError(
-            Code.InvalidNamespace, f"$changeStream may not be opened on the internal {context.db} database"
-        )
-    if sum(name in options for name in STARTS) > 1:
-        raise RouterError(
-            Code.SeveralResumeOptions, "Only one type of resume option is allowed, but multiple were found."
-        )
-    await everywhere(
-        ask(context, shard, {"ping": 1}, session=False) for shard in sorted(await context.service.catalog.load_shards())
-    )
-    now = context.service.clock.latest or Timestamp(int(time.time()), 0)
-    if not any(name in options for name in STARTS):
-        options["startAtOperationTime"] = Timestamp(now.time, now.inc + 1)
+    await ask_all(context, sorted(await context.service.catalog.load_shards()), {"ping": 1})
+    if not options.keys() & set(STARTS):
+        now = context.service.clock.latest or Timestamp(int(time.time()), 0)
+        options["startAtOperationTime"] = after(now)
     kept = {k: v for k, v in context.options().items() if k not in ("pipeline", "cursor", "maxTimeMS", "explain")}
-    fields = {"aggregate": collection, "pipeline": stages, "cursor": {"batchSize": 0}, **kept}
+    fields = {"aggregate": collection, "pipeline": context.stages, "cursor": {"batchSize": 0}, **kept}
+    fields["readConcern"] = {"level": context.document("readConcern").get("level", "majority")}
     namespace = f"{context.db}.$cmd.aggregate" if collection == 1 else context.namespace
     stream = StreamCursor(context, namespace, fields)
-    size = int(rawbson.decode(context.head["cursor"]).get("batchSize", FIRST_BATCH))
     await stream.open(context)
     try:
+        size = int(context.document("cursor").get("batchSize", FIRST_BATCH))
         batch = await stream.collect(context, size, 0.0)
     except BaseException:
-        context.service.in_background(stream.kill(context.service))
+        context.service.in_background(stream.kill())
         raise
     if not stream.over:
         context.service.cursors.add(stream)
-    return stream.reply(context, "firstBatch", batch)
+    return stream.reply("firstBatch", batch)

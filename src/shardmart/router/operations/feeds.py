@@ -15,21 +15,24 @@ import contextlib
 import itertools
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from bson import Int64, Timestamp
+from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
 from ..routing.member import Member
 from .context import Context
-from .marks import BEGINNING
-from .send import checked, everywhere
+from .cursors import Remote
+from .send import cursor_id, everywhere
 
 if TYPE_CHECKING:
+    from .change_streams import StreamCursor
     from .service import Service
 
+BEGINNING = Timestamp(0, 0)
+AGAIN_SECONDS = 1.0  # after which a note is written anew, should a failover have undone it
 # How long a shard's getMore waits: its mark is told at the end of it, and holds the others' events until then.  Less
 # where an event came lately, and least while one is held; more where many feeds are open.
 STEP_SECONDS, QUIET_STEP_SECONDS, STEP_SECONDS_A_FEED, STEP_SECONDS_AT_MOST = 0.02, 0.1, 0.004, 0.25
@@ -52,6 +55,7 @@ def time_of(token: str) -> Timestamp:
 
 
 def after(time: Timestamp) -> Timestamp:
+    """The next time there can be."""
     return Timestamp(time.time, time.inc + 1)
 
 
@@ -67,9 +71,44 @@ def _image_stages(options: dict[str, Any]) -> list[dict[str, Any]]:
     """What a member does for itself and leaves to mongos for a stream that is merged: documents before and after."""
     before, now = options.get("fullDocumentBeforeChange", "off"), options.get("fullDocument", "default")
     stages = [{"$_internalChangeStreamAddPreImage": {"fullDocumentBeforeChange": before}}] if before != "off" else []
-    if now in ("required", "whenAvailable"):
+    if now != "default":
         stages.append({"$_internalChangeStreamAddPostImage": {"fullDocument": now}})
     return stages
+
+
+class Marks:
+    """Up to which cluster time all is known, for every stream together: the notes written, the shards there were.
+
+    Source: MongoDB 6.0 manual, "Causal Consistency" (afterClusterTime with majority); verified on mongod 6.0.5.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._noted: dict[str, tuple[Timestamp, float]] = {}
+        self._listing = asyncio.Lock()
+        self.known = BEGINNING  # no shard that `shards` lacks was there up to this time
+        self.shards: dict[str, Timestamp] = {}  # by name, when each was added
+
+    def note(self, shard: str, wanted: Timestamp) -> None:
+        """Let the oplog of `shard` reach `wanted`, in the background; once for all that want it."""
+        last, when = self._noted.get(shard, (BEGINNING, 0.0))
+        if last < wanted or time.monotonic() - when > AGAIN_SECONDS:
+            self._noted[shard] = (max(last, wanted), time.monotonic())
+            self._service.in_background(self._note(shard, wanted))
+
+    async def _note(self, shard: str, wanted: Timestamp) -> None:
+        replica_set = await self._service.catalog.shard(shard)
+        command = {"appendOplogNote": 1, "maxClusterTime": wanted, "data": {"msg": "change stream of the router"}}
+        # It is refused where something was written in the meantime; where it fails, the next one is soon.
+        await replica_set.command({**command, **self._service.clock.gossip(), "$db": "admin"}, seconds=2.0)
+
+    async def reach(self, wanted: Timestamp) -> None:
+        """Know the shards as they were at `wanted` or later; raises RouterError."""
+        async with self._listing:
+            if self.known < wanted:
+                at = max(wanted, self._service.clock.latest or wanted)
+                added = await self._service.catalog.shards_at(at, self._service.clock.gossip())
+                self.known, self.shards = at, added
 
 
 class Part:
@@ -77,8 +116,7 @@ class Part:
 
     def __init__(self, name: str, member: Member, namespace: str, reply: bytes) -> None:
         self.name = name  # of the shard
-        self.member = member
-        self.namespace = namespace
+        self._remote = Remote(member, namespace, cursor_id(reply))
         self.events: deque[tuple[str, bytes]] = deque()
         self.mark = ""
         self.asking: asyncio.Task[wire.Message] | None = None
@@ -87,11 +125,9 @@ class Part:
     def take(self, reply: bytes) -> None:
         """Take the events and the mark of a reply."""
         cursor = rawbson.head(rawbson.head(reply)["cursor"])
-        self.id = int(cursor["id"])
         for document in cursor.get("nextBatch", cursor.get("firstBatch", ())):
             event = rawbson.raw(document)
-            key = rawbson.find(event, _SORT_KEY).get(b"$sortKey")
-            token = rawbson.value_of(event, key) if key else None
+            token = rawbson.get(event, b"$sortKey")
             token = token[0] if isinstance(token, list) and token else token
             self.events.append((token_of(token), event))
         if "postBatchResumeToken" in cursor:
@@ -99,17 +135,20 @@ class Part:
 
     def ask(self, seconds: float, gossip: dict[str, Any]) -> None:
         """Send getMore, unless one is on its way or events are waiting."""
-        if self.asking is None and not self.events and self.id:
-            database, _, collection = self.namespace.partition(".")
-            command = {"getMore": Int64(self.id), "collection": collection, "maxTimeMS": int(seconds * 1000)}
-            data = wire.command({**command, **gossip, "$db": database})
-            self.asking = asyncio.ensure_future(self.member.call(data, waits=True))
+        if self.asking is None and not self.events and not self.ended:
+            fields = {"maxTimeMS": int(seconds * 1000), **gossip}
+            self.asking = asyncio.ensure_future(self._remote.more(fields, waits=True))
 
     def heard(self) -> None:
         """Take the answer if it has come; raises RouterError."""
         if self.asking and self.asking.done():
             task, self.asking = self.asking, None
-            self.take(checked(task.result()).body)
+            self.take(task.result().body)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the member has closed the stream, and all it told was taken."""
+        return not self._remote.id and self.asking is None
 
     @property
     def reached(self) -> str:
@@ -120,42 +159,24 @@ class Part:
         """Close the cursor on the member."""
         if self.asking:
             self.asking.cancel()
-        identity, self.id = self.id, 0
-        if identity:
-            database, _, collection = self.namespace.partition(".")
-            with contextlib.suppress(RouterError):
-                command = {"killCursors": collection, "cursors": [Int64(identity)], "$db": database}
-                await self.member.command(command, 5.0)
+        await self._remote.kill()
 
 
-def check_token(document: bytes, tokens: set[str]) -> None:
-    """Raise RouterError 280 unless the event's `_id` is one of the tokens."""
-    found = rawbson.find(document, frozenset({b"_id"})).get(b"_id")
-    value = rawbson.value_of(document, found) if found else None
-    if not isinstance(value, dict) or value.get("_data") not in tokens:
-        raise RouterError(
-            Code.ChangeStreamFatalError,
-            "Encountered an event whose _id field, which contains the resume token, was modified by the pipeline."
-            " Modifying the _id field of an event makes it impossible to resume the stream from that point."
-            " Only transformations that retain the unmodified _id field are allowed.",
-        )
-
-
-class Reader(Protocol):
-    """Who reads from a feed, and up to which token it has read."""
-
-    position: str
+def _check_token(event: bytes, token: str) -> None:
+    """Raise RouterError 280 unless the event's `_id` is its token: the client's stages have to leave it as it is."""
+    if rawbson.get(event, b"_id", b"_data") != token:
+        message = "Encountered an event whose _id field, which contains the resume token, was modified by the pipeline."
+        raise RouterError(Code.ChangeStreamFatalError, message)
 
 
 class Feed:
     """The merge of all shards' streams, from a token on; it moves while somebody waits for it."""
 
-    def __init__(self, context: Context, namespace: str, fields: dict[str, Any], *, start: str, checks: bool) -> None:
+    def __init__(self, context: Context, namespace: str, fields: dict[str, Any], *, start: str) -> None:
         self._start = start  # the token it resumes from: what is told once more ends nothing
-        self._checks = checks  # that the client's stages left the token as it is
         self.service: Service = context.service
         self.namespace = namespace
-        self.readers: set[Reader] = set()
+        self.readers: set[StreamCursor] = set()
         self.events: deque[tuple[str, bytes]] = deque()
         self.begun = ""  # all events after this token are in `events`, or have not been released
         self.mark = ""  # no event up to this token will be released any more
@@ -163,11 +184,9 @@ class Feed:
         self.failure: RouterError | None = None
         self.parts: list[Part] = []
         self._fields = fields
-        self._db = context.db
-        self._preference = context.read_preference()
+        self._context = context
         self._bytes = 0
         self._known = BEGINNING  # the shards that were there up to this time are all among the parts
-        self._listing: asyncio.Task[None] | None = None
         self._seen = 0.0  # when an event came, on the monotonic clock
         self._held_step = HELD_STEP_SECONDS
         self._waiters = 0
@@ -189,15 +208,12 @@ class Feed:
         stage, *stages = fields["pipeline"]
         images = _image_stages(stage["$changeStream"])
         send = {**fields, "pipeline": [stage, *images, *stages], "fromMongos": True, "needsMerge": True}
-        send |= {
-            "readConcern": {"level": "majority"},
-            "writeConcern": {"w": 1, "wtimeout": 0},
-            **self.service.clock.gossip(),
-            "$db": self._db,
-        }
-        member = await replica_set.readable(self._preference)
+        preference = self._context.read_preference()
+        send |= {"writeConcern": {"w": 1, "wtimeout": 0}, "$db": self._context.db}
+        send |= self.service.clock.gossip() | preference.document
+        member = await replica_set.readable(preference)
         call = member.call_as_server if images else member.call
-        reply = checked(await call(wire.command(send | self._preference.document)))
+        reply = wire.checked(await call(wire.command(send)))
         self.parts.append(Part(shard, member, self.namespace, reply.body))
 
     # reading
@@ -239,7 +255,6 @@ class Feed:
             while self._waiters and not self.over:
                 for part in self.parts:
                     part.heard()
-                await self._learn()
                 if self._release() or self.over or len(self.readers) == 1:
                     self._wake()
                 if not self.over:
@@ -260,9 +275,9 @@ class Feed:
         step = self._step()
         for part in self.parts:
             part.ask(step, self.service.clock.gossip())
-        self._move_marks()
-        asked = [task for task in (self._listing, *(part.asking for part in self.parts)) if task]
-        if asked:
+        if await self._learn():
+            return  # and see what waited for that
+        if asked := [part.asking for part in self.parts if part.asking]:
             await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         else:
             self.over = True  # every shard's stream has ended
@@ -277,14 +292,23 @@ class Feed:
         step = QUIET_STEP_SECONDS if quiet else STEP_SECONDS
         return min(step + len(self.service.feeds) * STEP_SECONDS_A_FEED, STEP_SECONDS_AT_MOST)
 
-    async def _learn(self) -> None:
-        """Take what is known of shards: those that came are watched from when they were added.  Raises RouterError."""
-        if self._listing and self._listing.done():
-            task, self._listing = self._listing, None
-            task.result()
+    async def _learn(self) -> bool:
+        """Have the marks moved that hold events back, of shards where nothing is written and of the shards' list.
+
+        Shards that came are watched from when they were added.  Whether more is known; raises RouterError.
+        """
         marks = self.service.marks
-        if marks.known <= self._known:
-            return
+        held = min((part.events[0][0] for part in self.parts if part.events), default="")
+        for part in self.parts:
+            if not part.events and part.mark < held:
+                marks.note(part.name, after(time_of(held)))
+        reached = time_of(min(part.reached for part in self.parts))
+        waits = held or any(part.ended for part in self.parts)
+        behind = reached > self._known if waits else reached.time > self._known.time
+        now = self.service.clock.latest
+        if not behind or not now or reached > now:  # a stream may begin in the future
+            return False
+        await marks.reach(reached)
         known, shards = marks.known, dict(marks.shards)
         stage, *stages = self._fields["pipeline"]
         options = {k: v for k, v in stage["$changeStream"].items() if k not in STARTS}
@@ -293,20 +317,7 @@ class Feed:
             stage = {"$changeStream": {**options, "startAtOperationTime": begin}}
             await self._open_part(shard, {**self._fields, "pipeline": [stage, *stages]})
         self._known = known
-
-    def _move_marks(self) -> None:
-        """Have the marks moved that hold events back: of shards where nothing is written, and of the shards' list."""
-        reached = time_of(min(part.reached for part in self.parts))
-        held = min((part.events[0][0] for part in self.parts if part.events), default="")
-        waits = held or any(not part.id for part in self.parts)
-        behind = reached > self._known if waits else reached.time > self._known.time
-        now = self.service.clock.latest
-        if self._listing is None and behind and now and reached <= now:  # a stream may begin in the future
-            self._listing = asyncio.ensure_future(self.service.marks.reach(reached))
-        if held:
-            for part in self.parts:
-                if not part.events and part.mark < held:
-                    self.service.marks.note(part.name, after(time_of(held)))
+        return True
 
     def _release(self) -> bool:
         """Put the events in their order that nothing can come before any more; whether there were any."""
@@ -319,7 +330,7 @@ class Feed:
             part = min((p for p in self.parts if p.events), key=lambda p: p.events[0][0], default=None)
             if part is None or part.events[0][0] > min(reached, known):
                 # All is known up to here; a shard whose stream has ended for good ends the whole there.
-                self.over = any(not p.id and not p.events and p.mark <= min(reached, known) for p in self.parts)
+                self.over = any(p.ended and not p.events and p.mark <= min(reached, known) for p in self.parts)
                 if reached <= known:
                     self.mark = max(self.mark, reached)
                 break
@@ -327,8 +338,7 @@ class Feed:
             kind = RawBSONDocument(event).get("operationType")
             if kind not in _FOR_ROUTERS:
                 document = rawbson.without(event, _SORT_KEY)
-                if self._checks:
-                    check_token(document, {token})
+                _check_token(document, token)
                 self.events.append((token, document))
                 self._bytes += len(document)
                 self.over, released = kind == "invalidate" and token > self._start, True
@@ -338,8 +348,6 @@ class Feed:
     async def close(self) -> None:
         """Close it on every member."""
         self.over = True
-        if self._listing:
-            self._listing.cancel()
         if self._driver:
             self._driver.cancel()
         await asyncio.gather(*(part.close() for part in self.parts))

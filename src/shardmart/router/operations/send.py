@@ -1,12 +1,13 @@
 """Sending commands to shards: with session, cluster time and versions, to the right member, again when stale.
 
 Every read and write goes through `ask`; a statement of a transaction takes the transaction's own way from
-there.  `until_fresh` runs an attempt again after the routing table has been read anew.
+there.  `until_fresh` runs a handler again after the routing table has been read anew.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
@@ -14,67 +15,60 @@ from typing import Any, TypeVar
 from bson import Int64
 
 from ..protocol import rawbson, wire
-from ..protocol.errors import STALE, MemberUnreachableError, RouterError, failure
+from ..protocol.errors import STALE, RouterError
 from ..routing.catalog import Routing
 from ..routing.member import Member
-from ..routing.preference import PRIMARY, PRIMARY_PREFERRED, ReadPreference
-from ..routing.replica_set import FIND_PRIMARY_SECONDS, ReplicaSet, error_of
-from .context import Context
+from ..routing.replica_set import FIND_PRIMARY_SECONDS, PRIMARY, PRIMARY_PREFERRED, ReadPreference, ReplicaSet
+from .context import Context, Handler, Reply
 
 T = TypeVar("T")
+Answer = tuple[Member, wire.Message]  # who answered, and what
+Sequences = dict[str, list[bytes]]  # of documents, beside a command
 STALE_SECONDS = 30.0
 
 
-def checked(reply: wire.Message) -> wire.Message:
-    """`reply` itself, unless it says `ok: 0`: then that error is raised."""
-    if error := error_of(reply):
-        raise failure(error)
-    return reply
-
-
 async def ask(
-    context: Context,
-    shard: str,
-    command: dict[str, Any],
-    sequences: dict[str, list[bytes]] | None = None,
-    *,
-    write: bool = False,
-    session: bool = True,
-    patience: float | None = None,
-) -> tuple[Member, wire.Message]:
+    context: Context, shard: str, command: dict[str, Any], sequences: Sequences | None = None, *, write: bool = False,
+    seconds: float = FIND_PRIMARY_SECONDS,
+) -> Answer:  # fmt: skip
     """Send `command` to `shard`: a write to its primary, a read to the member the read preference allows.
 
-    `patience`: seconds to look for such a member, where fewer than usual will do.
-    Returns the member that answered and its answer; raises RouterError when that is an error.
+    `seconds`: how long to look for such a member.  Raises RouterError, also when the answer is an error.
     """
-    if context.in_transaction and session:
+    if context.in_transaction:
         return await context.service.transactions.ask(context, shard, command, sequences)
-    replica_set = await context.service.catalog.shard(shard)
     preference = context.read_preference() if not write else PRIMARY
-    fields = {**command, **(context.session() if session else {}), **context.service.clock.gossip(), "$db": context.db}
     if shard == "config" and not write and preference.mode == "primary":
         preference = PRIMARY_PREFERRED  # the catalogue stays readable while the config servers elect
+    fields = {**command, **context.session(), **context.service.clock.gossip(), "$db": context.db}
     data = wire.command(fields | preference.document, sequences)
+    replica_set = await context.service.catalog.shard(shard)
+    return await deliver(replica_set, data, preference, retryable=not write or context.retryable, seconds=seconds)
+
+
+async def deliver(
+    replica_set: ReplicaSet, data: bytes, preference: ReadPreference, *, retryable: bool,
+    seconds: float = FIND_PRIMARY_SECONDS,
+) -> Answer:  # fmt: skip
+    """Send a message to a member that `preference` allows; raises RouterError, also when the answer is an error."""
     if preference.mode == "primary":
-        member, reply = await replica_set.call_primary(
-            data, retryable=not write or context.retryable, seconds=patience or FIND_PRIMARY_SECONDS
-        )
-        return member, checked(reply)
-    return await _ask_readable(replica_set, preference, data, patience or FIND_PRIMARY_SECONDS)
+        member, reply = await replica_set.call_primary(data, retryable=retryable, seconds=seconds)
+        return member, wire.checked(reply)
+
+    async def read(member: Member) -> Answer:
+        return member, wire.checked(await member.call(data))
+
+    return await replica_set.on_readable(preference, read, seconds)
 
 
-async def _ask_readable(
-    replica_set: ReplicaSet, preference: ReadPreference, data: bytes, seconds: float
-) -> tuple[Member, wire.Message]:
-    for attempt in range(3):
-        member = await replica_set.readable(preference, seconds)
-        try:
-            return member, checked(await member.call(data))
-        except MemberUnreachableError:
-            replica_set.failed(member)
-            if attempt == 2:
-                raise
-    raise AssertionError("unreachable")
+async def ask_all(
+    context: Context, shards: list[str], command: dict[str, Any], routing: Routing | None = None, *, write: bool = False
+) -> dict[str, Answer]:
+    """Send the same command to several shards, each with its version; the answers by shard.  Raises RouterError."""
+    answers = await everywhere(
+        ask(context, shard, command | (routing.versions(shard) if routing else {}), write=write) for shard in shards
+    )
+    return dict(zip(shards, answers, strict=True))
 
 
 async def everywhere(calls: Iterable[Awaitable[T]]) -> list[T]:
@@ -92,7 +86,7 @@ async def routing_for(context: Context) -> Routing:
     return context.service.transactions.pin(context, routing) if context.in_transaction else routing
 
 
-async def until_fresh(context: Context, namespace: str, attempt: Callable[[], Awaitable[T]]) -> T:
+async def attempt_until_fresh(context: Context, namespace: str, attempt: Callable[[], Awaitable[T]]) -> T:
     """Run `attempt`; when a shard says that the router was stale, forget the routing table and run it again."""
     deadline = time.monotonic() + STALE_SECONDS
     pause = 0.0
@@ -111,13 +105,20 @@ async def until_fresh(context: Context, namespace: str, attempt: Callable[[], Aw
         pause = min(0.5, pause * 2 + 0.01)
 
 
+def until_fresh(handler: Handler) -> Handler:
+    """A handler that is run again when a shard says that the router was stale."""
+
+    @functools.wraps(handler)
+    async def serve(context: Context) -> Reply:
+        namespace = f"{context.db}.{context.head[context.name]}"
+        return await attempt_until_fresh(context, namespace, lambda: handler(context))
+
+    return serve
+
+
 def cursor_id(reply: bytes) -> int:
     """The cursor id in a reply; 0 when there is none."""
-    cursor = rawbson.find(reply, frozenset({b"cursor"})).get(b"cursor")
-    if not cursor or cursor[0] != 0x03:
-        return 0
-    element = rawbson.find(reply, frozenset({b"id"}), cursor[1]).get(b"id")
-    return int(rawbson.value_of(reply, element)) if element else 0
+    return int(rawbson.get(reply, b"cursor", b"id") or 0)
 
 
 def empty_cursor(namespace: str) -> dict[str, Any]:

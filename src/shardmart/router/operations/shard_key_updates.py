@@ -9,6 +9,7 @@ Shard Key Value".
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -17,9 +18,21 @@ from ..protocol import rawbson
 from ..protocol.errors import Code, RouterError
 from .context import Context, Handler, Reply
 from .send import ask, routing_for
-from .views import with_fields
 
-_SESSION = ("lsid", "txnNumber")
+
+def serves_moves(handler: Handler) -> Handler:
+    """A handler of updates that also serves those which give their document to another shard."""
+
+    @functools.wraps(handler)
+    async def wrapped(context: Context) -> Reply:
+        try:
+            return await handler(context)
+        except RouterError as error:
+            if error.code != Code.WouldChangeOwningShard:
+                raise
+            return await serve(context, error, wrapped)
+
+    return wrapped
 
 
 async def serve(context: Context, error: RouterError, again: Handler) -> Reply:
@@ -29,18 +42,17 @@ async def serve(context: Context, error: RouterError, again: Handler) -> Reply:
     if not context.retryable:
         raise error
     transactions = context.service.transactions
-    session = {name: context.head[name] for name in _SESSION} | {"autocommit": False}
+    session = {name: context.head[name] for name in ("lsid", "txnNumber")} | {"autocommit": False}
     left_out = ("writeConcern", "stmtId", "stmtIds", "$db")
     fields = {k: v for k, v in context.head.items() if k not in left_out} | session | {"startTransaction": True}
     if context.name == "update":
         fields["updates"] = [RawBSONDocument(statement) for statement in context.documents("updates")]
-    inner = with_fields(context, fields)
+    inner = context.with_fields(fields)
     transactions.begin(inner)
     try:
         reply = await again(inner)
-        concern = await context.write_concern()
-        commit = with_fields(context, {"commitTransaction": 1, **session, **concern})
-        await transactions.commit(commit)
+        concern = context.write_concern()
+        await transactions.commit(context.with_fields({"commitTransaction": 1, **session, **concern}))
     except (RouterError, asyncio.CancelledError):
         transactions.failed(inner)
         raise
@@ -49,37 +61,27 @@ async def serve(context: Context, error: RouterError, again: Handler) -> Reply:
 
 async def _move(context: Context, images: dict[str, Any]) -> Reply:
     """Delete the document from its owner, and insert it, changed, where it belongs."""
-    before, after = images.get("preImage"), images["postImage"]
+    before, after = images.get("preImage") or {}, images["postImage"]
     routing = await routing_for(context)
-    assert routing.pattern is not None
+    pattern = routing.pattern
+    assert pattern is not None
     upserts = bool(images.get("shouldUpsert"))
-    document = rawbson.encode(after)
+
+    async def on_owner(name: str, document: bytes, batch: str, statement: bytes) -> dict[str, Any]:
+        owner = routing.owner(pattern.key_of_document(document))
+        fields = {name: context.collection, **routing.versions(owner)}
+        return rawbson.decode((await ask(context, owner, fields, {batch: [statement]}, write=True))[1].body)
+
     if not upserts:
-        assert before is not None
-        owner = routing.owner(routing.pattern.key_of_document(rawbson.encode(before)))
-        names = [b".".join(path).decode() for path, _ in routing.pattern.fields]
-        query = {"_id": before["_id"], **{name: _at(before, name) for name in names}}
-        delete = {"delete": context.collection, **routing.versions(owner)}
-        statement = rawbson.encode({"q": query, "limit": 1})
-        _, reply = await ask(context, owner, delete, {"deletes": [statement]}, write=True)
-        if rawbson.decode(reply.body).get("n") != 1:
-            raise RouterError(
-                Code.WriteConflict, "the document to be moved to another shard was changed in the meantime"
-            )
-    to = routing.owner(routing.pattern.key_of_document(document))
-    insert = {"insert": context.collection, **routing.versions(to)}
-    _, reply = await ask(context, to, insert, {"documents": [document]}, write=True)
-    errors = rawbson.decode(reply.body).get("writeErrors")
-    if errors:
+        raw = rawbson.encode(before)
+        key = {b".".join(path).decode(): rawbson.get(raw, *path) for path, _ in pattern.fields}
+        statement = rawbson.encode({"q": {"_id": before["_id"], **key}, "limit": 1})
+        if (await on_owner("delete", raw, "deletes", statement)).get("n") != 1:
+            raise RouterError(Code.WriteConflict, "the document to be moved was changed in the meantime")
+    document = rawbson.encode(after)
+    if errors := (await on_owner("insert", document, "documents", document)).get("writeErrors"):
         raise RouterError(errors[0]["code"], errors[0]["errmsg"])
     return _reply(context, before, after, upserts)
-
-
-def _at(document: dict[str, Any], name: str) -> Any:
-    value: Any = document
-    for step in name.split("."):
-        value = value.get(step) if isinstance(value, dict) else None
-    return value
 
 
 def _reply(context: Context, before: Any, after: dict[str, Any], upserts: bool) -> dict[str, Any]:

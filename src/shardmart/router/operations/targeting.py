@@ -6,6 +6,7 @@ findAndModify "on sharded collections".
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -19,66 +20,64 @@ from .send import routing_for
 
 _IDENTITY = frozenset({b"_id"})
 _EMPTY = rawbson.encode({})
-
-
-_STATEMENT_FIELDS: dict[str, dict[str, tuple[int, ...]]] = {
-    "update": {
-        "q": (0x03,), "u": (0x03, 0x04), "c": (0x03,), "multi": (0x08, 0x01, 0x10, 0x12), "hint": (0x02, 0x03),
-        "upsert": (0x08, 0x01, 0x10, 0x12), "collation": (0x03,), "arrayFilters": (0x04,), "sampleId": (0x05,),
-        "upsertSupplied": (0x08,),
-    },
-    "delete": {"q": (0x03,), "limit": (0x01, 0x10, 0x12), "hint": (0x02, 0x03), "collation": (0x03,),
-               "sampleId": (0x05,)},
-}  # fmt: skip
-_REQUIRED = {"update": ("q", "u"), "delete": ("q", "limit")}
+_STATEMENT_FIELDS = {
+    "update": {"q", "u", "c", "multi", "hint", "upsert", "collation", "arrayFilters", "sampleId", "upsertSupplied"},
+    "delete": {"q", "limit", "hint", "collation", "sampleId"},
+}
+_REQUIRED = {"update": {"q", "u"}, "delete": {"q", "limit"}}
 
 
 def check_statement(name: str, statement: bytes) -> None:
-    """Raise what a member says of a statement of the wrong form, before anything of its batch is sent."""
-    allowed = _STATEMENT_FIELDS[name]
-    seen = set()
-    for raw_name, kind, start, end in rawbson.walk(statement):
-        field = raw_name.decode()
-        where = f"BSON field '{name}.{name}s.{field}'"
-        if field not in allowed:
-            raise RouterError(Code.UnknownField, f"{where} is an unknown field.")
-        if kind == 0x0A and field not in _REQUIRED[name]:
-            continue
-        if kind not in allowed[field]:
-            raise RouterError(Code.FailedToParse if field == "u" else Code.TypeMismatch, f"{where} is the wrong type")
-        if field == "limit" and rawbson.value_of(statement, (kind, start, end)) not in (0, 1):
-            raise RouterError(Code.FailedToParse, "The limit field in delete objects must be 0 or 1.")
-        seen.add(field)
-    for field in _REQUIRED[name]:
-        if field not in seen:
-            raise RouterError(Code.MissingField, f"BSON field '{name}.{name}s.{field}' is missing but a required field")
+    """Raise what a member says of a statement with the wrong fields, before anything of its batch is sent.
+
+    Of wrong values it says so itself.
+    """
+    fields = {raw_name.decode() for raw_name, *_ in rawbson.walk(statement)}
+    if unknown := fields - _STATEMENT_FIELDS[name]:
+        raise RouterError(Code.UnknownField, f"BSON field '{name}.{name}s.{min(unknown)}' is an unknown field.")
+    if missing := _REQUIRED[name] - fields:
+        message = f"BSON field '{name}.{name}s.{min(missing)}' is missing but a required field"
+        raise RouterError(Code.MissingField, message)
 
 
-async def routing_of(context: Context, concern: dict[str, Any] | None = None) -> Routing | None:
-    """The routing table of the command's collection; None when its database does not exist and no shard either.
+async def a_shard(context: Context) -> str:
+    """Any shard; raises RouterError 70 when there is none."""
+    shards = await context.service.catalog.load_shards()
+    if not shards:
+        raise RouterError(Code.ShardNotFound, "No shards found")
+    return first_heard(context, shards)
+
+
+def first_heard(context: Context, shards: Iterable[str]) -> str:
+    """The first of `shards` with members that answered lately, if there is one: it need not be waited for."""
+    known = context.service.catalog.shards
+    return min(shards, key=lambda name: (name in known and not known[name].states, name))
+
+
+async def routing_of(context: Context) -> Routing:
+    """The routing table of the command's collection; raises RouterError 70 without database and shard.
 
     Without the database any shard says what one server says: that there is nothing, or what is wrong with the command.
-    With a snapshot's `concern` outside a transaction, the owners are those of its time: a shard that has given a chunk
-    away since then still shows it at that time, and the one that has it now does not.
     """
     try:
-        routing = await routing_for(context)
+        return await routing_for(context)
     except RouterError as error:
         if error.code != Code.NamespaceNotFound:
             raise
-        shards = sorted(await context.service.catalog.load_shards())
-        return Routing(context.namespace, Database(context.db, shards[0], {})) if shards else None
-    time = (concern or {}).get("readConcern", {}).get("atClusterTime")
-    return routing.at(time) if time and not context.in_transaction else routing
+        return Routing(context.namespace, Database(context.db, await a_shard(context), {}))
 
 
 def owners_of(context: Context, routing: Routing, query: Any) -> list[str]:
     """The shards that a query has to ask."""
     if routing.pattern is None:
         return [routing.database.primary]
-    raw = rawbson.raw(query) if isinstance(query, RawBSONDocument) else _EMPTY
+    return routing.owners_of_prefix(_prefix(context, routing.pattern, routing, query))
+
+
+def _prefix(context: Context, pattern: KeyPattern, routing: Routing, query: Any) -> Key:
     simple = routing.simple_collation and "collation" not in context.head
-    return routing.owners_of_prefix(routing.pattern.prefix_of_query(raw, simple_collation=simple))
+    raw = rawbson.raw(query) if isinstance(query, RawBSONDocument) else _EMPTY
+    return pattern.prefix_of_query(raw, simple_collation=simple)
 
 
 def owners_of_statement(context: Context, name: str, statement: bytes, routing: Routing) -> list[str]:
@@ -95,46 +94,37 @@ def owners_of_statement(context: Context, name: str, statement: bytes, routing: 
     prefix = routing.pattern.prefix_of_query(query, simple_collation=simple)
     if len(prefix) == len(routing.pattern.fields):
         return [routing.owner(prefix)]
-    if name == "update":
-        return _owners_of_update(routing, fields, query, routing.owners_of_prefix(prefix), simple)
-    if fields.get("limit") == 1 and not _has_identity(query, simple):
-        raise RouterError(
-            Code.ShardKeyNotFound,
-            "A single delete on a sharded collection must contain an exact match on _id (and have the collection"
-            " default collation) or contain the shard key (and have the simple collation). Delete request:"
-            f" {fields.get('q')}, shard key pattern: {routing.pattern.pattern}",
-        )
-    return routing.owners_of_prefix(prefix)
-
-
-def _owners_of_update(
-    routing: Routing, fields: dict[str, Any], query: bytes, owners: list[str], simple: bool
-) -> list[str]:
-    assert routing.pattern is not None
+    owners = routing.owners_of_prefix(prefix)
+    names_one = simple and _exact_identity(query) is not None
+    if name == "delete":
+        if fields.get("limit") == 1 and not names_one:
+            raise _names_too_little(Code.ShardKeyNotFound, "single delete", fields, routing.pattern)
+        return owners
     if fields.get("upsert"):
         # By the query alone: by its new document, an upsert could insert where another shard has a match.
-        raise RouterError(
-            Code.ShardKeyNotFound, "Failed to target upsert by query :: could not extract exact shard key"
-        )
+        message = "Failed to target upsert by query :: could not extract exact shard key"
+        raise RouterError(Code.ShardKeyNotFound, message)
     if len(owners) == 1 or fields.get("multi"):
         return owners
-    update = fields.get("u")
-    if isinstance(update, RawBSONDocument) and not next(iter(update), "").startswith("$"):
-        key = _key_of_replacement(routing.pattern, rawbson.raw(update), query)
-        if key is not None:
-            return [routing.owner(key)]
-    if not _has_identity(query, simple):
-        raise RouterError(
-            Code.InvalidOptions,
-            "A {multi:false} update on a sharded collection must contain an exact match on _id (and have the"
-            " collection default collation) or contain the shard key (and have the simple collation)."
-            f" Update request: {fields.get('q')}, shard key pattern: {routing.pattern.pattern}",
-        )
+    key = _key_of_replacement(routing.pattern, fields.get("u"), query)
+    if key is not None:
+        return [routing.owner(key)]
+    if not names_one:
+        raise _names_too_little(Code.InvalidOptions, "{multi:false} update", fields, routing.pattern)
     return owners
 
 
-def _key_of_replacement(pattern: KeyPattern, document: bytes, query: bytes) -> Key | None:
-    """The key of a replacement, whose `_id` is the one the query names; None when it is not whole."""
+def _names_too_little(code: Code, statement: str, fields: dict[str, Any], pattern: KeyPattern) -> RouterError:
+    needs = "an exact match on _id (and have the collection default collation) or contain the shard key"
+    said = f"A {statement} on a sharded collection must contain {needs} (and have the simple collation)."
+    return RouterError(code, f"{said} Request: {fields['q']}, shard key pattern: {pattern.pattern}")
+
+
+def _key_of_replacement(pattern: KeyPattern, update: Any, query: bytes) -> Key | None:
+    """The key of a replacement, whose `_id` is the one the query names; None when there is none, or not whole."""
+    if not isinstance(update, RawBSONDocument) or next(iter(update), "").startswith("$"):
+        return None
+    document = rawbson.raw(update)
     if any(path[0] == b"_id" for path, _ in pattern.fields) and not rawbson.find(document, _IDENTITY):
         found = _exact_identity(query)
         if found is None:
@@ -157,18 +147,11 @@ def _exact_identity(query: bytes) -> rawbson.Element | None:
     return None if name.startswith(b"$") else element
 
 
-def _has_identity(query: bytes, simple: bool) -> bool:
-    return simple and _exact_identity(query) is not None
-
-
 def owner_of_modification(context: Context, routing: Routing) -> str:
     """The shard a findAndModify goes to; raises RouterError 61."""
     if routing.pattern is None:
         return routing.database.primary
-    query = context.head.get("query")
-    raw = rawbson.raw(query) if isinstance(query, RawBSONDocument) else _EMPTY
-    simple = routing.simple_collation and "collation" not in context.head
-    prefix = routing.pattern.prefix_of_query(raw, simple_collation=simple)
+    prefix = _prefix(context, routing.pattern, routing, context.head.get("query"))
     if len(prefix) < len(routing.pattern.fields):
         raise RouterError(Code.ShardKeyNotFound, "Query for sharded findAndModify must contain the shard key")
     return routing.owner(prefix)

@@ -1,35 +1,34 @@
 """Transactions over one shard and over several.
 
 The router remembers, per session, which shards take part; the first is the coordinator.  A statement goes to the
-owners of what it touches, the first one to each shard with `startTransaction`.  The commit is one shard's own, or a
-two-phase commit that the coordinator carries out.  After a restart of the router, the client's recovery token
-says which shard knows the outcome.  Source: drivers' specification "Transactions"; MongoDB 6.0 manual, "Production
-Considerations (Sharded Clusters)"; two-phase commit verified on mongod 6.0.5.
+owners of what it touches, the first one to each shard with `startTransaction`.  The commit is each shard's own where
+there is one, or nothing was written; else it is a two-phase commit that the coordinator carries out.  After a restart
+of the router, the client's recovery token says which shard knows the outcome.  Source: drivers' specification
+"Transactions"; MongoDB 6.0 manual, "Production Considerations (Sharded Clusters)"; two-phase commit verified on
+mongod 6.0.5.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bson import Int64, Timestamp
-from bson.raw_bson import RawBSONDocument
+from bson import Binary, Int64, Timestamp
 
 from ..protocol import rawbson, wire
-from ..protocol.errors import Code, RouterError, failure
-from ..routing.replica_set import error_of
+from ..protocol.errors import Code, RouterError
+from ..routing.replica_set import PRIMARY
 from .authorization import public
 from .context import Context, Reply, command
+from .send import Answer, Sequences, deliver, everywhere
 
 if TYPE_CHECKING:
     from ..routing.catalog import Routing
-    from ..routing.member import Member
     from .service import Service
 
-LIFETIME_SECONDS = 600.0
-_READ_ONLY = frozenset({b"readOnly"})
+SESSIONS_AT_MOST = 10_000
+_ENDS = ("commitTransaction", "abortTransaction")
 _OUTSIDE = ("readConcern", "writeConcern")
 
 
@@ -38,25 +37,17 @@ class Transaction:
     """One transaction of a session."""
 
     number: int
-    read_concern: dict[str, Any]
+    read_concern: dict[str, Any]  # {"readConcern": ...}
     participants: list[str] = field(default_factory=list)  # in the order they joined; the first coordinates
     wrote: set[str] = field(default_factory=set)
     pinned: dict[str, Routing] = field(default_factory=dict)
     begun: Timestamp = field(default_factory=lambda: Timestamp(0, 0))
     state: str = "open"
-    deciding: bool = False  # whether the commit that decides was sent
-    used: float = field(default_factory=time.monotonic)
-
-    @property
-    def recovery_shard(self) -> str | None:
-        """The shard that can tell the outcome: the first that wrote."""
-        return next((shard for shard in self.participants if shard in self.wrote), None)
 
 
-def _aborted(number: int) -> RouterError:
-    return RouterError(
-        Code.NoSuchTransaction, f"Transaction {number} has been aborted.", labels=("TransientTransactionError",)
-    )
+def _no_such(message: str, *, again: bool = True) -> RouterError:
+    """`again`: the whole transaction may be run again, for nothing of it was done."""
+    return RouterError(Code.NoSuchTransaction, message, labels=("TransientTransactionError",) if again else ())
 
 
 class Transactions:
@@ -85,40 +76,27 @@ class Transactions:
         session = self._session(context)
         known = self._by_session.get(session)
         if known and number < known.number:
-            raise RouterError(
-                Code.TransactionTooOld, f"txnNumber {number} is less than last txnNumber {known.number} seen in session"
-            )
+            message = f"txnNumber {number} is less than last txnNumber {known.number} seen in session"
+            raise RouterError(Code.TransactionTooOld, message)
         if context.head.get("startTransaction"):
             if known and known.number == number:
-                raise RouterError(
-                    Code.ConflictingOperationInProgress, f"txnNumber {number} for session has already started"
-                )
-            self._forget_old()
-            self._by_session[session] = Transaction(number, self._concern(context))
+                message = f"txnNumber {number} for session has already started"
+                raise RouterError(Code.ConflictingOperationInProgress, message)
+            self._by_session.pop(session, None)
+            if len(self._by_session) >= SESSIONS_AT_MOST:  # the one that has begun nothing for longest
+                del self._by_session[next(iter(self._by_session))]
+            self._by_session[session] = Transaction(number, context.read_concern())
             if known and known.state == "open":
                 self._service.in_background(self._abort(known, session))
-        elif context.name in ("commitTransaction", "abortTransaction"):
+        elif context.name in _ENDS:
             return
         elif known is None or known.number != number:
-            raise RouterError(
-                Code.NoSuchTransaction,
-                f"cannot continue txnId {number} for session with txnId {known.number if known else -1}",
-                labels=("TransientTransactionError",),
-            )  # fmt: skip
+            last = known.number if known else -1
+            raise _no_such(f"cannot continue txnId {number} for session with txnId {last}")
         elif known.state == "committed":
             raise RouterError(Code.TransactionCommitted, f"Transaction {number} has been committed.")
         elif known.state == "aborted":
-            raise _aborted(number)
-
-    def _concern(self, context: Context) -> dict[str, Any]:
-        given = context.head.get("readConcern")
-        concern = rawbson.decode(given) if isinstance(given, RawBSONDocument) else {}
-        if concern.get("level") == "snapshot":
-            # One time for all shards, or the parts of the snapshot would not fit together.
-            times = [t for t in (concern.pop("afterClusterTime", None), self._service.clock.latest) if t]
-            if "atClusterTime" not in concern and times:
-                concern["atClusterTime"] = max(times)
-        return concern
+            raise _no_such(f"Transaction {number} has been aborted.")
 
     def pin(self, context: Context, routing: Routing) -> Routing:
         """The routing table a transaction keeps, so that all its statements look for a document in one place.
@@ -133,79 +111,51 @@ class Transactions:
             return transaction.pinned[routing.namespace]
         if context.head.get("startTransaction"):
             transaction.begun = self._service.clock.latest or transaction.begun
-            transaction.read_concern = self._concern(context)
+            transaction.read_concern = context.read_concern()
         elif routing.newest_move > transaction.begun:
-            raise RouterError(
-                Code.SnapshotUnavailable, f"chunks of {routing.namespace} moved since the transaction began"
-            )
+            message = f"chunks of {routing.namespace} moved since the transaction began"
+            raise RouterError(Code.SnapshotUnavailable, message)
         transaction.pinned[routing.namespace] = routing
         return routing
 
-    def _forget_old(self) -> None:
-        limit = time.monotonic() - LIFETIME_SECONDS
-        if len(self._by_session) > 1000:
-            for session in [s for s, t in self._by_session.items() if t.used < limit]:
-                del self._by_session[session]
-
-    def fields(self, context: Context) -> dict[str, Any]:
-        """What every later statement carries."""
-        return {"lsid": context.lsid(), "txnNumber": Int64(context.head["txnNumber"]), "autocommit": False}
-
-    async def ask(
-        self, context: Context, shard: str, command: dict[str, Any], sequences: dict[str, list[bytes]] | None
-    ) -> tuple[Member, wire.Message]:
+    async def ask(self, context: Context, shard: str, command: dict[str, Any], sequences: Sequences | None) -> Answer:
         """Send a statement to a shard, which joins the transaction if it is new; raises RouterError."""
         transaction = self.known(context)
         assert transaction is not None
-        transaction.used = time.monotonic()
-        fields = {k: v for k, v in command.items() if k not in _OUTSIDE} | self.fields(context)
+        fields = {k: v for k, v in command.items() if k not in _OUTSIDE} | context.session()
         joins = shard not in transaction.participants
         if joins:
             fields["startTransaction"] = True
             if not transaction.participants:
                 fields["coordinator"] = True
-            if transaction.read_concern:
-                fields["readConcern"] = transaction.read_concern
+            fields |= transaction.read_concern
             transaction.participants.append(shard)
-        if context.name not in ("find", "aggregate", "distinct", "getMore"):
-            transaction.wrote.add(shard)
         replica_set = await self._service.catalog.shard(shard)
         fields |= {**self._service.clock.gossip(), "$db": context.db}
-        member, reply = await replica_set.call_primary(wire.command(fields, sequences), retryable=False)
-        if error := error_of(reply):
-            if (
-                joins and error.get("code") == Code.CommandOnShardedViewNotSupportedOnMongod
-            ):  # a view: the member has undone what began with this statement
-                transaction.participants.remove(shard)
-                transaction.wrote.discard(shard)
-            raise failure(error)
-        if element := rawbson.find(reply.body, _READ_ONLY).get(b"readOnly"):
-            if not rawbson.value_of(reply.body, element):
-                transaction.wrote.add(shard)
-            else:
-                transaction.wrote.discard(shard)
-        return member, reply
+        try:
+            answer = await deliver(replica_set, wire.command(fields, sequences), PRIMARY, retryable=False)
+        except RouterError as error:
+            if joins and error.code == Code.CommandOnShardedViewNotSupportedOnMongod:
+                transaction.participants.remove(shard)  # the member has undone what began with this statement
+            raise
+        if not rawbson.get(answer[1].body, b"readOnly"):
+            transaction.wrote.add(shard)
+        return answer
 
     async def restart(self, context: Context) -> bool:
         """Undo the first statement of a transaction so that it can be targeted anew; False when it is not the first."""
         transaction = self.known(context)
         if transaction is None or not context.head.get("startTransaction"):
             return False
-        await self._abort(transaction, self._session(context))
-        transaction.participants.clear()
-        transaction.wrote.clear()
-        transaction.pinned.clear()
-        transaction.state = "open"
+        session = self._session(context)
+        await self._abort(transaction, session)
+        self._by_session[session] = Transaction(transaction.number, transaction.read_concern)
         return True
 
     def failed(self, context: Context) -> None:
         """A statement failed: what it did on other shards is undone at once, as mongos does."""
         transaction = self.known(context)
-        if (
-            transaction
-            and transaction.state == "open"
-            and context.name not in ("commitTransaction", "abortTransaction")
-        ):
+        if transaction and transaction.state == "open" and context.name not in _ENDS:
             transaction.state = "aborted"
             self._service.in_background(self._abort(transaction, self._session(context)))
 
@@ -220,17 +170,15 @@ class Transactions:
         transaction = self.known(context)
         if transaction is None:
             return {}
-        shard = transaction.recovery_shard
-        return {"recoveryToken": {"recoveryShardId": shard} if shard else {}}
+        wrote = [shard for shard in transaction.participants if shard in transaction.wrote]
+        return {"recoveryToken": {"recoveryShardId": wrote[0]} if wrote else {}}
 
-    async def _end(self, shard: str, fields: dict[str, Any]) -> wire.Message:
+    async def _end(self, shard: str, fields: dict[str, Any]) -> bytes:
         replica_set = await self._service.catalog.shard(shard)
-        fields = {**fields, **self._service.clock.gossip(), "$db": "admin"}
-        return (await replica_set.call_primary(wire.command(fields), retryable=True))[1]
+        data = wire.command({**fields, **self._service.clock.gossip(), "$db": "admin"})
+        return (await deliver(replica_set, data, PRIMARY, retryable=True))[1].body
 
     async def _abort(self, transaction: Transaction, session: tuple[bytes, bytes]) -> None:
-        from bson import Binary
-
         transaction.state = "aborted"
         lsid = {"id": Binary(session[0], 4), "uid": Binary(session[1])}
         fields = {"abortTransaction": 1, "lsid": lsid, "txnNumber": Int64(transaction.number), "autocommit": False}
@@ -240,9 +188,7 @@ class Transactions:
         """abortTransaction on every participant."""
         transaction = self.known(context)
         if transaction is None:
-            raise RouterError(
-                Code.NoSuchTransaction, f"no known transaction {context.head.get('txnNumber')} in this session"
-            )
+            raise _no_such(f"no known transaction {context.head['txnNumber']} in this session", again=False)
         if transaction.state in ("committing", "committed"):
             raise RouterError(Code.TransactionCommitted, f"Transaction {transaction.number} has been committed.")
         await self._abort(transaction, self._session(context))
@@ -250,86 +196,45 @@ class Transactions:
 
     async def commit(self, context: Context) -> Reply:
         """commitTransaction; when the client sends it again, the outcome is the same."""
-        from .send import checked
-
-        concern = await context.write_concern()
-        fields = {**self.fields(context), **concern}
+        fields = {**context.session(), **context.write_concern()}
         transaction = self.known(context)
         if transaction is None:
             return await self._recover(context, fields)
         if transaction.state == "aborted":
-            raise RouterError(
-                Code.NoSuchTransaction,
-                f"Transaction {transaction.number} has been aborted.",
-                labels=("TransientTransactionError",),
-            )
+            raise _no_such(f"Transaction {transaction.number} has been aborted.")
         if not transaction.participants:
             transaction.state = "committed"
             return {"ok": 1.0}
         transaction.state = "committing"
         try:
-            reply = await self._commit(transaction, fields)
-            checked(reply)
+            reply = await self._commit(transaction.participants, fields, wrote=bool(transaction.wrote))
         except RouterError as error:
             if error.code == Code.NoSuchTransaction:
                 self._service.in_background(self._abort(transaction, self._session(context)))
                 transaction.state = "aborted"
-                raise RouterError(
-                    Code.NoSuchTransaction, error.message, labels=("TransientTransactionError",)
-                ) from None
             raise
         transaction.state = "committed"
-        return reply.body
+        return reply
 
-    async def _commit(self, transaction: Transaction, fields: dict[str, Any]) -> wire.Message:
-        from .send import checked
-
-        alone = {"commitTransaction": 1, **fields}
-        first = transaction.participants[0]
-        if len(transaction.participants) == 1:
-            return await self._end(first, alone)
-        if len(transaction.wrote) > 1:
-            participants = [{"shardId": shard} for shard in transaction.participants]
-            return await self._end(first, {"coordinateCommitTransaction": 1, "participants": participants, **fields})
-        # At most one shard wrote: the others release their snapshots first, and its own commit decides.
-        last = transaction.recovery_shard or first
-        if not transaction.deciding:
-            others = [shard for shard in transaction.participants if shard != last]
-            for reply in await asyncio.gather(*(self._end(shard, alone) for shard in others)):
-                checked(reply)
-        transaction.deciding = True
-        return await self._end(last, alone)
+    async def _commit(self, shards: list[str], fields: dict[str, Any], *, wrote: bool) -> bytes:
+        if len(shards) > 1 and wrote:
+            whom = {"participants": [{"shardId": shard} for shard in shards]}
+            return await self._end(shards[0], {"coordinateCommitTransaction": 1, **whom, **fields})
+        # On one shard, or only read: nothing that could be done by halves.
+        return (await everywhere(self._end(shard, {"commitTransaction": 1, **fields}) for shard in shards))[0]
 
     async def _recover(self, context: Context, fields: dict[str, Any]) -> Reply:
-        token = context.head.get("recoveryToken")
-        shard = rawbson.decode(token).get("recoveryShardId") if isinstance(token, RawBSONDocument) else None
+        shard = context.document("recoveryToken").get("recoveryShardId")
         if not isinstance(shard, str):
-            raise RouterError(
-                Code.NoSuchTransaction,
-                "the router does not know this transaction, and it has no recovery token that names a shard",
-            )
-        from .send import checked
-
-        recover = {"coordinateCommitTransaction": 1, "participants": [], **fields}
-        return checked(await self._end(shard, recover)).body
+            raise _no_such("a transaction that this router does not know, without a recovery token", again=False)
+        return await self._end(shard, {"coordinateCommitTransaction": 1, "participants": [], **fields})
 
 
-@command("commitTransaction", access=public, transaction=True)
-async def commit_transaction(context: Context) -> Reply:
-    """Commit."""
-    _needs_transaction(context)
-    return await context.service.transactions.commit(context)
-
-
-@command("abortTransaction", access=public, transaction=True)
-async def abort_transaction(context: Context) -> Reply:
-    """Abort."""
-    _needs_transaction(context)
-    return await context.service.transactions.abort(context)
-
-
-def _needs_transaction(context: Context) -> None:
-    if context.db != "admin":
-        raise RouterError(Code.Unauthorized, f"{context.name} may only be run against the admin database.")
+@command(*_ENDS, access=public, transaction=True)
+async def end_transaction(context: Context) -> Reply:
+    """Commit or abort."""
+    context.admin_only()
     if not context.in_transaction or "txnNumber" not in context.head:
         raise RouterError(Code.CommandFailed, f"{context.name} must be run within a transaction")
+    transactions = context.service.transactions
+    return await (transactions.commit if context.name == "commitTransaction" else transactions.abort)(context)

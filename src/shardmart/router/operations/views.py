@@ -8,22 +8,17 @@ Source: MongoDB 6.0, `asAggregationCommand` of find, count and distinct.
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from ..protocol import rawbson, wire
 from ..protocol.errors import Code, RouterError
-from .cluster_aggregation import on_member, write_target
-from .context import Context, Handler, Reply
+from .context import COMMANDS, Context, Handler, Reply, as_document
 from .cursors import shown_as
-from .transaction_aggregation import aggregate_in_transaction
+from .send import until_fresh
+from .several_shards import over_all_shards
 
-_KEPT = (
-    "hint", "collation", "let", "comment", "maxTimeMS", "allowDiskUse", "readConcern", "lsid", "txnNumber",
-    "autocommit", "startTransaction", "$readPreference", "$clusterTime", "apiVersion", "apiStrict",
-)  # fmt: skip
+_TRANSLATED = ("filter", "query", "sort", "skip", "limit", "projection", "batchSize", "singleBatch", "key", "fields")
 _NOT_ON_VIEWS = (
     "min", "max", "returnKey", "showRecordId", "tailable", "awaitData", "noCursorTimeout", "allowPartialResults",
     "$_requestResumeToken", "$_resumeAfter", "oplogReplay",
@@ -36,26 +31,17 @@ def as_aggregation(context: Context) -> Context:
         return context
     pipeline, cursor = {"find": _find, "count": _count, "distinct": _distinct}[context.name](context)
     fields = {"aggregate": context.collection, "pipeline": pipeline, "cursor": cursor}
-    fields |= {k: context.head[k] for k in _KEPT if k in context.head}
-    return with_fields(context, fields)
-
-
-def with_fields(context: Context, fields: dict[str, Any]) -> Context:
-    """A command of the same client, with other fields, as the same statement of its transaction."""
-    message = wire.Message(context.message.request_id, 0, rawbson.encode({**fields, "$db": context.db}))
-    return replace(context, message=message)
+    left_out = {context.name, *_TRANSLATED, *_NOT_ON_VIEWS}
+    return context.with_fields(fields | {k: v for k, v in context.head.items() if k not in left_out})
 
 
 def resolved(context: Context, view: dict[str, Any]) -> Context:
     """An aggregate of a view as one of the collection below it; `view` is what a member said of it."""
     database, _, collection = view["ns"].partition(".")
-    fields = {k: v for k, v in context.head.items() if k != "$db"}
-    fields |= {"aggregate": collection, "pipeline": [*view["pipeline"], *context.head["pipeline"]]}
+    fields = {**context.head, "aggregate": collection, "pipeline": [*view["pipeline"], *context.head["pipeline"]]}
     if view.get("collation"):
         fields["collation"] = view["collation"]
-    below = with_fields(context, fields)
-    below.db = database
-    return below
+    return context.with_fields(fields, database)
 
 
 Parts = tuple[list[Any], dict[str, Any]]  # pipeline, cursor options
@@ -100,41 +86,33 @@ def _distinct(context: Context) -> Parts:
     return [*pipeline, {"$group": {"_id": None, "distinct": {"$addToSet": f"${key}"}}}], {}
 
 
-def answer(context: Context, reply: dict[str, Any]) -> dict[str, Any]:
-    """The reply of the aggregation as one of count or distinct."""
-    found: dict[str, Any] = next(iter(reply["cursor"]["firstBatch"]), {})
+async def on_view(context: Context, view: dict[str, Any]) -> Reply:
+    """Serve a read of a view over a sharded collection, which a member described as `view`."""
+    reply: Reply
+    inner = as_aggregation(context)
+    if context.in_transaction:
+        reply = shown_as(await COMMANDS["aggregate"].handler(resolved(inner, view)), context.namespace)
+        if cursor := context.service.cursors.open.get(int(reply["cursor"]["id"])):
+            cursor.shown = context.namespace
+    else:
+        reply = await over_all_shards(inner, (await context.service.catalog.database(context.db)).primary)
+    if context.name in ("find", "aggregate"):
+        return reply
+    found: dict[str, Any] = next(iter(as_document(reply)["cursor"]["firstBatch"]), {})
     if context.name == "count":
         return {"n": found.get("count", 0), "ok": 1.0}
     return {"values": found.get("distinct", []), "ok": 1.0}
 
 
-async def on_view(context: Context, view: dict[str, Any]) -> Reply:
-    """Serve a read of a view over a sharded collection, which a member described as `view`."""
-    inner = as_aggregation(context)
-    reply: Reply
-    if context.in_transaction:
-        reply = shown_as(await aggregate_in_transaction(resolved(inner, view)), context.namespace)
-        if cursor := context.service.cursors.open.get(int(reply["cursor"]["id"])):
-            cursor.shown = context.namespace
-    else:
-        database = await context.service.catalog.database(context.db)
-        concern = {} if inner.head.get("explain") else await inner.read_concern()
-        if target := write_target(inner):
-            await context.service.catalog.create_database(target[0])
-            concern |= await inner.write_concern()
-        reply = await on_member(inner, database.primary, concern)
-    if context.name in ("find", "aggregate"):
-        return reply
-    return answer(context, rawbson.decode(reply) if isinstance(reply, bytes) else reply)
-
-
-def serves_views(handler: Handler) -> Handler:
-    """A handler of a read that also serves views over sharded collections."""
+def read(handler: Handler) -> Handler:
+    """A handler of a read: counted once, run again when the router was stale, and of a view as an aggregation."""
+    fresh = until_fresh(handler)
 
     @functools.wraps(handler)
     async def serve(context: Context) -> Reply:
+        context.service.counters["query"] += context.name in ("find", "aggregate")
         try:
-            return await handler(context)
+            return await fresh(context)
         except RouterError as error:
             if error.code != Code.CommandOnShardedViewNotSupportedOnMongod or "resolvedView" not in error.extra:
                 raise

@@ -1,1 +1,1 @@
-"""What goes over a connection: messages, BSON, SCRAM, TLS, cluster time, and the errors clients receive."""
+"""What goes over a connection: messages, BSON, SCRAM, TLS, and the errors clients receive."""

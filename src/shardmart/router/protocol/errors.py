@@ -6,204 +6,86 @@ are those of `error_codes.yml` of MongoDB 6.0.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
-
-class Code(IntEnum):
-    """The codes the router knows, by MongoDB's names."""
-
-    InternalError = 1
-    BadValue = 2
-    HostUnreachable = 6
-    HostNotFound = 7
-    UnknownError = 8
-    FailedToParse = 9
-    UserNotFound = 11
-    Unauthorized = 13
-    TypeMismatch = 14
-    InvalidLength = 16
-    ProtocolError = 17
-    AuthenticationFailed = 18
-    IllegalOperation = 20
-    InvalidBSON = 22
-    AlreadyInitialized = 23
-    LockTimeout = 24
-    NamespaceNotFound = 26
-    CursorNotFound = 43
-    MaxTimeMSExpired = 50
-    CommandNotFound = 59
-    ShardKeyNotFound = 61
-    StaleShardVersion = 63
-    ShardNotFound = 70
-    InvalidOptions = 72
-    InvalidNamespace = 73
-    NetworkTimeout = 89
-    ShutdownInProgress = 91
-    WriteConflict = 112
-    CommandNotSupported = 115
-    ConflictingOperationInProgress = 117
-    NamespaceNotSharded = 118
-    CommandFailed = 125
-    FailedToSatisfyReadPreference = 133
-    ReadConcernMajorityNotAvailableYet = 134
-    InvalidSSLConfiguration = 140
-    StaleEpoch = 150
-    MaxStalenessOutOfRange = 160
-    InvalidPipelineOperator = 168
-    CommandOnShardedViewNotSupportedOnMongod = 169
-    PrimarySteppedDown = 189
-    NetworkInterfaceExceededTimeLimit = 202
-    MultipleErrorsOccurred = 206
-    StaleClusterTime = 209
-    TransactionTooOld = 225
-    RetryChangeStream = 234
-    CursorKilled = 237
-    SnapshotTooOld = 239
-    SnapshotUnavailable = 246
-    StaleDbVersion = 249
-    NoSuchTransaction = 251
-    TransactionCommitted = 256
-    ExceededTimeLimit = 262
-    OperationNotSupportedInTransaction = 263
-    PreparedTransactionInProgress = 267
-    ChangeStreamFatalError = 280
-    WouldChangeOwningShard = 283
-    ShardInvalidatedForTargeting = 304
-    MechanismUnavailable = 334
-    UnsupportedOpQueryCommand = 352
-    SocketException = 9001
-    NotWritablePrimary = 10107
-    BSONObjectTooLarge = 10334
-    InterruptedAtShutdown = 11600
-    InterruptedDueToReplStateChange = 11602
-    StaleConfig = 13388
-    NotPrimaryNoSecondaryOk = 13435
-    NotPrimaryOrSecondary = 13436
+# The codes the router knows, by MongoDB's names.
+Code = IntEnum("Code", {
+    "InternalError": 1, "BadValue": 2, "HostUnreachable": 6, "HostNotFound": 7, "FailedToParse": 9, "Unauthorized": 13,
+    "TypeMismatch": 14, "InvalidLength": 16, "ProtocolError": 17, "AuthenticationFailed": 18, "IllegalOperation": 20,
+    "InvalidBSON": 22, "LockTimeout": 24, "NamespaceNotFound": 26, "CursorNotFound": 43,
+    "MaxTimeMSExpired": 50, "CommandNotFound": 59, "ShardKeyNotFound": 61, "StaleShardVersion": 63, "ShardNotFound": 70,
+    "InvalidOptions": 72, "InvalidNamespace": 73, "NetworkTimeout": 89, "ShutdownInProgress": 91, "WriteConflict": 112,
+    "ConflictingOperationInProgress": 117, "NamespaceNotSharded": 118, "CommandFailed": 125,
+    "FailedToSatisfyReadPreference": 133, "ReadConcernMajorityNotAvailableYet": 134, "InvalidSSLConfiguration": 140,
+    "StaleEpoch": 150, "MaxStalenessOutOfRange": 160, "InvalidPipelineOperator": 168,
+    "CommandOnShardedViewNotSupportedOnMongod": 169, "PrimarySteppedDown": 189,
+    "NetworkInterfaceExceededTimeLimit": 202, "MultipleErrorsOccurred": 206,
+    "TransactionTooOld": 225, "RetryChangeStream": 234, "CursorKilled": 237, "SnapshotTooOld": 239,
+    "SnapshotUnavailable": 246, "StaleDbVersion": 249, "NoSuchTransaction": 251, "TransactionCommitted": 256,
+    "ExceededTimeLimit": 262, "OperationNotSupportedInTransaction": 263, "PreparedTransactionInProgress": 267,
+    "ChangeStreamFatalError": 280, "WouldChangeOwningShard": 283, "ShardInvalidatedForTargeting": 304,
+    "MechanismUnavailable": 334, "UnsupportedOpQueryCommand": 352, "SocketException": 9001, "NotWritablePrimary": 10107,
+    "BSONObjectTooLarge": 10334, "InterruptedAtShutdown": 11600, "InterruptedDueToReplStateChange": 11602,
+    "StaleConfig": 13388, "NotPrimaryNoSecondaryOk": 13435, "NotPrimaryOrSecondary": 13436,
     # MongoDB has numbers only for these, and shows them as "Location" and the number.
-    LegacyNotPrimary = 10058
-    CursorInUse = 12051
-    IllegalSortKey = 15974
-    UnknownStage = 40324
-    MissingField = 40414
-    UnknownField = 40415
-    SeveralResumeOptions = 50674
-    StreamNeedsDocument = 50808
-    UnreadableResumeToken = 50811
-    NegativeValue = 51024
-
-
-_NUMBERED = frozenset(
-    {
-        Code.LegacyNotPrimary,
-        Code.CursorInUse,
-        Code.IllegalSortKey,
-        Code.UnknownStage,
-        Code.MissingField,
-        Code.UnknownField,
-        Code.SeveralResumeOptions,
-        Code.StreamNeedsDocument,
-        Code.UnreadableResumeToken,
-        Code.NegativeValue,
-    }
-)
+    "LegacyNotPrimary": 10058, "CursorInUse": 12051, "UnknownStage": 40324, "MissingField": 40414,
+    "UnknownField": 40415, "StreamNeedsDocument": 50808, "UnreadableResumeToken": 50811,
+    "NegativeValue": 51024,
+})  # fmt: skip
 
 
 def code_name(code: int) -> str:
-    """What a reply calls the code."""
-    known = code in Code.__members__.values() and code not in _NUMBERED
-    return Code(code).name if known else f"Location{code}"
+    """What a reply calls the code: those of assertions are numbers without a name."""
+    named = code < 40_000 and code not in (Code.LegacyNotPrimary, Code.CursorInUse)
+    return Code(code).name if named and code in Code.__members__.values() else f"Location{code}"
 
 
 _REPLY_FIELDS = frozenset({
     "ok", "code", "codeName", "errmsg", "errorLabels", "$clusterTime", "operationTime", "lastCommittedOpTime",
-    "$gleStats", "$configServerState", "$configTime", "$topologyTime", "electionId", "opTime",
-    "topologyVersion",
+    "$gleStats", "$configServerState", "$configTime", "$topologyTime", "electionId", "opTime", "topologyVersion",
 })  # fmt: skip
 
 # A member says one of these when it is not, or no longer, the primary (drivers' specification "SDAM").
-NOT_PRIMARY = frozenset(
-    {
-        Code.NotWritablePrimary,
-        Code.NotPrimaryNoSecondaryOk,
-        Code.InterruptedDueToReplStateChange,
-        Code.PrimarySteppedDown,
-        Code.ShutdownInProgress,
-        Code.InterruptedAtShutdown,
-        Code.LegacyNotPrimary,
-        Code.NotPrimaryOrSecondary,
-    }
-)
-# The router's idea of who owns what was old: StaleConfig, StaleDbVersion, StaleEpoch, ShardInvalidatedForTargeting.
-STALE = frozenset(
-    {Code.StaleConfig, Code.StaleDbVersion, Code.StaleEpoch, Code.StaleShardVersion, Code.ShardInvalidatedForTargeting}
-)
-# No member of a shard that could answer was found, or it stopped answering.
-UNREACHABLE = frozenset(
-    {
-        Code.HostUnreachable,
-        Code.HostNotFound,
-        Code.NetworkTimeout,
-        Code.FailedToSatisfyReadPreference,
-        Code.NetworkInterfaceExceededTimeLimit,
-        Code.SocketException,
-        Code.ShutdownInProgress,
-        Code.InterruptedAtShutdown,
-    }
-)
+NOT_PRIMARY = frozenset({
+    Code.NotWritablePrimary, Code.NotPrimaryNoSecondaryOk, Code.NotPrimaryOrSecondary, Code.LegacyNotPrimary,
+    Code.PrimarySteppedDown, Code.ShutdownInProgress, Code.InterruptedAtShutdown, Code.InterruptedDueToReplStateChange,
+})  # fmt: skip
+# The router's idea of who owns what was old.
+STALE = frozenset({
+    Code.StaleConfig, Code.StaleDbVersion, Code.StaleEpoch, Code.StaleShardVersion, Code.ShardInvalidatedForTargeting,
+})  # fmt: skip
 # Errors after which a driver may send a retryable write again (drivers' specification "Retryable writes").
 RETRYABLE = NOT_PRIMARY | {
-    Code.HostUnreachable,
-    Code.HostNotFound,
-    Code.NetworkTimeout,
-    Code.ShutdownInProgress,
-    Code.ExceededTimeLimit,
-    Code.SocketException,
-    Code.ReadConcernMajorityNotAvailableYet,
-    Code.FailedToSatisfyReadPreference,
-    Code.NetworkInterfaceExceededTimeLimit,
-}
+    Code.HostUnreachable, Code.HostNotFound, Code.NetworkTimeout, Code.ExceededTimeLimit, Code.SocketException,
+    Code.ReadConcernMajorityNotAvailableYet, Code.FailedToSatisfyReadPreference, Code.NetworkInterfaceExceededTimeLimit,
+}  # fmt: skip
 # Errors that end a transaction so that the whole of it may be run again (labelled TransientTransactionError).
-TRANSIENT = (
-    RETRYABLE
-    | STALE
-    | {
-        Code.LockTimeout,
-        Code.WriteConflict,
-        Code.SnapshotUnavailable,
-        Code.NoSuchTransaction,
-        Code.PreparedTransactionInProgress,
-        Code.SnapshotTooOld,
-    }
-)
+TRANSIENT = RETRYABLE | STALE | {
+    Code.LockTimeout, Code.WriteConflict, Code.SnapshotUnavailable, Code.NoSuchTransaction,
+    Code.PreparedTransactionInProgress, Code.SnapshotTooOld,
+}  # fmt: skip
 
 
 class RouterError(Exception):
     """An error reply: `code` as MongoDB numbers it, `labels` as drivers read them, `extra` fields of the reply."""
 
     def __init__(
-        self,
-        code: int,
-        message: str,
-        *,
-        name: str | None = None,
-        labels: tuple[str, ...] = (),
-        extra: dict[str, Any] | None = None,
+        self, code: int, message: str, *, name: str | None = None, labels: Iterable[str] = (), extra: Any = None
     ):
         super().__init__(message)
         self.code = int(code)
         self.name = name or code_name(code)
         self.message = message
-        self.labels = labels
-        self.extra = extra or {}
+        self.labels = tuple(labels)
+        self.extra: dict[str, Any] = extra or {}
 
     def reply(self) -> dict[str, Any]:
         """The document a client receives."""
-        document: dict[str, Any] = {"ok": 0.0, "errmsg": self.message, "code": self.code, "codeName": self.name}
-        document.update(self.extra)
-        if self.labels:
-            document["errorLabels"] = list(self.labels)
-        return document
+        labels = {"errorLabels": list(self.labels)} if self.labels else {}
+        said = {"ok": 0.0, "errmsg": self.message, "code": self.code, "codeName": self.name}
+        return {**said, **self.extra, **labels}
 
 
 class MemberUnreachableError(RouterError):
@@ -216,15 +98,6 @@ class MemberUnreachableError(RouterError):
 
 def failure(reply: dict[str, Any]) -> RouterError:
     """The error in a member's reply, with its name, labels and details."""
-    return RouterError(
-        int(reply.get("code", Code.UnknownError)),
-        str(reply.get("errmsg", "unknown error")),
-        name=reply.get("codeName"),
-        labels=tuple(reply.get("errorLabels", ())),
-        extra={k: v for k, v in reply.items() if k not in _REPLY_FIELDS},
-    )
-
-
-def unauthorized(db: str, command: str) -> RouterError:
-    """The error of a client whose roles do not allow `command` on `db`."""
-    return RouterError(Code.Unauthorized, f"not authorized on {db} to execute command {command}")
+    code, message, labels = int(reply.get("code", 8)), str(reply.get("errmsg")), reply.get("errorLabels", ())
+    details = {k: v for k, v in reply.items() if k not in _REPLY_FIELDS}
+    return RouterError(code, message, name=reply.get("codeName"), labels=labels, extra=details)

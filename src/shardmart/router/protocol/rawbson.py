@@ -48,14 +48,18 @@ class MalformedDocumentError(RouterError):
         super().__init__(Code.InvalidBSON, f"InvalidBSON: {message}")
 
 
+def _end(data: bytes, start: int) -> int:
+    """Where the last byte of the document at `start` is."""
+    end = start + int(_INT32(data, start)[0]) - 1
+    if end >= len(data) or end < start + 4 or data[end] != 0:
+        raise MalformedDocumentError("document length does not match its content")
+    return end
+
+
 def walk(data: bytes, start: int = 0) -> Iterator[tuple[bytes, int, int, int]]:
     """Yield (name, element type, value start, value end) of the document that begins at `start` of `data`."""
     try:
-        length = _INT32(data, start)[0]
-        end = start + length - 1
-        if length < 5 or end >= len(data) or data[end] != 0:
-            raise MalformedDocumentError("document length does not match its content")
-        position = start + 4
+        position, end = start + 4, _end(data, start)
         while position < end:
             kind = data[position]
             nul = data.index(0, position + 1, end)
@@ -91,10 +95,7 @@ def find(data: bytes, names: frozenset[bytes], start: int = 0) -> dict[bytes, El
     """Where the fields called `names` are in the document at `start`; stops reading when all are found."""
     found: dict[bytes, Element] = {}
     try:
-        end = start + _INT32(data, start)[0] - 1
-        if end >= len(data) or end < start + 4 or data[end] != 0:
-            raise MalformedDocumentError("document length does not match its content")
-        position = start + 4
+        position, end = start + 4, _end(data, start)
         while position < end:  # as `walk`, without its generator: this runs for every document inserted
             kind = data[position]
             nul = data.index(0, position + 1, end)
@@ -163,6 +164,12 @@ def value_of(data: bytes, element: Element) -> Any:
     return bson.decode(struct.pack("<i", len(body) + 5) + body + b"\x00", PLAIN)["v"]
 
 
+def get(data: bytes, *path: bytes) -> Any:
+    """The Python value at a path of field names; None when a step is missing."""
+    element = find_path(data, path)
+    return value_of(data, element) if element else None
+
+
 def raw(document: RawBSONDocument) -> bytes:
     """The bytes of a document the driver left undecoded: of one of some kilobytes PyMongo (4.20) gives a view."""
     return bytes(document.raw)
@@ -187,11 +194,9 @@ def split_documents(data: bytes, start: int, end: int) -> list[bytes]:
     """The BSON documents that fill `data[start:end]` one after the other (a document sequence of OP_MSG)."""
     documents = []
     while start < end:
-        if end - start < 5:
-            raise MalformedDocumentError("document sequence ends inside a document")
-        length = _INT32(data, start)[0]
-        if length < 5 or start + length > end or length > MAXIMUM_DOCUMENT_BYTES or data[start + length - 1] != 0:
+        after = _end(data, start) + 1
+        if after > end or after - start > MAXIMUM_DOCUMENT_BYTES:
             raise MalformedDocumentError("document sequence holds a document of the wrong length")
-        documents.append(data[start : start + length])
-        start += length
+        documents.append(data[start:after])
+        start = after
     return documents

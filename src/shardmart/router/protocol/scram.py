@@ -39,18 +39,18 @@ def _salted(password: str, salt: bytes, iterations: int) -> bytes:
 
 async def authenticate(call: Caller, password: str) -> None:
     """Authenticate as `__system` through `call`; raises RouterError 18 when the member's keyfile is another one."""
+
+    async def step(payload: str, **fields: Any) -> dict[str, Any]:
+        reply = await call({**fields, "payload": Binary(payload.encode()), "$db": "local"})
+        if reply.get("ok") != 1:
+            message = f"authentication with the keyfile failed: {reply.get('errmsg')}"
+            raise RouterError(Code.AuthenticationFailed, message)
+        return reply
+
     nonce = base64.b64encode(os.urandom(24)).decode()
     first = f"n=__system,r={nonce}"
-    reply = await call(
-        {
-            "saslStart": 1,
-            "mechanism": "SCRAM-SHA-256",
-            "payload": Binary(b"n,," + first.encode()),
-            "options": {"skipEmptyExchange": True},
-            "$db": "local",
-        }
-    )
-    _check(reply)
+    reply = await step(f"n,,{first}", saslStart=1, mechanism="SCRAM-SHA-256", options={"skipEmptyExchange": True})
+    conversation = {"saslContinue": 1, "conversationId": reply["conversationId"]}
     server_first = bytes(reply["payload"]).decode()
     parts = dict(item.split("=", 1) for item in server_first.split(","))
     if not parts["r"].startswith(nonce):
@@ -61,19 +61,9 @@ async def authenticate(call: Caller, password: str) -> None:
     message = f"{first},{server_first},{without_proof}".encode()
     signature = hmac.digest(hashlib.sha256(client_key).digest(), message, "sha256")
     proof = base64.b64encode(bytes(a ^ b for a, b in zip(client_key, signature, strict=True))).decode()
-    conversation = reply["conversationId"]
-    payload = Binary(f"{without_proof},p={proof}".encode())
-    reply = await call({"saslContinue": 1, "conversationId": conversation, "payload": payload, "$db": "local"})
-    _check(reply)
+    reply = await step(f"{without_proof},p={proof}", **conversation)
     expected = base64.b64encode(hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), message, "sha256")).decode()
     if f"v={expected}" not in bytes(reply["payload"]).decode().split(","):
         raise RouterError(Code.AuthenticationFailed, "the member could not prove that it knows the keyfile")
     while not reply["done"]:
-        payload = Binary(b"")
-        reply = await call({"saslContinue": 1, "conversationId": conversation, "payload": payload, "$db": "local"})
-        _check(reply)
-
-
-def _check(reply: dict[str, Any]) -> None:
-    if reply.get("ok") != 1:
-        raise RouterError(Code.AuthenticationFailed, f"authentication with the keyfile failed: {reply.get('errmsg')}")
+        reply = await step("", **conversation)

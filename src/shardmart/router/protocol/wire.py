@@ -13,7 +13,9 @@ from functools import cached_property
 from typing import Any
 
 from . import rawbson
+from .errors import failure
 
+_ONE = struct.pack("<d", 1.0)
 HEADER = struct.Struct("<iiii")
 OP_REPLY, OP_QUERY, OP_MSG = 1, 2004, 2013
 CHECKSUM_PRESENT, MORE_TO_COME = 1 << 0, 1 << 1
@@ -36,20 +38,50 @@ class Message:
     sequences: dict[str, list[bytes]] = field(default_factory=dict)
     more_to_come: bool = False
     legacy: bool = False
-    namespace: str = ""
 
     @cached_property
     def elements(self) -> dict[bytes, rawbson.Element]:
         """Where the body's top-level fields are, read once."""
         return {name: (kind, start, end) for name, kind, start, end in rawbson.walk(self.body)}
 
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The body, all of it decoded."""
+        return rawbson.decode(self.body)
 
-def message_length(buffer: bytes | bytearray) -> int:
-    """The length the header at the start of `buffer` announces; raises MalformedMessageError when it cannot be one."""
-    length: int = struct.unpack_from("<i", buffer)[0]
-    if not HEADER.size <= length <= MAXIMUM_MESSAGE_BYTES:
-        raise MalformedMessageError(f"message length {length}")
-    return length
+    @property
+    def refused(self) -> bool:
+        """Whether a reply says `ok: 0`; cheap when all is well."""
+        element = self.elements.get(b"ok")
+        if element and self.body[element[1] : element[2]] == _ONE:
+            return False
+        return element is None or bool(rawbson.value_of(self.body, element) != 1)
+
+
+def checked(reply: Message) -> Message:
+    """`reply` itself, unless it says `ok: 0`: then that error is raised."""
+    if reply.refused:
+        raise failure(reply.document)
+    return reply
+
+
+def length(buffer: bytes | bytearray) -> int:
+    """The length that the header at the start of `buffer` announces; raises MalformedMessageError."""
+    found: int = struct.unpack_from("<i", buffer)[0]
+    if not HEADER.size <= found <= MAXIMUM_MESSAGE_BYTES:
+        raise MalformedMessageError(f"message length {found}")
+    return found
+
+
+def take(buffer: bytearray) -> Message | None:
+    """The first message of `buffer`, removed from it; None before it is whole.  Raises MalformedMessageError."""
+    if len(buffer) < HEADER.size:
+        return None
+    if len(buffer) < (size := length(buffer)):
+        return None
+    message = parse(bytes(memoryview(buffer)[:size]))
+    del buffer[:size]
+    return message
 
 
 def parse(data: bytes) -> Message:
@@ -79,18 +111,13 @@ def _parse_msg(data: bytes, request_id: int, response_to: int) -> Message:
         (size,) = struct.unpack_from("<i", data, position)
         if size < 5 or position + size > end:
             raise MalformedMessageError(f"section of {size} bytes")
-        if kind == 0:
-            if body is not None:
-                raise MalformedMessageError("two bodies")
+        nul = data.index(0, position + 4, position + size)
+        if kind == 0 and body is None:
             body = data[position : position + size]
-        elif kind == 1:
-            nul = data.index(0, position + 4, position + size)
-            name = data[position + 4 : nul].decode()
-            if name in sequences:
-                raise MalformedMessageError(f"two sequences {name}")
+        elif kind == 1 and (name := data[position + 4 : nul].decode()) not in sequences:
             sequences[name] = rawbson.split_documents(data, nul + 1, position + size)
         else:
-            raise MalformedMessageError(f"section kind {kind}")
+            raise MalformedMessageError(f"section kind {kind}, or a second one of the same")
         position += size
     if body is None:
         raise MalformedMessageError("no body")
@@ -99,12 +126,11 @@ def _parse_msg(data: bytes, request_id: int, response_to: int) -> Message:
 
 def _parse_query(data: bytes, request_id: int) -> Message:
     nul = data.index(0, 20)
-    namespace = data[20:nul].decode()
     start = nul + 9  # skip numberToSkip and numberToReturn
     (size,) = struct.unpack_from("<i", data, start)
     if size < 5 or start + size > len(data):
         raise MalformedMessageError(f"query of {size} bytes")
-    return Message(request_id, 0, data[start : start + size], legacy=True, namespace=namespace)
+    return Message(request_id, 0, data[start : start + size], legacy=True)
 
 
 def build(body: bytes, sequences: dict[str, list[bytes]] | None = None, *, response_to: int = 0) -> bytes:
@@ -121,9 +147,8 @@ def build_reply(body: bytes, request: Message) -> bytes:
     """The answer to `request`, in the operation code it was asked in."""
     if not request.legacy:
         return build(body, response_to=request.request_id)
-    payload = (
-        struct.pack("<iqii", 8, 0, 0, 1) + body
-    )  # responseFlags AwaitCapable, cursorId, startingFrom, numberReturned
+    # responseFlags AwaitCapable, cursorId, startingFrom, numberReturned
+    payload = struct.pack("<iqii", 8, 0, 0, 1) + body
     return HEADER.pack(len(payload) + 16, next(_request_ids) & 0x7FFFFFFF, request.request_id, OP_REPLY) + payload
 
 

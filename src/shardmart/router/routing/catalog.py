@@ -7,7 +7,7 @@ Source: MongoDB 6.0 manual, "Config Database"; chunk documents are found by coll
 from __future__ import annotations
 
 import asyncio
-import copy
+import contextlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,19 +16,14 @@ from typing import Any, TypeVar
 from bson import Int64, ObjectId, Timestamp
 
 from ..protocol.errors import Code, RouterError
-from .member import Credentials
-from .preference import PRIMARY_PREFERRED
-from .replica_set import ReplicaSet, parse_connection_string
+from .member import Credentials, Member
+from .replica_set import PRIMARY_PREFERRED, ReplicaSet, parse_connection_string
 from .shard_key import Key, KeyPattern, range_of_prefix
 
 T = TypeVar("T")
 UNSHARDED: dict[str, Any] = {"e": ObjectId("0" * 24), "t": Timestamp(0, 0), "v": Timestamp(0, 0)}
 # "Do not check the version": for broadcasts that must reach each shard once. Zero time, all else ones.
-IGNORED: dict[str, Any] = {
-    "e": ObjectId("0" * 8 + "f" * 16),
-    "t": Timestamp(0xFFFFFFFF, 0xFFFFFFFF),
-    "v": Timestamp(0, 0),
-}
+IGNORED = {"e": ObjectId("0" * 8 + "f" * 16), "t": Timestamp(0xFFFFFFFF, 0xFFFFFFFF), "v": Timestamp(0, 0)}
 CONFIG_SECONDS = 20.0
 
 
@@ -48,34 +43,24 @@ class Routing:
         self.namespace = namespace
         self.database = database
         self.pattern: KeyPattern | None = None
-        self.unique = False
         self.simple_collation = True
-        self.uuid: Any = None
+        self._chunks: list[dict[str, Any]] = []
         self._minimums: list[Key] = []
-        self._owners: list[str] = []
         self._versions: dict[str, dict[str, Any]] = {}
         self._none: dict[str, Any] = UNSHARDED
         self._shards: list[str] = []
-        self.bounds: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self._histories: list[list[dict[str, Any]]] = []
         self.newest_move = Timestamp(0, 0)  # when a chunk last changed its owner
 
     def load(self, collection: dict[str, Any], chunks: list[dict[str, Any]]) -> None:
         """Take the documents of config.collections and config.chunks, the chunks sorted by their lower bound."""
         self.pattern = KeyPattern(dict(collection["key"]))
-        self.unique = bool(collection.get("unique"))
         self.simple_collation = "defaultCollation" not in collection
-        self.uuid = collection["uuid"]
         identity = {"e": collection["lastmodEpoch"], "t": collection["timestamp"]}
         self._none = {**identity, "v": Timestamp(0, 0)}
+        self._chunks, self._minimums = chunks, [self.pattern.key_of_bound(chunk["min"]) for chunk in chunks]
         for chunk in chunks:
-            self._minimums.append(self.pattern.key_of_bound(chunk["min"]))
-            self._owners.append(chunk["shard"])
-            self.bounds.append((chunk["min"], chunk["max"]))
-            history = chunk.get("history", [])
-            self._histories.append(history)
-            if history:
-                self.newest_move = max(self.newest_move, history[0]["validAfter"])
+            for move in chunk.get("history", [])[:1]:
+                self.newest_move = max(self.newest_move, move["validAfter"])
             known = self._versions.setdefault(chunk["shard"], {**identity, "v": Timestamp(0, 0)})
             known["v"] = max(known["v"], chunk["lastmod"])
         self._shards = sorted(self._versions)
@@ -87,7 +72,10 @@ class Routing:
 
     def owner(self, key: Key) -> str:
         """The shard that owns the whole shard key `key`."""
-        return self._owners[max(0, bisect_right(self._minimums, key) - 1)] if self.sharded else self.database.primary
+        return str(self.chunk_of(key)["shard"]) if self.sharded else self.database.primary
+
+    def _index(self, key: Key) -> int:
+        return max(0, bisect_right(self._minimums, key) - 1)
 
     def owners_of_prefix(self, prefix: Key) -> list[str]:
         """The shards that may own keys which start with `prefix`, in a stable order."""
@@ -96,30 +84,11 @@ class Routing:
         if not prefix:
             return self._shards
         low, high = range_of_prefix(prefix, len(self.pattern.fields))
-        first = max(0, bisect_right(self._minimums, low) - 1)
-        return sorted(set(self._owners[first : bisect_left(self._minimums, high)]))
+        return sorted({chunk["shard"] for chunk in self._chunks[self._index(low) : bisect_left(self._minimums, high)]})
 
-    def chunk_of(self, key: Key) -> tuple[dict[str, Any], dict[str, Any], str]:
-        """Bounds and owner of the chunk that holds `key`."""
-        index = max(0, bisect_right(self._minimums, key) - 1)
-        return (*self.bounds[index], self._owners[index])
-
-    def at(self, time: Timestamp) -> Routing:
-        """The same table with the owners of the cluster time `time`, for reads of a snapshot older than a move."""
-        if time >= self.newest_move:
-            return self
-        past = copy.copy(self)
-        past._owners = []
-        for owner, history in zip(self._owners, self._histories, strict=True):
-            then = next((entry["shard"] for entry in history if entry["validAfter"] <= time), None)
-            if then is None:
-                raise RouterError(
-                    Code.SnapshotUnavailable,
-                    f"{self.namespace} was moved, and its owners at {time} are no longer known",
-                )
-            past._owners.append(then if history else owner)
-        past._shards = sorted(set(past._owners))
-        return past
+    def chunk_of(self, key: Key) -> dict[str, Any]:
+        """The chunk that holds `key`, as config.chunks has it: `min`, `max`, `shard`."""
+        return self._chunks[self._index(key)]
 
     def versions(self, shard: str) -> dict[str, Any]:
         """The version fields a command to `shard` carries, so that the shard can tell when the router is stale."""
@@ -143,29 +112,21 @@ class Catalog:
 
     async def read_config(self, collection: str, query: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
         """All documents of `config.<collection>` that match; from a secondary when there is no primary."""
-        command = {
-            "find": collection, "filter": query, "batchSize": 100_000, "readConcern": {"level": "majority"},
-            **options, "$readPreference": {"mode": "primaryPreferred"}, "$db": "config",
-        }  # fmt: skip
-        for attempt in range(3):
-            try:
-                member = await self.config.primary(3.0)
-            except RouterError:
-                member = await self.config.readable(PRIMARY_PREFERRED, CONFIG_SECONDS)
-            try:
-                reply = await member.command(command, CONFIG_SECONDS)
-                documents: list[dict[str, Any]] = reply["cursor"]["firstBatch"]
-                while cursor := reply["cursor"]["id"]:
-                    more = {"getMore": Int64(cursor), "collection": collection, "$db": "config"}
-                    reply = await member.command(more, CONFIG_SECONDS)
-                    documents += reply["cursor"]["nextBatch"]
-            except RouterError as error:
-                self.config.failed(member)
-                if attempt == 2 or error.code == Code.Unauthorized:
-                    raise
-            else:
-                return documents
-        raise AssertionError("unreachable")
+        command = {"find": collection, "filter": query, "batchSize": 100_000, "readConcern": {"level": "majority"}}
+        command |= {**options, **PRIMARY_PREFERRED.document, "$db": "config"}
+
+        async def read(member: Member) -> list[dict[str, Any]]:
+            reply = await member.command(command, CONFIG_SECONDS)
+            documents: list[dict[str, Any]] = reply["cursor"]["firstBatch"]
+            while cursor := reply["cursor"]["id"]:
+                more = {"getMore": Int64(cursor), "collection": collection, "$db": "config"}
+                reply = await member.command(more, CONFIG_SECONDS)
+                documents += reply["cursor"]["nextBatch"]
+            return documents
+
+        with contextlib.suppress(RouterError):
+            await self.config.primary(3.0)  # rather than a secondary, which may not have heard the newest
+        return await self.config.on_readable(PRIMARY_PREFERRED, read, CONFIG_SECONDS)
 
     async def _once(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
         task: asyncio.Task[T] | None = self._loading.get(key)
@@ -174,42 +135,34 @@ class Catalog:
             task.add_done_callback(lambda done: self._loading.pop(key) if self._loading.get(key) is done else None)
         return await asyncio.shield(task)
 
-    async def load_shards(self) -> dict[str, ReplicaSet]:
-        """Read config.shards again; returns the shards by name."""
-
-        async def load() -> None:
-            documents = await self.read_config("shards", {})
-            self._take_shards(documents)
-            for gone in set(self.shards) - {document["_id"] for document in documents}:
-                self.shards.pop(gone).close()
-
-        await self._once("shards", load)
-        return self.shards
-
-    def _take_shards(self, documents: list[dict[str, Any]]) -> None:
+    async def _read_shards(self, **options: Any) -> list[dict[str, Any]]:
+        documents = await self.read_config("shards", {}, **options)
         for document in documents:
             name, seeds = parse_connection_string(document["host"])
             known = self.shards.get(document["_id"])
             if known is None or known.name != name:
                 self.shards[document["_id"]] = ReplicaSet(name, seeds, self._credentials)
+        for gone in set(self.shards) - {document["_id"] for document in documents}:
+            self.shards.pop(gone).close()
+        return documents
+
+    async def load_shards(self) -> dict[str, ReplicaSet]:
+        """Read config.shards again; returns the shards by name."""
+        await self._once("shards", self._read_shards)
+        return self.shards
 
     async def shards_at(self, time: Timestamp, gossip: dict[str, Any]) -> dict[str, Timestamp]:
         """When each shard was added, of those that were there at cluster time `time` or later."""
-        concern = {"level": "majority", "afterClusterTime": time}
-        documents = await self.read_config("shards", {}, readConcern=concern, **gossip)
-        self._take_shards(documents)
+        documents = await self._read_shards(readConcern={"level": "majority", "afterClusterTime": time}, **gossip)
         return {document["_id"]: document.get("topologyTime", Timestamp(0, 0)) for document in documents}
 
     async def shard(self, name: str) -> ReplicaSet:
-        """The replica set of shard `name`, which may be given by its name or connection string; RouterError 70."""
+        """The replica set of shard `name`; raises RouterError 70."""
         if name == "config":
             return self.config
         if name not in self.shards:
             await self.load_shards()
         if name not in self.shards:
-            for shard, replica_set in self.shards.items():
-                if name.partition("/")[0] in (shard, replica_set.name) or name in replica_set.members:
-                    return replica_set
             raise RouterError(Code.ShardNotFound, f"Shard {name} not found")
         return self.shards[name]
 
@@ -217,18 +170,16 @@ class Catalog:
         """The database called `name`; raises RouterError 26 when there is none."""
         if name in ("config", "admin"):
             return Database(name, "config", {})
-        database = self._databases.get(name)
-        if database is None:
 
-            async def load() -> Database | None:
-                for document in await self.read_config("databases", {"_id": name}):
-                    self._databases[name] = Database(name, document["primary"], document["version"])
-                    return self._databases[name]
-                return None
+        async def load() -> Database | None:
+            for document in await self.read_config("databases", {"_id": name}):
+                self._databases[name] = Database(name, document["primary"], document["version"])
+                return self._databases[name]
+            return None
 
-            # What was read is returned, not looked up again: another client's `forget` may come in between, and a
-            # database that seems to be missing makes a read come back empty.
-            database = await self._once(f"database {name}", load)
+        # What was read is returned, not looked up again: another client's `forget` may come in between, and a
+        # database that seems to be missing makes a read come back empty.
+        database = self._databases.get(name) or await self._once(f"database {name}", load)
         if database is None:
             raise RouterError(Code.NamespaceNotFound, f"database {name} not found")
         return database
@@ -237,19 +188,17 @@ class Catalog:
         """The database called `name`, created on the config servers if it is not there."""
         if name in self._databases and primary_shard is None:
             return self._databases[name]
-        command: dict[str, Any] = {"_configsvrCreateDatabase": name}
-        if primary_shard:
-            command["primaryShardId"] = primary_shard
-        await self.config.command({**command, "writeConcern": {"w": "majority"}, "$db": "admin"})
+        primary = {"primaryShardId": primary_shard} if primary_shard else {}
+        command = {"_configsvrCreateDatabase": name, **primary, "writeConcern": {"w": "majority"}, "$db": "admin"}
+        await self.config.command(command)
         self.forget_database(name)
         return await self.database(name)
 
     async def routing(self, namespace: str) -> Routing:
         """The routing table of `namespace`; raises RouterError 26 when its database does not exist."""
-        routing = self._routing.get(namespace)
-        if routing is None:
-            routing = await self._once(f"routing {namespace}", lambda: self._load_routing(namespace))
-        return routing
+        if known := self._routing.get(namespace):
+            return known
+        return await self._once(f"routing {namespace}", lambda: self._load_routing(namespace))
 
     async def _load_routing(self, namespace: str) -> Routing:
         routing = Routing(namespace, await self.database(namespace.partition(".")[0]))
@@ -259,7 +208,7 @@ class Catalog:
         for collection in await self.read_config("collections", {"_id": namespace}):
             chunks = await self.read_config("chunks", {"uuid": collection["uuid"]}, sort={"min": 1})
             if not chunks:
-                raise RouterError(Code.StaleConfig, f"chunks of {namespace} are being changed", labels=())
+                raise RouterError(Code.StaleConfig, f"chunks of {namespace} are being changed")
             routing.load(collection, chunks)
         if not self.shards:
             await self.load_shards()
@@ -277,8 +226,3 @@ class Catalog:
         self._databases.pop(name, None)
         for namespace in [n for n in self._routing if n.partition(".")[0] == name]:
             del self._routing[namespace]
-
-    def forget_everything(self) -> None:
-        """`flushRouterConfig`."""
-        self._databases.clear()
-        self._routing.clear()

@@ -12,11 +12,13 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
+
+from bson import Int64, Timestamp
+from bson.raw_bson import RawBSONDocument
 
 from ..protocol import rawbson, scram, wire
-from ..protocol.cluster_time import ClusterClock
-from ..protocol.errors import MemberUnreachableError, RouterError, failure
+from ..protocol.errors import MemberUnreachableError, RouterError
 from ..protocol.tls import Tls
 
 CONNECT_SECONDS = 5.0
@@ -25,6 +27,40 @@ IDLE_SECONDS = 120.0
 OPEN_SECONDS = 30.0
 MAXIMUM_WIRE_VERSION = 17  # MongoDB 6.0
 MAXIMUM_CONNECTIONS = 200
+MAXIMUM_CLIENT_LEAD_SECONDS = 60
+BUFFER_BYTES = 4 * 1024 * 1024  # of an answer, before the member is asked to wait
+
+
+class ClusterClock:
+    """The greatest cluster time of all replies, `latest`, which is told to members and clients; None before the first.
+
+    Members that see the router as `__system` sign their times with a dummy signature and accept any; so a time that a
+    client brings is believed only when it is not ahead of this machine's clock by more than a minute.  Source:
+    MongoDB 6.0 driver specification "Causal Consistency".
+    """
+
+    def __init__(self) -> None:
+        self.latest: Timestamp | None = None
+
+    def gossip(self) -> dict[str, Any]:
+        """What to send as `$clusterTime` to members and clients; empty before the first reply of a member."""
+        if not self.latest:
+            return {}
+        return {"$clusterTime": {"clusterTime": self.latest, "signature": {"hash": b"\x00" * 20, "keyId": Int64(0)}}}
+
+    def observe(self, reply: wire.Message) -> None:
+        """Learn from the reply of a member."""
+        self._take(rawbson.get(reply.body, b"$clusterTime", b"clusterTime"))
+
+    def observe_client(self, cluster_time: Any) -> None:
+        """Learn from a client, which may have learned from another router; a time from the future is ignored."""
+        told = rawbson.decode(cluster_time).get("clusterTime") if isinstance(cluster_time, RawBSONDocument) else None
+        if isinstance(told, Timestamp) and told.time <= time.time() + MAXIMUM_CLIENT_LEAD_SECONDS:
+            self._take(told)
+
+    def _take(self, told: Any) -> None:
+        if isinstance(told, Timestamp) and (self.latest is None or told > self.latest):
+            self.latest = told
 
 
 @dataclass
@@ -36,66 +72,46 @@ class Credentials:
     clock: ClusterClock = field(default_factory=ClusterClock)
 
 
-class Connection(asyncio.Protocol):
-    """A connection to a mongod; one call at a time."""
+class Connection:
+    """A connection to the mongod at `address`; one call at a time."""
 
-    def __init__(self) -> None:
-        self.buffer = bytearray()
-        self.waiting: asyncio.Future[wire.Message] | None = None
-        self.transport: asyncio.Transport | None = None
-        self.closed = False
-        self.idle_since = 0.0
-        self.busy_since = 0.0
+    def __init__(self, address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.address, self._reader, self._writer = address, reader, writer
+        self.idle_since = self.busy_since = 0.0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck typing
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
-        if self.waiting and not self.waiting.done():
-            self.waiting.set_exception(MemberUnreachableError(f"connection closed: {exc or 'by the member'}"))
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        if len(self.buffer) < 16:
-            return
-        try:
-            length = wire.message_length(self.buffer)
-            if len(self.buffer) < length:
-                return
-            message = wire.parse(bytes(self.buffer[:length]))
-        except wire.MalformedMessageError:
-            self.close()
-            return
-        del self.buffer[:length]
-        if self.waiting and not self.waiting.done():
-            self.waiting.set_result(message)
+    @property
+    def closed(self) -> bool:
+        """Whether one of both ends has closed it."""
+        return self._writer.is_closing() or self._reader.at_eof()
 
     async def call(self, data: bytes, seconds: float | None = None) -> wire.Message:
-        """Send a message and return the answer; raises MemberUnreachableError, and then the connection is of no use."""
-        if self.closed or self.transport is None:
-            raise MemberUnreachableError("connection closed", sent=False)
-        self.waiting = asyncio.get_running_loop().create_future()
+        """Send a message and return the answer; raises MemberUnreachableError.  Without an answer it is closed."""
+        if self.closed:
+            raise MemberUnreachableError(f"{self.address}: connection closed", sent=False)
         self.busy_since = time.monotonic()
-        self.transport.write(data)
+        answered = False
         try:
-            if seconds is None:
-                return await self.waiting
-            return await asyncio.wait_for(self.waiting, seconds)
+            async with asyncio.timeout(seconds):
+                self._writer.write(data)
+                header = await self._reader.readexactly(wire.HEADER.size)
+                message = wire.parse(header + await self._reader.readexactly(wire.length(header) - len(header)))
+            answered = True
+            return message
         except TimeoutError:
-            raise MemberUnreachableError(f"no answer in {seconds:g} seconds") from None
+            raise MemberUnreachableError(f"{self.address}: no answer in {seconds:g} seconds") from None
+        except (OSError, EOFError, wire.MalformedMessageError) as error:
+            raise MemberUnreachableError(f"{self.address}: connection closed: {error}") from None
         finally:
-            self.waiting = None
+            if not answered:  # the answer of this call would be that of the next one
+                self.close()
 
     async def command(self, document: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
         """Run a command and return the whole reply as a dict, errors included."""
-        return rawbson.decode((await self.call(wire.command(document), seconds)).body)
+        return (await self.call(wire.command(document), seconds)).document
 
     def close(self) -> None:
         """Close the connection; an outstanding call fails."""
-        self.closed = True
-        if self.transport:
-            self.transport.abort()
+        self._writer.transport.abort()
 
 
 class Member:
@@ -112,13 +128,12 @@ class Member:
     async def connect(self, *, authenticate: bool = True) -> Connection:
         """A new connection of the caller's own, authenticated as `__system` unless told otherwise."""
         host, _, port = self.address.rpartition(":")
-        loop = asyncio.get_running_loop()
         tls = self._credentials.tls
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                _, connection = await loop.create_connection(
-                    Connection, host.strip("[]"), int(port), ssl=tls.members if tls else None
-                )
+                context = tls.members if tls else None
+                ends = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context, limit=BUFFER_BYTES)
+                connection = Connection(self.address, *ends)
                 if authenticate and self._credentials.key:
                     try:
                         await scram.authenticate(connection.command, self._credentials.key)
@@ -142,12 +157,6 @@ class Member:
                 self._watch = asyncio.create_task(self._watch_outstanding())
             try:
                 reply = await connection.call(data, seconds)
-            except MemberUnreachableError as error:
-                connection.close()
-                raise MemberUnreachableError(f"{self.address}: {error.message}", sent=error.sent) from None
-            except BaseException:
-                connection.close()
-                raise
             finally:
                 self._busy.discard(connection)
             connection.idle_since = time.monotonic()
@@ -157,32 +166,29 @@ class Member:
 
     async def call_as_server(self, data: bytes) -> wire.Message:
         """Send a message that only a server of the cluster may send, on a connection that says that it is one."""
-        connection = await self.connect()
-        try:
+        with contextlib.closing(await self.connect()) as connection:
             versions = {"minWireVersion": MAXIMUM_WIRE_VERSION, "maxWireVersion": MAXIMUM_WIRE_VERSION}
             await connection.command({"hello": 1, "internalClient": versions, "$db": "admin"}, CONNECT_SECONDS)
             reply = await connection.call(data, OPEN_SECONDS)
-        finally:
-            connection.close()
         self._credentials.clock.observe(reply)
         return reply
 
     async def command(self, document: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
         """Run a command and return the reply as a dict; raises RouterError when it says `ok: 0`."""
-        reply = rawbson.decode((await self.call(wire.command(document), seconds)).body)
-        if reply.get("ok") != 1:
-            raise failure(reply)
-        return reply
+        return wire.checked(await self.call(wire.command(document), seconds)).document
 
     def _checkout(self) -> Connection | None:
-        now = time.monotonic()
-        while self._idle and (self._idle[0].closed or now - self._idle[0].idle_since > IDLE_SECONDS):
-            self._idle.pop(0).close()
+        self._close_expired()
         while self._idle:
             connection = self._idle.pop()
             if not connection.closed:
                 return connection
         return None
+
+    def _close_expired(self) -> None:
+        oldest = time.monotonic() - IDLE_SECONDS
+        while self._idle and (self._idle[0].closed or self._idle[0].idle_since < oldest):
+            self._idle.pop(0).close()
 
     def drop_connections(self) -> None:
         """Close every connection; outstanding calls fail with MemberUnreachableError."""
@@ -195,18 +201,9 @@ class Member:
             await asyncio.sleep(PROBE_SECONDS)
             overdue = time.monotonic() - PROBE_SECONDS
             if any(connection.busy_since < overdue for connection in self._busy):
-                probe: Connection | None = None
                 try:
-                    probe = await self.connect(authenticate=False)
-                    await probe.command({"hello": 1, "$db": "admin"}, PROBE_SECONDS)
+                    with contextlib.closing(await self.connect(authenticate=False)) as probe:
+                        await probe.command({"hello": 1, "$db": "admin"}, PROBE_SECONDS)
                 except RouterError:
                     self.drop_connections()
-                finally:
-                    if probe:
-                        probe.close()
-            self._checkout_expired()
-
-    def _checkout_expired(self) -> None:
-        with contextlib.suppress(IndexError):
-            if connection := self._checkout():
-                self._idle.append(connection)
+            self._close_expired()

@@ -1,4 +1,4 @@
-"""A replica set as the router sees it: who is in it, who is the primary, and how to run a command there.
+"""A replica set as the router sees it: who is in it, who is the primary, which member a read may go to.
 
 Nothing is polled while nobody asks: the primary is looked for when a command needs it and none is known, by
 `hello` to every member at once; the answer of one is taken however long others are silent.  Source: MongoDB 6.0
@@ -9,33 +9,61 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import random
-import struct
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from ..protocol import rawbson, wire
-from ..protocol.errors import NOT_PRIMARY, RETRYABLE, Code, MemberUnreachableError, RouterError, failure
+from ..protocol import wire
+from ..protocol.errors import NOT_PRIMARY, RETRYABLE, Code, MemberUnreachableError, RouterError
 from .member import Credentials, Member
-from .preference import PRIMARY_PREFERRED, ReadPreference
 
+T = TypeVar("T")
 FIND_PRIMARY_SECONDS = 20.0
 HELLO_SECONDS = 2.0
 DISCOVERY_SECONDS = 10.0  # what is known of members may be so old when one is chosen to read from
-_ONE = struct.pack("<d", 1.0)
 # The member refused before doing anything, so that even a write that is not retryable may be sent again.
 _NOT_EXECUTED = frozenset({Code.NotWritablePrimary, Code.NotPrimaryNoSecondaryOk, Code.LegacyNotPrimary})
+MODES = ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest")
+LEAST_STALENESS_SECONDS = 90
 
 
-def error_of(reply: wire.Message) -> dict[str, Any] | None:
-    """The decoded reply when it says `ok: 0`, else None; cheap when all is well."""
-    element = reply.elements.get(b"ok")
-    if element and (reply.body[element[1] : element[2]] == _ONE or rawbson.value_of(reply.body, element) == 1):
-        return None
-    return rawbson.decode(reply.body)
+@dataclass(frozen=True)
+class ReadPreference:
+    """Mode, tag sets, and how many seconds a secondary may be behind (0: as many as it likes)."""
+
+    mode: str = "primary"
+    tags: list[dict[str, str]] = field(default_factory=list)
+    max_staleness: float = 0
+
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> ReadPreference:
+        """What a client sent; RouterError 9, 14 or 160 as mongos gives them."""
+        mode, tags = document.get("mode", "primary"), document.get("tags", [])
+        staleness = document.get("maxStalenessSeconds", 0)
+        if mode not in MODES:
+            raise RouterError(Code.FailedToParse, f"unknown read preference mode {mode!r}")
+        if not isinstance(tags, list) or not all(isinstance(tag_set, dict) for tag_set in tags):
+            raise RouterError(Code.TypeMismatch, "$readPreference.tags must be an array of documents")
+        if isinstance(staleness, bool) or not isinstance(staleness, int | float):
+            raise RouterError(Code.TypeMismatch, "$readPreference.maxStalenessSeconds must be a number")
+        staleness = max(staleness, 0)  # -1: no limit
+        if staleness and mode == "primary":
+            raise RouterError(Code.FailedToParse, "mode: primary is incompatible with maxStalenessSeconds")
+        if 0 < staleness < LEAST_STALENESS_SECONDS:
+            message = f"Parsing read preference: maxStalenessSeconds must be at least {LEAST_STALENESS_SECONDS}"
+            raise RouterError(Code.MaxStalenessOutOfRange, message)
+        return cls(mode, tags, staleness)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What a member is told: {"$readPreference": ...}; nothing for the primary."""
+        tags = {"tags": self.tags} if self.tags else {}
+        return {"$readPreference": {"mode": self.mode, **tags}} if self.mode != "primary" else {}
+
+
+PRIMARY, PRIMARY_PREFERRED = ReadPreference(), ReadPreference("primaryPreferred")
 
 
 @dataclass
@@ -65,14 +93,7 @@ class ReplicaSet:
 
     async def primary(self, seconds: float = FIND_PRIMARY_SECONDS) -> Member:
         """The writable primary; waits for one, and raises RouterError 133 when none shows up in time."""
-        if self._primary is None and not await self._found(lambda: self._primary is not None, seconds):
-            raise RouterError(
-                Code.FailedToSatisfyReadPreference,
-                f'Could not find host matching read preference {{ mode: "primary" }} for set {self.name}'
-                f" (asked {', '.join(sorted(self.members))})",
-            )
-        assert self._primary is not None
-        return self._primary
+        return await self._wait_for(lambda: self._primary, "primary", seconds)
 
     async def readable(self, preference: ReadPreference, seconds: float = FIND_PRIMARY_SECONDS) -> Member:
         """A member that `preference` allows; raises RouterError 133."""
@@ -81,31 +102,26 @@ class ReplicaSet:
         if time.monotonic() - self._last_discovery > DISCOVERY_SECONDS:
             self.discover()
             await self._settled(0.05)
-        if not self._select(preference) and not await self._found(lambda: bool(self._select(preference)), seconds):
-            message = (
-                f'Could not find host matching read preference {{ mode: "{preference.mode}" }} for set {self.name}'
-            )
-            raise RouterError(Code.FailedToSatisfyReadPreference, message)
-        member = self._select(preference)
-        assert member is not None
-        return member
+        return await self._wait_for(lambda: self._select(preference), preference.mode, seconds)
 
-    async def _found(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Ask round after round until `condition` holds: as soon as a member's answer makes it hold, not later."""
+    async def _wait_for(self, choose: Callable[[], Member | None], mode: str, seconds: float) -> Member:
+        """Ask round after round until `choose` finds a member: as soon as one's answer makes it so, not later."""
         began = time.monotonic()
         deadline = began + seconds
-        while not condition():
+        while (member := choose()) is None:
             if time.monotonic() >= deadline:
-                return False
+                message = f'Could not find host matching read preference {{ mode: "{mode}" }} for set {self.name}'
+                asked = ", ".join(sorted(self.members))
+                raise RouterError(Code.FailedToSatisfyReadPreference, f"{message} (asked {asked})")
             if time.monotonic() > began + 3:
                 self._rank = (0, 0)  # nobody newer than the last primary came: believe whoever says that it is one
             self.discover()
             self._heard.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._heard.wait(), min(HELLO_SECONDS, max(0.01, deadline - time.monotonic())))
-            if not condition():
+            if choose() is None:
                 await asyncio.sleep(0.05 + random.random() * 0.05)  # noqa: S311  # only spreads the load
-        return True
+        return member
 
     async def _settled(self, seconds: float) -> None:
         """Wait until all that are being asked have answered, or for `seconds`."""
@@ -117,11 +133,11 @@ class ReplicaSet:
         if mode == "primaryPreferred" and self._primary:
             return self._primary
         newest = min((s.behind for s in self.states.values()), default=0.0)
+        oldest = newest + preference.max_staleness - DISCOVERY_SECONDS if preference.max_staleness else float("inf")
         candidates = {
-            a: s
-            for a, s in self.states.items()
-            if (s.secondary or (s.primary and mode == "nearest"))
-            and (not preference.max_staleness or s.behind - newest + DISCOVERY_SECONDS <= preference.max_staleness)
+            address: state
+            for address, state in self.states.items()
+            if (state.secondary or (state.primary and mode == "nearest")) and state.behind <= oldest
         }
         for tags in preference.tags or [{}]:
             matching = [a for a, s in candidates.items() if tags.items() <= s.tags.items()]
@@ -142,11 +158,7 @@ class ReplicaSet:
         self._last_discovery = time.monotonic()
         for member in list(self.members.values()):
             if member.address not in self._asking:
-                task = self._asking[member.address] = asyncio.ensure_future(self._hello(member))
-                task.add_done_callback(functools.partial(self._answered, member.address))
-
-    def _answered(self, address: str, _: asyncio.Task[None]) -> None:
-        self._asking.pop(address, None)
+                self._asking[member.address] = asyncio.ensure_future(self._hello(member))
 
     async def _hello(self, member: Member) -> None:
         started = time.monotonic()
@@ -156,7 +168,9 @@ class ReplicaSet:
             self.failed(member)
         else:
             self._learn(member, reply, time.monotonic() - started)
-        self._heard.set()
+        finally:
+            self._asking.pop(member.address, None)
+            self._heard.set()
 
     def _learn(self, member: Member, reply: dict[str, Any], seconds: float) -> None:
         """Take what `hello` of a member says."""
@@ -165,13 +179,9 @@ class ReplicaSet:
             return
         writable = bool(reply.get("isWritablePrimary"))
         written = reply.get("lastWrite", {}).get("lastWriteDate")
-        self.states[member.address] = MemberState(
-            writable,
-            bool(reply.get("secondary")),
-            dict(reply.get("tags", {})),
-            seconds,
-            time.time() - int(written) / 1000 if written else 0.0,
-        )
+        behind = time.time() - int(written) / 1000 if written else 0.0
+        secondary = bool(reply.get("secondary"))
+        self.states[member.address] = MemberState(writable, secondary, reply.get("tags", {}), seconds, behind)
         if writable:
             election = reply.get("electionId")
             rank = (int(str(election), 16) if election else 0, int(reply.get("setVersion", 0)))
@@ -203,10 +213,7 @@ class ReplicaSet:
                 if (error.sent and not retryable) or time.monotonic() > deadline:
                     raise
                 continue
-            error_reply = error_of(reply)
-            if error_reply is None:
-                return member, reply
-            code = error_reply.get("code")
+            code = reply.document.get("code") if reply.refused else None
             if code not in NOT_PRIMARY:
                 return member, reply
             self.failed(member)
@@ -218,24 +225,32 @@ class ReplicaSet:
         self, document: dict[str, Any], *, retryable: bool = True, seconds: float = FIND_PRIMARY_SECONDS
     ) -> dict[str, Any]:
         """Run a command on the primary, the whole reply as a dict; raises RouterError when it says `ok: 0`."""
-        _, answer = await self.call_primary(wire.command(document), retryable=retryable, seconds=seconds)
-        reply = rawbson.decode(answer.body)
-        if reply.get("ok") != 1:
-            raise failure(reply)
-        return reply
+        _, reply = await self.call_primary(wire.command(document), retryable=retryable, seconds=seconds)
+        return wire.checked(reply).document
 
-    async def read(self, document: dict[str, Any], seconds: float = FIND_PRIMARY_SECONDS) -> dict[str, Any]:
-        """Run a read on the primary, or on a secondary while there is none; raises RouterError."""
-        document = {**document, "$readPreference": {"mode": "primaryPreferred"}}
-        for _ in range(2):
-            member = await self.readable(PRIMARY_PREFERRED, seconds)
+    async def on_readable(
+        self, preference: ReadPreference, work: Callable[[Member], Awaitable[T]], seconds: float = FIND_PRIMARY_SECONDS
+    ) -> T:
+        """The result of `work` with a member that `preference` allows; where it does not answer, with another one.
+
+        `seconds` to look for a member, each of three times.  Raises RouterError.
+        """
+        for attempt in range(3):
+            member = await self.readable(preference, seconds)
             try:
-                return await member.command(document, seconds)
+                return await work(member)
             except RouterError as error:
                 if error.code not in RETRYABLE:
                     raise
                 self.failed(member)
-        return await (await self.readable(PRIMARY_PREFERRED, seconds)).command(document, seconds)
+                if attempt == 2:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def read(self, document: dict[str, Any], seconds: float = FIND_PRIMARY_SECONDS) -> dict[str, Any]:
+        """Run a read on the primary, or on a secondary while there is none; raises RouterError."""
+        document = document | PRIMARY_PREFERRED.document
+        return await self.on_readable(PRIMARY_PREFERRED, lambda member: member.command(document, seconds), seconds)
 
     def close(self) -> None:
         """Close every connection."""

@@ -11,10 +11,7 @@ import hashlib
 import math
 import struct
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
-
-from bson import Decimal128
 
 from ..protocol import rawbson
 from ..protocol.errors import Code, RouterError
@@ -25,7 +22,6 @@ CANONICAL = {
     0x05: 30, 0x07: 35, 0x08: 40, 0x09: 45, 0x11: 47, 0x0B: 50, 0x0C: 55, 0x0D: 60, 0x0F: 65, 0x7F: 127,
 }  # fmt: skip
 MIN_KEY: tuple[Any, ...] = (-1,)
-MAX_KEY: tuple[Any, ...] = (127,)
 _AFTER_MAX_KEY: tuple[Any, ...] = (128,)
 _NULL: tuple[Any, ...] = (5,)
 _INT64_MAX, _INT64_MIN = 2**63 - 1, -(2**63)
@@ -75,25 +71,16 @@ def _hash_into(digest: Any, data: bytes, kind: int, start: int, end: int, name: 
 
 
 def _integer_for_hash(data: bytes, kind: int, start: int) -> int:
-    if kind == 0x10:
-        return int(struct.unpack_from("<i", data, start)[0])
-    if kind == 0x12:
-        return int(struct.unpack_from("<q", data, start)[0])
-    number: float | Decimal
-    if kind == 0x01:
-        number = struct.unpack_from("<d", data, start)[0]
-        if number == 2.0**63:
-            return _INT64_MIN  # as mongod has it, for compatibility with its early versions
-    else:
-        number = Decimal128.from_bid(data[start : start + 16]).to_decimal()
-        if number.is_snan():
-            return 0
-    if math.isnan(number):
+    number = rawbson.value_of(data, (kind, start, start + rawbson.FIXED[kind]))
+    if kind == 0x13:
+        number = number.to_decimal()
+    if isinstance(number, int):
+        return int(number)
+    if number.is_nan() if kind == 0x13 else math.isnan(number):
         return 0
-    if number >= _INT64_MAX:
-        return _INT64_MAX
-    if number <= _INT64_MIN:
-        return _INT64_MIN
+    if kind == 0x01 and number == 2.0**63:
+        return _INT64_MIN  # as mongod has it, for compatibility with its early versions
+    number = max(_INT64_MIN, min(_INT64_MAX, number))
     return int(number) if kind == 0x01 else round(number)
 
 
