@@ -1,4 +1,4 @@
-"""Claims of what has the shop's servers in pods take a renewed certificate: who is asked, in which order, who is left out.
+"""What has the shop's servers in pods take a renewed certificate: who is asked, in which order, who is left alone.
 
 PostgreSQL itself is told in tests/integration/shop/store/test_store_tls.py, and all of it in tests/e2e/test_tls.py.
 """
