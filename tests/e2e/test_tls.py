@@ -1,4 +1,7 @@
-"""TLS on pods, with the certificate made inside the cluster (issuer "own"). A cluster of its own, five minutes."""
+"""TLS on pods, with the certificate made inside the cluster (issuer "own").
+
+A cluster of its own, five minutes; the shops and fragments beside it half an hour more.
+"""
 
 from __future__ import annotations
 
@@ -207,8 +210,6 @@ def test_shop_beside_it_speaks_tls_only_to_its_store_and_its_cache(site: KindSit
         assert not bytes.fromhex(plain["cache"]).startswith((b"+", b"-")), plain
         must_renew_while_ordering(site, "cache", "postgres")
         must_confirm_an_order(site)
-        site.run("shardmart", "chaos", "run", "chaos/kill-cache.json")
-        assert_no_order_was_lost(summary_of_last_run(site.state))
     finally:
         removed = without_a_shop(site)
     assert removed.code == 0, removed.output
@@ -225,6 +226,9 @@ def test_shop_on_kafka_beside_it_takes_a_renewed_certificate_broker_after_broker
         must_confirm_an_order(site)
         must_renew_while_ordering(site, "cache", "kafka")
         must_confirm_an_order(site)
+        # Not with the shop above: a merged catalogue has its stock from the cache alone, and is not right without it.
+        site.run("shardmart", "chaos", "run", "chaos/kill-cache.json")
+        assert_no_order_was_lost(summary_of_last_run(site.state))
     finally:
         removed = without_a_shop(site)
     assert removed.code == 0, removed.output
