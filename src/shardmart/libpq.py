@@ -1,8 +1,12 @@
-"""Options of libpq's connections that every client of a PostgreSQL server of ours gives."""
+"""What every client of a PostgreSQL server of ours says when it connects: libpq's options, and the request for TLS."""
 
 from __future__ import annotations
 
+import struct
 from typing import Any
+
+SSL_REQUEST = struct.pack(">II", 8, 80877103)
+"""What a client may ask first; a server answers with one letter, without a log-in (PostgreSQL 18 manual, 54.7)."""
 
 
 def checked_by(authority: Any) -> dict[str, str]:

@@ -39,11 +39,8 @@ user default off
 {{- printf "%s://shop:{secret:shop-cache}@%s:6379/0%s" (ternary "rediss" "redis" $tls) (include "shop.cacheHost" .) (ternary "?ssl_ca_certs=/etc/shop/cache/ca.crt" "" $tls) -}}
 {{- end -}}
 
-{{/* Secrets that are made in the cluster, as a JSON list of names; the second has the authority's key. */}}
-{{- define "shop.cacheMadeSecrets" -}}
-{{- $secret := include "shop.cacheTlsSecret" . -}}
-{{- toJson (ternary (list $secret (printf "%s-ca" $secret)) list (and (not (empty (include "shop.cacheTls" .))) (empty .Values.cache.tls.existingSecret))) -}}
-{{- end -}}
+{{/* Whose name its certificate has. */}}
+{{- define "shop.cacheCertified" }}{{ include "shop.cacheHost" . }}{{ end -}}
 
 {{/*
 TLS before the cache: an Envoy in the same pod, which passes what it decrypts on to the server's socket. The server has no port then, so it is

@@ -48,14 +48,14 @@
 {{- toJson $names -}}
 {{- end -}}
 
-{{/* Secrets that are made in the cluster, as a JSON list of names; the second of the two of TLS has the authority's key. */}}
+{{/* Whose name the brokers' certificate has: each's. */}}
+{{- define "shop.kafkaCertified" }}*.{{ include "shop.kafkaDomain" . }}{{ end -}}
+
+{{/* Secrets that are made in the cluster, as a JSON list of names. */}}
 {{- define "shop.kafkaMadeSecrets" -}}
 {{- $made := list -}}
 {{- if and .Values.kafka.enabled (not .Values.kafka.authSecret) }}{{ $made = append $made (include "shop.kafkaSecret" .) }}{{ end -}}
-{{- if and .Values.kafka.enabled .Values.cluster.tls.enabled (not .Values.kafka.tls.existingSecret) -}}
-{{- $made = concat $made (list (include "shop.kafkaTlsSecret" .) (printf "%s-ca" (include "shop.kafkaTlsSecret" .))) -}}
-{{- end -}}
-{{- toJson $made -}}
+{{- toJson (concat $made (include "shop.madeCertificateSecrets" (dict "root" . "part" "kafka") | fromJsonArray)) -}}
 {{- end -}}
 
 {{/*

@@ -9,6 +9,9 @@ cluster's toolbox too (`shardmart status` asks each service, the ledger and expe
 {{- $store := ternary "postgres" "" (and .Values.postgres.store $ours) -}}
 {{- $products := ternary "postgres" "" (and .Values.postgres.catalogue $ours) -}}
 {{- $inCluster := not .Values.postgres.store -}}
+{{- $rotated := include "shop.rotated" . | fromJsonArray -}}
+{{- $postgresClients := include "shop.postgresClients" . | fromJsonArray -}}
+{{- if has "postgres" $rotated }}{{ $postgresClients = append $postgresClients "rotation" }}{{ end -}}
 catalogue: {callers: [console, test], clients: true, calls: [inventory, cache, {{ $products }}], routers: true}
 order: {callers: [console, test], clients: true, calls: [{{ $log }}{{ $store }}], routers: true}
 inventory: {callers: [catalogue, console], clients: true, calls: [cache, {{ $log }}{{ $store }}], routers: {{ $inCluster }}}
@@ -16,12 +19,13 @@ payment: {callers: [provider, console], clients: true, calls: [provider, {{ $log
 notification: {callers: [console, test], clients: true, calls: [cache, {{ $log }}{{ $store }}], routers: {{ $inCluster }}}
 provider: {callers: [payment, console], toolbox: true, calls: [payment]}
 console: {callers: [console], clients: true, calls: [catalogue, order, inventory, payment, notification, provider, console]}
-cache: {callers: [catalogue, inventory, notification{{ if .Values.postgres.catalogue }}, seed{{ end }}], toolbox: true, calls: []}
+cache: {callers: [catalogue, inventory, notification{{ if .Values.postgres.catalogue }}, seed{{ end }}{{ if has "cache" $rotated }}, rotation{{ end }}], toolbox: true, calls: []}
 cache-secrets: {callers: [], calls: [], api: true}
-kafka: {callers: [order, inventory, payment, notification, kafka], toolbox: true, calls: [kafka]}
+kafka: {callers: [order, inventory, payment, notification, kafka{{ if has "kafka" $rotated }}, rotation{{ end }}], toolbox: true, calls: [kafka]}
 kafka-secrets: {callers: [], calls: [], api: true}
-postgres: {callers: {{ include "shop.postgresClients" . }}, toolbox: true, calls: []}
+postgres: {callers: {{ toJson $postgresClients }}, toolbox: true, calls: []}
 postgres-secrets: {callers: [], calls: [], api: true}
+rotation: {callers: [], calls: {{ toJson $rotated }}, api: true}
 migrate: {callers: [], calls: [{{ $store }}], routers: true}
 seed: {callers: [], calls: [{{ if .Values.postgres.catalogue }}cache, {{ $products }}{{ end }}], routers: true}
 test: {callers: [], calls: [catalogue, order, notification], routers: true}

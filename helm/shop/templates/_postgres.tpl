@@ -59,14 +59,14 @@
 {{- toJson $names -}}
 {{- end -}}
 
-{{/* Secrets that are made in the cluster, as a JSON list of names; the second of the two of TLS has the authority's key. */}}
+{{/* Whose name its certificate has. */}}
+{{- define "shop.postgresCertified" }}{{ include "shop.postgresHost" . }}{{ end -}}
+
+{{/* Secrets that are made in the cluster, as a JSON list of names. */}}
 {{- define "shop.postgresMadeSecrets" -}}
 {{- $made := list -}}
 {{- if and (include "shop.hasPostgres" .) (not .Values.postgres.authSecret) }}{{ $made = append $made (include "shop.postgresSecret" .) }}{{ end -}}
-{{- if and (include "shop.postgresTls" .) (not .Values.postgres.tls.existingSecret) -}}
-{{- $made = concat $made (list (include "shop.postgresTlsSecret" .) (printf "%s-ca" (include "shop.postgresTlsSecret" .))) -}}
-{{- end -}}
-{{- toJson $made -}}
+{{- toJson (concat $made (include "shop.madeCertificateSecrets" (dict "root" . "part" "postgres") | fromJsonArray)) -}}
 {{- end -}}
 
 {{/* postgresql.conf; a unit test compares it with the embedded platform's (platforms/postgres/servers.py). */}}

@@ -59,10 +59,7 @@ spec:
       {{- include "shop.podBasics" $context | replace "automountServiceAccountToken: false" "automountServiceAccountToken: true" | nindent 6 }}
       restartPolicy: Never
       containers:
-        - name: secrets
-          image: {{ include "shop.image" $root.Values.toolbox.image | quote }}
-          imagePullPolicy: {{ $root.Values.toolbox.image.pullPolicy }}
-          command: [kubernetes-secrets]
+        {{- include "shop.toolboxContainer" (dict "root" $root "name" "secrets" "command" "kubernetes-secrets") | nindent 8 }}
           args:
             - --application=shop
             - --instance={{ $root.Release.Name }}
@@ -73,18 +70,66 @@ spec:
             {{- end }}
             {{- end }}
             {{- with .tls }}
-            - --tls-secret={{ .name }}
-            - --validity-days={{ .validityDays }}
-            - --renew-days={{ .renewDays }}
-            - --dns-name={{ .host }}
+            {{- include "shop.certificateArguments" . | nindent 12 }}
             {{- end }}
-          resources:
-            {{- toYaml $root.Values.toolbox.resources | nindent 12 }}
-          securityContext:
-            {{- include "shop.containerSecurity" $root | nindent 12 }}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
       volumes:
         - name: tmp
           emptyDir: {sizeLimit: 64Mi}
+{{- end -}}
+
+{{/* A container of the toolbox's image; arguments and mounts follow. Takes {root, name, command}. */}}
+{{- define "shop.toolboxContainer" -}}
+- name: {{ .name }}
+  image: {{ include "shop.image" .root.Values.toolbox.image | quote }}
+  imagePullPolicy: {{ .root.Values.toolbox.image.pullPolicy }}
+  command: [{{ .command }}]
+  terminationMessagePolicy: FallbackToLogsOnError
+  resources:
+    {{- toYaml .root.Values.toolbox.resources | nindent 4 }}
+  securityContext:
+    {{- include "shop.containerSecurity" .root | nindent 4 }}
+{{- end -}}
+
+{{/*
+The certificate of a part (cache, kafka, postgres) that is made and renewed in the cluster, as JSON of {part, name (of its
+Secret), host, validityDays, renewDays}; empty where it has none, or a Secret is given. Takes {root, part}.
+*/}}
+{{- define "shop.madeCertificate" -}}
+{{- $settings := (get .root.Values .part).tls -}}
+{{- $made := dict -}}
+{{- if and (has .part (include "shop.speaksTls" .root | fromJsonArray)) (not $settings.existingSecret) -}}
+{{- $host := include (printf "shop.%sCertified" .part) .root -}}
+{{- $made = merge (dict "part" .part "name" (include (printf "shop.%sTlsSecret" .part) .root) "host" $host) (pick $settings "validityDays" "renewDays") -}}
+{{- end -}}
+{{- toJson $made -}}
+{{- end -}}
+
+{{/* Names of the Secrets that hold it, as a JSON list; the second has the authority's key. Takes {root, part}. */}}
+{{- define "shop.madeCertificateSecrets" -}}
+{{- $made := include "shop.madeCertificate" . | fromJson -}}
+{{- toJson (ternary (list $made.name (printf "%s-ca" $made.name)) list (not (empty $made))) -}}
+{{- end -}}
+
+{{/* Arguments of kubernetes-secrets for it: it makes what is missing and renews what ends soon, for the Job before an upgrade and the CronJob. */}}
+{{- define "shop.certificateArguments" -}}
+- --tls-secret={{ .name }}
+- --validity-days={{ .validityDays }}
+- --renew-days={{ .renewDays }}
+- --dns-name={{ .host }}
+{{- end -}}
+
+{{/* Parts of this release whose servers speak TLS, as a JSON list. */}}
+{{- define "shop.speaksTls" -}}
+{{- $parts := list -}}
+{{- if include "shop.cacheTls" . }}{{ $parts = append $parts "cache" }}{{ end -}}
+{{- if and .Values.kafka.enabled .Values.cluster.tls.enabled }}{{ $parts = append $parts "kafka" }}{{ end -}}
+{{- if include "shop.postgresTls" . }}{{ $parts = append $parts "postgres" }}{{ end -}}
+{{- toJson $parts -}}
+{{- end -}}
+
+{{/* Those that the CronJob looks after, as a JSON list. */}}
+{{- define "shop.rotated" -}}
+{{- ternary (include "shop.speaksTls" .) "[]" .Values.rotation.enabled -}}
 {{- end -}}

@@ -7,20 +7,18 @@ them, and `regions` stands for all of them.
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Iterable, Sequence
 
 from shardmart.cluster.description import Node, Role
 from shardmart.fragments import configuration as configurations
 from shardmart.fragments.configuration import ADMIN, PASSWORDS, Configuration
+from shardmart.libpq import SSL_REQUEST
 from shardmart.platforms import postgres
 from shardmart.platforms.state import State
 
 from ..errors import ChaosError
 
 GROUP = "regions"
-SSL_REQUEST = struct.pack(">II", 8, 80877103)
-"""What a client may ask first; a server answers with one letter, without a log-in (PostgreSQL 18 manual, 54.7)."""
 
 
 def exist(state: State) -> bool:

@@ -12,7 +12,7 @@ import hashlib
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..description import host_and_port
@@ -29,10 +29,15 @@ SHOWN = 12
 """Characters of a fingerprint that are shown."""
 
 
-def served(address: str, tls: Tls) -> str:
+class NotAcceptedError(ClusterError):
+    """A server shows a certificate that has ended, has another name, or is of another authority."""
+
+
+def served(address: str, tls: Tls, before: Callable[[socket.socket], None] | None = None) -> str:
     """SHA-256 (hexadecimal) of the certificate that the server at `address` shows; it is verified.
 
-    Raises ClusterError when there is no answer, or the certificate is not accepted.
+    `before` says on the open connection what the server's protocol wants before TLS.  Raises ClusterError when there is
+    no answer, and of these NotAcceptedError when the certificate is not accepted.
     """
     host, port = host_and_port(address)
     try:
@@ -40,13 +45,13 @@ def served(address: str, tls: Tls) -> str:
     except OSError as error:
         raise ClusterError(f"cannot use the authority {tls.ca_file}: {error.strerror or error}") from None
     try:
-        with (
-            socket.create_connection((host, port), timeout=HANDSHAKE_SECONDS) as plain,
-            context.wrap_socket(plain, server_hostname=host) as connection,
-        ):
-            certificate = connection.getpeercert(binary_form=True)
+        with socket.create_connection((host, port), timeout=HANDSHAKE_SECONDS) as plain:
+            if before:
+                before(plain)
+            with context.wrap_socket(plain, server_hostname=host) as connection:
+                certificate = connection.getpeercert(binary_form=True)
     except ssl.SSLCertVerificationError as error:
-        raise ClusterError(
+        raise NotAcceptedError(
             f"the certificate of {address} is not accepted: {error.verify_message}; a server that serves an ended one "
             "has to be restarted"
         ) from None

@@ -4,17 +4,22 @@ is let in, and a renewed certificate is served without a restart."""
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from shardmart.cluster.errors import DeadlineError
 from shardmart.cluster.host import certificates
 from shardmart.cluster.protocol.connection import Deadline
-from shardmart.platforms import postgres
+from shardmart.platforms import postgres, shop_certificates
 from shardmart.platforms.postgres import programs
+from shardmart.platforms.postgres.servers import CERTIFICATE
 from shardmart.shop.adapters.postgres.connection import connect, encryption
 from shardmart.shop.adapters.postgres.store import pool_of
 from shardmart.shop.settings import Relational
@@ -113,6 +118,40 @@ def test_a_renewed_certificate_is_served_without_a_restart(
     assert store.server.running() == server
     assert postgres.converge([store.server], Deadline(60)) == []
     assert asked(store.options()) == [{"ssl": True}]
+
+
+class Secrets:
+    """The Kubernetes API with one Secret, the certificate of the state folder."""
+
+    def __init__(self, state: Path) -> None:
+        files = {"ca.crt": state / "tls" / "ca.pem", "tls.pem": state / "tls" / "server.pem"}
+        self._data = {key: base64.b64encode(file.read_bytes()).decode() for key, file in files.items()}
+
+    def call(self, method: str, path: str, body: Any = None, *, group: str = "") -> Any:
+        """See PodApi."""
+        assert (method, path, body, group) == ("GET", "secrets/store-tls", None, "")
+        return {"data": self._data}
+
+
+def test_one_in_a_pod_is_told_until_it_serves_what_lies_in_its_secret(
+    store: RunningPostgres, authority: certificates.Pair, tmp_path: Path
+) -> None:
+    folder, server = store.server.host.state, store.server.running()
+    certify(folder, authority)
+    address, password = f"{postgres.HOST}:{store.server.port}", store.server.password_file.read_text().strip()
+    certificate = shop_certificates.wanted(Secrets(folder), "store-tls", tmp_path)
+
+    def told(seconds: float) -> list[str]:
+        return shop_certificates.tell_postgres(address, certificate, store.server.superuser, password, seconds)
+
+    with pytest.raises(DeadlineError, match=f"to serve certificate {certificate.fingerprint[:12]}; it served"):
+        told(1)  # the file has not come yet
+    (store.server.folder / CERTIFICATE).write_bytes((folder / "tls" / "server.pem").read_bytes())
+    (change,) = told(60)
+    assert change.startswith(f"{address}: serves certificate {certificate.fingerprint[:12]}; before, it served")
+    assert hashlib.sha256(served(store)).hexdigest() == certificate.fingerprint
+    assert store.server.running() == server
+    assert told(60) == []
 
 
 def served(store: RunningPostgres) -> bytes:
