@@ -63,11 +63,18 @@ def store_is_whole(wait_s: float = 120) -> bool:
     return True
 
 
-def catalogue_tells_the_stock(wait_s: float = 20) -> bool:
-    """Whether the catalogue tells of each of the first 20 products what the inventory has, within `wait_s` each."""
+def catalogue_tells_the_stock(wait_s: float = 20, without_cache: bool = False) -> bool:
+    """Whether the catalogue tells of each of the first 20 products what the inventory has, within `wait_s` each.
+
+    `without_cache`: while the cache is away, a merged catalogue may say that it does not know.
+    """
     seconds = float(wait_s)
     return beside.call(
-        Targets(State.find()), customers.tells_the_stock, seconds=customers.PRODUCTS * seconds, wait_s=seconds
+        Targets(State.find()),
+        customers.tells_the_stock,
+        seconds=customers.PRODUCTS * seconds,
+        wait_s=seconds,
+        without_cache=without_cache,
     )
 
 
