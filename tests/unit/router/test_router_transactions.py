@@ -9,7 +9,7 @@ import pytest
 from bson import Binary, Int64, MaxKey, MinKey, ObjectId, Timestamp
 
 from shardmart.router.client import Client
-from shardmart.router.operations import writes
+from shardmart.router.operations import transactions, writes
 from shardmart.router.operations.context import Context
 from shardmart.router.operations.service import Service
 from shardmart.router.protocol import rawbson, wire
@@ -94,6 +94,29 @@ def test_the_first_shard_that_wrote_tells_the_outcome(service: Service) -> None:
     assert service.transactions.recovery_token(context) == {"recoveryToken": {}}
     transaction.wrote |= {"three", "two"}
     assert service.transactions.recovery_token(context) == {"recoveryToken": {"recoveryShardId": "two"}}
+
+
+def test_a_transaction_that_is_forgotten_is_ended_on_its_shards(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    async def end(shard: str, fields: dict[str, Any]) -> bytes:
+        ended.append(f"{next(iter(fields))} on {shard}")
+        return b""
+
+    async def scene() -> None:
+        first = service.transactions.known(statement(service, 1, first=True))
+        assert first
+        first.participants.append("one")
+        statement(service, 1, first=True, lsid={"id": Binary(bytes(15) + b"2", 4)})
+        await asyncio.sleep(0)
+        await asyncio.gather(*service._background)
+
+    monkeypatch.setattr(transactions, "SESSIONS_AT_MOST", 1)
+    monkeypatch.setattr(service.transactions, "_end", end)
+    asyncio.run(scene())
+    assert ended == ["abortTransaction on one"]
 
 
 def two_shards() -> Routing:

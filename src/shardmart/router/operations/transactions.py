@@ -84,7 +84,7 @@ class Transactions:
                 raise RouterError(Code.ConflictingOperationInProgress, message)
             self._by_session.pop(session, None)
             if len(self._by_session) >= SESSIONS_AT_MOST:  # the one that has begun nothing for longest
-                del self._by_session[next(iter(self._by_session))]
+                self._service.in_background(self.end_session(next(iter(self._by_session))))
             self._by_session[session] = Transaction(number, context.read_concern())
             if known and known.state == "open":
                 self._service.in_background(self._abort(known, session))
