@@ -110,8 +110,10 @@ def test_a_transaction_that_is_forgotten_is_ended_on_its_shards(
         assert first
         first.participants.append("one")
         statement(service, 1, first=True, lsid={"id": Binary(bytes(15) + b"2", 4)})
+        again = statement(service, 2, first=True)  # before the other's end was carried out
         await asyncio.sleep(0)
         await asyncio.gather(*service._background)
+        assert service.transactions.known(again)
 
     monkeypatch.setattr(transactions, "SESSIONS_AT_MOST", 1)
     monkeypatch.setattr(service.transactions, "_end", end)

@@ -82,12 +82,10 @@ class Transactions:
             if known and known.number == number:
                 message = f"txnNumber {number} for session has already started"
                 raise RouterError(Code.ConflictingOperationInProgress, message)
-            self._by_session.pop(session, None)
+            self.end_session(session)
             if len(self._by_session) >= SESSIONS_AT_MOST:  # the one that has begun nothing for longest
-                self._service.in_background(self.end_session(next(iter(self._by_session))))
+                self.end_session(next(iter(self._by_session)))
             self._by_session[session] = Transaction(number, context.read_concern())
-            if known and known.state == "open":
-                self._service.in_background(self._abort(known, session))
         elif context.name in _ENDS:
             return
         elif known is None or known.number != number:
@@ -159,11 +157,11 @@ class Transactions:
             transaction.state = "aborted"
             self._service.in_background(self._abort(transaction, self._session(context)))
 
-    async def end_session(self, session: tuple[bytes, bytes]) -> None:
-        """Abort the open transaction of a session (its id, its user's digest) that ended."""
+    def end_session(self, session: tuple[bytes, bytes]) -> None:
+        """Forget the transaction of a session (its id, its user's digest); if it is open, abort it meanwhile."""
         transaction = self._by_session.pop(session, None)
         if transaction and transaction.state == "open":
-            await self._abort(transaction, session)
+            self._service.in_background(self._abort(transaction, session))
 
     def recovery_token(self, context: Context) -> dict[str, Any]:
         """{"recoveryToken": ...}, which the client hands back with its commit."""
