@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 SESSIONS_AT_MOST = 10_000
 _ENDS = ("commitTransaction", "abortTransaction")
-_OUTSIDE = ("readConcern", "writeConcern")
 
 
 @dataclass
@@ -120,7 +119,7 @@ class Transactions:
         """Send a statement to a shard, which joins the transaction if it is new; raises RouterError."""
         transaction = self.known(context)
         assert transaction is not None
-        fields = {k: v for k, v in command.items() if k not in _OUTSIDE} | context.session()
+        fields = {k: v for k, v in command.items() if k not in ("readConcern", "writeConcern")} | context.session()
         joins = shard not in transaction.participants
         if joins:
             fields["startTransaction"] = True
@@ -187,7 +186,7 @@ class Transactions:
         transaction = self.known(context)
         if transaction is None:
             raise _no_such(f"no known transaction {context.head['txnNumber']} in this session", again=False)
-        if transaction.state in ("committing", "committed"):
+        if transaction.state in ("committing", "deciding", "committed"):
             raise RouterError(Code.TransactionCommitted, f"Transaction {transaction.number} has been committed.")
         await self._abort(transaction, self._session(context))
         return {"ok": 1.0}
@@ -203,9 +202,10 @@ class Transactions:
         if not transaction.participants:
             transaction.state = "committed"
             return {"ok": 1.0}
-        transaction.state = "committing"
+        if transaction.state == "open":
+            transaction.state = "committing"
         try:
-            reply = await self._commit(transaction.participants, fields, wrote=bool(transaction.wrote))
+            reply = await self._commit(transaction, fields)
         except RouterError as error:
             if error.code == Code.NoSuchTransaction:
                 self._service.in_background(self._abort(transaction, self._session(context)))
@@ -214,12 +214,18 @@ class Transactions:
         transaction.state = "committed"
         return reply
 
-    async def _commit(self, shards: list[str], fields: dict[str, Any], *, wrote: bool) -> bytes:
-        if len(shards) > 1 and wrote:
+    async def _commit(self, transaction: Transaction, fields: dict[str, Any]) -> bytes:
+        shards, alone = transaction.participants, {"commitTransaction": 1, **fields}
+        if len(transaction.wrote) > 1:
             whom = {"participants": [{"shardId": shard} for shard in shards]}
             return await self._end(shards[0], {"coordinateCommitTransaction": 1, **whom, **fields})
-        # On one shard, or only read: nothing that could be done by halves.
-        return (await everywhere(self._end(shard, {"commitTransaction": 1, **fields}) for shard in shards))[0]
+        # One shard wrote at most: its own commit decides, after those that were only read.  A coordinator would wait
+        # without end for one of these that is silent.
+        last = next(iter(transaction.wrote), shards[0])
+        if transaction.state != "deciding":  # sent again the others may know nothing of it any more
+            await everywhere(self._end(shard, alone) for shard in shards if shard != last)
+        transaction.state = "deciding"
+        return await self._end(last, alone)
 
     async def _recover(self, context: Context, fields: dict[str, Any]) -> Reply:
         shard = context.document("recoveryToken").get("recoveryShardId")
