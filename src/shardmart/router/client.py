@@ -28,8 +28,6 @@ from .routing.replica_set import PRIMARY_PREFERRED
 
 log = logging.getLogger("router")
 
-MAXIMUM_BSON_BYTES = 16 * 1024 * 1024
-MAXIMUM_BATCH = 100_000
 # Less than a member accepts (48,000,000): a batch is sent on with identities, versions and numbers of its statements.
 LONGEST_MESSAGE_BYTES = 44_000_000
 _MAXIMUM_QUEUED = 8
@@ -179,8 +177,8 @@ class Client(Peer, asyncio.Protocol):
         reply: dict[str, Any] = {
             "isWritablePrimary" if context.name == "hello" else "ismaster": True,
             **({"helloOk": True} if head.get("helloOk") else {}),
-            "msg": "isdbgrid", "maxBsonObjectSize": MAXIMUM_BSON_BYTES,
-            "maxMessageSizeBytes": LONGEST_MESSAGE_BYTES, "maxWriteBatchSize": MAXIMUM_BATCH,
+            "msg": "isdbgrid", "maxBsonObjectSize": 16 * 1024 * 1024,
+            "maxMessageSizeBytes": LONGEST_MESSAGE_BYTES, "maxWriteBatchSize": 100_000,
             "localTime": datetime.now(UTC), "logicalSessionTimeoutMinutes": 30, "connectionId": self.connection_id,
             "maxWireVersion": MAXIMUM_WIRE_VERSION, "minWireVersion": 0,
         }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from shardmart.router.protocol import rawbson, wire
-from shardmart.router.protocol.errors import RouterError
+from shardmart.router.protocol.errors import MemberUnreachableError, RouterError
 from shardmart.router.routing.member import MAXIMUM_CONNECTIONS, Credentials, Member
 from shardmart.router.routing.replica_set import ReadPreference, ReplicaSet
 
@@ -121,6 +122,19 @@ def test_waiting_cursors_leave_the_connections_to_those_who_work() -> None:
             one.drop_connections()
 
     asyncio.run(scene())
+
+
+def test_what_the_system_gave_up_is_a_member_that_cannot_be_reached() -> None:
+    async def scene() -> str:
+        async with member(never) as address:
+            one = Member(address, Credentials())
+            connection = await one.connect()
+            connection._reader.set_exception(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+            with pytest.raises(MemberUnreachableError) as failure:
+                await connection.call(wire.command({"count": "a", "$db": "a"}))
+            return failure.value.message
+
+    assert "Connection timed out" in asyncio.run(scene())
 
 
 def test_a_secondary_that_is_too_far_behind_is_not_read_from() -> None:

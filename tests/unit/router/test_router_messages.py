@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardmart.router.protocol import rawbson, wire
+from shardmart.router.protocol.errors import RouterError
 
 names = st.text("abcdefgh", min_size=1, max_size=5)
 values = st.recursive(
@@ -87,3 +88,10 @@ def test_the_legacy_hello_is_read_and_answered_in_kind() -> None:
     reply = wire.build_reply(bson.encode({"ok": 1}), message)
     assert struct.unpack_from("<iiii", reply)[2:] == (7, wire.OP_REPLY)
     assert bson.decode(reply[36:]) == {"ok": 1}
+
+
+def test_a_command_that_is_too_long_for_a_member_is_refused_before_it_is_sent() -> None:
+    batch = {"documents": [bson.encode({"x": "a" * 16_000_000})] * 3}
+    with pytest.raises(RouterError) as failure:
+        wire.command({"insert": "things", "$db": "shop"}, batch)
+    assert failure.value.code == 10334

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from bson import Binary, Int64, MaxKey, MinKey, ObjectId, Timestamp
 
 from shardmart.router.client import Client
-from shardmart.router.operations import writes
+from shardmart.router.operations import transactions, writes
 from shardmart.router.operations.context import Context
 from shardmart.router.operations.service import Service
 from shardmart.router.protocol import rawbson, wire
@@ -94,6 +95,71 @@ def test_the_first_shard_that_wrote_tells_the_outcome(service: Service) -> None:
     assert service.transactions.recovery_token(context) == {"recoveryToken": {}}
     transaction.wrote |= {"three", "two"}
     assert service.transactions.recovery_token(context) == {"recoveryToken": {"recoveryShardId": "two"}}
+
+
+def test_a_transaction_that_is_forgotten_is_ended_on_its_shards(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    async def end(shard: str, fields: dict[str, Any]) -> bytes:
+        ended.append(f"{next(iter(fields))} on {shard}")
+        return b""
+
+    async def scene() -> None:
+        first = service.transactions.known(statement(service, 1, first=True))
+        assert first
+        first.participants.append("one")
+        statement(service, 1, first=True, lsid={"id": Binary(bytes(15) + b"2", 4)})
+        again = statement(service, 2, first=True)  # before the other's end was carried out
+        await asyncio.sleep(0)
+        await asyncio.gather(*service._background)
+        assert service.transactions.known(again)
+
+    monkeypatch.setattr(transactions, "SESSIONS_AT_MOST", 1)
+    monkeypatch.setattr(service.transactions, "_end", end)
+    asyncio.run(scene())
+    assert ended == ["abortTransaction on one"]
+
+
+@pytest.mark.parametrize(
+    ("wrote", "sent"),
+    [
+        ([], ["commitTransaction on three, two, one", "commitTransaction on one"]),
+        (["two"], ["commitTransaction on one, three, two", "commitTransaction on two"]),
+        (["two", "three"], ["coordinateCommitTransaction on one", "coordinateCommitTransaction on one"]),
+    ],
+)
+def test_no_coordinator_waits_for_shards_that_were_only_read(
+    service: Service, monkeypatch: pytest.MonkeyPatch, wrote: list[str], sent: list[str]
+) -> None:
+    # mongod's coordinator waits without limit for a participant that is silent. Sent again, the commit that decides is
+    # asked alone: the others may have forgotten theirs.
+    asked: list[list[str]] = []
+
+    async def end(shard: str, fields: dict[str, Any]) -> bytes:
+        asked[-1] += [*([] if asked[-1] else [f"{next(iter(fields))} on"]), shard]
+        await asyncio.sleep(0)
+        if len(asked) == 1 and shard == (wrote or ["one"])[0]:
+            raise RouterError(Code.HostUnreachable, "the answer was lost")
+        return b""
+
+    async def commit() -> None:
+        context = statement(service, 1, first=True)
+        transaction = service.transactions.known(context)
+        assert transaction
+        transaction.participants += ["one", "two", "three"]
+        transaction.wrote |= set(wrote)
+        for _ in range(2):
+            asked.append([])
+            with suppress(RouterError):
+                await service.transactions.commit(context)
+        assert transaction.state == "committed"
+
+    monkeypatch.setattr(service.transactions, "_end", end)
+    asyncio.run(commit())
+    found = [f"{words[0]} {', '.join(sorted(words[1:-1]) + words[-1:])}" for words in asked]
+    assert found == sent
 
 
 def two_shards() -> Routing:

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from shardmart.router.client import Client
+from shardmart.router.operations import send
+from shardmart.router.operations.context import COMMANDS, Context
 from shardmart.router.operations.service import Service
+from shardmart.router.protocol import rawbson, wire
+from shardmart.router.routing.member import Credentials
+from shardmart.router.routing.replica_set import ReplicaSet
 from tests.unit.router.test_router_merged_cursors import TRANSACTION, Shard, play, told
 from tests.unit.router.test_router_transactions import LSID
 
@@ -65,6 +70,26 @@ def test_a_broadcast_is_done_once_where_one_shard_calls_the_router_stale(late: t
     assert len(one.got("update")) == 1
     assert [error["code"] for error in reply["writeErrors"]] == [code]
     assert reply["n"] == 1
+
+
+def test_a_long_batch_goes_on_after_a_move_however_long_it_has_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(send, "STALE_SECONDS", 0.05)
+    one, two = Writing("one", late=0.2), Writing("two", 13388)
+
+    async def scene(service: Service) -> dict[str, Any]:
+        return await told(service, update="things", updates=[change({"n": -1}), change({"n": 1})])
+
+    assert play(one, two, scene) == {"n": 2, "nModified": 2, "ok": 1.0}
+    assert len(one.got("update")) == 1
+
+
+@pytest.mark.parametrize(("upsert", "needed"), [(False, ["update"]), (True, ["update", "insert"])])
+def test_an_update_needs_the_right_to_insert_where_it_may_insert(*, upsert: bool, needed: list[str]) -> None:
+    credentials = Credentials(None)  # drivers send `upsert` where it is false, too
+    service = Service(ReplicaSet("none", ["127.0.0.1:9"], credentials), credentials, {})
+    body = {"update": "things", "updates": [{**change({"n": 1}), "upsert": upsert}], "$db": "shop"}
+    context = Context(service, Client(service), wire.Message(1, 0, rawbson.encode(body)))
+    assert [need.action for need in COMMANDS["update"].access(context)] == needed
 
 
 def test_a_time_limit_below_zero_leaves_no_command_running() -> None:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 SESSIONS_AT_MOST = 10_000
 _ENDS = ("commitTransaction", "abortTransaction")
-_OUTSIDE = ("readConcern", "writeConcern")
 
 
 @dataclass
@@ -82,12 +81,10 @@ class Transactions:
             if known and known.number == number:
                 message = f"txnNumber {number} for session has already started"
                 raise RouterError(Code.ConflictingOperationInProgress, message)
-            self._by_session.pop(session, None)
+            self.end_session(session)
             if len(self._by_session) >= SESSIONS_AT_MOST:  # the one that has begun nothing for longest
-                del self._by_session[next(iter(self._by_session))]
+                self.end_session(next(iter(self._by_session)))
             self._by_session[session] = Transaction(number, context.read_concern())
-            if known and known.state == "open":
-                self._service.in_background(self._abort(known, session))
         elif context.name in _ENDS:
             return
         elif known is None or known.number != number:
@@ -122,7 +119,7 @@ class Transactions:
         """Send a statement to a shard, which joins the transaction if it is new; raises RouterError."""
         transaction = self.known(context)
         assert transaction is not None
-        fields = {k: v for k, v in command.items() if k not in _OUTSIDE} | context.session()
+        fields = {k: v for k, v in command.items() if k not in ("readConcern", "writeConcern")} | context.session()
         joins = shard not in transaction.participants
         if joins:
             fields["startTransaction"] = True
@@ -159,11 +156,11 @@ class Transactions:
             transaction.state = "aborted"
             self._service.in_background(self._abort(transaction, self._session(context)))
 
-    async def end_session(self, session: tuple[bytes, bytes]) -> None:
-        """Abort the open transaction of a session (its id, its user's digest) that ended."""
+    def end_session(self, session: tuple[bytes, bytes]) -> None:
+        """Forget the transaction of a session (its id, its user's digest); if it is open, abort it meanwhile."""
         transaction = self._by_session.pop(session, None)
         if transaction and transaction.state == "open":
-            await self._abort(transaction, session)
+            self._service.in_background(self._abort(transaction, session))
 
     def recovery_token(self, context: Context) -> dict[str, Any]:
         """{"recoveryToken": ...}, which the client hands back with its commit."""
@@ -189,7 +186,7 @@ class Transactions:
         transaction = self.known(context)
         if transaction is None:
             raise _no_such(f"no known transaction {context.head['txnNumber']} in this session", again=False)
-        if transaction.state in ("committing", "committed"):
+        if transaction.state in ("committing", "deciding", "committed"):
             raise RouterError(Code.TransactionCommitted, f"Transaction {transaction.number} has been committed.")
         await self._abort(transaction, self._session(context))
         return {"ok": 1.0}
@@ -205,9 +202,10 @@ class Transactions:
         if not transaction.participants:
             transaction.state = "committed"
             return {"ok": 1.0}
-        transaction.state = "committing"
+        if transaction.state == "open":
+            transaction.state = "committing"
         try:
-            reply = await self._commit(transaction.participants, fields, wrote=bool(transaction.wrote))
+            reply = await self._commit(transaction, fields)
         except RouterError as error:
             if error.code == Code.NoSuchTransaction:
                 self._service.in_background(self._abort(transaction, self._session(context)))
@@ -216,12 +214,18 @@ class Transactions:
         transaction.state = "committed"
         return reply
 
-    async def _commit(self, shards: list[str], fields: dict[str, Any], *, wrote: bool) -> bytes:
-        if len(shards) > 1 and wrote:
+    async def _commit(self, transaction: Transaction, fields: dict[str, Any]) -> bytes:
+        shards, alone = transaction.participants, {"commitTransaction": 1, **fields}
+        if len(transaction.wrote) > 1:
             whom = {"participants": [{"shardId": shard} for shard in shards]}
             return await self._end(shards[0], {"coordinateCommitTransaction": 1, **whom, **fields})
-        # On one shard, or only read: nothing that could be done by halves.
-        return (await everywhere(self._end(shard, {"commitTransaction": 1, **fields}) for shard in shards))[0]
+        # One shard wrote at most: its own commit decides, after those that were only read.  A coordinator would wait
+        # without end for one of these that is silent.
+        last = next(iter(transaction.wrote), shards[0])
+        if transaction.state != "deciding":  # sent again the others may know nothing of it any more
+            await everywhere(self._end(shard, alone) for shard in shards if shard != last)
+        transaction.state = "deciding"
+        return await self._end(last, alone)
 
     async def _recover(self, context: Context, fields: dict[str, Any]) -> Reply:
         shard = context.document("recoveryToken").get("recoveryShardId")

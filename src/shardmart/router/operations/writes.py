@@ -22,7 +22,6 @@ from .shard_key_updates import serves_moves
 from .targeting import check_statement, owner_of_modification, owners_of_statement, routing_of
 
 FIELDS = {"insert": "documents", "update": "updates", "delete": "deletes"}
-_UPSERT = frozenset({b"upsert"})
 ACTIONS = {"insert": "insert", "update": "update", "delete": "remove"}
 
 
@@ -117,8 +116,7 @@ def _needs(context: Context, *actions: str) -> list[Need]:
 
 
 def _needs_of_batch(context: Context) -> list[Need]:
-    statements = context.documents("updates") if context.name == "update" else []
-    upserts = any(rawbson.find(s, _UPSERT) for s in statements)
+    upserts = context.name == "update" and any(rawbson.get(s, b"upsert") for s in context.documents("updates"))
     return _needs(context, ACTIONS[context.name], *(("insert",) if upserts else ()))
 
 

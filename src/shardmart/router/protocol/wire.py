@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from . import rawbson
-from .errors import failure
+from .errors import Code, RouterError, failure
 
 _ONE = struct.pack("<d", 1.0)
 HEADER = struct.Struct("<iiii")
@@ -153,5 +153,8 @@ def build_reply(body: bytes, request: Message) -> bytes:
 
 
 def command(document: dict[str, Any], sequences: dict[str, list[bytes]] | None = None) -> bytes:
-    """The OP_MSG of a command."""
-    return build(rawbson.encode(document), sequences)
+    """The OP_MSG of a command; raises RouterError 10334 for one that a member would close the connection for."""
+    data = build(rawbson.encode(document), sequences)
+    if len(data) > MAXIMUM_MESSAGE_BYTES:
+        raise RouterError(Code.BSONObjectTooLarge, f"message of {len(data)} bytes, {MAXIMUM_MESSAGE_BYTES} are allowed")
+    return data

@@ -97,8 +97,8 @@ class Connection:
                 message = wire.parse(header + await self._reader.readexactly(wire.length(header) - len(header)))
             answered = True
             return message
-        except TimeoutError:
-            raise MemberUnreachableError(f"{self.address}: no answer in {seconds:g} seconds") from None
+        except TimeoutError as error:  # ours says nothing, the system's does
+            raise MemberUnreachableError(f"{self.address}: {str(error) or f'no answer in {seconds:g} s'}") from None
         except (OSError, EOFError, wire.MalformedMessageError) as error:
             raise MemberUnreachableError(f"{self.address}: connection closed: {error}") from None
         finally:

@@ -25,7 +25,6 @@ HELLO_SECONDS = 2.0
 DISCOVERY_SECONDS = 10.0  # what is known of members may be so old when one is chosen to read from
 # The member refused before doing anything, so that even a write that is not retryable may be sent again.
 _NOT_EXECUTED = frozenset({Code.NotWritablePrimary, Code.NotPrimaryNoSecondaryOk, Code.LegacyNotPrimary})
-MODES = ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest")
 LEAST_STALENESS_SECONDS = 90
 
 
@@ -42,7 +41,7 @@ class ReadPreference:
         """What a client sent; RouterError 9, 14 or 160 as mongos gives them."""
         mode, tags = document.get("mode", "primary"), document.get("tags", [])
         staleness = document.get("maxStalenessSeconds", 0)
-        if mode not in MODES:
+        if mode not in ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest"):
             raise RouterError(Code.FailedToParse, f"unknown read preference mode {mode!r}")
         if not isinstance(tags, list) or not all(isinstance(tag_set, dict) for tag_set in tags):
             raise RouterError(Code.TypeMismatch, "$readPreference.tags must be an array of documents")
