@@ -97,14 +97,14 @@ class Pair:
         return f"router {ours}\n  one server {theirs}"
 
     def _of_a_document_not_asked_for(self, command: Command, ours: dict[str, Any], session: Any) -> bool:
-        """Whether a find failed on a document that it skips, or has no more place for.
+        """Whether a read failed on a document that it skips, or has no more place for.
 
         Each shard projects all that the merge may need, with mongos too, and one server only what it returns.
         """
-        if "find" not in command or "code" not in ours or not {"skip", "limit"} & command.keys():
-            return False
         whole = {key: value for key, value in command.items() if key not in ("skip", "limit", "singleBatch")}
-        return ours == answer(self.plain, whole, session)
+        if "pipeline" in whole:
+            whole["pipeline"] = [stage for stage in whole["pipeline"] if not {"$skip", "$limit"} & stage.keys()]
+        return "code" in ours and whole != command and ours == answer(self.plain, whole, session)
 
     def _transaction(self, command: Command) -> str | None:
         with self.sharded.client.start_session() as one, self.plain.client.start_session() as two:
