@@ -46,6 +46,7 @@ def plan() -> list[Planned]:
         Planned(Pytest("unit", ("make", "unit")), gate=True),
         Planned(Pytest("integration", ("make", "integration")), real_servers=True),
         Planned(Molecule("molecule", ("make", "molecule"), scenarios), real_servers=True, beside=True),
+        Planned(Command("differential", ("make", "differential", "ARGS=--seed 1 --seconds 120")), beside=True),
         Planned(Command("kind laboratory", (str(LABORATORY),)), gate=True, left_out=lacking),
         Planned(Command("lint-chart", ("make", "lint-chart")), left_out=lacking),
         Planned(Pytest("e2e", ("make", "e2e"), whole_files=True), real_servers=True, left_out=lacking),
