@@ -138,6 +138,41 @@ def test_a_server_that_comes_back_empty_is_filled_again(cache: RunningCache) -> 
     asyncio.run(claim())
 
 
+def test_a_node_that_is_silent_for_a_moment_catches_up_while_another_is_away(cluster: RunningCache) -> None:
+    gone, silent = (cluster.holder(product) for product in _of_two_nodes(cluster))
+    rest = {one for one in PRODUCTS if cluster.holder(one) not in (gone, silent)}
+    process = cluster.process(silent).running()
+    assert process
+
+    async def claim() -> None:
+        async with kept(cluster, 20, 20) as shop:
+            cluster.kill(gone)
+            await until(lambda: _is(shop.keeper.away), "the keeper to notice")
+            process.suspend()  # shorter than the cluster takes to call it failed
+            try:
+                shop.sell(stocks(19, 21))
+                await until(lambda: _tell(cluster.client(), rest, 19), "the third node to have what changed")
+            finally:
+                process.resume()
+            others = {one for one in PRODUCTS if cluster.holder(one) != gone}
+            await until(lambda: _tells(shop, others, 19), "the silent one to catch up")
+            cluster.start(gone)
+            await until(shop.agrees, "the cache to be filled again")
+
+    asyncio.run(claim())
+
+
+def _of_two_nodes(cluster: RunningCache) -> tuple[str, str]:
+    """The first product, and the first that another node has."""
+    return PRODUCTS[0], next(one for one in PRODUCTS if cluster.holder(one) != cluster.holder(PRODUCTS[0]))
+
+
+async def _tell(client: Any, products: set[str], available: int) -> bool:
+    told = await client.stocks(PRODUCTS)
+    await client.close()
+    return {told.get(one) for one in products} == {available}
+
+
 async def _is(value: bool) -> bool:
     return value
 

@@ -15,6 +15,8 @@ from .redis_cache import PUT
 from .redis_nodes import UNANSWERED, Nodes, Question, tags
 
 logger = logging.getLogger(__name__)
+OWED_AT_MOST = 1000
+"""Stocks kept for nodes that did not answer.  One that stays away lacks more, and is filled again when it is back."""
 
 
 class RedisClusterCache:
@@ -23,6 +25,7 @@ class RedisClusterCache:
     def __init__(self, url: str, seconds: float = 0.5) -> None:
         self._nodes = Nodes(url, seconds)
         self._moves_seen = self._moves_filled = 0
+        self._owed: dict[str, Stock] = {}
 
     async def stocks(self, products: Sequence[str]) -> dict[str, int]:
         """See `ports.Cache`."""
@@ -34,12 +37,19 @@ class RedisClusterCache:
         return {product: int(value) for product, value in known if value not in (None, UNANSWERED)}
 
     async def put(self, stocks: Sequence[Stock]) -> bool:
-        """See `ports.Cache`.  False, too, where a node is away that these do not lie on: it will lack the next ones."""
-        if not stocks:
+        """See `ports.Cache`.  False, too, where a node is away that these do not lie on: it will lack the next ones.
+
+        What a node did not take is put again with what comes next: it may have been silent for a moment only, while
+        another stays away, and nobody fills the cache again before that one is back.
+        """
+        wanted = [*(self._owed | {stock.id: stock for stock in stocks}).values()]
+        if not wanted:
             return await self._nodes.ping()
-        answers = await self._nodes.ask([_put(stock) for stock in stocks])
-        if UNANSWERED in answers:
-            logger.warning("a part of the cache does not answer", extra={"stocks": answers.count(UNANSWERED)})
+        answers = await self._nodes.ask([_put(stock) for stock in wanted])
+        left = [stock for stock, answer in zip(wanted, answers, strict=True) if answer is UNANSWERED]
+        self._owed = {stock.id: stock for stock in left[-OWED_AT_MOST:]}
+        if left:
+            logger.warning("a part of the cache does not answer", extra={"stocks": len(left)})
             return False
         return self._nodes.is_whole
 
