@@ -30,10 +30,7 @@ def ours(site: KindSite) -> str:
 
 def must_play(site: KindSite, *arguments: str, playbook: str = PLAYBOOK) -> dict[str, int]:
     """Run the playbook; changed tasks by host."""
-    played = site.play(playbook, *TLS, *arguments)
-    events = site.kubectl("get", "pods,jobs,events", accept=(0, 1)) if played.code else ""
-    assert played.code == 0, f"{played.output}\n{events}"
-    return played.changed
+    return site.must_play(playbook, *TLS, *arguments).changed
 
 
 def tried(site: KindSite) -> list[str]:

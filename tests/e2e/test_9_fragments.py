@@ -31,8 +31,7 @@ def fragments(made: Made) -> Iterator[KindSite]:
     checked = site.play("playbooks/fragments.yml", "--check")
     assert checked.code == 0, f"--check before anything is there\n{checked.output}"
     assert not site.get("deployment,statefulset,service,pvc,secret", ours(site))
-    played = site.play("playbooks/fragments.yml")
-    assert played.code == 0, f"{played.output}\n{site.kubectl('get', 'pods,events', accept=(0, 1))}"
+    site.must_play("playbooks/fragments.yml")
     yield site
     removed = site.play("playbooks/fragments-destroy.yml", "-e", "destroy_data=true")
     assert removed.code == 0, removed.output

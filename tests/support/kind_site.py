@@ -101,6 +101,19 @@ class KindSite:
         )
         return Played(done.returncode, done.stdout)
 
+    def must_play(self, playbook: str, *arguments: str) -> Played:
+        """Run a playbook, which has to succeed; where it does not, pods, Jobs and events are shown."""
+        played = self.play(playbook, *arguments)
+        shown = self.kubectl("get", "pods,jobs,events", accept=(0, 1)) if played.code else ""
+        assert played.code == 0, f"{played.output}\n{shown}"
+        return played
+
+    def must_converge(self, playbook: str, *arguments: str) -> None:
+        """Run a playbook twice: the first run changes something, the second nothing."""
+        for changes_nothing in (False, True):
+            played = self.must_play(playbook, *arguments)
+            assert (set(played.changed.values()) == {0}) is changes_nothing, played.output
+
     def role(self, name: str) -> str:
         """What Ansible says of one role, run on the controller."""
         command = ["ansible", "-i", self.inventory, "controller", "-e", f"topology={self.topology}"]

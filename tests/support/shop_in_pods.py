@@ -33,8 +33,7 @@ def a_shop(site: KindSite, backends: dict[str, Any], *, removed_by: str = "site.
     checked = site.play("site.yml", "--check")
     assert checked.code == 0, f"--check before the shop is there\n{checked.output}"
     assert not site.get("deployment,statefulset,service,secret", ours(site))
-    played = site.play("site.yml")
-    assert played.code == 0, f"{played.output}\n{site.kubectl('get', 'pods,events', accept=(0, 1))}"
+    site.must_play("site.yml")
     yield site
     del site.document["services"], site.document["backends"]
     site.write()

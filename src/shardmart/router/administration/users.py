@@ -113,7 +113,7 @@ async def end_sessions(context: Context) -> Reply:
     service, client = context.service, context.client
     for identity in _ids(context):
         # A session is an id and a user: nobody ends another's.
-        service.in_background(service.cursors.end_session(bytes(identity), client.user, service))
+        service.in_background(service.cursors.end_session(bytes(identity), client.user))
         service.transactions.end_session((bytes(identity), bytes(client.digest)))
     return {"ok": 1.0}
 

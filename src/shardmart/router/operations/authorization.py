@@ -168,7 +168,7 @@ _OTHER_SOURCES = frozenset({*_ON_COLLECTION, *_ON_CLUSTER, "$documents", "$chang
 def pipeline_needs(database: str, collection: str | None, pipeline: list[Any], *, bypass: bool = False) -> list[Need]:
     """What an aggregation pipeline needs; raises RouterError 40324 or 13 for stages a client may not use.
 
-    `$currentOp` and `$listSessions` about the user alone need nothing here: `own_only` makes them be about the user.
+    `$currentOp` and `$listSessions` about the user alone need nothing here: `aggregation` makes them be about the user.
     """
     stages = [rawbson.decode(stage) if hasattr(stage, "raw") else stage for stage in pipeline]
     first = next(iter(stages[0]), "") if stages and isinstance(stages[0], dict) else ""

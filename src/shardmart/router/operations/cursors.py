@@ -192,7 +192,7 @@ class Cursors:
         for cursor in [cursor for cursor in self.open.values() if cursor.client is client]:
             await cursor.close()
 
-    async def end_session(self, session_id: bytes, user: tuple[str, str] | None, service: Service) -> None:
+    async def end_session(self, session_id: bytes, user: tuple[str, str] | None) -> None:
         """Kill the cursors of a user's logical session that ended."""
         for cursor in [c for c in self.open.values() if c.session_id == session_id and c.user == user]:
             await cursor.close()
